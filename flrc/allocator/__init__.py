@@ -1,0 +1,1 @@
+"""Allocators: scores in, ranks out; one budget solver serves them all."""

@@ -1,0 +1,55 @@
+"""What an allocator is: scores in, a rank for every target out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from flrc.component import Component
+
+if TYPE_CHECKING:
+    from flrc.allocator.budget import Budget
+    from flrc.allocator.plan import RankPlan
+    from flrc.form.base import Form
+    from flrc.models.targets import Target
+
+
+@dataclass
+class Allocator(Component, ABC):
+    """Decides the rank of every target at a rate.
+
+    Attributes:
+        minimum_rank: Smallest rank that any target may get.
+    """
+
+    minimum_rank: int = 1
+
+    SCORED: ClassVar[bool] = False
+    """Whether :meth:`allocate` reads scores, so that a sensitivity must be chosen."""
+
+    def check(self) -> None:
+        """Range of the minimum rank."""
+        self.require(self.minimum_rank >= 1, "minimum_rank", "a whole number from 1 on")
+
+    def budget(
+        self, targets: Sequence[Target], form: Form, rate: float, within: RankPlan | None = None
+    ) -> Budget:
+        """The budget this allocator works under."""
+        from flrc.allocator.budget import Budget
+
+        return Budget.of(targets, form, rate, minimum_rank=self.minimum_rank, within=within)
+
+    def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
+        """Raise UserError, from shapes alone, if the rate cannot be met."""
+        self.budget(targets, form, rate).check_reachable()
+
+    @abstractmethod
+    def allocate(self, scores: Mapping[str, float], budget: Budget) -> RankPlan:
+        """Ranks that meet the budget.
+
+        Args:
+            scores: Score by target name, at least 0; empty unless ``SCORED``.
+            budget: From :meth:`budget`.
+        """

@@ -1,0 +1,129 @@
+"""The paper's allocation: rank in proportion to the score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from flrc.allocator.base import Allocator
+from flrc.errors import UserError, choose
+
+if TYPE_CHECKING:
+    from flrc.allocator.budget import Budget
+    from flrc.allocator.plan import RankPlan
+    from flrc.form.base import Form
+    from flrc.models.targets import Target
+
+REDISTRIBUTIONS = ("solved", "round_robin", "literal")
+
+
+@dataclass
+class Proportional(Allocator):
+    """``r = alpha / S * R_budget`` with ``R_budget`` solved for the requested parameter rate.
+
+    Source: FLRC (arXiv 2510.09332), eq. 2 and algorithm 1.
+    Differs: the paper gives ``R_budget`` in ranks and leaves open what happens to ranks below 1 or
+        above full
+    rank; taken literally the formula misses the rate by far.
+
+    Attributes:
+        redistribution: ``solved``: ``R_budget`` is bisected, so what clipping cuts off flows to all
+            other targets in proportion. ``round_robin``: the clipped ranks are handed out one by
+            one in ascending order of what was cut off (Palu, the authors' earlier work),
+            ``R_budget`` again bisected. ``literal``: one shot with the rank sum of the uniform
+            allocation; the realised rate is what comes out, and is recorded.
+        floor: Smallest rank as a multiple of the uniform rank, 0 for none.
+        ceiling: Largest rank as a multiple of the uniform rank, None for none.
+    """
+
+    name: str = "proportional"
+    redistribution: str = "solved"
+    floor: float = 0.0
+    ceiling: float | None = None
+
+    SCORED: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Ranges."""
+        super().check()
+        choose("allocator.redistribution", self.redistribution, REDISTRIBUTIONS)
+        self.require(0 <= self.floor <= 1, "floor", "a multiple of the uniform rank in [0, 1]")
+        self.require(
+            self.ceiling is None or self.ceiling >= 1,
+            "ceiling",
+            "a multiple of the uniform rank, at least 1",
+        )
+
+    def budget(
+        self, targets: Sequence[Target], form: Form, rate: float, within: RankPlan | None = None
+    ) -> Budget:
+        """The budget with the bounds given as multiples of the uniform rank."""
+        budget = super().budget(targets, form, rate, within)
+        for i, target in enumerate(targets):
+            uniform = (1 - rate) * target.dense / form.cost(1, target)
+            if self.ceiling is not None and rate > 0:
+                budget.upper[i] = min(budget.upper[i], max(1, int(self.ceiling * uniform)))
+            budget.lower[i] = min(max(budget.lower[i], int(self.floor * uniform)), budget.upper[i])
+        return budget
+
+    def allocate(self, scores: Mapping[str, float], budget: Budget) -> RankPlan:
+        """Ranks in proportion to the scores."""
+        from flrc.allocator.budget import solve
+
+        alpha = [scores[target.name] for target in budget.targets]
+        if not (all(0 <= a < float("inf") for a in alpha) and sum(alpha) > 0):
+            bad = [
+                t.name
+                for t, a in zip(budget.targets, alpha, strict=True)
+                if not 0 <= a < float("inf")
+            ]
+            raise UserError(
+                "scores cannot be turned into ranks",
+                given=f"not finite or negative at {', '.join(bad[:3])}"
+                if bad
+                else "all scores are 0",
+                allowed="finite scores of at least 0, one above 0",
+                fix="calibrate in float32 (dtype=float32), or look at the calibration data",
+            )
+        total = sum(alpha)
+        share = [a / total for a in alpha]
+        if self.redistribution == "literal":
+            uniform_sum = sum(
+                int((1 - budget.rate) * t.dense / budget.form.cost(1, t)) for t in budget.targets
+            )
+            ranks = budget.clip([float(round(s * uniform_sum)) for s in share])
+            return budget.plan(ranks, exact=False)
+        if self.redistribution == "round_robin":
+            return solve(
+                budget, lambda scale: round_robin(share, scale, budget.lower, budget.upper)
+            )
+        return solve(budget, lambda scale: [s * scale for s in share])
+
+
+def round_robin(
+    share: Sequence[float], rank_sum: float, lower: Sequence[int], upper: Sequence[int]
+) -> list[float]:
+    """Whole ranks of a given sum: proportional, cut, and the deficit handed out in turn.
+
+    In each round every target below its bound gets one rank, in ascending order of (proportional
+    rank minus clipped rank).
+
+    Source: the Fisher allocator of Palu (github.com/shadowpa0327/Palu).
+    """
+    wished = [s * rank_sum for s in share]
+    ranks = [int(min(max(w, lo), up)) for w, lo, up in zip(wished, lower, upper, strict=True)]
+    deficit = int(rank_sum) - sum(ranks)
+    order = sorted(range(len(ranks)), key=lambda i: (wished[i] - ranks[i], i))
+    while deficit > 0:
+        open_ = [i for i in order if ranks[i] < upper[i]]
+        if not open_:
+            break
+        # All whole rounds that no target leaves early are taken at once.
+        rounds = min(deficit // len(open_), min(upper[i] - ranks[i] for i in open_))
+        if rounds == 0:
+            rounds, open_ = 1, open_[:deficit]
+        for i in open_:
+            ranks[i] += rounds
+        deficit -= rounds * len(open_)
+    return [float(rank) for rank in ranks]

@@ -1,0 +1,101 @@
+"""Ranks from a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flrc.allocator.base import Allocator
+from flrc.errors import UserError
+
+if TYPE_CHECKING:
+    from flrc.allocator.budget import Budget
+    from flrc.allocator.plan import RankPlan
+    from flrc.form.base import Form
+    from flrc.models.targets import Target
+
+
+@dataclass
+class Replay(Allocator):
+    """Takes the plan of an earlier run (``plan.json``, maybe edited) made for the same rate.
+
+    Attributes:
+        path: The plan file.
+    """
+
+    name: str = "replay"
+    path: str | None = None
+
+    def check(self) -> None:
+        """A path must be given and exist."""
+        super().check()
+        if self.path is None or not Path(self.path).is_file():
+            raise UserError(
+                "allocator=replay needs the plan file of an earlier run",
+                given=f"allocator.path={self.path}",
+                allowed="the path of a plan.json",
+                fix="python -m flrc.records ls shows the runs; their folders hold plan.json",
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """The plan's content, not its path, is what counts."""
+        from flrc.allocator.plan import RankPlan
+
+        plans = [RankPlan.from_json(p).to_json() for p in self._read()]
+        return {**super().describe(), "path": None, "plans": plans}
+
+    def _read(self) -> list[dict[str, Any]]:
+        try:
+            content = json.loads(Path(str(self.path)).read_text("utf-8"))
+            plans = [content["constant"], *(phase["plan"] for phase in content["phases"])]
+            for plan in plans:
+                missing = {"requested", "realised", "exact", "ranks"} - set(plan)
+                if missing:
+                    raise KeyError(", ".join(sorted(missing)))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                "the plan file cannot be read",
+                given=f"{self.path} ({type(error).__name__}: {error})",
+                allowed="a plan.json as a run writes it",
+            ) from error
+        return plans
+
+    def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
+        """The file must hold a plan for this rate and these targets."""
+        self.allocate({}, self.budget(targets, form, rate))
+
+    def allocate(self, scores: Mapping[str, float], budget: Budget) -> RankPlan:
+        """The stored ranks, checked against the model's targets."""
+        from flrc.allocator.plan import RankPlan
+
+        plans = {plan["requested"]: plan for plan in self._read()}
+        if budget.rate not in plans:
+            raise UserError(
+                "the plan file has no plan for this rate",
+                given=f"rate {budget.rate:g} in {self.path}",
+                allowed=", ".join(f"{rate:g}" for rate in sorted(plans)),
+            )
+        stored = plans[budget.rate]
+        ranks = stored["ranks"]
+        names = [target.name for target in budget.targets]
+        if set(ranks) != set(names):
+            odd = sorted(set(ranks) ^ set(names))
+            raise UserError(
+                "the plan file was made for a model with other targets",
+                given=f"{self.path}: {len(ranks)} targets, differing at {', '.join(odd[:3])}",
+                allowed=f"the {len(names)} targets of this model",
+            )
+        for target in budget.targets:
+            rank = ranks[target.name]
+            if rank is not None and not (
+                isinstance(rank, int) and 1 <= rank <= min(target.d_out, target.d_in)
+            ):
+                raise UserError(
+                    f"the plan file has an impossible rank for {target.name}",
+                    given=f"rank {rank} in {self.path}",
+                    allowed=f"1 to {min(target.d_out, target.d_in)}, or null for dense",
+                )
+        return RankPlan.of(budget.rate, ranks, budget.targets, budget.form, stored["exact"])

@@ -1,0 +1,1 @@
+"""Calibration: token sequences, input statistics, gradients."""

@@ -1,0 +1,96 @@
+"""Input statistics of a model, block by block: hooks live here, maths in ``statistics``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from flrc.calibration.statistics import InputAccumulator, InputStatistics
+from flrc.models.targets import Target, decoder_blocks
+from flrc.progress import progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class BlockCall:
+    """What the model hands to each of its blocks for one sequence.
+
+    Attributes:
+        hidden: ``(1, tokens, width)``, the input of the first block; later the input of the current
+            one.
+        arguments: Keyword arguments by block (masks, position embeddings): they may differ between
+            blocks, as in models that mix full and sliding-window attention.
+    """
+
+    def __init__(self, hidden: Tensor, arguments: list[dict[str, Any]]) -> None:
+        self.hidden = hidden
+        self.arguments = arguments
+
+
+@contextmanager
+def _recording(blocks: nn.ModuleList, calls: list[tuple[Tensor, dict[str, Any]]]) -> Iterator[None]:
+    """While active, a block notes its arguments and returns its input: no block is computed."""
+
+    def note(hidden: Tensor, *_: Any, **arguments: Any) -> Tensor:
+        calls.append((hidden, arguments))
+        return hidden
+
+    with ExitStack() as stack:
+        for block in blocks:
+            block.forward = note  # type: ignore[method-assign]
+            stack.callback(block.__dict__.pop, "forward")
+        yield
+
+
+@torch.no_grad()
+def block_calls(model: PreTrainedModel, sequence: Tensor) -> BlockCall:
+    """The arguments of every block for one sequence, at the cost of the embedding alone."""
+    _, blocks = decoder_blocks(model)
+    calls: list[tuple[Tensor, dict[str, Any]]] = []
+    with _recording(blocks, calls):
+        model.base_model(input_ids=sequence[None].to(model.device), use_cache=False)
+    return BlockCall(calls[0][0], [arguments for _, arguments in calls])
+
+
+@torch.no_grad()
+def input_statistics(
+    model: PreTrainedModel, targets: Sequence[Target], sequences: Sequence[Tensor]
+) -> Iterator[tuple[int, dict[str, InputStatistics]]]:
+    """Statistics of the inputs of all targets, one block at a time.
+
+    The sequences' hidden states are carried from block to block, so only one block's statistics
+    exist at a time: ``sum of d_in^2`` float64 over its input groups, plus ``tokens * width`` for
+    the hidden states.
+
+    Args:
+        model: In evaluation mode.
+        targets: From :func:`~flrc.models.targets.find_targets`.
+        sequences: Token ids ``(tokens,)`` each; taken one by one, so nothing is padded.
+
+    Yields:
+        Block index and the statistics by input group.
+    """
+    _, blocks = decoder_blocks(model)
+    calls = [block_calls(model, sequence) for sequence in sequences]
+    for index, block in enumerate(progress(blocks, "calibrating, block by block", len(blocks))):
+        groups = {t.input_group: t.d_in for t in targets if t.block == index}
+        accumulators = {name: InputAccumulator(d_in, model.device) for name, d_in in groups.items()}
+        handles = [
+            model.get_submodule(name).register_forward_pre_hook(
+                lambda _module, arguments, accumulator=accumulator: accumulator.add(arguments[0])
+            )
+            for name, accumulator in accumulators.items()
+        ]
+        try:
+            for call in calls:
+                output = block(call.hidden, **call.arguments[index])
+                call.hidden = output[0] if isinstance(output, tuple) else output
+        finally:
+            for handle in handles:
+                handle.remove()
+        yield index, {name: accumulator.result() for name, accumulator in accumulators.items()}

@@ -1,0 +1,69 @@
+"""Calibration on running text and on chat-formatted dialogues with their summaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flrc.calibration.text import Text
+from flrc.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from flrc.data.base import DataSource
+
+MAX_PROMPT_TOKENS = 1024
+"""Longer dialogues are cut at their end; none of DialogSum's is that long."""
+
+
+@dataclass
+class Mixed(Text):
+    """Text plus dialogues in the model's chat template, their reference summaries as replies.
+
+    Calibration on encyclopaedia text alone makes a small chat model forget the chat format, and
+    every compressed reply collapses; generation studies use this one.
+
+    Attributes:
+        dialogues: Number of dialogues.
+        dialogue_dataset: Summarization data set, read from its validation split (never the test
+            split).
+    """
+
+    name: str = "mixed"
+    dialogues: int = 40
+    dialogue_dataset: str = "dialogsum"
+
+    def check(self) -> None:
+        """Ranges."""
+        super().check()
+        self.require(self.dialogues >= 1, "dialogues", "a whole number from 1 on")
+
+    def splits(self) -> list[tuple[str, str]]:
+        """Text from the train splits, dialogues from the validation split."""
+        return [*self.text_splits(), (self.dialogue_dataset, "validation")]
+
+    def sequences(
+        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
+    ) -> list[Tensor]:
+        """Text sequences first, then the dialogues, which have lengths of their own."""
+        import random
+
+        import torch
+
+        from flrc.data.pairs import chat_example, pairs
+
+        chosen = self.text_sequences(data, tokenizer, seed)
+        found = pairs(data, self.dialogue_dataset, "validation", None)
+        if len(found) < self.dialogues:
+            raise UserError(
+                f"not enough calibration dialogues in {self.dialogue_dataset}/validation",
+                given=f"calibration.dialogues={self.dialogues}",
+                allowed=f"at most {len(found)}",
+                fix=f"calibration.dialogues={len(found)}",
+            )
+        for pair in random.Random(seed).sample(found, self.dialogues):
+            ids = chat_example(pair, tokenizer, MAX_PROMPT_TOKENS).ids
+            chosen.append(torch.tensor(ids, dtype=torch.long))
+        return chosen

@@ -1,0 +1,152 @@
+"""What ``run.py`` does around Hydra: mistyped options, failing jobs, and the table at the end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flrc.errors import UserError
+
+log = logging.getLogger(__name__)
+
+LEDGER = "FLRC_SWEEP_LEDGER"
+"""Environment variable: the file in which every job, in any process, notes how it ended."""
+
+
+def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
+    """Run one job or a sweep of jobs.
+
+    Args:
+        main: The function that Hydra wraps.
+        conf: Folder of the configuration.
+        arguments: The command line.
+
+    Returns:
+        Exit code: 0 if every job ended well, else 1.
+    """
+    from flrc.overrides import check_overrides
+
+    try:
+        check_overrides(conf, arguments)
+    except UserError as error:
+        return _complain(error)
+    folder = Path(os.environ.get("TMPDIR", "/tmp"))
+    ledger = folder / f"flrc-sweep-{uuid.uuid4().hex}.jsonl"
+    os.environ[LEDGER] = str(ledger)
+    code = 0
+    try:
+        main()
+    except SystemExit as end:  # Hydra ends the process when composition fails
+        code = 1 if end.code else 0
+    finally:
+        jobs = _read(ledger)
+        ledger.unlink(missing_ok=True)
+        del os.environ[LEDGER]
+    _report(jobs)
+    return max(code, int(any(job["status"] == "failed" for job in jobs)))
+
+
+def job(compose: Callable[[], Any]) -> None:
+    """Run one job; a failure is printed at once and costs no other job.
+
+    Args:
+        compose: Makes the validated configuration.
+    """
+    from flrc.config import RunConfig
+
+    config = None
+    try:
+        config = compose()
+        assert isinstance(config, RunConfig)
+        if config.dry_run:
+            _note(**plan(config))
+            return
+        from flrc import pipeline
+        from flrc.records.identity import run_folder
+
+        record = pipeline.run(config)
+        folder = run_folder(config)
+        if record.run["status"] == "ok":
+            config.tracker.publish(record, folder.path)
+        _note(status=record.run["status"], folder=str(folder.path), error=record.run.get("error"))
+    except UserError as error:
+        _complain(error)
+        _note(status="failed", folder=None, error=error.problem)
+    except Exception as error:
+        cause = error.__cause__
+        if not isinstance(cause, UserError):
+            log.exception("a job failed")
+        _complain(cause if isinstance(cause, UserError) else error)
+        _note(status="failed", folder=None, error=str(error))
+
+
+def plan(config: Any) -> dict[str, Any]:
+    """What a job would do, without doing it (``dry_run=true``)."""
+    from flrc.pipeline import finished
+    from flrc.preflight import check_inputs
+    from flrc.records.identity import run_folder
+
+    check_inputs(config)
+    folder = run_folder(config)
+    done = finished(config, folder) is not None
+    return {"status": "done" if done else "would run", "folder": str(folder.path), "error": None}
+
+
+def _note(**job: Any) -> None:
+    """Append one line to the sweep's ledger (whole lines: jobs may run side by side)."""
+    path = os.environ.get(LEDGER)
+    if path is not None:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(job) + "\n")
+
+
+def _read(ledger: Path) -> list[dict[str, Any]]:
+    if not ledger.is_file():
+        return []
+    return [json.loads(line) for line in ledger.read_text("utf-8").splitlines()]
+
+
+def _complain(error: BaseException) -> int:
+    print(f"\nerror: {error}\n", file=sys.stderr, flush=True)  # noqa: T201
+    return 1
+
+
+def _report(jobs: list[dict[str, Any]]) -> None:
+    """The table of the sweep's records, where it is rendered, and what failed."""
+    from rich.console import Console
+
+    console = Console()
+    folders = list(dict.fromkeys(job["folder"] for job in jobs if job["folder"]))
+    waiting = [job for job in jobs if job["status"] in ("done", "would run")]
+    if waiting:
+        for job in waiting:
+            console.print(f"{job['status']:>10}  {job['folder']}", soft_wrap=True, highlight=False)
+        return
+    if folders:
+        from flrc.records.store import RunFolder
+        from flrc.reporting import print_table, render
+
+        records = [r for r in (RunFolder(Path(f)).read_record() for f in folders) if r is not None]
+        if records:
+            print_table(records)
+            runs = Path(os.path.commonpath([str(Path(f).parent.parent) for f in folders]))
+            name = time.strftime("%Y%m%d-%H%M%S") + "-" + records[0].run["id"][:4]
+            try:
+                written = render(records, runs / "tables" / name)
+            except UserError as error:
+                _complain(error)
+            else:
+                console.print("rendered: " + ", ".join(str(p) for p in written), soft_wrap=True)
+    failed = [job for job in jobs if job["status"] == "failed"]
+    if failed:
+        console.print(f"{len(failed)} of {len(jobs)} jobs failed:", style="bold red")
+        for job in failed:
+            console.print(f"  {job['folder'] or 'before it began'}: {job['error']}", soft_wrap=True)
+        console.print("The same command computes only what is missing.")

@@ -1,0 +1,217 @@
+"""The configuration of a run: schemas, registration with Hydra, cross-field validation.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from flrc.allocator.base import Allocator
+from flrc.calibration.base import Calibration
+from flrc.component import Component, discover
+from flrc.data.base import DataSource
+from flrc.decomposition.base import Decomposition
+from flrc.errors import UserError, choose
+from flrc.evaluation.base import Evaluation
+from flrc.form.base import Form
+from flrc.grouping.base import Grouping
+from flrc.models.sources import ModelSource
+from flrc.quantization.base import Quantization
+from flrc.runtime.base import Runtime
+from flrc.schedule.base import Schedule
+from flrc.sensitivity.base import Sensitivity
+from flrc.tracking.base import Tracker
+
+GROUPS: dict[str, tuple[str, type[Component]]] = {
+    "model": ("flrc.models", ModelSource),
+    "data": ("flrc.data", DataSource),
+    "calibration": ("flrc.calibration", Calibration),
+    "decomposition": ("flrc.decomposition", Decomposition),
+    "grouping": ("flrc.grouping", Grouping),
+    "form": ("flrc.form", Form),
+    "sensitivity": ("flrc.sensitivity", Sensitivity),
+    "allocator": ("flrc.allocator", Allocator),
+    "schedule": ("flrc.schedule", Schedule),
+    "quantization": ("flrc.quantization", Quantization),
+    "runtime": ("flrc.runtime", Runtime),
+    "evaluation": ("flrc.evaluation", Evaluation),
+    "tracker": ("flrc.tracking", Tracker),
+}
+"""Configuration group -> the package that holds its components, and their base class."""
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+@dataclass
+class Method:
+    """The preset's label; the components say what is computed, the label never enters an id.
+
+    Attributes:
+        name: Name of the preset.
+    """
+
+    name: str = MISSING
+
+
+@dataclass
+class Paths:
+    """Folders.
+
+    Attributes:
+        runs: Records of runs.
+        cache: Results of stages that runs share.
+        cache_limit_gb: Size above which the least recently used cache entries are evicted, in 10^9
+            bytes.
+        keep_statistics_gb: Statistics of one calibration up to this size are cached, in 10^9 bytes;
+            larger ones are collected again where needed.
+    """
+
+    runs: str = "runs"
+    cache: str = ".cache"
+    cache_limit_gb: float = 40.0
+    keep_statistics_gb: float = 2.0
+
+
+@dataclass
+class RunConfig:
+    """Everything about one run; ``flrc.pipeline.run`` is a function of it.
+
+    Attributes:
+        method: Label of the preset.
+        model: Where the model comes from.
+        data: Where data comes from.
+        calibration: Sequences for statistics and gradients.
+        decomposition: Weight -> ordered factors.
+        grouping: Which layers are decomposed together.
+        form: How factors are stored.
+        sensitivity: Score per layer.
+        allocator: Scores -> ranks.
+        schedule: Forward step -> rate.
+        quantization: Precision of the stored factors.
+        runtime: How the compressed model is executed.
+        evaluation: What is measured, by name.
+        tracker: Where finished records are sent.
+        paths: Folders.
+        rate: Share of the target parameters that one forward step does not use, averaged over
+            steps; [0, 1).
+        seed: Of everything that is drawn.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
+        dtype: Of the model: float32, bfloat16, float16 or float64.
+        threads: CPU threads; None leaves torch's own choice.
+        force: Compute again what is done.
+        dry_run: Say what would run, and stop.
+        study: Name under which runs are grouped.
+    """
+
+    method: Method = field(default_factory=Method)
+    model: ModelSource = MISSING
+    data: DataSource = MISSING
+    calibration: Calibration = MISSING
+    decomposition: Decomposition = MISSING
+    grouping: Grouping = MISSING
+    form: Form = MISSING
+    sensitivity: Sensitivity = MISSING
+    allocator: Allocator = MISSING
+    schedule: Schedule = MISSING
+    quantization: Quantization = MISSING
+    runtime: Runtime = MISSING
+    evaluation: dict[str, Evaluation] = field(default_factory=dict)
+    tracker: Tracker = MISSING
+    paths: Paths = field(default_factory=Paths)
+    rate: float = 0.2
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
+    threads: int | None = None
+    force: bool = False
+    dry_run: bool = False
+    study: str = "adhoc"
+
+    def __post_init__(self) -> None:
+        """Rules that join several fields; the components check themselves."""
+        if not isinstance(self.rate, float | int):  # a schema under construction
+            return
+        if not 0 <= self.rate < 1:
+            raise UserError(
+                "rate is the share of the target parameters that is removed",
+                given=f"rate={self.rate:g}",
+                allowed="a number in [0, 1)",
+                fix=f"rate={self.rate / 100:g}" if 1 < self.rate < 100 else "rate=0.2",
+            )
+        choose("dtype", self.dtype, DTYPES)
+        if self.threads is not None and self.threads < 1:
+            raise UserError(
+                "threads is out of range", given=f"threads={self.threads}", allowed="1 or more"
+            )
+        if not isinstance(self.allocator, Allocator):
+            return
+        if not self.evaluation:
+            raise UserError(
+                "nothing is evaluated",
+                given="evaluation=[]",
+                fix="evaluation=[perplexity], for example",
+            )
+        if not self.compresses:
+            return
+        if self.allocator.SCORED and self.sensitivity.name == "none":
+            raise UserError(
+                f"allocator={self.allocator.name} reads scores, and no sensitivity is chosen",
+                given="sensitivity=none",
+                allowed="a sensitivity",
+                fix="sensitivity=fisher",
+            )
+        phases = self.schedule.phases(self.rate)
+        for evaluation in self.evaluation.values():
+            if len(phases) > 1 and getattr(evaluation, "num_beams", 1) > 1:
+                raise UserError(
+                    "beam search has no one sequence of steps that a schedule could follow",
+                    given=f"schedule={self.schedule.name}, num_beams={evaluation.num_beams}",  # type: ignore[attr-defined]
+                    allowed="greedy decoding, or beam search with schedule=constant",
+                    fix=f"evaluation.{evaluation.name}.num_beams=1, or schedule=constant",
+                )
+
+    @property
+    def compresses(self) -> bool:
+        """Whether anything is removed; a dense run, or rate 0, is the dense model."""
+        return self.decomposition.COMPRESSES and self.rate > 0
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether calibration sequences are read at all."""
+        return self.compresses and (
+            self.decomposition.CALIBRATED or (self.allocator.SCORED and self.sensitivity.CALIBRATED)
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain JSON values, whole."""
+        return dataclasses.asdict(self)
+
+    def runs_path(self) -> Path:
+        """Folder of the records, absolute."""
+        return Path(self.paths.runs).expanduser().resolve()
+
+    def cache_path(self) -> Path:
+        """Folder of the cache, absolute."""
+        return Path(self.paths.cache).expanduser().resolve()
+
+
+def components(group: str) -> dict[str, type[Component]]:
+    """The components of a configuration group, by name."""
+    return discover(*GROUPS[group])
+
+
+def register() -> None:
+    """Store the schemas with Hydra: ``run_schema`` and one ``schema/<group>/<name>`` each."""
+    store = ConfigStore.instance()
+    store.store(name="run_schema", node=RunConfig)
+    store.store(group="schema/paths", name="paths", node=Paths)
+    for group in GROUPS:
+        for name, component in components(group).items():
+            store.store(group=f"schema/{group}", name=name, node=component)

@@ -1,0 +1,1 @@
+"""Data sources, text streams and summarization pairs."""

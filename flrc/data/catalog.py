@@ -1,0 +1,166 @@
+"""The data sets that flrc knows: columns, splits, and where they are published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from flrc.errors import UserError, choose
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """One data set.
+
+    Attributes:
+        name: Its name everywhere in flrc.
+        kind: ``text``, ``summarization`` or ``multiple_choice``.
+        columns: Columns that every row must have (a row may have more).
+        splits: Splits that exist in the published data set.
+        evaluation_split: The split that published numbers are measured on.
+        hub_path: Repository on the Hugging Face hub.
+        hub_config: Its configuration, if it has several.
+        hub_revision: Branch, tag or commit that is read unless the user pins another.
+        hub_files: File by split, where only a part of a large data set is read.
+        hub_rows: Rows that are read at most, where only a part of a large data set is read.
+    """
+
+    name: str
+    kind: str
+    columns: tuple[str, ...]
+    splits: tuple[str, ...]
+    evaluation_split: str
+    hub_path: str
+    hub_config: str | None = None
+    hub_revision: str = "main"
+    hub_files: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    hub_rows: int | None = None
+
+
+_ALL = ("train", "validation", "test")
+_ARC = ("question", "choices", "answerKey")
+
+# Hub paths and configurations of the tasks are those of lm-eval 0.4.13's own task files (a test
+# compares).
+_SPECS = (
+    DatasetSpec(
+        name="wikitext2",
+        kind="text",
+        columns=("text",),
+        splits=_ALL,
+        evaluation_split="test",
+        hub_path="Salesforce/wikitext",
+        hub_config="wikitext-2-raw-v1",
+    ),
+    # C4 has 365 M documents. As in GPTQ, SparseGPT and SVD-LLM the first shard of each split is
+    # read; 10,000 documents of it are several million tokens, more than any calibration or
+    # evaluation here takes.
+    DatasetSpec(
+        name="c4",
+        kind="text",
+        columns=("text",),
+        splits=("train", "validation"),
+        evaluation_split="validation",
+        hub_path="allenai/c4",
+        hub_files=MappingProxyType(
+            {
+                "train": "en/c4-train.00000-of-01024.json.gz",
+                "validation": "en/c4-validation.00000-of-00008.json.gz",
+            }
+        ),
+        hub_rows=10_000,
+    ),
+    DatasetSpec(
+        name="dialogsum",
+        kind="summarization",
+        columns=("id", "dialogue", "summary"),
+        splits=_ALL,
+        evaluation_split="test",
+        hub_path="knkarthick/dialogsum",
+    ),
+    DatasetSpec(
+        name="cnn_dailymail",
+        kind="summarization",
+        columns=("id", "article", "highlights"),
+        splits=_ALL,
+        evaluation_split="test",
+        hub_path="abisee/cnn_dailymail",
+        hub_config="3.0.0",
+    ),
+    DatasetSpec(
+        name="arc_easy",
+        kind="multiple_choice",
+        columns=_ARC,
+        splits=_ALL,
+        evaluation_split="test",
+        hub_path="allenai/ai2_arc",
+        hub_config="ARC-Easy",
+    ),
+    DatasetSpec(
+        name="arc_challenge",
+        kind="multiple_choice",
+        columns=_ARC,
+        splits=_ALL,
+        evaluation_split="test",
+        hub_path="allenai/ai2_arc",
+        hub_config="ARC-Challenge",
+    ),
+    DatasetSpec(
+        name="hellaswag",
+        kind="multiple_choice",
+        columns=("activity_label", "ctx_a", "ctx_b", "endings", "label"),
+        splits=_ALL,
+        evaluation_split="validation",
+        hub_path="Rowan/hellaswag",
+    ),
+    DatasetSpec(
+        name="openbookqa",
+        kind="multiple_choice",
+        columns=("question_stem", "choices", "answerKey"),
+        splits=_ALL,
+        evaluation_split="test",
+        hub_path="allenai/openbookqa",
+        hub_config="main",
+    ),
+    DatasetSpec(
+        name="winogrande",
+        kind="multiple_choice",
+        columns=("sentence", "option1", "option2", "answer"),
+        splits=_ALL,
+        evaluation_split="validation",
+        hub_path="allenai/winogrande",
+        hub_config="winogrande_xl",
+    ),
+    DatasetSpec(
+        name="mathqa",
+        kind="multiple_choice",
+        columns=("Problem", "options", "correct"),
+        splits=_ALL,
+        evaluation_split="test",
+        hub_path="regisss/math_qa",
+    ),
+    DatasetSpec(
+        name="piqa",
+        kind="multiple_choice",
+        columns=("goal", "sol1", "sol2", "label"),
+        splits=_ALL,
+        evaluation_split="validation",
+        hub_path="baber/piqa",
+    ),
+)
+
+DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in _SPECS}
+"""Every data set by name."""
+
+
+def find(dataset: str, split: str | None = None) -> DatasetSpec:
+    """The catalogue's entry, the split checked as well if one is given.
+
+    Raises:
+        UserError: If there is no such data set, or no such split in it.
+    """
+    spec = DATASETS[choose("data set", dataset, DATASETS)]
+    if split is not None and split not in spec.splits:
+        raise UserError(f"{dataset} has no split {split!r}", given=split, allowed=spec.splits)
+    return spec

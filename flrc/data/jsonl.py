@@ -1,0 +1,80 @@
+"""Rows and digests of JSON Lines files, with errors that name file and line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from flrc.errors import UserError
+
+
+def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    """All rows of a JSON Lines file, in order; blank lines are passed over.
+
+    Args:
+        path: The file, UTF-8.
+        columns: Columns that every row must have, with a value.
+
+    Raises:
+        UserError: If a line is no JSON object, lacks a column, or the file has no row.
+    """
+    rows = list(_rows(path, columns))
+    if not rows:
+        raise UserError("the data file has no rows", given=path, allowed="one JSON object a line")
+    return rows
+
+
+def check_first_row(path: Path, columns: tuple[str, ...]) -> None:
+    """Check the first row only: the cheap part of :func:`read_rows`.
+
+    Raises:
+        UserError: As :func:`read_rows` would for that row.
+    """
+    if next(_rows(path, columns), None) is None:
+        raise UserError("the data file has no rows", given=path, allowed="one JSON object a line")
+
+
+def digest(path: Path) -> str:
+    """Hexadecimal sha256 of a file, remembered while path, size and time of change are equal."""
+    status = path.stat()
+    return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    # Not str.splitlines: it also splits at U+2028, which JSON allows inside a string.
+    with path.open(encoding="utf-8", newline="\n") as file:
+        try:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _row(f"{path}:{number}", line, columns)
+        except UnicodeDecodeError as error:
+            raise UserError("the data file is not UTF-8", given=path, allowed=str(error)) from error
+
+
+def _row(place: str, line: str, columns: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"invalid JSON at {place}: {error}", given=line.strip()[:80]) from error
+    if not isinstance(row, dict):
+        raise UserError(
+            f"no JSON object at {place}", given=line.strip()[:80], allowed='{"column": value, ...}'
+        )
+    missing = [column for column in columns if row.get(column) is None]
+    if missing:
+        raise UserError(
+            f"{place} lacks {', '.join(missing)}",
+            given=f"columns {', '.join(row)}",
+            allowed=f"columns {', '.join(columns)}, each with a value",
+        )
+    return row

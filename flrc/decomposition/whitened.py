@@ -1,0 +1,46 @@
+"""SVD-LLM's truncation-aware whitening."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flrc.decomposition.base import Decomposition
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from flrc.calibration.statistics import InputStatistics
+    from flrc.decomposition.factors import Factors
+
+
+@dataclass
+class Whitened(Decomposition):
+    """SVD of ``W L`` with ``L L^T`` the inputs' Gram: minimises the error of the layer's outputs.
+
+    Source: SVD-LLM (arXiv 2403.07378), section 3.1, whitening only (no update), as FLRC uses it
+        (App. F).
+    Differs: float64 throughout; a singular Gram takes the eigen path with a relative cut-off and is
+        recorded
+    as a rescue, where the published code shifts the spectrum and goes on.
+
+    Attributes:
+        cutoff: Eigen path: directions with at most this share of the largest eigenvalue are
+            dropped.
+    """
+
+    name: str = "whitened"
+    cutoff: float = 1e-14
+
+    def check(self) -> None:
+        """Range of the cut-off."""
+        self.require(0 < self.cutoff < 1, "cutoff", "a number in (0, 1)")
+
+    def decompose(self, weight: Tensor, statistics: InputStatistics | None) -> Factors:
+        """``W = (U Sigma) (V^T L^-1)`` from the SVD of ``W L``."""
+        from flrc.decomposition.truncation import gram_root, truncated
+
+        if statistics is None:
+            raise ValueError("whitened needs the Gram matrix of the layer's inputs")
+        root = gram_root(statistics.gram, self.cutoff)
+        return truncated(weight, root.root, root.inverse, root.rescue)

@@ -1,0 +1,138 @@
+"""What a run ran on: versions, commit, command, threads; and the log file of a run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flrc.config import RunConfig
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "hydra-core",
+    "lm-eval",
+    "rouge-score",
+    "bert-score",
+    "evaluate",
+    "numpy",
+)
+SLOTS = (
+    "decomposition",
+    "grouping",
+    "form",
+    "sensitivity",
+    "allocator",
+    "schedule",
+    "quantization",
+    "runtime",
+    "calibration",
+    "data",
+)
+
+
+def model_inputs(config: RunConfig) -> dict[str, Any]:
+    """What decides the dense model's numbers: for cache keys."""
+    return {
+        "fingerprint": config.model.fingerprint(),
+        "dtype": config.dtype,
+        "threads": config.threads,
+        "device": config.device,
+        "torch": importlib.metadata.version("torch"),
+        "transformers": importlib.metadata.version("transformers"),
+    }
+
+
+def run_block(config: RunConfig, identity: str) -> dict[str, Any]:
+    """The ``run`` part of a record."""
+    return {
+        "id": identity,
+        "method": config.method.name,
+        "components": {slot: getattr(config, slot).name for slot in SLOTS},
+        "config": config.to_plain(),
+        "seed": config.seed,
+        "study": config.study,
+    }
+
+
+def meta_block(config: RunConfig) -> dict[str, Any]:
+    """The ``meta`` part of a record, but for the stages."""
+    from flrc.models.loading import resolve_device
+
+    return {
+        "git": git_state(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+        },
+        "model_revision": config.model.fingerprint(),
+        "device": str(resolve_device(config.device)),
+        "processor": platform.processor() or platform.machine(),
+        "dtype": config.dtype,
+        "threads": config.threads or torch_threads(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the code that runs, and whether it was changed; None outside a repository."""
+    root = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments],
+                cwd=root,
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    status = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def torch_threads() -> int:
+    """Threads that torch uses for one operation."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def set_threads(threads: int | None) -> None:
+    """Use this many threads; None leaves torch's choice."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Everything that is logged also goes to the run's own file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()

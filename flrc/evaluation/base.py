@@ -1,0 +1,124 @@
+"""What an evaluation is: model in, measurements out, part by part so that none is lost."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from flrc.component import Component
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from flrc.data.base import DataSource
+    from flrc.runtime.decoding import Decoder
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number, with what is needed to read it.
+
+    Attributes:
+        name: ``<dataset>/<metric>``, the data set as :meth:`DataSource.label` calls it.
+        value: The number; never missing, may be non-finite, and then says so in every table.
+        unit: ``perplexity``, ``%``, ``tokens/s``, ``bytes`` ...
+        higher_is_better: Direction.
+        stderr: Standard error over the items, where it is defined.
+        count: Number of items (windows, questions, dialogues) behind the value.
+        settings: Everything that defines the number; two values may be compared only where it is
+            equal.
+        rate: Share of the target parameters that one forward step does not use, as realised when
+            this was taken.
+    """
+
+    name: str
+    value: float
+    unit: str
+    higher_is_better: bool
+    stderr: float | None
+    count: int
+    settings: dict[str, Any]
+    rate: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one part of an evaluation gives.
+
+    Attributes:
+        measurements: The numbers.
+        items: One JSON object per item (id, scores, generated text): for paired tests and for
+            reading.
+    """
+
+    measurements: list[Measurement]
+    items: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+        model: The model in evaluation mode, on its device, its constant plan active.
+        tokenizer: Its tokenizer.
+        data: Source of the evaluation rows.
+        rate: Realised rate of the constant plan.
+        decoder: Generates under the run's schedule and accounts for the parameters that were used.
+        dense_replies: Token ids of the dense model's replies by evaluation part, item by item;
+            empty where the evaluation does not generate.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    data: DataSource
+    rate: float
+    decoder: Decoder
+    dense_replies: dict[str, list[list[int]]] = field(default_factory=dict)
+
+
+@dataclass
+class Evaluation(Component, ABC):
+    """Measures a model. Parts (data sets, tasks) are computed and saved one by one."""
+
+    GENERATES: ClassVar[bool] = False
+    """True where text is generated: the run's schedule then applies.
+
+    Otherwise the constant plan is used.
+    """
+
+    @abstractmethod
+    def parts(self) -> list[str]:
+        """Names of the parts, each computed and saved by itself."""
+
+    @abstractmethod
+    def settings(self, part: str, data: DataSource) -> dict[str, Any]:
+        """All that defines the part's numbers (data, library versions ...), as JSON values."""
+
+    @abstractmethod
+    def check_data(self, data: DataSource) -> None:
+        """Raise UserError before any work if data, splits or local metric models are missing."""
+
+    @abstractmethod
+    def evaluate(self, subject: Subject, part: str) -> Outcome:
+        """Compute one part."""
+
+    def reply_settings(self, part: str, data: DataSource) -> dict[str, Any]:
+        """What decides the replies of a part; only where ``GENERATES``."""
+        raise TypeError(f"{self.name} generates nothing")
+
+    def replies(
+        self,
+        data: DataSource,
+        tokenizer: PreTrainedTokenizerBase,
+        decoder: Decoder,
+        part: str,
+    ) -> list[list[int]]:
+        """Token ids of every reply of a part; only where ``GENERATES``."""
+        raise TypeError(f"{self.name} generates nothing")
+
+    def summarise(self, measurements: Iterable[Measurement]) -> list[Measurement]:
+        """Measurements derived from all parts (means over tasks); empty unless overridden."""
+        return []

@@ -1,0 +1,187 @@
+"""lm-eval's tasks on rows and models that are in memory."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flrc.data.catalog import find
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.models.huggingface import HFLM
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# The files by name, because indexing lm-eval's 14,000 tasks to find seven takes a quarter of a
+# minute.
+_FILES = {
+    "arc_easy": "arc/arc_easy.yaml",
+    "arc_challenge": "arc/arc_challenge.yaml",
+    "hellaswag": "hellaswag/hellaswag.yaml",
+    "openbookqa": "openbookqa/openbookqa.yaml",
+    "winogrande": "winogrande/default.yaml",
+    "mathqa": "mathqa/mathqa.yaml",
+    "piqa": "piqa/piqa.yaml",
+}
+
+DATA_FIELDS = (
+    "dataset_path",
+    "dataset_name",
+    "dataset_kwargs",
+    "custom_dataset",
+    "training_split",
+    "validation_split",
+    "test_split",
+)
+"""Fields of a task that say where its rows are; all others are lm-eval's."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers to a task.
+
+    Attributes:
+        accuracy: Share of correct answers.
+        stderr: Its standard error; None for a single question.
+        items: One object a question.
+    """
+
+    accuracy: float
+    stderr: float | None
+    items: list[dict[str, Any]]
+
+
+def installed_definition(task: str) -> dict[str, Any]:
+    """The task's definition as installed with lm-eval, its functions resolved."""
+    return copy.copy(_installed(task))
+
+
+def task_version(task: str) -> str:
+    """The version in the task's definition; lm-eval raises it when numbers change."""
+    return str(_installed(task)["metadata"]["version"])
+
+
+def build_task(task: str, rows: list[dict[str, Any]]) -> ConfigurableTask:
+    """lm-eval's task with our rows.
+
+    Args:
+        task: Its name.
+        rows: The questions, with the catalogue's columns, in the order they are asked.
+    """
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+
+    spec = find(task)
+    split = spec.evaluation_split
+    # Other columns could differ from row to row; lm-eval reads none of them.
+    questions = Dataset.from_list([{name: row[name] for name in spec.columns} for row in rows])
+    definition = installed_definition(task)
+    # Examples and other splits are not needed, so their fields go; lm-eval prefers test to
+    # validation.
+    evaluation_field = "test_split" if split == "test" else "validation_split"
+    for name in DATA_FIELDS:
+        definition.pop(name, None)
+    definition |= {evaluation_field: split, "custom_dataset": lambda **_: {split: questions}}
+    with _quiet("lm_eval.api.task"):
+        built = ConfigurableTask(config=definition)
+    built.set_config("num_fewshot", 0)
+    return built
+
+
+def answer(
+    task: str,
+    rows: list[dict[str, Any]],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int,
+) -> Answers:
+    """Ask a model a task's questions.
+
+    lm-eval's response cache is not used: its key does not contain the model.
+
+    Args:
+        task: The task's name.
+        rows: The questions.
+        model: The model, on its device; it comes back as it was.
+        tokenizer: Its tokenizer; it comes back as it was.
+        batch_size: Answers scored at once.
+    """
+    import numpy as np
+    from lm_eval.evaluator import evaluate
+
+    built = build_task(task, rows)
+    results = evaluate(lm=_wrap(model, tokenizer, batch_size), task_dict={"tasks": {task: built}})
+    items = []
+    for sample in sorted(results["samples"][task], key=lambda sample: int(sample["doc_id"])):
+        doc, index = sample["doc"], int(sample["doc_id"])
+        scores = [float(score) for score, _ in sample["filtered_resps"]]
+        # Where the choices differ in the question (winogrande) lm-eval keeps the answer in the text
+        # field.
+        gold = int(built.doc_to_text(doc) if built.multiple_input else built.doc_to_target(doc))
+        predicted = int(np.argmax(scores))
+        items.append(
+            {
+                "id": str(rows[index].get("id", index)),
+                "loglikelihoods": scores,
+                "predicted": predicted,
+                "gold": gold,
+                "correct": bool(sample["acc"]),
+            }
+        )
+        if items[-1]["correct"] != (predicted == gold):
+            raise RuntimeError(
+                f"{task}: lm-eval does not score by the likeliest choice: {items[-1]}"
+            )
+    values = results["results"][task]
+    stderr = values["acc_stderr,none"]
+    return Answers(float(values["acc,none"]), stderr if isinstance(stderr, float) else None, items)
+
+
+@cache
+def _installed(task: str) -> dict[str, Any]:
+    import lm_eval.tasks
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    definition: dict[str, Any] = load_yaml(Path(lm_eval.tasks.__file__).parent / _FILES[task])
+    return definition
+
+
+def _wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> HFLM:
+    from lm_eval.models.huggingface import HFLM
+
+    # lm-eval sets a padding token on the tokenizer that it is given, so it gets a copy.
+    with _ties_kept(model), _quiet("lm_eval.models.huggingface"):
+        return HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
+
+
+@contextmanager
+def _ties_kept(model: PreTrainedModel) -> Iterator[None]:
+    """Make ``tie_weights`` do nothing inside.
+
+    lm-eval calls it on the model that it is given. On a compressed model with a head of its own
+    under a configuration that still says "tied" this would put the embeddings back in the head's
+    place.
+    """
+    model.__dict__["tie_weights"] = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        del model.__dict__["tie_weights"]
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Hold back a logger's warnings about rows and models in memory, which are meant to be."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

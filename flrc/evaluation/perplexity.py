@@ -1,0 +1,105 @@
+"""Perplexity on running text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flrc.evaluation.base import Evaluation, Measurement, Outcome, Subject
+
+if TYPE_CHECKING:
+    from flrc.data.base import DataSource
+
+
+@dataclass
+class Perplexity(Evaluation):
+    """``exp`` of the mean negative log likelihood over non-overlapping windows of the test text.
+
+    Rows are joined with two newlines and tokenised as one stream (special tokens at its start
+    only); the remainder after the last whole window is dropped; each window predicts its ``length -
+    1`` last tokens.
+
+    Source: the protocol of SVD-LLM, ASVD and FLRC (length 2048).
+    Differs: a window whose loss is not finite is never dropped; the perplexity is then not finite
+        either.
+
+    Attributes:
+        datasets: Text data sets, each on its evaluation split.
+        windows: Number of windows from the start of the text; None for all.
+        length: Tokens of a window.
+    """
+
+    name: str = "perplexity"
+    datasets: list[str] = field(default_factory=lambda: ["wikitext2", "c4"])
+    windows: int | None = None
+    length: int = 2048
+
+    def check(self) -> None:
+        """Ranges."""
+        self.require(len(self.datasets) > 0, "datasets", "one data set or more")
+        self.require(
+            self.windows is None or self.windows >= 1, "windows", "1 or more, or null for all"
+        )
+        self.require(self.length >= 2, "length", "a whole number from 2 on")
+
+    def parts(self) -> list[str]:
+        """The data sets."""
+        return list(self.datasets)
+
+    def _split(self, dataset: str) -> str:
+        from flrc.data.catalog import DATASETS
+
+        return DATASETS[dataset].evaluation_split
+
+    def check_data(self, data: DataSource) -> None:
+        """Each data set is there."""
+        for dataset in self.datasets:
+            data.check_available(dataset, self._split(dataset))
+
+    def settings(self, part: str, data: DataSource) -> dict[str, Any]:
+        """Data, windows and length."""
+        split = self._split(part)
+        return {
+            "version": type(self).VERSION,
+            "dataset": data.label(part),
+            "split": split,
+            "data": data.fingerprint(part, split),
+            "windows": self.windows,
+            "length": self.length,
+        }
+
+    def evaluate(self, subject: Subject, part: str) -> Outcome:
+        """One data set; the standard error is the delta method's over windows."""
+        import math
+        import statistics
+
+        from flrc.data.text import token_stream, windows
+        from flrc.errors import UserError
+        from flrc.evaluation.likelihood import window_losses
+
+        stream = token_stream(subject.data.rows(part, self._split(part)), subject.tokenizer)
+        chosen = windows(stream, self.length)
+        if self.windows is not None and self.windows > len(chosen):
+            raise UserError(
+                f"the text of {part} has {len(chosen)} windows of {self.length} tokens",
+                given=f"evaluation.perplexity.windows={self.windows}",
+                allowed=f"at most {len(chosen)}, or null for all",
+            )
+        chosen = chosen[: self.windows]
+        losses = window_losses(subject.model, chosen)
+        mean = math.fsum(losses) / len(losses)
+        value = math.exp(mean) if mean < 700 else math.inf
+        spread = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else None
+        label = subject.data.label(part)
+        measurement = Measurement(
+            name=f"{label}/perplexity",
+            value=value,
+            unit="perplexity",
+            higher_is_better=False,
+            stderr=None if spread is None else value * spread,
+            count=len(losses),
+            settings=self.settings(part, subject.data),
+            rate=subject.rate,
+        )
+        items = [{"id": f"window {i}", "loss": loss} for i, loss in enumerate(losses)]
+        return Outcome([measurement], items)

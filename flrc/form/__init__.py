@@ -1,0 +1,1 @@
+"""Forms: how factors are stored, and what a rank costs."""

@@ -1,0 +1,1 @@
+"""Groupings: which layers are decomposed together."""

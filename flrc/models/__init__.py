@@ -1,0 +1,1 @@
+"""Models: loading, targets, low-rank layers, surgery."""

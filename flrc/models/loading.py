@@ -1,0 +1,70 @@
+"""A model ready for work: on its device, in evaluation mode, without gradients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from flrc.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from flrc.models.sources import ModelSource
+
+
+def resolve_device(device: str) -> torch.device:
+    """``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        UserError: If the device is unknown or not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(
+            "there is no such device",
+            given=f"device={device}",
+            allowed=["auto", "cpu", "cuda", "cuda:0"],
+        ) from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "CUDA was asked for, and torch sees no CUDA device",
+            given=f"device={device}",
+            fix="device=cpu, or install a CUDA build of torch",
+        )
+    return resolved
+
+
+def load_model(source: ModelSource, dtype: str, device: torch.device) -> PreTrainedModel:
+    """The dense model.
+
+    Args:
+        source: Where it comes from.
+        dtype: ``float32``, ``bfloat16``, ``float16`` or ``float64``.
+        device: Where it goes.
+    """
+    model = source.load(dtype)
+    model.eval()
+    model.requires_grad_(False)
+    return model.to(device)  # type: ignore[arg-type, no-any-return, unused-ignore]
+
+
+def model_shell(source: ModelSource) -> PreTrainedModel:
+    """The model without memory behind its weights (meta device): for shapes, before any work."""
+    from transformers import AutoModelForCausalLM
+
+    config = source.config()
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model.eval()
+
+
+def parameter_count(model: torch.nn.Module) -> int:
+    """Parameters of a model, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

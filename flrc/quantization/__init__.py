@@ -1,0 +1,1 @@
+"""Quantizations of the stored factors."""

@@ -1,0 +1,21 @@
+"""No quantization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flrc.quantization.base import Quantization
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass
+class NoQuantization(Quantization):
+    """Weights keep the run's dtype."""
+
+    name: str = "none"
+
+    def quantize(self, model: nn.Module) -> None:
+        """Leaves the model as it is."""

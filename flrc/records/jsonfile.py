@@ -1,0 +1,86 @@
+"""JSON files that are never half written, and numbers that are not finite in valid JSON.
+
+JSON has no NaN and no infinity. They are written as ``{"non_finite": "nan"}`` (or ``"inf"``,
+``"-inf"``) and become floats again when read; a plain string ``"NaN"`` would be taken for a text
+that says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+NON_FINITE = "non_finite"
+"""The only key of an object that stands for a number that is not finite."""
+
+
+def encode(value: Any) -> Any:
+    """Plain JSON values: tuples become lists, non-finite floats become objects.
+
+    Raises:
+        TypeError: If a value is none of JSON's types or a key is not a string.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {NON_FINITE: str(value)}
+    if isinstance(value, list | tuple):
+        return [encode(element) for element in value]
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"a JSON key must be a string, not {key!r}")
+        return {key: encode(element) for key, element in value.items()}
+    raise TypeError(f"{type(value).__name__} is no JSON value: {value!r}")
+
+
+def _decode(values: dict[str, Any]) -> Any:
+    return float(values[NON_FINITE]) if values.keys() == {NON_FINITE} else values
+
+
+def canonical(value: Any) -> str:
+    """One text per value: keys sorted, no spaces, non-finite floats as documented above."""
+    return json.dumps(encode(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any, digits: int = 10) -> str:
+    """The first hexadecimal digits of sha256 over the canonical text."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:digits]
+
+
+def write(path: Path, value: Any) -> None:
+    """Write so that a reader, or a restart after a crash, sees the old file or the new one, whole.
+
+    The text goes to a temporary file in the same folder, is flushed to the disk, and replaces
+    ``path``.
+    """
+    text = json.dumps(encode(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
+    )
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> Any:
+    """Read a file of :func:`write`.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: If it is truncated or no JSON.
+    """
+    return json.loads(path.read_text(encoding="utf-8"), object_hook=_decode)

@@ -1,0 +1,63 @@
+"""``python -m flrc.reporting PATH``: tables and a plot from the records below a folder."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from flrc.errors import UserError
+from flrc.records.store import find_records
+from flrc.reporting import report
+from flrc.reporting.plot import AXES
+
+
+def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        The exit code: 0, or 1 after a user's mistake.
+    """
+    parser = argparse.ArgumentParser(prog="python -m flrc.reporting", description=__doc__)
+    parser.add_argument("path", type=Path, help="folder of runs, or of one run")
+    parser.add_argument("--output", type=Path, help="where the files go (default: PATH/report)")
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=report.FORMATS,
+        default=list(report.FORMATS),
+        help="what is written (default: all)",
+    )
+    parser.add_argument(
+        "--x", choices=sorted(AXES), default="rate", help="the plot's axis (default: rate)"
+    )
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    try:
+        records = find_records(options.path)
+        if not records:
+            raise UserError(
+                "no record in this folder",
+                given=str(options.path),
+                allowed="a folder that holds record.json files, at any depth",
+            )
+        width = None if sys.stdout.isatty() else report.PIPED_WIDTH
+        console = console or Console(width=width, markup=False, highlight=False)
+        report.print_table(records, console)
+        written = report.render(
+            records, options.output or options.path / "report", options.format, options.x
+        )
+    except UserError as error:
+        Console(stderr=True).print(str(error), markup=False, style="red")
+        return 1
+    for path in written:
+        console.print(str(path))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Runtimes: how the compressed model is executed."""

@@ -1,0 +1,166 @@
+"""Generation under a schedule, and the account of the parameters that it used."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from flrc.models.surgery import activate
+from flrc.schedule.base import first_steps
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from flrc.allocator.planning import Plans
+
+
+class Decoder:
+    """Generates with ``transformers`` while the schedule sets the active ranks per forward step.
+
+    Forward step 1 is the prefill, which yields the first token; every further step yields one more
+   . A switch changes ranks only: cached keys and values stay as the higher ranks
+    made them .
+
+    Args:
+        model: The compressed (or dense) model.
+        tokenizer: Its tokenizer.
+        plans: The run's plans; None for the dense model.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, plans: Plans | None
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.plans = plans
+
+    def end_tokens(self) -> list[int]:
+        """Token ids that end a reply."""
+        end = self.model.generation_config.eos_token_id  # type: ignore[union-attr]
+        if end is None:
+            end = self.tokenizer.eos_token_id
+        return [end] if isinstance(end, int) else list(end or [])
+
+    @torch.no_grad()
+    def generate(
+        self,
+        *,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        max_new_tokens: int,
+        num_beams: int = 1,
+    ) -> torch.Tensor:
+        """Greedy replies, without the prompt.
+
+        Sampling settings that a model ships with are not used: decoding is greedy, or a beam
+        search.
+
+        Args:
+            input_ids: ``(batch, prompt)``, left-padded.
+            attention_mask: ``(batch, prompt)``, 0 at padding.
+            max_new_tokens: Longest reply, in tokens; also the horizon of the schedule's phases.
+            num_beams: Beams; only 1 with more than one phase.
+
+        Returns:
+            ``(batch, new)`` token ids, right-padded after the end-of-sequence token.
+
+        Raises:
+            ValueError: If a beam search is asked for under a schedule.
+        """
+        from transformers import GenerationConfig
+
+        if num_beams > 1 and self._phases(max_new_tokens)[1:]:
+            raise ValueError("beam search cannot follow a schedule")
+        end = self.end_tokens()
+        padding = self.tokenizer.pad_token_id
+        config = GenerationConfig(
+            do_sample=False,
+            num_beams=num_beams,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=end or None,
+            pad_token_id=padding if padding is not None else (end[0] if end else 0),
+            bos_token_id=self.tokenizer.bos_token_id,
+            use_cache=True,
+        )
+        switch = _Switch(self.model, self.plans, max_new_tokens)
+        handle = self.model.register_forward_pre_hook(switch)
+        try:
+            output = self.model.generate(
+                input_ids=input_ids, attention_mask=attention_mask, generation_config=config
+            )
+        finally:
+            handle.remove()
+            if self.plans is not None:
+                activate(self.model, self.plans.constant)
+        assert isinstance(output, torch.Tensor)
+        return output[:, input_ids.shape[1] :]
+
+    def _phases(self, steps: int) -> list[tuple[int, float]]:
+        """First forward step (0-based) and realised rate of each phase that is reached."""
+        if self.plans is None:
+            return [(0, 0.0)]
+        starts = first_steps([phase for phase, _ in self.plans.phases], steps)
+        phases = [
+            (s, plan.realised) for s, (_, plan) in zip(starts, self.plans.phases, strict=True)
+        ]
+        return [p for i, p in enumerate(phases) if i + 1 == len(phases) or phases[i + 1][0] > p[0]]
+
+    def _rates(self, steps: int) -> list[float]:
+        """Rate of each of ``steps`` forward steps."""
+        phases = self._phases(steps)
+        starts = [start for start, _ in phases]
+        return [phases[bisect_right(starts, step) - 1][1] for step in range(steps)]
+
+    def rate_per_step(self, lengths: Sequence[int], max_new_tokens: int) -> float:
+        """Average rate over all forward steps of all replies.
+
+        Args:
+            lengths: Tokens of each reply up to and including the end-of-sequence token: its forward
+                steps.
+            max_new_tokens: As given to :meth:`generate`.
+        """
+        rates = self._rates(max_new_tokens)
+        return sum(sum(rates[:length]) for length in lengths) / sum(lengths)
+
+    def rate_per_token(
+        self, lengths: Sequence[int], prompts: Sequence[int], max_new_tokens: int
+    ) -> float:
+        """The paper's other reading: every prompt token counts, at the prefill's rate.
+
+        Args:
+            lengths: As in :meth:`rate_per_step`.
+            prompts: Tokens of each prompt.
+            max_new_tokens: As given to :meth:`generate`.
+        """
+        rates = self._rates(max_new_tokens)
+        spent = sum(
+            prompt * rates[0] + sum(rates[1:length])
+            for prompt, length in zip(prompts, lengths, strict=True)
+        )
+        return spent / (sum(prompts) + sum(lengths) - len(lengths))
+
+    def describe(self, max_new_tokens: int) -> list[dict[str, Any]]:
+        """The phases as ``{"step": first forward step, counted from 1, "rate": realised rate}``."""
+        return [{"step": start + 1, "rate": rate} for start, rate in self._phases(max_new_tokens)]
+
+
+class _Switch:
+    """Forward pre-hook that activates the plan of the coming step; one a ``generate`` call."""
+
+    def __init__(self, model: PreTrainedModel, plans: Plans | None, steps: int) -> None:
+        self.model = model
+        self.step = 0
+        self.at: dict[int, Any] = {}
+        if plans is not None:
+            starts = first_steps([phase for phase, _ in plans.phases], steps)
+            # A phase that begins where the next one does has no step; the later one wins.
+            self.at = {s: plan for s, (_, plan) in zip(starts, plans.phases, strict=True)}
+
+    def __call__(self, *_: object) -> None:
+        plan = self.at.get(self.step)
+        if plan is not None:
+            activate(self.model, plan)
+        self.step += 1

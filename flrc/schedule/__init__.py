@@ -1,0 +1,1 @@
+"""Schedules: forward step to rate."""

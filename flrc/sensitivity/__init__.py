@@ -1,0 +1,1 @@
+"""Sensitivities: one score per target."""

@@ -1,0 +1,31 @@
+"""Ablation: the gradient alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flrc.errors import choose
+from flrc.sensitivity.base import ScoreContext, Sensitivity
+from flrc.sensitivity.fisher import REDUCTIONS
+
+
+@dataclass
+class Gradient(Sensitivity):
+    """``alpha = sum_i G_i^2``.
+
+    Source: FLRC (arXiv 2510.09332), eq. 5 (appendix B).
+
+    Attributes:
+        reduction: ``per_sequence`` or ``aggregate``.
+    """
+
+    name: str = "gradient"
+    reduction: str = "per_sequence"
+
+    def check(self) -> None:
+        """The reduction exists."""
+        choose("sensitivity.reduction", self.reduction, REDUCTIONS)
+
+    def score(self, context: ScoreContext) -> dict[str, float]:
+        """Squared gradient norm by target."""
+        return {n: g.gradient for n, g in context.gradients(self.reduction).items()}

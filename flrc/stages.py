@@ -1,0 +1,120 @@
+"""How long each stage of a run took, and how much memory it needed at its peak."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+Item = TypeVar("Item")
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+
+
+@dataclass
+class Stage:
+    """One stage.
+
+    Attributes:
+        name: What was done.
+        seconds: Wall-clock time.
+        peak_bytes: Peak resident memory of the process during the stage.
+        peak_device_bytes: Peak memory allocated on the CUDA device; None without one.
+        cached: Whether the result came from the cache.
+    """
+
+    name: str
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    peak_device_bytes: int | None = None
+    cached: bool = False
+
+
+@dataclass
+class Stages:
+    """The stages of a run, in order."""
+
+    done: list[Stage] = field(default_factory=list)
+    current: str = "start"
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[Stage]:
+        """Measure a stage; set ``cached`` on what is yielded where it applies.
+
+        A stage that is entered again under its name adds to the earlier one.
+        """
+        stage = next((s for s in self.done if s.name == name), None)
+        if stage is None:
+            stage = Stage(name)
+            self.done.append(stage)
+        self.current = name
+        begin = time.perf_counter()
+        with _peak_memory() as peak:
+            try:
+                yield stage
+            finally:
+                stage.seconds += time.perf_counter() - begin
+        stage.peak_bytes = max(stage.peak_bytes, peak["resident"])
+        if "device" in peak:
+            stage.peak_device_bytes = max(stage.peak_device_bytes or 0, peak["device"])
+
+    def each(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield the items; the time and memory that making them takes count as stage ``name``."""
+        iterator = iter(items)
+        while True:
+            with self(name):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Plain JSON values."""
+        return [dict(vars(stage)) for stage in self.done]
+
+
+@contextmanager
+def _peak_memory() -> Iterator[dict[str, int]]:
+    """Peak resident (and device) memory inside the block.
+
+    Linux resets and reports the peak itself; elsewhere the memory is sampled fifty times a second.
+    """
+    import torch
+
+    peak: dict[str, int] = {}
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        _CLEAR.write_text("5")
+        kernel = True
+    except OSError:
+        kernel = False
+    process, ended = psutil.Process(), threading.Event()
+    peak["resident"] = process.memory_info().rss
+
+    def sample() -> None:
+        while not ended.wait(0.02):
+            peak["resident"] = max(peak["resident"], process.memory_info().rss)
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    if not kernel:
+        sampler.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        if kernel:
+            line = next(row for row in _STATUS.read_text().splitlines() if row.startswith("VmHWM"))
+            peak["resident"] = int(line.split()[1]) * 1024
+        else:
+            sampler.join()
+        if torch.cuda.is_available():
+            peak["device"] = torch.cuda.max_memory_allocated()

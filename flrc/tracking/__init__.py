@@ -1,0 +1,1 @@
+"""Sinks that show finished records elsewhere."""

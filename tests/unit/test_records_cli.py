@@ -1,0 +1,100 @@
+"""``python -m flrc.records``."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import records_factory as factory
+from rich.console import Console
+
+from flrc.records.__main__ import main
+from flrc.records.show import age, flatten
+from flrc.records.store import RunFolder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    for record, run_id in (
+        (factory.record("svdllm", 0.2), "aaaa111111"),
+        (factory.record("kfac", 0.2, config={"damping": 0.5}), "aabb222222"),
+        (factory.record("flrc", 0.3, status="failed", error="[odd] bracket"), "cccc333333"),
+    ):
+        record.run["id"] = run_id
+        RunFolder(tmp_path / "m" / run_id).write_record(record)
+    return tmp_path
+
+
+def call(*arguments: str) -> tuple[int, str]:
+    text = io.StringIO()
+    console = Console(file=text, width=200, markup=False)
+    return main(arguments, console), text.getvalue()
+
+
+def test_ls_names_every_run(runs: Path) -> None:
+    code, text = call("ls", str(runs))
+    assert code == 0
+    line = next(line for line in text.splitlines() if "aaaa111111" in line)
+    for word in ("svdllm", "smollm2_135m", "0.2", "ok", "wikitext2/perplexity 40"):
+        assert word in line
+    failed = next(line for line in text.splitlines() if "cccc333333" in line)
+    assert "failed" in failed
+    assert "decomposition: [odd] bracket" in failed
+    assert call("ls", "--runs", str(runs))[1].splitlines()[0] == text.splitlines()[0]
+
+
+def test_show_has_everything(runs: Path) -> None:
+    code, text = call("show", "aaaa", "--runs", str(runs))
+    assert code == 0
+    for word in (
+        "python run.py method=svdllm rate=0.2 seed=0",
+        "0123456789abcdef",
+        "torch 2.13.0",
+        "samples: 16",
+        "windows=8",
+        "block.0.q_proj",
+        "230",
+        "dense",
+        "statistics",
+        "30.0",
+        "1.86 GiB",  # 2e9 bytes
+    ):
+        assert word in text, word
+
+
+def test_diff_shows_keys_and_differences_only(runs: Path) -> None:
+    path = runs / "m" / "aabb222222"
+    record = factory.record("kfac", 0.2, config={"damping": 0.5})
+    record.run["id"] = "aabb222222"
+    record.results["measurements"][0]["value"] = 30.0
+    RunFolder(path).write_record(record)
+    code, text = call("diff", "aaaa", "aabb", "--runs", str(runs))
+    assert code == 0
+    assert "decomposition.name" in text
+    assert "damping" in text
+    assert "calibration" not in text
+    assert "-10 (better)" in text
+
+
+def test_unknown_and_ambiguous_ids(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("show", "aabb222333", "--runs", str(runs))[0] == 1
+    assert "nearest: aabb222222 (kfac)" in capsys.readouterr().err
+    assert call("show", "aa", "--runs", str(runs))[0] == 1
+    error = capsys.readouterr().err
+    assert "aaaa111111" in error
+    assert "aabb222222" in error
+
+
+def test_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("ls", str(tmp_path))[0] == 1
+    assert "no record" in capsys.readouterr().err
+
+
+def test_age_and_flatten() -> None:
+    now = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+    assert age("2026-03-01T12:00:00+00:00", now) == "1 d"
+    assert age("2026-03-02T11:15:00", now) == "45 min"
+    assert age(now.timestamp() - 7200, now) == "2 h"
+    assert flatten({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}

@@ -1,0 +1,194 @@
+"""The table in Markdown, LaTeX, CSV, a terminal and a plot."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import records_factory as factory
+from rich.console import Console
+
+from flrc.errors import UserError
+from flrc.records.record import Record
+from flrc.records.store import RunFolder
+from flrc.reporting import csv, latex, markdown, print_table, render
+from flrc.reporting.__main__ import main
+from flrc.reporting.latex import escape
+from flrc.reporting.table import build
+
+
+def small() -> list[Record]:
+    """Three runs without parameter counts and stages, so that the table stays small."""
+    records = []
+    for method, value in (("dense", 20.0), ("svdllm", 45.678), ("kfac", 30.5)):
+        rate = 0.0 if method == "dense" else 0.2
+        measured = [factory.measurement("sample_c4/perplexity", value, rate)]
+        if method != "kfac":
+            measured.append(factory.measurement("piqa/acc", math.nan, rate))
+        record = factory.record(method, 0.2, measurements=measured)
+        record.run["id"] = f"id_{method}"
+        del record.results["parameters"]
+        record.meta["stages"] = []
+        records.append(record)
+    return records
+
+
+def test_markdown_of_a_small_table() -> None:
+    text = markdown.render(build(small()))
+    assert text == """\
+Model: smollm2_135m
+
+| method | rate | realised | sample_c4 perplexity ↓ | piqa acc (%) ↑ |
+| ------ | ---: | -------: | ---------------------: | -------------: |
+| dense  |    0 |   0.0000 |                  20.00 |            NaN |
+| svdllm |  0.2 |   0.2000 |                  45.68 |            NaN |
+| kfac   |  0.2 |   0.2000 |              **30.50** |          - [1] |
+
+- [1] piqa/acc is not measured for kfac at rate 0.2 (id_kfac).
+
+**Reading**
+
+- Bold: best of its column among the methods at one rate (dense excluded).
+- Numbers on sample data (names that begin with sample_ or sotu_) come from the small texts \
+shipped with the code; they are not benchmark numbers and compare with no published table.
+
+**Settings**
+
+- sample_c4/perplexity, piqa/acc: windows=8, length=2048, data=abc
+
+**Made with**
+
+- versions: torch 2.13.0, transformers 5.23.0
+- commit: 0123456789ab
+- device: cpu
+- dtype: float32
+- threads: 2
+- calibration: name=text, samples=16, length=512
+""".replace("- [1] |", "\N{EN DASH} [1] |")  # fmt: skip
+
+
+def test_markdown_escapes_what_an_error_may_hold() -> None:
+    bad = factory.record("kfac", 0.3, status="failed", error="shape (2|3)\n <b> *x*")
+    text = markdown.render(build([*small(), bad]))
+    assert r"shape (2\|3) \<b> \*x\*" in text
+
+
+def test_latex_structure() -> None:
+    text = latex.render(build(factory.sweep()))
+    code = [line for line in text.splitlines() if not line.startswith("%")]
+    body = "\n".join(code)
+    for environment in ("table", "tabular"):
+        assert body.count(rf"\begin{{{environment}}}") == 1
+        assert body.count(rf"\end{{{environment}}}") == 1
+    bare = re.sub(r"\\[{}]", "", body)
+    depth = 0
+    for character in bare:
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        assert depth >= 0
+    assert depth == 0
+    inside = body.split(r"\toprule")[1].split(r"\bottomrule")[0]
+    columns = len(re.search(r"\\begin\{tabular\}\{([lr]+)\}", body).group(1))  # type: ignore[union-attr]
+    rows = [line for line in inside.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 2 + 13  # two heading lines; dense, and four methods at three rates
+    for row in rows:
+        merged = sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", row))
+        assert len(re.findall(r"(?<!\\)&", row)) + merged == columns - 1
+    # nothing that LaTeX would interpret is left bare
+    outside_rules = re.sub(r"\\(re)?sizebox.*|\{%", "", body)
+    assert not re.search(r"(?<!\\)[%#_^~]", outside_rules)
+    assert r"sample\_wikitext2" in body
+    assert r"no room\_left 100\%" in body
+    assert body.isascii()
+    assert inside.count(r"\midrule") == 1 + 3
+
+
+def test_latex_escape() -> None:
+    assert escape("a_b 5% {x} \\ $ # ~") == (
+        r"a\_b 5\% \{x\} \textbackslash{} \$ \# \textasciitilde{}"
+    )
+
+
+def test_csv_has_full_precision_and_tells_nan_from_missing() -> None:
+    text = csv.render(build(small()))
+    frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    assert list(frame["method"]) == ["dense", "svdllm", "kfac"]
+    assert list(frame["sample_c4/perplexity"]) == ["20.0", "45.678", "30.5"]
+    assert list(frame["piqa/acc"]) == ["nan", "nan", ""]
+    assert list(frame["runs"]) == ["id_dense", "id_svdllm", "id_kfac"]
+    whole = pd.read_csv(io.StringIO(csv.render(build(factory.sweep()))))
+    svdllm = whole[(whole["method"] == "svdllm") & (whole["rate"] == 0.2)].iloc[0]
+    assert svdllm["sample_wikitext2/perplexity n"] == 3
+    assert svdllm["sample_wikitext2/perplexity std"] == pytest.approx(1.0)  # seeds add 0, 1, 2
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_terminal_table_fits_and_shows_everything(width: int) -> None:
+    out = io.StringIO()
+    print_table(factory.sweep(), Console(file=out, width=width, markup=False, highlight=False))
+    text = out.getvalue()
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "…" not in text
+    for word in ("470.66 ± 1.00", "37.80*", "kfac at rate 0.4", "activated"):
+        assert word in text
+
+
+def test_terminal_splits_what_one_table_would_mix() -> None:
+    settings = {"windows": 4, "length": 2048}
+    measured = [factory.measurement("wikitext2/perplexity", 5, 0.2, settings=settings)]
+    out = io.StringIO()
+    records = [
+        factory.record("svdllm"),
+        factory.record("kfac", measurements=measured),
+        factory.record("flra", status="failed"),
+    ]
+    print_table(records, Console(file=out, width=120))
+    text = out.getvalue()
+    assert "2 different settings" in text
+    assert text.count("Model: smollm2_135m") == 2
+    assert "windows=4" in text
+    assert "windows=8" in text
+    assert text.count("no room_left") == 1
+
+
+def test_terminal_with_nothing_finished_says_so() -> None:
+    out = io.StringIO()
+    print_table([factory.record("kfac", status="failed")], Console(file=out, width=120))
+    assert "no run has finished" in out.getvalue()
+
+
+def test_terminal_says_why_there_is_no_table() -> None:
+    out = io.StringIO()
+    runs = [
+        factory.record("flrc", 0.2, s, measurements=[factory.measurement("a/rougeL", 9, rate)])
+        for s, rate in ((0, 0.2), (1, 0.4))
+    ]
+    print_table(runs, Console(file=out, width=120))
+    assert "measured at different rates" in out.getvalue()
+
+
+def test_render_writes_every_format(tmp_path: Path) -> None:
+    files = render(factory.sweep(), tmp_path / "out")
+    assert [file.name for file in files] == ["table.md", "table.csv", "table.tex", "plot.png"]
+    assert (tmp_path / "out" / "plot.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert [f.name for f in render(small(), tmp_path, ["csv"])] == ["table.csv"]
+    with pytest.raises(UserError, match="format"):
+        render(small(), tmp_path, ["html"])
+
+
+def test_one_rate_is_drawn_as_bars_and_nothing_measured_as_nothing(tmp_path: Path) -> None:
+    assert render(small(), tmp_path, ["plot"]) == [tmp_path / "plot.png"]
+    assert render([factory.record(measurements=[])], tmp_path / "none", ["plot"]) == []
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for record in factory.sweep():
+        RunFolder(tmp_path / "m" / record.run["id"]).write_record(record)
+    console = Console(file=io.StringIO(), width=200)
+    assert main([str(tmp_path), "--format", "markdown", "csv"], console) == 0
+    assert sorted(f.name for f in (tmp_path / "report").iterdir()) == ["table.csv", "table.md"]
+    assert main([str(tmp_path / "nowhere")], console) == 1
+    assert "no such folder" in capsys.readouterr().err

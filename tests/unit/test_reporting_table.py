@@ -1,0 +1,239 @@
+"""Records to a table: aggregation, labels, columns, and what a table refuses."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import records_factory as factory
+
+from flrc.errors import UserError
+from flrc.reporting.columns import MixedSettings, settings_groups
+from flrc.reporting.grid import lay_out, number
+from flrc.reporting.labels import label_rows, read_presets
+from flrc.reporting.table import MixedRates, build
+
+NAME = "wikitext2/perplexity"
+MODEL = "smollm2_135m"
+
+
+def one(method: str, value: float, rate: float = 0.2, seed: int = 0, **options: object):
+    at = 0.0 if method == "dense" else rate
+    measured = [factory.measurement(NAME, value, at)]
+    return factory.record(method, rate, seed, measurements=measured, **options)
+
+
+def marks(records: list) -> dict[str, tuple[str, bool]]:
+    """Text and best mark of the perplexity cell by method."""
+    grid = lay_out(build(records))
+    k = next(k for k, column in enumerate(grid.columns) if column.name == NAME)
+    method = grid.label_titles.index("method")
+    return {row.labels[method]: (row.cells[k].text, row.cells[k].best) for row in grid.rows}
+
+
+def test_mean_and_deviation_over_seeds() -> None:
+    values = [11.0, 12.5, 17.0]
+    table = build([one("svdllm", value, seed=seed) for seed, value in enumerate(values)])
+    cell = table.cell((MODEL, 0.2, "svdllm"), NAME)
+    assert cell.mean == pytest.approx(13.5)
+    # deviations -2.5, -1, 3.5: squares 6.25 + 1 + 12.25 = 19.5, over 2
+    assert cell.deviation == pytest.approx(math.sqrt(9.75))
+    assert cell.deviation == pytest.approx(np.std(values, ddof=1))
+    assert cell.count == 3
+    assert lay_out(table).rows[0].labels == ["svdllm", "3", "0.2"]
+    assert marks([one("svdllm", v, seed=s) for s, v in enumerate(values)])["svdllm"][0] == (
+        "13.50 ± 3.12"
+    )
+
+
+def test_order_dense_first_then_rates() -> None:
+    table = build(
+        [one("kfac", 9, 0.3), one("svdllm", 8, 0.1), one("dense", 5), one("kfac", 7, 0.1)]
+    )
+    assert table.keys == [
+        (MODEL, 0.0, "dense"),
+        (MODEL, 0.1, "kfac"),
+        (MODEL, 0.1, "svdllm"),
+        (MODEL, 0.3, "kfac"),
+    ]
+
+
+def test_best_is_per_rate_without_dense_and_never_nan() -> None:
+    found = marks([one("dense", 1), one("svdllm", math.nan), one("kfac", 9), one("flra", 10)])
+    assert found == {
+        "dense": ("1.00", False),
+        "svdllm": ("NaN", False),
+        "kfac": ("9.00", True),
+        "flra": ("10.00", False),
+    }
+    zero = marks([one("dense", 1), one("svdllm", 3, 0.0), one("kfac", 2, 0.0)])
+    assert [zero[m][1] for m in ("dense", "svdllm", "kfac")] == [False, False, True]
+    infinite = marks([one("svdllm", math.inf), one("kfac", math.nan)])
+    assert infinite == {"svdllm": ("inf", False), "kfac": ("NaN", False)}
+
+
+def test_ties_in_what_is_shown_share_the_mark() -> None:
+    assert marks([one("svdllm", 9.001), one("kfac", 9.002), one("flra", 9.1)]) == {
+        "svdllm": ("9.00", True),
+        "kfac": ("9.00", True),
+        "flra": ("9.10", False),
+    }
+
+
+def test_no_mark_where_all_are_equal_or_nothing_is_better() -> None:
+    assert marks([one("svdllm", 9), one("kfac", 9)])["kfac"] == ("9.00", False)
+    runs = [
+        factory.record(m, 0.2, measurements=[factory.measurement("x/copy_rougeL", v, 0.2)])
+        for m, v in (("svdllm", 1), ("kfac", 2))
+    ]
+    table = build(runs)
+    assert table.columns[1].arrow == ""
+    assert not any(cell.best for row in lay_out(table).rows for cell in row.cells)
+
+
+def test_nan_in_one_seed_makes_the_mean_nan() -> None:
+    table = build([one("svdllm", 3.0, seed=0), one("svdllm", math.nan, seed=1)])
+    cell = table.cell((MODEL, 0.2, "svdllm"), NAME)
+    assert math.isnan(cell.mean)
+    assert cell.count == 2
+    assert marks([one("svdllm", 3.0), one("svdllm", math.nan, seed=1)])["svdllm"][0] == "NaN ± NaN"
+
+
+def test_missing_is_a_dash_with_a_footnote_that_names_the_run() -> None:
+    lacking = factory.record("kfac", 0.2, measurements=[])
+    grid = lay_out(build([one("svdllm", 8), lacking]))
+    cell = grid.rows[1].cells[1]
+    assert (cell.text, cell.note) == ("\N{EN DASH}", 1)
+    assert grid.footnotes == [f"{NAME} is not measured for kfac at rate 0.2 ({lacking.run['id']})."]
+
+
+def test_parameters_and_seconds() -> None:
+    table = build([one("svdllm", 8, 0.25)])
+    row = table.mean.loc[(MODEL, 0.25, "svdllm")]
+    assert row["stored"] == pytest.approx(75.0)
+    assert row["model_stored"] == 79_626_240 + 28_346_688  # 3/4 of the targets, and the embeddings
+    assert row["compress_seconds"] == pytest.approx(42.5)  # statistics 30, decomposition 12.5
+    assert row["evaluate_seconds"] == pytest.approx(7.0)
+
+
+def test_time_of_seeds_that_used_the_cache_is_left_out() -> None:
+    table = build([one("svdllm", 8, seed=0), one("svdllm", 8, seed=1)])
+    cell = table.cell((MODEL, 0.2, "svdllm"), "compress_seconds")
+    assert (cell.mean, cell.count) == (42.5, 1)
+
+
+def test_different_settings_are_refused_by_key_and_run() -> None:
+    other = factory.record(
+        "kfac",
+        0.2,
+        measurements=[factory.measurement(NAME, 5, 0.2, settings={"windows": 4, "length": 2048})],
+    )
+    first = one("svdllm", 8)
+    with pytest.raises(MixedSettings) as caught:
+        build([first, other])
+    assert caught.value.keys == ["data", "windows"]
+    assert caught.value.runs == [first.run["id"], other.run["id"]]
+    assert "windows" in str(caught.value)
+    assert settings_groups([first, other, one("flra", 9)]) == [[first, one("flra", 9)], [other]]
+
+
+def test_tokenizer_settings_may_differ_between_models_only() -> None:
+    def tokenized(method: str, model: str, tokenizer: str):
+        m = factory.measurement(NAME, 5, 0.2, settings={"windows": 4, "tokenizer": tokenizer})
+        return factory.record(method, 0.2, model=model, measurements=[m])
+
+    assert build([tokenized("svdllm", "a", "x"), tokenized("svdllm", "b", "y")]).models == [
+        "a",
+        "b",
+    ]
+    with pytest.raises(MixedSettings, match="tokenizer"):
+        build([tokenized("svdllm", "a", "x"), tokenized("kfac", "a", "y")])
+
+
+def test_generation_rate_has_its_own_column_even_if_not_measured() -> None:
+    def generated(method: str, spent: float, seed: int = 0):
+        measured = [factory.measurement("dialogsum/rougeL", 15, spent)]
+        return factory.record(method, 0.2, seed, measurements=measured)
+
+    table = build([generated("flrc", 0.23), generated("svdllm", 0.2)])
+    assert table.cell((MODEL, 0.2, "flrc"), "dialogsum/rate").mean == 0.23
+    assert table.cell((MODEL, 0.2, "svdllm"), "dialogsum/rate").mean == 0.2
+    assert table.cell((MODEL, 0.2, "flrc"), "realised").mean == 0.2
+    with pytest.raises(MixedRates, match="different rates"):
+        build([generated("flrc", 0.2), generated("flrc", 0.3, seed=1)])
+
+
+def test_failed_runs_are_listed_not_tabled() -> None:
+    table = build([one("svdllm", 8), factory.record("kfac", 0.4, status="failed")])
+    assert len(table.keys) == 1
+    (line,) = table.notes.failed
+    assert "kfac at rate 0.4" in line
+    assert "failed in decomposition: UserError: no room_left 100%" in line
+    with pytest.raises(UserError, match="no run has finished"):
+        build([factory.record("kfac", 0.4, status="failed")])
+
+
+def test_labels_name_overridden_components() -> None:
+    weight = one("flra", 8, components={"sensitivity": "weight"})
+    presets = {"flra": {"sensitivity": "fisher", "allocator": "proportional"}}
+    assert label_rows([one("flra", 7), weight], presets) == ["flra", "flra · sensitivity=weight"]
+    dense = one("dense", 5, components={"allocator": "proportional"}, config={"calibration": {}})
+    assert label_rows([dense, one("dense", 5)], {"dense": {"allocator": "uniform"}})[1] == (
+        f"dense · id={one('dense', 5).run['id']}"  # same configuration as far as it counts
+    )
+    assert label_rows([dense], {"dense": {"allocator": "uniform"}}) == ["dense"]
+    assert label_rows([weight], presets) == ["flra · sensitivity=weight"]
+    assert label_rows([one("flra", 7), weight], {}) == [
+        "flra · sensitivity=fisher",
+        "flra · sensitivity=weight",
+    ]
+
+
+def test_labels_name_other_settings_and_never_average_them() -> None:
+    few = one("flra", 7, config={"calibration": {"name": "text", "samples": 4, "length": 512}})
+    assert label_rows([few, one("flra", 8)], {}) == [
+        "flra · calibration.samples=4",
+        "flra · calibration.samples=16",
+    ]
+    device = one("flra", 7, seed=1, config={"device": "cuda"})
+    assert label_rows([device, one("flra", 8)], {}) == ["flra", "flra"]
+    again = one("flra", 8)
+    again.run["id"] = "ffffffffff"  # the same configuration under other code or data
+    assert label_rows([again, one("flra", 8)], {})[0] == "flra · id=ffffffffff"
+
+
+def test_presets_are_read_with_defaults(tmp_path: Path) -> None:
+    (tmp_path / "method").mkdir()
+    (tmp_path / "config.yaml").write_text(
+        "defaults:\n  - form: two_factor\n  - allocator: uniform\n  - evaluation: [perplexity]\n"
+    )
+    (tmp_path / "method" / "flra.yaml").write_text(
+        "defaults:\n  - override /allocator: proportional\n  - _self_\n"
+    )
+    assert read_presets(tmp_path) == {"flra": {"form": "two_factor", "allocator": "proportional"}}
+    assert read_presets(tmp_path / "nowhere") == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (12.345, "perplexity", "12.35"),
+        (1234.5, "perplexity", "1234"),
+        (123456.0, "perplexity", "1.23e+05"),
+        (0.19997, "rate", "0.2000"),
+        (1.1e8, "bytes", "110.0M"),
+        (math.nan, "rate", "NaN"),
+        (-math.inf, "%", "-inf"),
+        (0.001, "%", "1.00e-03"),
+        (0.0, "%", "0.00"),
+    ],
+)
+def test_numbers(value: float, unit: str, text: str) -> None:
+    assert number(value, unit) == text
+
+
+def test_sample_data_is_no_benchmark() -> None:
+    assert any("not benchmark numbers" in line for line in build(factory.sweep()).notes.general)
+    assert not any("benchmark" in line for line in build([one("svdllm", 8)]).notes.general)

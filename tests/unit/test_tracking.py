@@ -1,0 +1,200 @@
+"""Publishing to W&B, offline, with W&B itself; its files are read back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import records_factory as factory
+
+from flrc.component import discover
+from flrc.errors import UserError
+from flrc.records.record import Record
+from flrc.records.store import RunFolder
+from flrc.tracking.__main__ import main
+from flrc.tracking.base import Tracker
+from flrc.tracking.wandb import Wandb, _resolved
+
+pytest.importorskip("wandb")
+
+
+@pytest.fixture(autouse=True)
+def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+
+
+def keep(runs: Path, record: Record) -> Path:
+    folder = runs / "smollm2_135m" / f"run-{record.run['id']}"
+    RunFolder(folder).write_record(record)
+    return folder
+
+
+def chunks(data: bytes) -> Iterator[bytes]:
+    """Records of a LevelDB log: 32 KiB blocks of (crc32 u32, length u16, type u8, bytes).
+
+    W&B puts a header of 7 bytes before the first record of the first block. Types: 1 whole,
+    2 first, 3 middle, 4 last part.
+    """
+    block, at, parts = 32768, 7, b""
+    while at + 7 <= len(data):
+        if block - at % block < 7:
+            at += block - at % block
+            continue
+        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        if kind == 0:
+            break
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            yield parts
+            parts = b""
+
+
+def read_back(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The run, its configuration and its summary as they stand in a ``.wandb`` file."""
+    from wandb.proto import wandb_internal_pb2
+
+    run, config, summary = None, {}, {}
+    for chunk in chunks(path.read_bytes()):
+        message = wandb_internal_pb2.Record()
+        message.ParseFromString(chunk)
+        kind = message.WhichOneof("record_type")
+        if kind == "run":
+            run = message.run
+            for item in message.run.config.update:
+                config[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+        elif kind == "summary":
+            for item in message.summary.update:
+                summary[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+    return run, config, summary
+
+
+def test_two_runs_of_one_process_are_two_pages(tmp_path: Path) -> None:
+    tracker = Wandb(project="test", mode="offline")
+    records = [factory.record("svdllm", 0.2, study="table02"), factory.record("kfac", 0.3)]
+    for record in records:
+        tracker.publish(record, keep(tmp_path, record))
+    files = sorted((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert sorted(f.name for f in files) == sorted(f"run-{r.run['id']}.wandb" for r in records)
+    for record in records:
+        (file,) = (f for f in files if record.run["id"] in f.name)
+        run, config, summary = read_back(file)
+        assert run.run_id == record.run["id"]
+        assert run.project == "test"
+        assert run.run_group == (record.run["study"] or "")
+        assert "decomposition:" + record.run["components"]["decomposition"] in run.tags
+        assert config["calibration"] == {"name": "text", "samples": 16, "length": 512}
+        assert config["rate"] == record.run["config"]["rate"]
+        assert config["meta"]["versions"]["torch"] == "2.13.0"
+        assert summary["wikitext2/perplexity"] == record.measurements[0].value
+        assert summary["parameters/targets_dense"] == factory.DENSE
+        assert summary["seconds/decomposition"] == 12.5
+        (table,) = file.parent.glob("files/media/table/layers*.json")
+        content = json.loads(table.read_text())
+        assert content["columns"] == ["target", "block", "shape", "rank", "relative_error"]
+        assert content["data"][1] == ["block.0.k_proj", 1 - 1, "[192, 576]", None, 0.0]
+
+
+def test_publishing_twice_leaves_one_page_and_a_change_replaces_it(tmp_path: Path) -> None:
+    record = factory.record()
+    folder = keep(tmp_path, record)
+    tracker = Wandb(mode="offline")
+    tracker.publish(record, folder)
+    (first,) = (tmp_path / "wandb").glob("offline-run-*")
+    tracker.publish(record, folder)
+    assert list((tmp_path / "wandb").glob("offline-run-*")) == [first]
+    (entry,) = json.loads((folder / "published.json").read_text()).values()
+    assert entry["mode"] == "offline"
+    assert tmp_path / entry["files"] == first
+    record.results["measurements"][0]["value"] = 7.0
+    tracker.publish(record, folder)
+    (second,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    assert read_back(second)[2]["wikitext2/perplexity"] == 7.0
+
+
+def test_only_finished_runs_are_sent(tmp_path: Path) -> None:
+    record = factory.record(status="failed")
+    Wandb(mode="offline").publish(record, keep(tmp_path, record))
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_a_failure_of_wandb_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import wandb
+
+    def refuse(**_: Any) -> None:
+        raise wandb.errors.CommError("server is down")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    record = factory.record()
+    folder = keep(tmp_path, record)
+    with caplog.at_level(logging.WARNING):
+        Wandb(mode="offline").publish(record, folder)
+    assert "server is down" in caplog.text
+    assert RunFolder(folder).read_record() is not None
+    assert not (folder / "published.json").exists()
+    assert main(["publish", str(tmp_path), "--mode", "offline"]) == 1
+
+
+def test_online_is_sent_with_the_runs_id_every_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    real, calls = wandb.init, []
+
+    def init(**options: Any) -> Any:
+        calls.append((options["mode"], options["id"], options["reinit"]))
+        return real(**{**options, "mode": "offline"})
+
+    monkeypatch.setattr(wandb, "init", init)
+    record = factory.record()
+    folder = keep(tmp_path, record)
+    for _ in range(2):
+        Wandb(mode="online").publish(record, folder)
+    assert calls == [("online", record.run["id"], "finish_previous")] * 2
+
+
+def test_auto_is_offline_without_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert _resolved("auto") == "offline"
+    file = tmp_path / "netrc"
+    file.write_text("machine api.wandb.ai\n  login user\n  password x\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(file))
+    assert _resolved("auto") == "online"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://elsewhere.example")
+    assert _resolved("auto") == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    assert _resolved("auto") == "online"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert _resolved("auto") == "offline"
+    assert _resolved("online") == "online"
+
+
+def test_components_are_found_and_checked() -> None:
+    assert set(discover("flrc.tracking", Tracker)) == {"none", "wandb"}
+    with pytest.raises(UserError, match="mode is out of range"):
+        Wandb(mode="later")
+
+
+def test_command_line_sends_a_study_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rate, study in ((0.1, "a"), (0.2, "b")):
+        keep(tmp_path, factory.record(rate=rate, study=study))
+    keep(tmp_path, factory.record(rate=0.3, study="a", status="failed"))
+    arguments = ["publish", str(tmp_path), "--study", "a", "--mode", "offline"]
+    for _ in range(2):
+        assert main(arguments) == 0
+        assert "1 of 1 finished records are published" in capsys.readouterr().out
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1
+    assert main(["publish", str(tmp_path), "--study", "c"]) == 1
+    assert "no finished record" in capsys.readouterr().err
