@@ -31,8 +31,10 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
     Returns:
         Exit code: 0 if every job ended well, else 1.
     """
+    from flrc.network import offline_by_default
     from flrc.overrides import check_overrides
 
+    offline_by_default()
     try:
         check_overrides(conf, arguments)
     except UserError as error:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from flrc import environment
 from flrc.config import RunConfig
-from flrc.errors import UserError
 from flrc.evaluation.base import Measurement, Subject
 from flrc.preflight import Prepared, check_inputs, prepare
+from flrc.records import jsonfile
 from flrc.records.identity import calibration_inputs, run_folder, run_id
 from flrc.records.record import Record
 from flrc.stages import Stages
@@ -48,50 +48,49 @@ def run(config: RunConfig) -> Record:
     """
     check_inputs(config)
     folder = run_folder(config)
-    with folder.lock():
-        done = None if config.force else finished(config, folder)
-        if done is not None:
-            log.info("done already, nothing computed: %s", folder.path)
+    if (done := finished(config, folder)) is not None:
+        return done
+    stages = Stages()
+    environment.set_threads(config.threads)
+    with stages("preflight"):
+        prepared = prepare(config)
+    with folder.lock(), environment.log_file(folder.path / "run.log"):
+        # Another worker may have finished it while this one waited.
+        if (done := finished(config, folder)) is not None:
             return done
-        stages = Stages()
-        record = Record(run=environment.run_block(config, run_id(config)))
-        record.run["status"] = "running"
-        with environment.log_file(folder.path / "run.log"):
-            record.meta = environment.meta_block(config)
-            try:
-                with stages("preflight"):
-                    environment.set_threads(config.threads)
-                    prepared = prepare(config)
-                compress_and_evaluate(config, prepared, folder, record, stages)
-                record.run["status"] = "ok"
-            except UserError:
-                raise
-            except Exception as error:
-                record.run |= {
-                    "status": "failed",
-                    "stage": stages.current,
-                    "error": f"{type(error).__name__}: {error}",
-                }
-                log.exception("failed in stage %s: %s", stages.current, folder.path)
-            finally:
-                record.meta["stages"] = stages.to_json()
-                if record.run["status"] != "running":
-                    folder.write_record(record)
+        record = Record(
+            run=environment.run_block(config, run_id(config)), meta=environment.meta_block(config)
+        )
+        try:
+            compress_and_evaluate(config, prepared, folder, record, stages)
+            record.run["status"] = "ok"
+        except Exception as error:
+            record.run |= {
+                "status": "failed",
+                "stage": stages.current,
+                "error": f"{type(error).__name__}: {error}",
+            }
+            log.exception("failed in stage %s: %s", stages.current, folder.path)
+        record.meta["stages"] = stages.to_json()
+        folder.write_record(record)
         return record
 
 
 def finished(config: RunConfig, folder: RunFolder) -> Record | None:
     """The record, if every requested evaluation is on disk with exactly the present settings."""
-    record = folder.read_record()
+    record = None if config.force else folder.read_record()
     if record is None or record.run["status"] != "ok":
         return None
-    present = {m.name: m for m in record.measurements}
+    present = [jsonfile.canonical(vars(m)) for m in record.measurements]
     for evaluation in config.evaluation.values():
         for part in evaluation.parts():
             settings = evaluation.settings(part, config.data)
             outcome = folder.load_evaluation(evaluation.name, part, settings)
-            if outcome is None or any(present.get(m.name) != m for m in outcome.measurements):
+            if outcome is None:
                 return None
+            if any(jsonfile.canonical(vars(m)) not in present for m in outcome.measurements):
+                return None
+    log.info("done already, nothing computed: %s", folder.path)
     return record
 
 

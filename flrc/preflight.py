@@ -64,6 +64,8 @@ def prepare(config: RunConfig) -> Prepared:
     tokenizer = config.model.tokenizer()
     if tokenizer.chat_template is None and any(e.GENERATES for e in config.evaluation.values()):
         log.warning("the tokenizer has no chat template: prompts are plain text")
+    for evaluation in config.evaluation.values():
+        evaluation.check_rows(config.data, tokenizer)
     cache = StageCache(config.cache_path(), int(config.paths.cache_limit_gb * 1e9))
     sequences: list[torch.Tensor] = []
     if config.compresses:

@@ -13,6 +13,7 @@ from typing import Any
 from flrc.data.base import DataSource
 from flrc.data.catalog import DATASETS, DatasetSpec, find
 from flrc.errors import UserError, choose
+from flrc.network import online
 
 
 @dataclass
@@ -65,35 +66,6 @@ class Hub(DataSource):
 
     def _revision(self, spec: DatasetSpec) -> str:
         return self.revisions.get(spec.name, spec.hub_revision)
-
-
-@contextmanager
-def online() -> Iterator[None]:
-    """Allow access to the hub inside, and restore what was set before.
-
-    Everything else in flrc sets ``HF_HUB_OFFLINE=1``. The libraries read that variable once, on
-    import, into constants, which are what they look at from then on: so the constants are what is
-    changed here.
-    """
-    import datasets.config
-    import huggingface_hub.constants
-
-    # `datasets` keeps a second name for its constant; not every version has it.
-    places = [
-        (huggingface_hub.constants, "HF_HUB_OFFLINE"),
-        (datasets.config, "HF_HUB_OFFLINE"),
-        (datasets.config, "HF_DATASETS_OFFLINE"),
-    ]
-    before = [
-        (module, name, getattr(module, name)) for module, name in places if hasattr(module, name)
-    ]
-    for module, name, _ in before:
-        setattr(module, name, False)
-    try:
-        yield
-    finally:
-        for module, name, value in before:
-            setattr(module, name, value)
 
 
 def _where(spec: DatasetSpec, split: str, revision: str, cache: str | None) -> dict[str, Any]:

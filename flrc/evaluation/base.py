@@ -102,6 +102,10 @@ class Evaluation(Component, ABC):
         """Raise UserError before any work if data, splits or local metric models are missing."""
 
     @abstractmethod
+    def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Read every row once; raise UserError, before any work, if one is bad or there are too few."""
+
+    @abstractmethod
     def evaluate(self, subject: Subject, part: str) -> Outcome:
         """Compute one part."""
 

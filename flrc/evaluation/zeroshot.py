@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flrc.data.base import DataSource
 from flrc.data.catalog import DATASETS, find
 from flrc.errors import UserError, choose
 from flrc.evaluation.base import Evaluation, Measurement, Outcome, Subject
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TASKS = tuple(name for name, spec in DATASETS.items() if spec.kind == "multiple_choice")
 """Tasks that can be asked for; the default is all of them, the seven of the paper."""
@@ -71,6 +74,17 @@ class ZeroShot(Evaluation):
         """Raise UserError if the rows of a task are not there."""
         for task in self.tasks:
             data.check_available(task, find(task).evaluation_split)
+
+    def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Every question can be read, and there are as many as asked for."""
+        for task in self.tasks:
+            count = len(data.rows(task, find(task).evaluation_split))
+            if self.limit is not None and count < self.limit:
+                raise UserError(
+                    f"{data.label(task)} has {count} questions",
+                    given=f"evaluation.zeroshot.limit={self.limit}",
+                    allowed=f"at most {count}, or null for all",
+                )
 
     def evaluate(self, subject: Subject, part: str) -> Outcome:
         """Ask one task's questions.

@@ -6,6 +6,8 @@ import difflib
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -67,7 +69,7 @@ class _Pretrained(ModelSource):
         from transformers import AutoTokenizer
 
         location = self._location()
-        with self._explained(location):
+        with self._access(location):
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**location)
         return tokenizer
 
@@ -76,7 +78,7 @@ class _Pretrained(ModelSource):
         from transformers import AutoConfig
 
         location = self._location()
-        with self._explained(location):
+        with self._access(location):
             config: PretrainedConfig = AutoConfig.from_pretrained(**location)
         return config
 
@@ -88,7 +90,7 @@ class _Pretrained(ModelSource):
 
         transformers.utils.logging.disable_progress_bar()  # one bar at a time, and it is ours
         location = self._location()
-        with self._explained(location):
+        with self._access(location):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 **location, dtype=getattr(torch, dtype)
             )
@@ -98,25 +100,16 @@ class _Pretrained(ModelSource):
             model.hf_quantizer = None
         return model
 
-    def _explained(self, location: dict[str, Any]) -> _Explained:
-        return _Explained(f"{self.name} model {self.label}", location)
-
-
-class _Explained:
-    """Turns a loading failure into an error the user can act on."""
-
-    def __init__(self, what: str, location: dict[str, Any]) -> None:
-        self.what = what
-        self.location = location
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError | ValueError | KeyError):
+    @contextmanager
+    def _access(self, location: dict[str, Any]) -> Iterator[None]:
+        """Where loading happens: a failure becomes an error the user can act on."""
+        try:
+            yield
+        except (OSError, ValueError, KeyError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"the {self.what} cannot be loaded: {(str(error) or str(kind)).splitlines()[0]}",
-                given=", ".join(f"{key}={value}" for key, value in self.location.items()),
+                f"the {self.name} model {self.label} cannot be loaded: {reason}",
+                given=", ".join(f"{key}={value}" for key, value in location.items()),
                 allowed="a causal language model's config, weights and tokenizer; no remote code",
                 fix="without a network use model=smollm2_135m or model=local model.path=FOLDER",
             ) from error
@@ -182,6 +175,13 @@ class Hub(_Pretrained):
 
     def _location(self) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": self.id, "revision": self.revision}
+
+    @contextmanager
+    def _access(self, location: dict[str, Any]) -> Iterator[None]:
+        from flrc.network import online
+
+        with online(), super()._access(location):
+            yield
 
     def check_available(self) -> None:
         """The config can be read (from the cache or the network)."""
