@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -39,8 +40,7 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
         check_overrides(conf, arguments)
     except UserError as error:
         return _complain(error)
-    folder = Path(os.environ.get("TMPDIR", "/tmp"))
-    ledger = folder / f"flrc-sweep-{uuid.uuid4().hex}.jsonl"
+    ledger = Path(tempfile.gettempdir()) / f"flrc-sweep-{uuid.uuid4().hex}.jsonl"
     os.environ[LEDGER] = str(ledger)
     code = 0
     try:

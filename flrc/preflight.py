@@ -61,12 +61,13 @@ def prepare(config: RunConfig) -> Prepared:
     from flrc.models.targets import linear_layers
 
     device = resolve_device(config.device)
+    cache = StageCache(config.cache_path(), int(config.paths.cache_limit_gb * 1e9))
+    config.model.convert(cache, config.dtype)
     tokenizer = config.model.tokenizer()
     if tokenizer.chat_template is None and any(e.GENERATES for e in config.evaluation.values()):
         log.warning("the tokenizer has no chat template: prompts are plain text")
     for evaluation in config.evaluation.values():
         evaluation.check_rows(config.data, tokenizer)
-    cache = StageCache(config.cache_path(), int(config.paths.cache_limit_gb * 1e9))
     sequences: list[torch.Tensor] = []
     if config.compresses:
         if config.calibrates:

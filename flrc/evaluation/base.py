@@ -103,7 +103,7 @@ class Evaluation(Component, ABC):
 
     @abstractmethod
     def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Read every row once; raise UserError, before any work, if one is bad or there are too few."""
+        """Raise UserError, before any work, if a row is bad or there are too few; reads all."""
 
     @abstractmethod
     def evaluate(self, subject: Subject, part: str) -> Outcome:

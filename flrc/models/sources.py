@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib.metadata
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,10 @@ from flrc.errors import UserError, choose
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from flrc.cache import StageCache
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -51,9 +57,8 @@ class ModelSource(Component, ABC):
     def load(self, dtype: str) -> PreTrainedModel:
         """The model with its weights, on the CPU."""
 
-    def weight_bytes(self) -> int:
-        """Bytes of the model's files; 0 where not known before loading."""
-        return 0
+    def convert(self, cache: StageCache, dtype: str) -> None:
+        """Bring the files into a form that loads fast, once; nothing to do for most sources."""
 
 
 @dataclass
@@ -61,8 +66,42 @@ class _Pretrained(ModelSource):
     """What the sources share that load through ``from_pretrained``."""
 
     @abstractmethod
-    def _location(self) -> dict[str, Any]:
+    def _source(self) -> dict[str, Any]:
         """Arguments of ``from_pretrained`` that say where the model is."""
+
+    def _location(self) -> dict[str, Any]:
+        converted: Path | None = getattr(self, "_converted", None)
+        if converted is not None:
+            return {"pretrained_model_name_or_path": str(converted)}
+        return self._source()
+
+    def convert(self, cache: StageCache, dtype: str) -> None:
+        """De-quantise a GGUF file to safetensors of the run's dtype, in the cache.
+
+        Reading GGUF takes transformers most of a minute, for each load; the same tensors load from
+        safetensors in a second.
+        """
+        if "gguf_file" not in self._source():
+            return
+        inputs = {
+            "fingerprint": self.fingerprint(),
+            "dtype": dtype,
+            "transformers": importlib.metadata.version("transformers"),
+        }
+        entry = cache.entry("converted", inputs)
+        with entry.lock():
+            if not entry.done:
+                log.info("de-quantising the GGUF file of %s, once", self.label)
+                size = next(iter(self._files())).stat().st_size
+                cache.require_space(8 * size, f"{self.label} de-quantised")
+                self.load(dtype).save_pretrained(entry.path)
+                self.tokenizer().save_pretrained(entry.path)
+                entry.finish()
+        self._converted = entry.path
+
+    def _files(self) -> list[Path]:
+        """The model's files, where they are known."""
+        return []
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer that is stored with the model."""
@@ -144,7 +183,7 @@ class Packaged(_Pretrained):
             )
         return Path(spec.origin).parent
 
-    def _location(self) -> dict[str, Any]:
+    def _source(self) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": str(self._folder()), "gguf_file": self.file}
 
     def check_available(self) -> None:
@@ -155,9 +194,8 @@ class Packaged(_Pretrained):
         """Digest of the GGUF file."""
         return file_digest(self._folder() / self.file)
 
-    def weight_bytes(self) -> int:
-        """Size of the GGUF file."""
-        return (self._folder() / self.file).stat().st_size
+    def _files(self) -> list[Path]:
+        return [self._folder() / self.file]
 
 
 @dataclass
@@ -173,7 +211,7 @@ class Hub(_Pretrained):
     id: str = ""
     revision: str = "main"
 
-    def _location(self) -> dict[str, Any]:
+    def _source(self) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": self.id, "revision": self.revision}
 
     @contextmanager
@@ -232,7 +270,7 @@ class Local(_Pretrained):
                 allowed="a folder written by save_pretrained, or a .gguf file",
             )
 
-    def _location(self) -> dict[str, Any]:
+    def _source(self) -> dict[str, Any]:
         self.check_available()
         path = Path(str(self.path))
         if path.is_file():
@@ -248,10 +286,6 @@ class Local(_Pretrained):
         """Digest of all its files."""
         digests = [f"{file.name} {file_digest(file)}" for file in self._files()]
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-    def weight_bytes(self) -> int:
-        """Size of its files."""
-        return sum(file.stat().st_size for file in self._files())
 
 
 @dataclass

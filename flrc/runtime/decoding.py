@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 class Decoder:
     """Generates with ``transformers`` while the schedule sets the active ranks per forward step.
 
-     Forward step 1 is the prefill, which yields the first token; every further step yields one more
-    . A switch changes ranks only: cached keys and values stay as the higher ranks
-     made them .
+    Forward step 1 is the prefill, which yields the first token; every further step yields one more.
+    A switch changes ranks only: cached keys and values stay as the higher ranks made them.
 
-     Args:
-         model: The compressed (or dense) model.
-         tokenizer: Its tokenizer.
-         plans: The run's plans; None for the dense model.
+    Source: FLRC (arXiv 2510.09332), section 3.2, eq. 3.
+
+    Args:
+        model: The compressed (or dense) model.
+        tokenizer: Its tokenizer.
+        plans: The run's plans; None for the dense model.
     """
 
     def __init__(

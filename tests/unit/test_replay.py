@@ -1,0 +1,127 @@
+"""Ranks from a file: the round trip, and each way in which the file can be wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flrc.allocator.planning import make_plans
+from flrc.allocator.proportional import Proportional
+from flrc.allocator.replay import Replay
+from flrc.errors import UserError
+from flrc.form.two_factor import TwoFactor
+from flrc.models.targets import Target
+from flrc.schedule.base import Schedule
+from flrc.schedule.constant import Constant
+from flrc.schedule.increasing import Increasing
+from flrc.schedule.progressive import Progressive
+
+FORM = TwoFactor()
+TARGETS = [Target(f"t{i}", 64, 96, i, "q_proj", f"t{i}") for i in range(4)]
+SCORES = {"t0": 1.0, "t1": 2.0, "t2": 3.0, "t3": 90.0}
+THREE = Progressive(shares=[0.3, 0.4, 0.3], offsets=[-0.1, 0.0, 0.1])
+
+
+def store(path: Path, schedule: Schedule, rate: float = 0.3) -> dict[str, Any]:
+    plans = make_plans(Proportional(), schedule, TARGETS, FORM, SCORES, rate)
+    path.write_text(json.dumps(plans.to_json()))
+    return plans.to_json()
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [Constant(), Progressive(), Increasing(), THREE],
+    ids=["constant", "progressive", "increasing", "three phases"],
+)
+def test_round_trip(schedule: Schedule, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    kept = store(path, schedule)
+    again = make_plans(Replay(path=str(path)), schedule, TARGETS, FORM, {}, 0.3)
+    assert again.to_json() == kept
+
+
+def test_constant_and_phase_at_one_rate_may_differ(tmp_path: Path) -> None:
+    """The middle phase is at the run's own rate, and bound to nest in the first: another plan at one rate."""
+    path = tmp_path / "plan.json"
+    kept = store(path, THREE)
+    kept["phases"][1]["plan"]["ranks"]["t0"] = 1
+    path.write_text(json.dumps(kept))
+    again = make_plans(Replay(path=str(path)), THREE, TARGETS, FORM, {}, 0.3)
+    assert again.constant.ranks == kept["constant"]["ranks"]
+
+
+def test_an_edited_plan_counts_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    kept = store(path, Constant())
+    kept["constant"]["ranks"] = {"t0": 10, "t1": 10, "t2": 10, "t3": 10}
+    kept["phases"] = []
+    path.write_text(json.dumps(kept))
+    (plan,) = make_plans(Replay(path=str(path)), Constant(), TARGETS, FORM, {}, 0.3).all[:1]
+    assert plan.realised == pytest.approx(1 - 4 * 10 * 160 / (4 * 64 * 96))
+    assert not plan.exact  # it does not hold the rate it was stored under
+
+
+@pytest.mark.parametrize("path", [None, "nowhere/plan.json"])
+def test_a_path_is_needed(path: str | None) -> None:
+    with pytest.raises(UserError, match="plan file"):
+        Replay(path=path)
+
+
+def allocate(path: Path, rate: float = 0.3) -> None:
+    replay = Replay(path=str(path))
+    replay.allocate({}, replay.budget(TARGETS, FORM, rate))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "{}", '{"constant": {}, "phases": []}', '{"constant": 3, "phases": []}'],
+)
+def test_a_file_that_is_no_plan(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match="cannot be read"):
+        allocate(path)
+
+
+def test_another_rate(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    store(path, Progressive())
+    with pytest.raises(UserError, match="no plan for this rate") as caught:
+        allocate(path, 0.25)
+    assert caught.value.allowed == "0.2, 0.3, 0.4"
+
+
+@pytest.mark.parametrize("change", ["missing", "renamed"])
+def test_another_model(change: str, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    kept = store(path, Constant())
+    rank = kept["constant"]["ranks"].pop("t2")
+    if change == "renamed":
+        kept["constant"]["ranks"]["other"] = rank
+    kept["phases"] = []
+    path.write_text(json.dumps(kept))
+    with pytest.raises(UserError, match="other targets"):
+        allocate(path)
+
+
+@pytest.mark.parametrize("rank", [0, -1, 65, 2.5, "3"])
+def test_an_impossible_rank(rank: Any, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    kept = store(path, Constant())
+    kept["constant"]["ranks"]["t1"] = rank
+    kept["phases"] = []
+    path.write_text(json.dumps(kept))
+    with pytest.raises(UserError, match="impossible rank for t1"):
+        allocate(path)
+
+
+def test_the_content_counts_not_the_path(tmp_path: Path) -> None:
+    a, b, c = (tmp_path / f"{name}.json" for name in "abc")
+    store(a, Constant())
+    store(b, Constant())
+    store(c, Constant(), 0.4)
+    described = [Replay(path=str(path)).describe() for path in (a, b, c)]
+    assert described[0] == described[1] != described[2]
