@@ -151,4 +151,5 @@ def _report(jobs: list[dict[str, Any]]) -> None:
         console.print(f"{len(failed)} of {len(jobs)} jobs failed:", style="bold red")
         for job in failed:
             console.print(f"  {job['folder'] or 'before it began'}: {job['error']}", soft_wrap=True)
-        console.print("The same command computes only what is missing.")
+        if len(failed) < len(jobs):
+            console.print("The same command computes only what is missing.")

@@ -143,7 +143,7 @@ class RunConfig:
                 "rate is the share of the target parameters that is removed",
                 given=f"rate={self.rate:g}",
                 allowed="a number in [0, 1)",
-                fix=f"rate={self.rate / 100:g}" if 1 < self.rate < 100 else "rate=0.2",
+                fix=f"rate={self.rate / 100:g}" if 2 <= self.rate < 100 else "rate=0.2",
             )
         choose("dtype", self.dtype, DTYPES)
         if self.threads is not None and self.threads < 1:

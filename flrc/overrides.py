@@ -79,6 +79,12 @@ def _check_options(override: Any, options: list[str]) -> list[str]:
         values = value if isinstance(value, list) else [value]
     flat = [str(v) for entry in values for v in (entry if isinstance(entry, list) else [entry])]
     words = [word.strip("[] ") for text in flat for word in text.split(",") if word.strip("[] ")]
+    if not words and override.key_or_group != "evaluation":
+        raise UserError(
+            f"group {override.key_or_group} needs an option",
+            given=override.input_line,
+            allowed=options,
+        )
     for word in words:
         if word not in options:
             raise UserError(

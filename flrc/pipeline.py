@@ -134,7 +134,12 @@ def compress_and_evaluate(
     rate = plans.constant.realised if plans is not None else 0.0
     subject = Subject(model, prepared.tokenizer, config.data, rate, decoder, dense_replies)
     torch.manual_seed(config.seed)
-    record.results["measurements"] = [vars(m) for m in evaluate(config, folder, subject, stages)]
+    measured = evaluate(config, folder, subject, stages)
+    # What an earlier command measured on this very model stays in its record.
+    earlier = folder.read_record()
+    names = {measurement.name for measurement in measured}
+    kept = [] if earlier is None else [m for m in earlier.measurements if m.name not in names]
+    record.results["measurements"] = [vars(m) for m in [*measured, *kept]]
 
 
 def replies_of_dense_model(

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ install_import_hook(PURE, "beartype.beartype")
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -39,9 +41,11 @@ ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 
 torch.set_num_threads(2)
+set_hypothesis_home_dir(tempfile.mkdtemp(prefix="hypothesis-"))  # not in the repository
 settings.register_profile(
     "flrc",
-    database=None,  # would be a folder in the repository
+    max_examples=40,
+    database=None,
     deadline=None,  # the machine may be busy
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
