@@ -22,7 +22,7 @@ from flrc.errors import UserError, choose
 from flrc.evaluation.base import Evaluation
 from flrc.form.base import Form
 from flrc.grouping.base import Grouping
-from flrc.models.sources import ModelSource
+from flrc.models.base import ModelSource
 from flrc.quantization.base import Quantization
 from flrc.runtime.base import Runtime
 from flrc.schedule.base import Schedule

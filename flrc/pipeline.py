@@ -6,8 +6,6 @@ Reads like the paper's section 3, top to bottom.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flrc import environment
@@ -21,7 +19,7 @@ from flrc.stages import Stages
 
 if TYPE_CHECKING:
     from flrc.allocator.planning import Plans
-    from flrc.cache import Entry
+    from flrc.calibration.statistics import GradientStatistics
     from flrc.decomposition.factorise import StoredFactors
     from flrc.models.targets import Target
     from flrc.records.store import RunFolder
@@ -100,6 +98,7 @@ def compress_and_evaluate(
     """Everything that needs the model; fills the record as it goes."""
     import torch
 
+    from flrc.evaluation.dense_replies import replies_of_dense_model
     from flrc.models.loading import load_model
     from flrc.models.surgery import check_counts, compress
     from flrc.models.targets import find_targets
@@ -109,13 +108,14 @@ def compress_and_evaluate(
     with stages("load"):
         model = load_model(config.model, config.dtype, prepared.device)
         targets = find_targets(model)
-    dense_replies = replies_of_dense_model(config, prepared, model, stages)
+    dense_replies = replies_of_dense_model(
+        config, model, prepared.tokenizer, prepared.cache, stages
+    )
 
     plans: Plans | None = None
     if config.compresses:
         factors = decompose(config, prepared, model, targets, stages)
-        with stages("sensitivity") as stage:
-            scores = score(config, prepared, model, targets, stage)
+        scores = score(config, prepared, model, targets, stages)
         with stages("allocation"):
             plans = allocate(config, targets, scores)
         folder.write_plan(plans.to_json())
@@ -142,83 +142,27 @@ def compress_and_evaluate(
     record.results["measurements"] = [vars(m) for m in [*measured, *kept]]
 
 
-def replies_of_dense_model(
-    config: RunConfig, prepared: Prepared, model: Any, stages: Stages
-) -> dict[str, list[list[int]]]:
-    """The dense model's replies for every generating evaluation, cached or generated now."""
-    from flrc.runtime.decoding import Decoder
-
-    decoder = Decoder(model, prepared.tokenizer, None)
-    replies: dict[str, list[list[int]]] = {}
-    for evaluation in (e for e in config.evaluation.values() if e.GENERATES):
-        for part in evaluation.parts():
-            settings = evaluation.reply_settings(part, config.data)
-            inputs = {"model": environment.model_inputs(config), "settings": settings}
-            entry = prepared.cache.entry("dense_replies", inputs)
-            with stages("dense replies") as stage, entry.lock():
-                stage.cached = entry.done
-                if not stage.cached:
-                    found = evaluation.replies(config.data, prepared.tokenizer, decoder, part)
-                    entry.write_json("replies.json", found)
-                    entry.finish()
-                replies[part] = entry.read_json("replies.json")
-    return replies
-
-
 def decompose(
     config: RunConfig, prepared: Prepared, model: Any, targets: list[Target], stages: Stages
 ) -> StoredFactors:
     """Full-rank factors of every target, shared by all rates and allocators."""
-    from flrc.decomposition.factorise import (
-        StoredFactors,
-        calibrated_blocks,
-        factorise_block,
-        statistics_bytes,
+    from flrc.decomposition.factorise import factorise
+
+    return factorise(
+        config.decomposition,
+        model,
+        targets,
+        prepared.sequences,
+        cache=prepared.cache,
+        model_inputs=environment.model_inputs(config),
+        calibration_inputs=calibration_inputs(config),
+        keep_statistics=config.paths.keep_statistics_gb * 1e9,
+        stages=stages,
     )
-
-    calibrated = config.decomposition.CALIBRATED
-    inputs: dict[str, Any] = {"model": environment.model_inputs(config)}
-    if calibrated:
-        inputs["calibration"] = calibration_inputs(config)
-    keep = None
-    if calibrated and statistics_bytes(targets) <= config.paths.keep_statistics_gb * 1e9:
-        keep = prepared.cache.entry("statistics", inputs)
-    inputs = {**inputs, "decomposition": config.decomposition.describe()}
-    entry = prepared.cache.entry("factors", inputs)
-    with entry.lock() if keep is None else _both(entry, keep):
-        with stages("decomposition") as stage:
-            stage.cached = entry.done
-        if not stage.cached:
-            blocks = (
-                stages.each(
-                    "statistics", calibrated_blocks(model, targets, prepared.sequences, keep)
-                )
-                if calibrated
-                else ((block, {}) for block in sorted({t.block for t in targets}))
-            )
-            rescues: dict[str, str] = {}
-            for block, statistics in blocks:
-                members = [target for target in targets if target.block == block]
-                with stages("decomposition"):
-                    rescues |= factorise_block(
-                        model, members, config.decomposition, statistics, entry
-                    )
-            for name, what in rescues.items():
-                log.warning("rescue: %s: %s", name, what)
-            entry.write_json("rescues.json", rescues)
-            entry.finish()
-    return StoredFactors(entry, {target.name: target for target in targets})
-
-
-@contextmanager
-def _both(first: Entry, second: Entry) -> Iterator[None]:
-    """Hold two cache entries, always in this order, so that workers cannot block each other."""
-    with first.lock(), second.lock():
-        yield
 
 
 def score(
-    config: RunConfig, prepared: Prepared, model: Any, targets: list[Target], stage: Any
+    config: RunConfig, prepared: Prepared, model: Any, targets: list[Target], stages: Stages
 ) -> dict[str, float]:
     """Score of every target (eq. 1, 4 or 5); empty where the allocator reads none."""
     from flrc.sensitivity.base import ScoreContext
@@ -226,20 +170,21 @@ def score(
 
     if not config.allocator.SCORED:
         return {}
+    with stages("sensitivity") as stage:
 
-    def gradients(reduction: str) -> Any:
-        inputs = {
-            "model": environment.model_inputs(config),
-            "calibration": calibration_inputs(config),
-            "reduction": reduction,
-            "version": type(config.sensitivity).VERSION,
-        }
-        entry = prepared.cache.entry("gradients", inputs)
-        stage.cached = entry.done
-        return gradient_statistics(model, targets, prepared.sequences, reduction, entry)
+        def gradients(reduction: str) -> dict[str, GradientStatistics]:
+            inputs = {
+                "model": environment.model_inputs(config),
+                "calibration": calibration_inputs(config),
+                "reduction": reduction,
+                "version": type(config.sensitivity).VERSION,
+            }
+            entry = prepared.cache.entry("gradients", inputs)
+            stage.cached = entry.done
+            return gradient_statistics(model, targets, prepared.sequences, reduction, entry)
 
-    context = ScoreContext(targets, lambda name: model.get_submodule(name).weight.data, gradients)
-    return config.sensitivity.score(context)
+        weights = {target.name: model.get_submodule(target.name).weight.data for target in targets}
+        return config.sensitivity.score(ScoreContext(targets, weights.__getitem__, gradients))
 
 
 def allocate(config: RunConfig, targets: list[Target], scores: dict[str, float]) -> Plans:

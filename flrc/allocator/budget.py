@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -108,10 +109,11 @@ class Budget:
         """Raise UserError if even the smallest or the largest allowed ranks miss the rate."""
         smallest, largest = self.total(self.lower), self.total(self.upper)
         if smallest > self.parameters:
+            reachable = math.floor(1e4 * (1 - smallest / self.dense)) / 1e4  # never rounded up
             raise UserError(
                 "the rate cannot be reached with the given minimum rank",
                 given=f"rate={self.rate:g}, minimum rank {max(self.lower)}",
-                allowed=f"rate up to {1 - smallest / self.dense:.4f} with this minimum rank",
+                allowed=f"rate up to {reachable:.4f} with this minimum rank",
                 fix="lower allocator.minimum_rank or the rate",
             )
         if largest < self.parameters - TOLERANCE * self.dense:
@@ -166,8 +168,14 @@ def solve(budget: Budget, ranks_at: Callable[[float], Sequence[float]]) -> RankP
                 handed_out = True
 
     plan = budget.plan(ranks)
-    smallest_step = min(budget.form.cost(2, t) - budget.form.cost(1, t) for t in budget.targets)
-    if abs(plan.realised - plan.requested) > max(TOLERANCE, smallest_step / budget.dense):
+    # Only a rank that some bound still allows is a step that could have been made.
+    steps = [
+        budget.cost(i, rank + 1) - budget.cost(i, rank)
+        for i, rank in enumerate(ranks)
+        if rank < budget.upper[i]
+    ]
+    missed = abs(plan.realised - plan.requested)
+    if missed > max(TOLERANCE, min(steps, default=0) / budget.dense):
         raise AssertionError(
             f"budget solver missed the rate: requested {plan.requested}, realised {plan.realised}"
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
@@ -16,9 +18,12 @@ from flrc.calibration.statistics import InputStatistics
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from flrc.cache import Entry
+    from flrc.cache import Entry, StageCache
     from flrc.decomposition.base import Decomposition
     from flrc.models.targets import Target
+    from flrc.stages import Stages
+
+log = logging.getLogger(__name__)
 
 
 def _file(block: int) -> str:
@@ -156,3 +161,68 @@ def factorise_block(
         tensors[f"{target.name}/spectrum"] = factors.spectrum
     entry.write_tensors(_file(targets[0].block), tensors, {})
     return rescues
+
+
+@contextmanager
+def _locked(*entries: Entry | None) -> Iterator[None]:
+    """Hold cache entries, always in the order given, so that workers cannot block each other."""
+    with ExitStack() as stack:
+        for entry in entries:
+            if entry is not None:
+                stack.enter_context(entry.lock())
+        yield
+
+
+def factorise(
+    decomposition: Decomposition,
+    model: PreTrainedModel,
+    targets: Sequence[Target],
+    sequences: Sequence[Tensor],
+    *,
+    cache: StageCache,
+    model_inputs: dict[str, Any],
+    calibration_inputs: dict[str, Any],
+    keep_statistics: float,
+    stages: Stages,
+) -> StoredFactors:
+    """Decompose all targets, block by block, unless the cache holds the factors already.
+
+    Only one block's statistics and factors exist at a time.
+
+    Args:
+        decomposition: What to do with each weight.
+        model: The dense model.
+        targets: The layers.
+        sequences: Calibration sequences.
+        cache: Where statistics and factors are kept.
+        model_inputs: What decides the dense model's numbers.
+        calibration_inputs: What decides the sequences.
+        keep_statistics: Bytes up to which statistics are kept beside the factors.
+        stages: Where time and memory are noted, as ``statistics`` and ``decomposition``.
+    """
+    inputs: dict[str, Any] = {"model": model_inputs}
+    keep = None
+    if decomposition.CALIBRATED:
+        inputs["calibration"] = calibration_inputs
+        if statistics_bytes(targets) <= keep_statistics:
+            keep = cache.entry("statistics", inputs)
+    entry = cache.entry("factors", {**inputs, "decomposition": decomposition.describe()})
+    with _locked(entry, keep):
+        with stages("decomposition") as stage:
+            stage.cached = entry.done
+        if not stage.cached:
+            blocks: Iterable[tuple[int, dict[str, InputStatistics]]] = (
+                stages.each("statistics", calibrated_blocks(model, targets, sequences, keep))
+                if decomposition.CALIBRATED
+                else ((block, {}) for block in sorted({t.block for t in targets}))
+            )
+            rescues: dict[str, str] = {}
+            for block, statistics in blocks:
+                members = [target for target in targets if target.block == block]
+                with stages("decomposition"):
+                    rescues |= factorise_block(model, members, decomposition, statistics, entry)
+            for name, what in rescues.items():
+                log.warning("rescue: %s: %s", name, what)
+            entry.write_json("rescues.json", rescues)
+            entry.finish()
+    return StoredFactors(entry, {target.name: target for target in targets})

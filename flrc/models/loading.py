@@ -11,7 +11,7 @@ from flrc.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from flrc.models.sources import ModelSource
+    from flrc.models.base import ModelSource
 
 
 def resolve_device(device: str) -> torch.device:

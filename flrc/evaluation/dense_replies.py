@@ -1,0 +1,50 @@
+"""The dense model's replies, which every compressed model's replies are compared with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flrc import environment
+from flrc.runtime.decoding import Decoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from flrc.cache import StageCache
+    from flrc.config import RunConfig
+    from flrc.stages import Stages
+
+
+def replies_of_dense_model(
+    config: RunConfig,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    cache: StageCache,
+    stages: Stages,
+) -> dict[str, list[list[int]]]:
+    """Token ids of the replies by part of each generating evaluation: cached, or generated now.
+
+    Args:
+        config: The run; its evaluations say what is generated.
+        model: The dense model, before surgery.
+        tokenizer: Its tokenizer.
+        cache: Where replies are kept, for all methods and rates.
+        stages: Where the time is noted.
+    """
+    decoder = Decoder(model, tokenizer, None)
+    replies: dict[str, list[list[int]]] = {}
+    for evaluation in (e for e in config.evaluation.values() if e.GENERATES):
+        for part in evaluation.parts():
+            inputs = {
+                "model": environment.model_inputs(config),
+                "settings": evaluation.reply_settings(part, config.data),
+            }
+            entry = cache.entry("dense_replies", inputs)
+            with stages("dense replies") as stage, entry.lock():
+                stage.cached = entry.done
+                if not stage.cached:
+                    found = evaluation.replies(config.data, tokenizer, decoder, part)
+                    entry.write_json("replies.json", found)
+                    entry.finish()
+                replies[part] = entry.read_json("replies.json")
+    return replies
