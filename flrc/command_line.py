@@ -32,6 +32,9 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
     Returns:
         Exit code: 0 if every job ended well, else 1.
     """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
     from flrc.network import offline_by_default
     from flrc.overrides import check_overrides
 
@@ -39,6 +42,8 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
     try:
         check_overrides(conf, arguments)
     except UserError as error:
+        return _complain(error)
+    except (HydraException, OmegaConfBaseException) as error:  # a mistake in a YAML file
         return _complain(error)
     ledger = Path(tempfile.gettempdir()) / f"flrc-sweep-{uuid.uuid4().hex}.jsonl"
     os.environ[LEDGER] = str(ledger)
@@ -103,7 +108,10 @@ def plan(config: Any) -> dict[str, Any]:
 
 def _note(**job: Any) -> None:
     """Append one line to the sweep's ledger (whole lines: jobs may run side by side)."""
+    from hydra.core.hydra_config import HydraConfig
+
     path = os.environ.get(LEDGER)
+    job["job"] = " ".join(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ""
     if path is not None:
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(job) + "\n")
@@ -138,6 +146,7 @@ def _report(jobs: list[dict[str, Any]]) -> None:
         records = [r for r in (RunFolder(Path(f)).read_record() for f in folders) if r is not None]
         if records:
             print_table(records)
+        if any(record.run["status"] == "ok" for record in records):
             runs = Path(os.path.commonpath([str(Path(f).parent.parent) for f in folders]))
             name = time.strftime("%Y%m%d-%H%M%S") + "-" + records[0].run["id"][:4]
             try:
@@ -150,6 +159,6 @@ def _report(jobs: list[dict[str, Any]]) -> None:
     if failed:
         console.print(f"{len(failed)} of {len(jobs)} jobs failed:", style="bold red")
         for job in failed:
-            console.print(f"  {job['folder'] or 'before it began'}: {job['error']}", soft_wrap=True)
+            console.print(f"  {job['job']}: {job['error']}", soft_wrap=True, markup=False)
         if len(failed) < len(jobs):
             console.print("The same command computes only what is missing.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ def check_overrides(conf: str, arguments: list[str]) -> None:
         key = override.key_or_group
         if key.startswith("hydra") or key in groups or override.is_delete():
             continue
-        if override.is_add() or override.is_force_add():
-            continue
+        if key.startswith("data.revisions."):
+            continue  # the one place where keys are free: a revision by data set
         _check_key(conf, key, chosen, groups)
 
 
@@ -96,9 +97,6 @@ def _check_options(override: Any, options: list[str]) -> list[str]:
 def _check_key(
     conf: str, key: str, chosen: dict[str, list[str]], groups: dict[str, list[str]]
 ) -> None:
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
     # All options that the sweep visits: a key may belong to one of them only.
     variants: list[list[str]] = [[]]
     for group, options in chosen.items():
@@ -106,12 +104,10 @@ def _check_key(
         choices = whole or [f"{group}={option}" for option in options]
         variants = [[*variant, choice] for variant in variants for choice in choices][:16]
     known: set[str] = set()
-    with initialize_config_dir(conf, version_base="1.3"):
-        for variant in variants:
-            config = compose("config", overrides=variant)
-            known |= _keys(OmegaConf.to_container(config, resolve=False))
-            if key in known:
-                return
+    for variant in variants:
+        known |= _known_keys(conf, tuple(variant))
+        if key in known:
+            return
     names = known | set(groups)
     group = key.split(".")[0]
     close = nearest(key, names) or nearest(
@@ -123,7 +119,8 @@ def _check_key(
     fix = f"did you mean {close}?" if close else None
     part = key.split(".")[1] if group == "evaluation" and "." in key else None
     if part in groups["evaluation"]:
-        fix = f"choose it first, as in evaluation=[perplexity,{part}]"
+        others = chosen.get("evaluation", ["perplexity"])
+        fix = f"choose it first, as in evaluation=[{','.join([*others, part])}]"
     siblings = sorted(n for n in names if n.startswith(group + ".") and n.count(".") == 1)
     raise UserError(
         f"there is no key or group {key!r} in this configuration",
@@ -133,6 +130,17 @@ def _check_key(
         else ", ".join(sorted(n for n in names if "." not in n)),
         fix=fix,
     )
+
+
+@lru_cache(maxsize=64)
+def _known_keys(conf: str, variant: tuple[str, ...]) -> frozenset[str]:
+    """Every key of the configuration with these choices; composing takes most of a second."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(conf, version_base="1.3"):
+        config = compose("config", overrides=list(variant))
+    return frozenset(_keys(OmegaConf.to_container(config, resolve=False)))
 
 
 def _keys(node: Any, prefix: str = "") -> set[str]:

@@ -56,14 +56,15 @@ class Stages:
             self.done.append(stage)
         self.current = name
         begin = time.perf_counter()
-        with _peak_memory() as peak:
-            try:
+        peak: dict[str, int] = {}
+        try:
+            with _peak_memory(peak):
                 yield stage
-            finally:
-                stage.seconds += time.perf_counter() - begin
-        stage.peak_bytes = max(stage.peak_bytes, peak["resident"])
-        if "device" in peak:
-            stage.peak_device_bytes = max(stage.peak_device_bytes or 0, peak["device"])
+        finally:
+            stage.seconds += time.perf_counter() - begin
+            stage.peak_bytes = max(stage.peak_bytes, peak["resident"])
+            if "device" in peak:
+                stage.peak_device_bytes = max(stage.peak_device_bytes or 0, peak["device"])
 
     def each(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the items; the time and memory that making them takes count as stage ``name``."""
@@ -82,14 +83,13 @@ class Stages:
 
 
 @contextmanager
-def _peak_memory() -> Iterator[dict[str, int]]:
-    """Peak resident (and device) memory inside the block.
+def _peak_memory(peak: dict[str, int]) -> Iterator[None]:
+    """Put the peak resident (and device) memory inside the block into ``peak``, in bytes.
 
     Linux resets and reports the peak itself; elsewhere the memory is sampled fifty times a second.
     """
     import torch
 
-    peak: dict[str, int] = {}
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -108,7 +108,7 @@ def _peak_memory() -> Iterator[dict[str, int]]:
     if not kernel:
         sampler.start()
     try:
-        yield peak
+        yield
     finally:
         ended.set()
         if kernel:

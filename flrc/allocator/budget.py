@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flrc.allocator.plan import RankPlan
@@ -31,6 +31,8 @@ class Budget:
         rate: Requested rate, in [0, 1).
         lower: Smallest rank per target.
         upper: Largest rank per target, at most ``dense_rank``.
+        dense_ranks: The form's ``dense_rank`` per target.
+        phase: Whether this is a phase of a schedule, not the constant plan.
     """
 
     targets: Sequence[Target]
@@ -38,7 +40,8 @@ class Budget:
     rate: float
     lower: list[int]
     upper: list[int]
-    dense_ranks: list[int] = field(default_factory=list)
+    dense_ranks: list[int]
+    phase: bool = False
 
     @classmethod
     def of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flrc.allocator.plan import RankPlan
@@ -64,6 +64,7 @@ def make_plans(
     by_rate: dict[float, RankPlan] = {}
     within: RankPlan | None = None
     for phase_rate in sorted({phase.rate for phase in phases}):
-        within = allocator.allocate(scores, allocator.budget(targets, form, phase_rate, within))
+        budget = replace(allocator.budget(targets, form, phase_rate, within), phase=True)
+        within = allocator.allocate(scores, budget)
         by_rate[phase_rate] = within
     return Plans(constant, [(phase, by_rate[phase.rate]) for phase in phases])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,14 +44,17 @@ class Replay(Allocator):
         """The plan's content, not its path, is what counts."""
         from flrc.allocator.plan import RankPlan
 
-        plans = [RankPlan.from_json(p).to_json() for p in self._read()]
+        constant, phases = self._read()
+        plans = [RankPlan.from_json(plan).to_json() for plan in (constant, *phases)]
         return {**super().describe(), "path": None, "plans": plans}
 
-    def _read(self) -> list[dict[str, Any]]:
+    def _read(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The constant plan, and the plans of the phases."""
         try:
             content = json.loads(Path(str(self.path)).read_text("utf-8"))
-            plans = [content["constant"], *(phase["plan"] for phase in content["phases"])]
-            for plan in plans:
+            constant = content["constant"]
+            phases = [phase["plan"] for phase in content["phases"]]
+            for plan in (constant, *phases):
                 missing = {"requested", "realised", "exact", "ranks"} - set(plan)
                 if missing:
                     raise KeyError(", ".join(sorted(missing)))
@@ -61,7 +64,7 @@ class Replay(Allocator):
                 given=f"{self.path} ({type(error).__name__}: {error})",
                 allowed="a plan.json as a run writes it",
             ) from error
-        return plans
+        return constant, phases
 
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
         """The file must hold a plan for this rate and these targets."""
@@ -71,7 +74,10 @@ class Replay(Allocator):
         """The stored ranks, checked against the model's targets."""
         from flrc.allocator.plan import RankPlan
 
-        plans = {plan["requested"]: plan for plan in self._read()}
+        constant, phases = self._read()
+        # At one rate the two may differ: a phase is bound to nest in the one before.
+        ordered = [constant, *phases] if budget.phase else [*phases, constant]
+        plans = {plan["requested"]: plan for plan in ordered}
         if budget.rate not in plans:
             raise UserError(
                 "the plan file has no plan for this rate",
@@ -88,14 +94,15 @@ class Replay(Allocator):
                 given=f"{self.path}: {len(ranks)} targets, differing at {', '.join(odd[:3])}",
                 allowed=f"the {len(names)} targets of this model",
             )
-        for target in budget.targets:
+        for target, dense in zip(budget.targets, budget.dense_ranks, strict=True):
             rank = ranks[target.name]
-            if rank is not None and not (
-                isinstance(rank, int) and 1 <= rank <= min(target.d_out, target.d_in)
-            ):
+            if rank is not None and not (isinstance(rank, int) and 1 <= rank < dense):
                 raise UserError(
                     f"the plan file has an impossible rank for {target.name}",
                     given=f"rank {rank} in {self.path}",
-                    allowed=f"1 to {min(target.d_out, target.d_in)}, or null for dense",
+                    allowed=f"1 to {dense - 1} (below break-even), or null for dense",
                 )
-        return RankPlan.of(budget.rate, ranks, budget.targets, budget.form, stored["exact"])
+        plan = RankPlan.of(budget.rate, ranks, budget.targets, budget.form)
+        # An edited file no longer holds the rate it was solved for.
+        untouched = abs(plan.realised - stored["realised"]) < 1e-12
+        return replace(plan, exact=stored["exact"] and untouched)

@@ -30,7 +30,9 @@ def sequence_loss(model: PreTrainedModel, sequence: Tensor) -> Tensor:
 def _backward(model: PreTrainedModel, sequence: Tensor) -> None:
     loss = sequence_loss(model, sequence)
     if not bool(torch.isfinite(loss)):
-        raise ValueError(f"the calibration loss is {float(loss)}: gradients would mean nothing")
+        raise ValueError(
+            f"the calibration loss is {float(loss.detach())}: gradients would mean nothing"
+        )
     loss.backward()  # type: ignore[no-untyped-call]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flrc.calibration.text import Text
+from flrc.data.catalog import choose_kind
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Mixed(Text):
     def check(self) -> None:
         """Ranges."""
         super().check()
+        choose_kind("calibration.dialogue_dataset", [self.dialogue_dataset], "summarization")
         self.require(self.dialogues >= 1, "dialogues", "a whole number from 1 on")
 
     def splits(self) -> list[tuple[str, str]]:

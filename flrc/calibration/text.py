@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flrc.calibration.base import Calibration
+from flrc.data.catalog import choose_kind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,7 @@ class Text(Calibration):
     def check(self) -> None:
         """Every data set gets at least one sample."""
         super().check()
+        choose_kind("calibration.datasets", self.datasets, "text")
         self.require(
             0 < len(self.datasets) <= self.samples,
             "datasets",

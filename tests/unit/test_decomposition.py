@@ -52,7 +52,7 @@ def test_loss_is_the_sum_of_dropped_squared_singular_values(m: int, n: int) -> N
 
 
 def test_every_prefix_is_the_best_output_of_its_rank() -> None:
-    # Eckart-Young on the outputs themselves: no rank-k matrix maps the inputs closer to the outputs.
+    # Eckart-Young on the outputs: no rank-k matrix maps the inputs closer to the outputs.
     weight, inputs, statistics = problem()
     factors = whiten(weight, statistics)
     outputs = np.linalg.svd(inputs @ weight.T / np.sqrt(len(inputs)), compute_uv=False)

@@ -44,7 +44,7 @@ def test_round_trip(schedule: Schedule, tmp_path: Path) -> None:
 
 
 def test_constant_and_phase_at_one_rate_may_differ(tmp_path: Path) -> None:
-    """The middle phase is at the run's own rate, and bound to nest in the first: another plan at one rate."""
+    """A phase at the run's own rate is bound to nest in the phase before: another plan."""
     path = tmp_path / "plan.json"
     kept = store(path, THREE)
     kept["phases"][1]["plan"]["ranks"]["t0"] = 1

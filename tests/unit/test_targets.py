@@ -61,7 +61,7 @@ def test_names_shapes_and_groups(shape: str, make_model: Callable[..., Any]) -> 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_same_layers_without_weights(shape: str, make_model: Callable[..., Any]) -> None:
     from flrc.models.loading import model_shell
-    from flrc.models.sources import Random
+    from flrc.models.random import Random
 
     shell = model_shell(Random(shape=shape))
     assert all(parameter.is_meta for parameter in shell.parameters())

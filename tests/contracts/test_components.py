@@ -1,0 +1,272 @@
+"""What every component must keep, found through the registry: a new one is tested unasked."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny import CONF, ROOT, compose
+
+from flrc.component import Component
+from flrc.config import GROUPS, components
+from flrc.errors import UserError
+
+ALL = [(group, name) for group in GROUPS for name in components(group)]
+IDS = [f"{group}/{name}" for group, name in ALL]
+ANY_NAME = {"model", "calibration"}
+"""Groups whose YAMLs have names of their own; some YAML must use each schema."""
+NEEDS = {
+    ("allocator", "replay"): "path",
+    ("model", "local"): "path",
+    ("data", "folder"): "root",
+}
+"""Components that cannot be made without one value: nothing sensible could be its default."""
+BAD: dict[tuple[str, str], list[dict[str, Any]]] = {
+    ("calibration", "text"): [{"samples": 0}, {"length": 1}, {"datasets": []}],
+    ("calibration", "mixed"): [{"dialogues": 0}, {"samples": 0}],
+    ("decomposition", "activation_scaled"): [{"alpha": 1.1}, {"alpha": -0.1}, {"floor": 0.0}],
+    ("decomposition", "whitened"): [{"cutoff": 0.0}, {"cutoff": 1.0}],
+    ("sensitivity", "fisher"): [{"reduction": "sum"}],
+    ("sensitivity", "gradient"): [{"reduction": ""}],
+    ("allocator", "uniform"): [{"minimum_rank": 0}],
+    ("allocator", "proportional"): [
+        {"minimum_rank": 0},
+        {"redistribution": "other"},
+        {"floor": 1.1},
+        {"floor": -0.1},
+        {"ceiling": 0.9},
+    ],
+    ("allocator", "replay"): [{"path": None}, {"minimum_rank": 0}],
+    ("schedule", "progressive"): [{"shares": [1.0]}, {"offsets": [0.1, 0.1]}],
+    ("schedule", "increasing"): [{"offsets": [-0.1, 0.1]}],
+    ("evaluation", "perplexity"): [{"windows": 0}, {"length": 1}, {"datasets": []}],
+    ("evaluation", "zeroshot"): [{"limit": 0}, {"batch_size": 0}, {"tasks": []}],
+    ("evaluation", "summarization"): [
+        {"limit": 0},
+        {"max_new_tokens": 0},
+        {"batch_size": 0},
+        {"num_beams": 0},
+        {"datasets": []},
+    ],
+    ("model", "random"): [{"shape": "huge"}],
+    ("model", "local"): [{"path": None}],
+    ("data", "folder"): [{"root": ""}],
+    ("tracker", "wandb"): [{"mode": "sometimes"}],
+}
+
+
+def cls(group: str, name: str) -> type[Component]:
+    return components(group)[name]
+
+
+def files(group: str) -> list[Path]:
+    return sorted((CONF / group).glob("*.yaml"))
+
+
+def values_of(group: str, path: Path) -> dict[str, Any]:
+    """What a YAML states about its component."""
+    content = yaml.safe_load(path.read_text("utf-8"))
+    content = content.get(group, content) if group in content else content
+    return {key: value for key, value in content.items() if key != "defaults"}
+
+
+def uses(group: str, name: str) -> list[Path]:
+    """YAMLs that begin with this component's schema."""
+    schema = re.compile(rf"^\s*- /schema/{group}/{name}@", re.MULTILINE)
+    return [path for path in files(group) if schema.search(path.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize(("group", "name"), ALL, ids=IDS)
+def test_a_yaml_uses_the_schema(group: str, name: str) -> None:
+    found = uses(group, name)
+    assert found, f"no conf/{group}/*.yaml begins with schema/{group}/{name}"
+    if group not in ANY_NAME:
+        expected = {"default" if group == "paths" else name}
+        assert {path.stem for path in found} == expected
+    for path in found:
+        assert values_of(group, path)["name"] == name
+
+
+@pytest.mark.parametrize(("group", "name"), ALL, ids=IDS)
+def test_every_field_is_stated_and_none_is_unknown(group: str, name: str) -> None:
+    known = {field.name for field in fields(cls(group, name))}
+    for path in uses(group, name):
+        stated = set(values_of(group, path))
+        # A label is optional: it says what folders are called, not what is computed.
+        assert known - stated <= {"label"}, path
+        assert stated <= known, path
+
+
+@pytest.mark.parametrize(("group", "name"), ALL, ids=IDS)
+def test_composed_is_what_the_yaml_states(
+    group: str, name: str, tmp_path: Path, data_root: Path
+) -> None:
+    for path in uses(group, name):
+        option = f"evaluation=[{path.stem}]" if group == "evaluation" else f"{group}={path.stem}"
+        stated = values_of(group, path)
+        overrides = [option, *(["allocator=uniform"] if group == "sensitivity" else [])]
+        needed = NEEDS.get((group, name))
+        if needed is not None:
+            with pytest.raises(UserError):  # says what is missing, does not fail later
+                compose(*overrides)
+            (tmp_path / "there").write_text("{}")
+            overrides.append(f"{group}.{needed}={tmp_path / 'there'}")
+            stated[needed] = str(tmp_path / "there")
+        config = compose(*overrides)
+        found = config.evaluation[name] if group == "evaluation" else getattr(config, group)
+        assert type(found) is cls(group, name)
+        for key, value in stated.items():
+            if key == "label" and not value:
+                assert found.label  # filled in from shape or path
+            else:
+                assert getattr(found, key) == value, f"{path}: {key}"
+
+
+@pytest.mark.parametrize(("group", "name"), ALL, ids=IDS)
+def test_defaults_of_class_and_yaml_agree(group: str, name: str) -> None:
+    """Where the same component is made in Python it should be the one of the command line.
+
+    Sizes are exempt: a YAML keeps the first run short, a class's default is the published protocol.
+    """
+    sizes = {"windows", "limit", "samples", "length", "dialogues", "batch_size", "datasets"}
+    if group == "model" or (group, name) in NEEDS:
+        return
+    made = cls(group, name)()
+    for path in uses(group, name):
+        for key, value in values_of(group, path).items():
+            if key not in sizes:
+                assert getattr(made, key) == value, f"{path}: {key}"
+
+
+@pytest.mark.parametrize(("group", "name"), ALL, ids=IDS)
+def test_the_name_is_constant(group: str, name: str) -> None:
+    with pytest.raises(UserError, match="cannot be set by hand"):
+        cls(group, name)(name="another")
+    path = uses(group, name)[0]
+    key = f"evaluation.{name}" if group == "evaluation" else group
+    option = f"evaluation=[{name}]" if group == "evaluation" else f"{group}={path.stem}"
+    with pytest.raises(UserError, match="cannot be set by hand"):
+        compose(option, f"{key}.name=another")
+
+
+@pytest.mark.parametrize(("group", "name"), ALL, ids=IDS)
+def test_class_file_and_version(group: str, name: str) -> None:
+    component = cls(group, name)
+    assert type(component.VERSION) is int
+    assert component.VERSION >= 1
+    assert component.__doc__
+    assert issubclass(component, GROUPS[group][1])
+    assert not component.__abstractmethods__
+    assert component.__module__.rpartition(".")[2] == name
+
+
+@pytest.mark.parametrize(("group", "name"), ALL, ids=IDS)
+def test_values_out_of_range_are_refused(group: str, name: str) -> None:
+    bad = BAD.get((group, name), [])  # a new component may list its own here
+    needed = NEEDS.get((group, name))
+    for values in bad:
+        given = {needed: __file__, **values} if needed else values
+        with pytest.raises(UserError):
+            cls(group, name)(**given)
+
+
+@pytest.mark.parametrize(("group", "name"), ALL, ids=IDS)
+def test_described_in_plain_values(group: str, name: str, tmp_path: Path) -> None:
+    from flrc.records.jsonfile import canonical
+
+    if (group, name) == ("allocator", "replay"):
+        return  # reads its file: see tests/unit/test_replay.py
+    needed = NEEDS.get((group, name))
+    made = cls(group, name)(**({needed: str(tmp_path)} if needed else {}))
+    described = made.describe()
+    assert described["name"] == name
+    assert described["version"] == cls(group, name).VERSION
+    canonical(described)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF))
+)
+def test_every_value_carries_a_comment(path: Path) -> None:
+    """On its line or above it; `defaults`, `name` and mere nesting explain themselves."""
+    lines = path.read_text("utf-8").splitlines()
+    assert lines[0].startswith("#") or path.parent.name == "tracker", (
+        "the first line says what this is"
+    )
+    if path.parent.name in ("experiment", "job_logging"):
+        return  # a grid of options that are explained where they are defined
+    inside_defaults = False
+    for number, line in enumerate(lines):
+        if re.match(r"\S", line):
+            inside_defaults = line.startswith("defaults:")
+        match = re.match(r"\s*(\w+):\s*(.*)$", line)
+        if match is None or inside_defaults:
+            continue
+        key, value = match.groups()
+        if key == "name" or not value or value.startswith("#"):
+            continue
+        above = lines[number - 1].lstrip().startswith("#") and number > 1
+        assert "#" in value or above, f"{path.name}:{number + 1}: {key} has no comment"
+
+
+PROGRAM = """
+import sys
+import flrc.config
+flrc.config.register()
+import flrc.component
+heavy = {"torch", "transformers", "lm_eval", "datasets", "wandb", "evaluate"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_components_import_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("method", sorted(p.stem for p in (CONF / "method").glob("*.yaml")))
+def test_presets_say_every_slot_of_a_method(method: str) -> None:
+    config = compose(f"method={method}")
+    assert config.method.name == method
+    text = (CONF / "method" / f"{method}.yaml").read_text("utf-8")
+    slots = ("decomposition", "sensitivity", "allocator", "schedule", "grouping", "form")
+    for slot in slots:  # none may be left to what another preset or the default had
+        assert f"override /{slot}: {getattr(config, slot).name}" in text
+
+
+@pytest.mark.parametrize("method", ["flrc", "svdllm"])
+def test_a_group_on_the_command_line_wins_over_the_preset(method: str) -> None:
+    config = compose(f"method={method}", "allocator=uniform", "decomposition=svd")
+    assert (config.allocator.name, config.decomposition.name) == ("uniform", "svd")
+
+
+def test_a_number_of_components_is_there() -> None:
+    """The registry is not empty: every test above would pass then."""
+    assert len(ALL) >= 25
+    assert {group for group, _ in ALL} == set(GROUPS)
+
+
+def test_two_components_of_one_name_are_an_error(tmp_path: Path, monkeypatch: Any) -> None:
+    from flrc.component import discover
+    from flrc.form.base import Form
+
+    source = (
+        "from dataclasses import dataclass\nfrom flrc.form.two_factor import TwoFactor\n"
+        '@dataclass\nclass {0}(TwoFactor):\n    name: str = "same"\n'
+    )
+    package = tmp_path / "twins"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    for name in ("One", "Two"):
+        (package / f"{name.lower()}.py").write_text(source.format(name))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(TypeError, match="both named 'same'"):
+        discover("twins", Form)

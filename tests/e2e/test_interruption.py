@@ -1,0 +1,93 @@
+"""Killed in the middle (SIGKILL, so nothing can be tidied up), and run again."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from running import JOBS, ROOT, SWEEP, Place, Swept, environment, read, snapshot
+
+
+def kill_when(place: Place, condition: Callable[[], bool]) -> None:
+    """Start the sweep, and kill it as soon as ``condition`` holds."""
+    process = subprocess.Popen(
+        place.command(*SWEEP),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 180
+        while not condition():
+            assert process.poll() is None, "the sweep ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def results(place: Place, job: str) -> dict[str, Any]:
+    """What must not depend on how often a sweep was interrupted."""
+    record = place.record(job)
+    run = {key: value for key, value in record["run"].items() if key != "config"}
+    config = {k: v for k, v in record["run"]["config"].items() if k != "paths"}
+    return {
+        "run": run,
+        "config": config,
+        "results": record["results"],
+        "plan": read(place.folder(job) / "plan.json"),
+        "evaluations": {
+            path.name: read(path)
+            for path in sorted((place.folder(job) / "evaluations").glob("*.json"))
+        },
+    }
+
+
+def test_a_killed_sweep_goes_on_where_it_was(place: Place, swept: Swept) -> None:
+    def found(pattern: str) -> list[Path]:
+        return list(place.runs.glob(pattern))
+
+    # In the third job, between its first evaluation and its last.
+    kill_when(
+        place,
+        lambda: (
+            len(found("*/*/record.json")) == 2
+            and bool(found(f"*/{JOBS[2]}*/evaluations/perplexity.wikitext2-*.json"))
+        ),
+    )
+    assert [bool(found(f"*/{job}*/record.json")) for job in JOBS] == [True, True, False, False]
+    finished = [place.folder(job) for job in JOBS[:2]]
+    third = place.folder(JOBS[2])
+    assert not list((third / "evaluations").glob("summarization.*"))
+    before, evaluated = snapshot(*finished), snapshot(third / "evaluations")
+    assert evaluated
+    entries = {path: path.stat().st_mtime_ns for path in place.cache.rglob("*.safetensors")}
+
+    again = place.run(*SWEEP)
+    assert again.code == 0, again.text[-3000:]
+    assert again.err.count("done already, nothing computed") == 2
+    assert snapshot(*finished) == before
+    assert evaluated.items() <= snapshot(third / "evaluations").items()
+    assert {path: path.stat().st_mtime_ns for path in place.cache.rglob("*.safetensors")} == entries
+    stages = {s["name"]: s["cached"] for s in place.record(JOBS[2])["meta"]["stages"]}
+    assert stages["perplexity wikitext2"] is True
+    assert stages["summarization dialogsum"] is False
+
+    for job in JOBS:
+        assert results(place, job) == results(swept.place, job)
+    left = [path.name for path in place.path.rglob("*.tmp")]
+    assert not left, "half-written files stay behind"
+
+
+def test_killed_while_factors_are_written(place: Place, swept: Swept) -> None:
+    kill_when(place, lambda: bool(list(place.cache.glob("factors/*/block_000.safetensors"))))
+    assert not place.records()
+    assert not list(place.runs.glob("*/*/evaluations/*"))
+    again = place.run("method=svdllm", "rate=0.2")
+    assert again.code == 0, again.text[-3000:]
+    assert results(place, JOBS[2]) == results(swept.place, JOBS[2])
