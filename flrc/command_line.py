@@ -160,5 +160,7 @@ def _report(jobs: list[dict[str, Any]]) -> None:
         console.print(f"{len(failed)} of {len(jobs)} jobs failed:", style="bold red")
         for job in failed:
             console.print(f"  {job['job']}: {job['error']}", soft_wrap=True, markup=False)
+            if job["folder"]:
+                console.print(f"    see {job['folder']}/run.log", soft_wrap=True, markup=False)
         if len(failed) < len(jobs):
             console.print("The same command computes only what is missing.")
