@@ -84,13 +84,18 @@ class GradientStatistics:
 def gradient_sums(
     gradient: Float[Tensor, "m n"], weight: Float[Tensor, "m n"], tokens: int
 ) -> GradientStatistics:
-    """Squares of one gradient over its token count; summed in float64 (float16 squares underflow).
+    """Squares of one gradient over its token count (in float32: float16 squares underflow).
 
     Source: FLRC (arXiv 2510.09332), eq. 1 and 5.
     """
     g = gradient.detach().float()
-    product = g * weight.detach().float()
     return GradientStatistics(
-        importance=float(product.double().square_().sum()) / tokens,
-        gradient=float(g.double().square_().sum()) / tokens,
+        importance=_sum_of_squares(g * weight.detach().float()) / tokens,
+        gradient=_sum_of_squares(g) / tokens,
     )
+
+
+def _sum_of_squares(x: Float[Tensor, "m n"]) -> float:
+    """Chunks of a million entries as float32 dot products, their sum in float64."""
+    parts = [torch.dot(part, part) for part in x.flatten().split(1 << 20)]
+    return float(torch.stack(parts).double().sum())
