@@ -82,7 +82,12 @@ def job(compose: Callable[[], Any]) -> None:
         folder = run_folder(config)
         if record.run["status"] == "ok":
             config.tracker.publish(record, folder.path)
-        _note(status=record.run["status"], folder=str(folder.path), error=record.run.get("error"))
+        _note(
+            status=record.run["status"],
+            folder=str(folder.path),
+            error=record.run.get("error"),
+            measurements=pipeline.requested(config, folder),
+        )
     except UserError as error:
         _complain(error)
         _note(status="failed", folder=None, error=error.problem)
@@ -144,6 +149,10 @@ def _report(jobs: list[dict[str, Any]]) -> None:
         from flrc.reporting import print_table, render
 
         records = [r for r in (RunFolder(Path(f)).read_record() for f in folders) if r is not None]
+        asked = {name for job in jobs for name in job.get("measurements", [])}
+        for record in records:  # a record may hold more, from earlier commands
+            measured = record.results.get("measurements", [])
+            record.results["measurements"] = [m for m in measured if m["name"] in asked]
         if records:
             print_table(records)
         if any(record.run["status"] == "ok" for record in records):

@@ -92,6 +92,19 @@ def finished(config: RunConfig, folder: RunFolder) -> Record | None:
     return record
 
 
+def requested(config: RunConfig, folder: RunFolder) -> list[str]:
+    """Names of the measurements that this configuration asks for (the record may hold more)."""
+    names: list[str] = []
+    for evaluation in config.evaluation.values():
+        found: list[Measurement] = []
+        for part in evaluation.parts():
+            settings = evaluation.settings(part, config.data)
+            outcome = folder.load_evaluation(evaluation.name, part, settings)
+            found += [] if outcome is None else outcome.measurements
+        names += [m.name for m in [*found, *evaluation.summarise(found)]]
+    return names
+
+
 def compress_and_evaluate(
     config: RunConfig, prepared: Prepared, folder: RunFolder, record: Record, stages: Stages
 ) -> None:

@@ -97,5 +97,5 @@ def gradient_sums(
 
 def _sum_of_squares(x: Float[Tensor, "m n"]) -> float:
     """Chunks of a million entries as float32 dot products, their sum in float64."""
-    parts = [torch.dot(part, part) for part in x.flatten().split(1 << 20)]
+    parts = [torch.dot(part, part) for part in torch.split(x.flatten(), 1 << 20)]  # type: ignore[no-untyped-call]
     return float(torch.stack(parts).double().sum())

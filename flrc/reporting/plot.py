@@ -30,6 +30,8 @@ DENSE = "dense"
 PANELS_ACROSS = 4
 LOG_SPAN = 5.0
 """A lower-is-better metric that spans more than this factor gets a logarithmic axis."""
+BAR_LOG_SPAN = 100.0
+"""The same for bars, which are longer than they should be on such an axis."""
 
 
 def draw(table: Table, path: Path, x: str = "rate") -> list[Path]:
@@ -172,7 +174,10 @@ def _bars(axes: Axes, table: Table, model: str, column: Column, methods: list[st
         axes.text(at, row, f" {texts[row]}", va="center", fontsize=9)
     axes.invert_yaxis()
     axes.margins(x=0.2)
-    if min(values, default=0.0) >= 0:
+    if _spans(column, values, BAR_LOG_SPAN):
+        axes.set_xscale("log")  # a bar then begins at the left edge, not at zero
+        axes.set_xlim(min(values) / 2, max(values) * 20)
+    elif min(values, default=0.0) >= 0:
         axes.set_xlim(left=0, right=None if any(values) else 1)
     _finish(axes, [])
 
@@ -200,10 +205,15 @@ def _dense(table: Table, model: str, column: Column) -> float | None:
     return None
 
 
-def _log_axis(axes: Axes, column: Column, values: list[float]) -> None:
+def _spans(column: Column, values: list[float], factor: float) -> bool:
+    """Whether a lower-is-better metric spans more than a factor."""
     if column.higher_is_better or not values or min(values) <= 0:
-        return
-    if max(values) / min(values) > LOG_SPAN:
+        return False
+    return max(values) / min(values) > factor
+
+
+def _log_axis(axes: Axes, column: Column, values: list[float]) -> None:
+    if _spans(column, values, LOG_SPAN):
         from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
         axes.set_yscale("log")
