@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flrc.records.record import METHOD_SLOTS
+
 if TYPE_CHECKING:
     from flrc.config import RunConfig
 
@@ -28,18 +30,8 @@ PACKAGES = (
     "evaluate",
     "numpy",
 )
-SLOTS = (
-    "decomposition",
-    "grouping",
-    "form",
-    "sensitivity",
-    "allocator",
-    "schedule",
-    "quantization",
-    "runtime",
-    "calibration",
-    "data",
-)
+SLOTS = (*METHOD_SLOTS, "runtime", "calibration", "data")
+"""Components that a record names."""
 
 
 def model_inputs(config: RunConfig) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flrc.component import Component
+from flrc.data.catalog import choose_kind, find
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -126,3 +127,35 @@ class Evaluation(Component, ABC):
     def summarise(self, measurements: Iterable[Measurement]) -> list[Measurement]:
         """Measurements derived from all parts (means over tasks); empty unless overridden."""
         return []
+
+
+@dataclass
+class DatasetEvaluation(Evaluation):
+    """An evaluation whose parts are data sets of one kind, each on its evaluation split.
+
+    Attributes:
+        datasets: Names of data sets.
+    """
+
+    datasets: list[str] = field(default_factory=list)
+
+    KIND: ClassVar[str] = ""
+    """Kind of the data sets, as in :class:`~flrc.data.catalog.DatasetSpec`."""
+
+    def check(self) -> None:
+        """There are data sets, and they are of the right kind."""
+        self.require(len(self.datasets) > 0, "datasets", "one data set or more")
+        choose_kind(f"evaluation.{self.name}.datasets", self.datasets, self.KIND)
+
+    def parts(self) -> list[str]:
+        """The data sets."""
+        return list(self.datasets)
+
+    def split(self, dataset: str) -> str:
+        """The split that is evaluated."""
+        return find(dataset).evaluation_split
+
+    def check_data(self, data: DataSource) -> None:
+        """Each data set is there."""
+        for dataset in self.datasets:
+            data.check_available(dataset, self.split(dataset))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from flrc.data.catalog import choose_kind, find
-from flrc.evaluation.base import Evaluation, Measurement, Outcome, Subject
+from flrc.evaluation.base import DatasetEvaluation, Measurement, Outcome, Subject
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Perplexity(Evaluation):
+class Perplexity(DatasetEvaluation):
     """``exp`` of the mean negative log likelihood over non-overlapping windows of the test text.
 
     Rows are joined with two newlines and tokenised as one stream (special tokens at its start
@@ -38,30 +37,19 @@ class Perplexity(Evaluation):
     windows: int | None = None
     length: int = 2048
 
+    KIND: ClassVar[str] = "text"
+
     def check(self) -> None:
-        """Ranges; the data sets are text."""
-        choose_kind("evaluation.perplexity.datasets", self.datasets, "text")
-        self.require(len(self.datasets) > 0, "datasets", "one data set or more")
+        """Ranges."""
+        super().check()
         self.require(
             self.windows is None or self.windows >= 1, "windows", "1 or more, or null for all"
         )
         self.require(self.length >= 2, "length", "a whole number from 2 on")
 
-    def parts(self) -> list[str]:
-        """The data sets."""
-        return list(self.datasets)
-
-    def _split(self, dataset: str) -> str:
-        return find(dataset).evaluation_split
-
-    def check_data(self, data: DataSource) -> None:
-        """Each data set is there."""
-        for dataset in self.datasets:
-            data.check_available(dataset, self._split(dataset))
-
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
         """Data, windows and length."""
-        split = self._split(part)
+        split = self.split(part)
         return {
             "version": type(self).VERSION,
             "dataset": data.label(part),
@@ -81,7 +69,7 @@ class Perplexity(Evaluation):
         from flrc.data.text import token_stream, windows
         from flrc.errors import UserError
 
-        stream = token_stream(data.rows(part, self._split(part)), tokenizer)
+        stream = token_stream(data.rows(part, self.split(part)), tokenizer)
         found = windows(stream, self.length)
         if self.windows is not None and self.windows > len(found):
             raise UserError(

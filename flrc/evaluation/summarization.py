@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flrc.data.catalog import choose_kind, find
 from flrc.errors import UserError
-from flrc.evaluation.base import Evaluation, Measurement, Outcome, Subject
+from flrc.evaluation.base import DatasetEvaluation, Measurement, Outcome, Subject
 from flrc.evaluation.bertscore_models import bertscore_model
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Summarization(Evaluation):
+class Summarization(DatasetEvaluation):
     """ROUGE-L and BERTScore of greedy summaries, beside what they must be read with.
 
     Beside them: the token agreement with the dense model's replies, the ROUGE-L of copying the
@@ -54,27 +53,19 @@ class Summarization(Evaluation):
     bertscore_model: str = "minilm"
 
     GENERATES: ClassVar[bool] = True
+    KIND: ClassVar[str] = "summarization"
 
     def check(self) -> None:
-        """Ranges; the data sets are summarization sets."""
-        choose_kind("evaluation.summarization.datasets", self.datasets, "summarization")
+        """Ranges."""
+        super().check()
         bertscore_model(self.bertscore_model)
-        self.require(len(self.datasets) > 0, "datasets", "one data set or more")
         self.require(self.limit is None or self.limit >= 1, "limit", "1 or more, or null for all")
         for name in ("max_new_tokens", "max_prompt_tokens", "batch_size", "num_beams"):
             self.require(getattr(self, name) >= 1, name, "1 or more")
 
-    def parts(self) -> list[str]:
-        """The data sets."""
-        return list(self.datasets)
-
-    def _split(self, dataset: str) -> str:
-        return find(dataset).evaluation_split
-
     def check_data(self, data: DataSource) -> None:
         """Data and BERTScore's model are there."""
-        for dataset in self.datasets:
-            data.check_available(dataset, self._split(dataset))
+        super().check_data(data)
         bertscore_model(self.bertscore_model).check_available()
 
     def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -90,7 +81,7 @@ class Summarization(Evaluation):
 
     def reply_settings(self, part: str, data: DataSource) -> dict[str, Any]:
         """What decides the prompts and the decoding."""
-        split = self._split(part)
+        split = self.split(part)
         return {
             "version": type(self).VERSION,
             "dataset": data.label(part),
@@ -117,7 +108,7 @@ class Summarization(Evaluation):
     ) -> tuple[list[Pair], list[list[int]], list[bool]]:
         from flrc.data.pairs import chat_prompt, pairs
 
-        found = pairs(data, part, self._split(part), self.limit)
+        found = pairs(data, part, self.split(part), self.limit)
         encoded = [chat_prompt(pair, tokenizer, self.max_prompt_tokens) for pair in found]
         return found, [e.ids for e in encoded], [e.truncated for e in encoded]
 

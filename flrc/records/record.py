@@ -8,6 +8,17 @@ from typing import Any
 
 from flrc.evaluation.base import Measurement
 
+METHOD_SLOTS = (
+    "decomposition",
+    "grouping",
+    "form",
+    "sensitivity",
+    "allocator",
+    "schedule",
+    "quantization",
+)
+"""The components that make a method; what evaluates or publishes it is no part of it."""
+
 SCHEMA = 1
 """Version of the record's layout."""
 

@@ -8,20 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from flrc.records.jsonfile import canonical
-from flrc.records.record import Record
+from flrc.records.record import METHOD_SLOTS, Record
 from flrc.records.show import flatten
 from flrc.records.store import model_name, requested_rate
-
-SLOTS = (
-    "decomposition",
-    "grouping",
-    "form",
-    "sensitivity",
-    "allocator",
-    "schedule",
-    "quantization",
-)
-"""The components that make a method; what evaluates or publishes it is no part of it."""
 
 NOT_METHOD = frozenset(
     {
@@ -52,7 +41,7 @@ def read_presets(conf: Path) -> dict[str, dict[str, str]]:
         for entry in defaults:
             for key, value in entry.items() if isinstance(entry, dict) else ():
                 slot = str(key).removeprefix("override ").strip().strip("/").partition("@")[0]
-                if slot in SLOTS and isinstance(value, str):
+                if slot in METHOD_SLOTS and isinstance(value, str):
                     named[slot] = value
         return named
 
@@ -78,7 +67,7 @@ def _components(record: Record) -> dict[str, Any]:
     if record.run["method"] == "dense":  # whatever stands in its slots is not used
         return {}
     components = record.run.get("components", {})
-    return {slot: components[slot] for slot in SLOTS if slot in components}
+    return {slot: components[slot] for slot in METHOD_SLOTS if slot in components}
 
 
 def _overridden(record: Record, presets: Presets) -> str:
