@@ -71,12 +71,15 @@ class Paths:
             bytes.
         keep_statistics_gb: Statistics of one calibration up to this size are cached, in 10^9 bytes;
             larger ones are collected again where needed.
+        statistics_memory_gb: Output Gram matrices held in memory at a time, in 10^9 bytes; a model
+            that needs more takes several backward passes.
     """
 
     runs: str = "runs"
     cache: str = ".cache"
     cache_limit_gb: float = 40.0
     keep_statistics_gb: float = 2.0
+    statistics_memory_gb: float = 8.0
 
 
 @dataclass
@@ -168,6 +171,14 @@ class RunConfig:
                 fix="sensitivity=fisher",
             )
         phases = self.schedule.phases(self.rate)
+        if len(phases) > 1 and not self.form.NESTED:
+            raise UserError(
+                f"form={self.form.name} runs at the one rank it was built for, and the schedule "
+                "changes ranks while it generates",
+                given=f"form={self.form.name}, schedule={self.schedule.name}",
+                allowed="a nested form, such as two_factor, or a schedule of one phase",
+                fix="schedule=constant, or form=two_factor",
+            )
         for evaluation in self.evaluation.values():
             if len(phases) > 1 and getattr(evaluation, "num_beams", 1) > 1:
                 raise UserError(
@@ -186,7 +197,9 @@ class RunConfig:
     def calibrates(self) -> bool:
         """Whether calibration sequences are read at all."""
         return self.compresses and (
-            self.decomposition.CALIBRATED or (self.allocator.SCORED and self.sensitivity.CALIBRATED)
+            self.decomposition.CALIBRATED
+            or self.allocator.PROBES
+            or (self.allocator.SCORED and self.sensitivity.CALIBRATED)
         )
 
     def to_plain(self) -> dict[str, Any]:

@@ -115,12 +115,12 @@ def compress_and_evaluate(
     from flrc.models.loading import load_model
     from flrc.models.surgery import check_counts, compress
     from flrc.models.targets import find_targets
-    from flrc.records.accounting import account, account_dense
+    from flrc.records.accounting import account, account_dense, note_coefficients
     from flrc.runtime.decoding import Decoder
 
     with stages("load"):
         model = load_model(config.model, config.dtype, prepared.device)
-        targets = find_targets(model)
+        targets = config.grouping.targets(find_targets(model))
     dense_replies = replies_of_dense_model(
         config, model, prepared.tokenizer, prepared.cache, stages
     )
@@ -130,12 +130,14 @@ def compress_and_evaluate(
         factors = decompose(config, prepared, model, targets, stages)
         scores = score(config, prepared, model, targets, stages)
         with stages("allocation"):
-            plans = allocate(config, targets, scores)
+            plans, search = allocate(config, prepared, model, targets, factors, scores)
         folder.write_plan(plans.to_json())
         with stages("surgery"):
             record.results |= account(config, model, targets, plans, factors, scores)
+            record.results["search"] = search
             compress(model, targets, plans.all, config.form, factors.factors)
             check_counts(model, targets, plans, config.form)
+            note_coefficients(record.results["layers"], model, targets)
         with stages("quantization"):
             config.quantization.quantize(model)
         prepared.cache.trim()
@@ -159,19 +161,31 @@ def decompose(
     config: RunConfig, prepared: Prepared, model: Any, targets: list[Target], stages: Stages
 ) -> StoredFactors:
     """Full-rank factors of every target, shared by all rates and allocators."""
-    from flrc.decomposition.factorise import factorise
+    from flrc.decomposition.factorise import Calibrated, factorise
 
+    calibrated = Calibrated(
+        prepared.sequences,
+        calibrated_inputs(config),
+        keep=config.paths.keep_statistics_gb * 1e9,
+        memory=config.paths.statistics_memory_gb * 1e9,
+    )
     return factorise(
         config.decomposition,
         model,
         targets,
-        prepared.sequences,
+        calibrated,
         cache=prepared.cache,
-        model_inputs=environment.model_inputs(config),
-        calibration_inputs=calibration_inputs(config),
-        keep_statistics=config.paths.keep_statistics_gb * 1e9,
+        inputs={"model": environment.model_inputs(config), "grouping": config.grouping.name},
         stages=stages,
     )
+
+
+def calibrated_inputs(config: RunConfig) -> dict[str, Any]:
+    """What decides everything that is measured on calibration sequences, for cache keys."""
+    return {
+        "model": environment.model_inputs(config),
+        "calibration": calibration_inputs(config),
+    }
 
 
 def score(
@@ -179,32 +193,48 @@ def score(
 ) -> dict[str, float]:
     """Score of every target (eq. 1, 4 or 5); empty where the allocator reads none."""
     from flrc.sensitivity.base import ScoreContext
-    from flrc.sensitivity.scoring import gradient_statistics
+    from flrc.sensitivity.scoring import gradient_statistics, scores_of
 
     if not config.allocator.SCORED:
         return {}
+    inputs = calibrated_inputs(config)
     with stages("sensitivity") as stage:
 
         def gradients(reduction: str) -> dict[str, GradientStatistics]:
-            inputs = {
-                "model": environment.model_inputs(config),
-                "calibration": calibration_inputs(config),
-                "reduction": reduction,
-                "version": type(config.sensitivity).VERSION,
-            }
-            entry = prepared.cache.entry("gradients", inputs)
+            entry = prepared.cache.entry("gradients", {**inputs, "reduction": reduction})
             stage.cached = entry.done
             return gradient_statistics(model, targets, prepared.sequences, reduction, entry)
 
-        weights = {target.name: model.get_submodule(target.name).weight.data for target in targets}
-        return config.sensitivity.score(ScoreContext(targets, weights.__getitem__, gradients))
+        context = ScoreContext(targets, model, prepared.sequences, gradients, config.seed)
+        what = {"sensitivity": config.sensitivity.describe(), "grouping": config.grouping.name}
+        entry = prepared.cache.entry("scores", {**inputs, **what})
+        stage.cached = entry.done
+        return scores_of(config.sensitivity, context, entry)
 
 
-def allocate(config: RunConfig, targets: list[Target], scores: dict[str, float]) -> Plans:
-    """Ranks for the requested rate and for each phase of the schedule (eq. 2 and 3)."""
+def allocate(
+    config: RunConfig,
+    prepared: Prepared,
+    model: Any,
+    targets: list[Target],
+    factors: StoredFactors,
+    scores: dict[str, float],
+) -> tuple[Plans, dict[str, Any]]:
+    """Ranks for the requested rate and for each phase of the schedule (eq. 2 and 3).
+
+    Returns:
+        The plans, and what the search for them cost.
+    """
+    from flrc.allocator.evidence import Evidence
     from flrc.allocator.planning import make_plans
+    from flrc.allocator.probes import Probes
 
-    return make_plans(config.allocator, config.schedule, targets, config.form, scores, config.rate)
+    probes = Probes(model, targets, factors, prepared.sequences, prepared.cache)
+    evidence = Evidence(scores, factors.spectrum, probes)
+    plans = make_plans(
+        config.allocator, config.schedule, targets, config.form, evidence, config.rate
+    )
+    return plans, probes.cost()
 
 
 def evaluate(

@@ -56,9 +56,10 @@ def prepare(config: RunConfig) -> Prepared:
     """
     import torch
 
-    from flrc.decomposition.factorise import factor_bytes, statistics_bytes
+    from flrc.calibration.stored import input_bytes, output_bytes
+    from flrc.decomposition.factorise import factor_bytes
     from flrc.models.loading import model_shell, resolve_device
-    from flrc.models.targets import linear_layers
+    from flrc.models.targets import find_targets
 
     device = resolve_device(config.device)
     cache = StageCache(config.cache_path(), int(config.paths.cache_limit_gb * 1e9))
@@ -72,15 +73,16 @@ def prepare(config: RunConfig) -> Prepared:
     if config.compresses:
         if config.calibrates:
             sequences = config.calibration.sequences(config.data, tokenizer, config.seed)
-        targets = linear_layers(model_shell(config.model))
+        targets = config.grouping.targets(find_targets(model_shell(config.model)))
         rates = {config.rate, *(phase.rate for phase in config.schedule.phases(config.rate))}
         for rate in sorted(rates):
             config.allocator.check_reachable(targets, config.form, rate)
         needed = factor_bytes(targets, getattr(torch, config.dtype))
-        if config.decomposition.CALIBRATED:
-            statistics = statistics_bytes(targets)
-            # An upper bound: input groups are not known yet.
-            needed += statistics if statistics <= config.paths.keep_statistics_gb * 1e9 else 0
+        sides = [
+            input_bytes(targets) if config.decomposition.CALIBRATED else 0,
+            output_bytes(targets) if config.decomposition.TWO_SIDED else 0,
+        ]
+        needed += sum(side for side in sides if side <= config.paths.keep_statistics_gb * 1e9)
         cache.require_space(needed, f"factors and statistics of {config.model.label}")
     if device.type == "cpu" and config.dtype in ("float16",):
         raise UserError(

@@ -30,7 +30,9 @@ PURE = (
     "flrc.calibration.statistics",
     "flrc.decomposition.factors",
     "flrc.decomposition.truncation",
+    "flrc.form.pivoting",
     "flrc.models.lowrank",
+    "flrc.models.pivoted",
 )
 install_import_hook(PURE, "beartype.beartype")
 

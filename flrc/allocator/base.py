@@ -1,9 +1,9 @@
-"""What an allocator is: scores in, a rank for every target out."""
+"""What an allocator is: evidence in, a rank for every target out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +11,7 @@ from flrc.component import Component
 
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
+    from flrc.allocator.evidence import Evidence
     from flrc.allocator.plan import RankPlan
     from flrc.form.base import Form
     from flrc.models.targets import Target
@@ -28,6 +29,10 @@ class Allocator(Component, ABC):
 
     SCORED: ClassVar[bool] = False
     """Whether :meth:`allocate` reads scores, so that a sensitivity must be chosen."""
+    SPECTRAL: ClassVar[bool] = False
+    """Whether :meth:`allocate` reads spectra."""
+    PROBES: ClassVar[bool] = False
+    """Whether :meth:`allocate` measures the model on calibration sequences with targets cut."""
 
     def check(self) -> None:
         """Range of the minimum rank."""
@@ -46,10 +51,10 @@ class Allocator(Component, ABC):
         self.budget(targets, form, rate).check_reachable()
 
     @abstractmethod
-    def allocate(self, scores: Mapping[str, float], budget: Budget) -> RankPlan:
+    def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """Ranks that meet the budget.
 
         Args:
-            scores: Score by target name, at least 0; empty unless ``SCORED``.
+            evidence: What is known of the targets.
             budget: From :meth:`budget`.
         """

@@ -78,9 +78,9 @@ class Budget:
         return sum(target.dense for target in self.targets)
 
     @property
-    def parameters(self) -> float:
-        """Parameters that may be used."""
-        return (1 - self.rate) * self.dense
+    def parameters(self) -> int:
+        """Parameters that may be used: whole ones, ``(1 - rate) * dense`` without its rounding."""
+        return math.floor((1 - self.rate) * self.dense * (1 + 1e-14) + 1e-6)
 
     def cost(self, index: int, rank: int) -> int:
         """Parameters of one target at a rank; the dense weight's from break-even on."""

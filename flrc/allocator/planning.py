@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from flrc.schedule.base import Phase
 
 if TYPE_CHECKING:
     from flrc.allocator.base import Allocator
+    from flrc.allocator.evidence import Evidence
     from flrc.form.base import Form
     from flrc.models.targets import Target
     from flrc.schedule.base import Schedule
@@ -49,7 +50,7 @@ def make_plans(
     schedule: Schedule,
     targets: Sequence[Target],
     form: Form,
-    scores: Mapping[str, float],
+    evidence: Evidence,
     rate: float,
 ) -> Plans:
     """Allocate the constant plan, then the phases, lowest rate first, each within the last.
@@ -57,7 +58,7 @@ def make_plans(
     The phases nest because a phase switch may only drop ranks; the constant plan need not nest in
     them.
     """
-    constant = allocator.allocate(scores, allocator.budget(targets, form, rate))
+    constant = allocator.allocate(evidence, allocator.budget(targets, form, rate))
     phases = schedule.phases(rate)
     if len(phases) == 1:
         return Plans(constant, [(phases[0], constant)])
@@ -65,6 +66,6 @@ def make_plans(
     within: RankPlan | None = None
     for phase_rate in sorted({phase.rate for phase in phases}):
         budget = replace(allocator.budget(targets, form, phase_rate, within), phase=True)
-        within = allocator.allocate(scores, budget)
+        within = allocator.allocate(evidence, budget)
         by_rate[phase_rate] = within
     return Plans(constant, [(phase, by_rate[phase.rate]) for phase in phases])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +11,7 @@ from flrc.errors import UserError, choose
 
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
+    from flrc.allocator.evidence import Evidence
     from flrc.allocator.plan import RankPlan
     from flrc.form.base import Form
     from flrc.models.targets import Target
@@ -24,8 +25,7 @@ class Proportional(Allocator):
 
     Source: FLRC (arXiv 2510.09332), eq. 2 and algorithm 1.
     Differs: the paper gives ``R_budget`` in ranks and leaves open what happens to ranks below 1 or
-        above full
-    rank; taken literally the formula misses the rate by far.
+        above full rank; taken literally the formula misses the rate by far.
 
     Attributes:
         redistribution: ``solved``: ``R_budget`` is bisected, so what clipping cuts off flows to all
@@ -59,19 +59,21 @@ class Proportional(Allocator):
         self, targets: Sequence[Target], form: Form, rate: float, within: RankPlan | None = None
     ) -> Budget:
         """The budget with the bounds given as multiples of the uniform rank."""
+        from flrc.allocator.shares import real_ranks
+
         budget = super().budget(targets, form, rate, within)
-        for i, target in enumerate(targets):
-            uniform = (1 - rate) * target.dense / form.cost(1, target)
+        for i, uniform in enumerate(real_ranks(budget, [1 - rate] * len(targets))):
             if self.ceiling is not None and rate > 0:
                 budget.upper[i] = min(budget.upper[i], max(1, int(self.ceiling * uniform)))
             budget.lower[i] = min(max(budget.lower[i], int(self.floor * uniform)), budget.upper[i])
         return budget
 
-    def allocate(self, scores: Mapping[str, float], budget: Budget) -> RankPlan:
+    def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """Ranks in proportion to the scores."""
         from flrc.allocator.budget import solve
+        from flrc.allocator.shares import real_ranks
 
-        alpha = [scores[target.name] for target in budget.targets]
+        alpha = [evidence.scores[target.name] for target in budget.targets]
         if not (all(0 <= a < float("inf") for a in alpha) and sum(alpha) > 0):
             bad = [
                 t.name
@@ -89,9 +91,8 @@ class Proportional(Allocator):
         total = sum(alpha)
         share = [a / total for a in alpha]
         if self.redistribution == "literal":
-            uniform_sum = sum(
-                int((1 - budget.rate) * t.dense / budget.form.cost(1, t)) for t in budget.targets
-            )
+            uniform = real_ranks(budget, [1 - budget.rate] * len(budget.targets))
+            uniform_sum = sum(int(rank) for rank in uniform)
             ranks = budget.clip([float(round(s * uniform_sum)) for s in share])
             return budget.plan(ranks, exact=False)
         if self.redistribution == "round_robin":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from flrc.errors import UserError
 
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
+    from flrc.allocator.evidence import Evidence
     from flrc.allocator.plan import RankPlan
     from flrc.form.base import Form
     from flrc.models.targets import Target
@@ -68,9 +69,11 @@ class Replay(Allocator):
 
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
         """The file must hold a plan for this rate and these targets."""
-        self.allocate({}, self.budget(targets, form, rate))
+        from flrc.allocator.evidence import Evidence
 
-    def allocate(self, scores: Mapping[str, float], budget: Budget) -> RankPlan:
+        self.allocate(Evidence(), self.budget(targets, form, rate))
+
+    def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """The stored ranks, checked against the model's targets."""
         from flrc.allocator.plan import RankPlan
 

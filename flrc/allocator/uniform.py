@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,24 +9,26 @@ from flrc.allocator.base import Allocator
 
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
+    from flrc.allocator.evidence import Evidence
     from flrc.allocator.plan import RankPlan
 
 
 @dataclass
 class Uniform(Allocator):
-    """``r = (1 - rate) m n / (m + n)``, rounded down, then filled up to the exact budget.
+    """Every target keeps the same share of its parameters, as near as whole ranks come.
 
-    Source: SVD-LLM (arXiv 2403.07378), section 3.1. Differs: the published code leaves what
-        rounding cuts off
-    unused; here it is handed out so that every method is compared at the same realised rate.
+    With two factors that is ``r = (1 - rate) m n / (m + n)``, rounded down, then filled up to the
+    exact budget; with any other form the rank that costs the same share.
+
+    Source: SVD-LLM (arXiv 2403.07378), section 3.1.
+    Differs: the published code leaves what rounding cuts off unused; here it is handed out, so that
+        every method is compared at the same realised rate.
     """
 
     name: str = "uniform"
 
-    def allocate(self, scores: Mapping[str, float], budget: Budget) -> RankPlan:
-        """Ranks proportional to each target's break-even rank."""
-        from flrc.allocator.budget import solve
+    def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
+        """Ranks of equal keep shares."""
+        from flrc.allocator.shares import solve_shares
 
-        # dense / cost(1) is m n / (m + n) for two factors: the break-even rank as a real number.
-        shares = [t.dense / budget.form.cost(1, t) for t in budget.targets]
-        return solve(budget, lambda scale: [scale * share for share in shares])
+        return solve_shares(budget, [1.0] * len(budget.targets))

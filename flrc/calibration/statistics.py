@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from flrc.calibration.token_gradients import TokenGradients
+
 
 @dataclass(frozen=True)
 class InputStatistics:
@@ -22,6 +24,28 @@ class InputStatistics:
     gram: Float[Tensor, "n n"]
     mean_abs: Float[Tensor, " n"]
     tokens: int
+
+    def to(self, device: torch.device) -> InputStatistics:
+        """The same on another device."""
+        return InputStatistics(self.gram.to(device), self.mean_abs.to(device), self.tokens)
+
+
+@dataclass(frozen=True)
+class OutputStatistics:
+    """What calibration knows of the loss at the outputs of one target.
+
+    Attributes:
+        gram: ``(d_out, d_out)``, mean over tokens of ``g g^T``, with ``g`` the gradient of a
+            sequence's summed token loss with respect to the target's output at one token.
+        tokens: Number of tokens seen.
+    """
+
+    gram: Float[Tensor, "m m"]
+    tokens: int
+
+    def to(self, device: torch.device) -> OutputStatistics:
+        """The same on another device."""
+        return OutputStatistics(self.gram.to(device), self.tokens)
 
 
 class InputAccumulator:
@@ -61,6 +85,66 @@ class InputAccumulator:
         if not bool(torch.isfinite(self.gram.diagonal()).all()):
             raise ValueError("calibration inputs are not finite")
         return InputStatistics(self.gram / self.tokens, self.abs / self.tokens, self.tokens)
+
+
+def token_gradients(
+    gradients: Float[Tensor, "t m"], settings: TokenGradients
+) -> Float[Tensor, "s m"]:
+    """The gradients of one sequence as they enter the Gram matrix: ends dropped, norms clipped.
+
+    Source: KFAC-SVD (LEMS, openreview IjIgNPFuCt).
+    """
+    drop = int(settings.drop * len(gradients))
+    kept = gradients[drop : len(gradients) - drop]
+    if settings.clip is None:
+        return kept
+    norms = kept.norm(dim=1, keepdim=True)
+    low, high = (bound * norms.mean() for bound in settings.clip)
+    # A token without any gradient has no direction that could be scaled up.
+    scale = torch.where(norms > 0, norms.clamp(low, high) / norms, torch.zeros_like(norms))
+    return kept * scale
+
+
+class OutputAccumulator:
+    """Sums ``g g^T`` over chunks of tokens, in float32 (float64 gradients: in float64).
+
+    A chunk is a sequence; hundreds of chunks of non-negative diagonals lose nothing that a
+    shrinkage of some per cent would not hide, at half the memory.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        device: torch.device | str = "cpu",
+        settings: TokenGradients | None = None,
+    ) -> None:
+        self.width = width
+        self.device = device
+        self.settings = settings or TokenGradients()
+        self.gram: Tensor | None = None
+        self.tokens = 0
+
+    def add(self, gradients: Float[Tensor, "*batch m"]) -> None:
+        """Add the tokens of one sequence."""
+        g = gradients.detach().reshape(-1, gradients.shape[-1])
+        g = g.to(torch.promote_types(g.dtype, torch.float32))
+        g = token_gradients(g, self.settings)
+        if self.gram is None:
+            self.gram = torch.zeros(self.width, self.width, dtype=g.dtype, device=self.device)
+        self.gram.addmm_(g.T, g)
+        self.tokens += g.shape[0]
+
+    def result(self) -> OutputStatistics:
+        """Mean over all tokens seen.
+
+        Raises:
+            ValueError: If no token was seen, or a gradient was not finite.
+        """
+        if self.gram is None:
+            raise ValueError("no gradient reached this layer's output")
+        if not bool(torch.isfinite(self.gram.diagonal()).all()):
+            raise ValueError("gradients at the layer's output are not finite")
+        return OutputStatistics(self.gram / self.tokens, self.tokens)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from flrc.decomposition.base import Decomposition
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from flrc.calibration.statistics import InputStatistics
+    from flrc.calibration.statistics import InputStatistics, OutputStatistics
     from flrc.decomposition.factors import Factors
 
 
@@ -37,11 +37,16 @@ class ActivationScaled(Decomposition):
         self.require(0 <= self.alpha <= 1, "alpha", "a number in [0, 1]")
         self.require(self.floor > 0, "floor", "a number above 0")
 
-    def decompose(self, weight: Tensor, statistics: InputStatistics | None) -> Factors:
+    def decompose(
+        self,
+        weight: Tensor,
+        inputs: InputStatistics | None,
+        outputs: OutputStatistics | None = None,
+    ) -> Factors:
         """``W = (U Sigma) (V^T S^-1)`` from the SVD of ``W S``."""
-        from flrc.decomposition.truncation import truncated
+        from flrc.decomposition.truncation import Root, truncated
 
-        if statistics is None:
+        if inputs is None:
             raise ValueError("activation_scaled needs the statistics of the layer's inputs")
-        scale = statistics.mean_abs.double() ** self.alpha + self.floor
-        return truncated(weight, scale.diag(), (1 / scale).diag())
+        scale = inputs.mean_abs.double() ** self.alpha + self.floor
+        return truncated(weight, Root(scale.diag(), (1 / scale).diag(), None))

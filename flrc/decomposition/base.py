@@ -6,31 +6,44 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from flrc.calibration.token_gradients import TokenGradients
 from flrc.component import Component
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from flrc.calibration.statistics import InputStatistics
+    from flrc.calibration.statistics import InputStatistics, OutputStatistics
     from flrc.decomposition.factors import Factors
 
 
 @dataclass
 class Decomposition(Component, ABC):
-    """Turns one weight and what calibration knows of its inputs into ordered factors."""
+    """Turns one weight and what calibration knows of it into ordered factors."""
 
     CALIBRATED: ClassVar[bool] = True
     """Whether ``decompose`` reads the statistics; without it no calibration pass is run for it."""
+    TWO_SIDED: ClassVar[bool] = False
+    """Whether ``decompose`` reads gradients at the outputs; these cost a backward pass."""
     COMPRESSES: ClassVar[bool] = True
     """False only for ``none``: the model stays as it is, and rate is 0."""
 
+    def gradients(self) -> TokenGradients:
+        """How gradients enter the statistics of the outputs; read only if ``TWO_SIDED``."""
+        return TokenGradients()
+
     @abstractmethod
-    def decompose(self, weight: Tensor, statistics: InputStatistics | None) -> Factors:
+    def decompose(
+        self,
+        weight: Tensor,
+        inputs: InputStatistics | None,
+        outputs: OutputStatistics | None = None,
+    ) -> Factors:
         """Factors of full rank, every prefix of which is the method's answer at that rank.
 
         Args:
             weight: ``(d_out, d_in)``, any float dtype.
-            statistics: Statistics of the layer's inputs; None if ``CALIBRATED`` is False.
+            inputs: Statistics of the layer's inputs; None if ``CALIBRATED`` is False.
+            outputs: Statistics of the gradients at its outputs; None unless ``TWO_SIDED``.
 
         Returns:
             float64 factors on the weight's device.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,15 @@ from safetensors import safe_open
 from torch import Tensor
 
 from flrc.calibration.collect import input_statistics
-from flrc.calibration.statistics import InputStatistics
+from flrc.calibration.output_gradients import output_statistics
+from flrc.calibration.statistics import InputStatistics, OutputStatistics
+from flrc.calibration.stored import (
+    block_file,
+    input_bytes,
+    output_bytes,
+    stored_inputs,
+    stored_outputs,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,10 +32,6 @@ if TYPE_CHECKING:
     from flrc.stages import Stages
 
 log = logging.getLogger(__name__)
-
-
-def _file(block: int) -> str:
-    return f"block_{block:03d}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class StoredFactors:
 
     def factors(self, name: str, rank: int) -> tuple[Tensor, Tensor]:
         """``left_t (rank, d_out)`` and ``right (rank, d_in)``: only these rows are read."""
-        path = self.entry.path / _file(self.targets[name].block)
+        path = self.entry.path / block_file(self.targets[name].block)
         with safe_open(path, framework="pt") as file:
             return (
                 file.get_slice(f"{name}/left_t")[:rank],
@@ -53,7 +57,7 @@ class StoredFactors:
 
     def spectrum(self, name: str) -> Tensor:
         """``(r,)`` singular values in the decomposition's metric."""
-        path = self.entry.path / _file(self.targets[name].block)
+        path = self.entry.path / block_file(self.targets[name].block)
         with safe_open(path, framework="pt") as file:
             spectrum: Tensor = file.get_tensor(f"{name}/spectrum")
         return spectrum
@@ -64,63 +68,18 @@ class StoredFactors:
         return rescues
 
 
-def statistics_bytes(targets: Sequence[Target]) -> int:
-    """Bytes of all input statistics in float64."""
-    widths = {target.input_group: target.d_in for target in targets}
-    return sum(8 * (width * width + width) for width in widths.values())
-
-
 def factor_bytes(targets: Sequence[Target], dtype: torch.dtype) -> int:
     """Bytes of all full-rank factors as they are stored."""
     size = torch.promote_types(dtype, torch.float32).itemsize
     return sum(min(t.d_out, t.d_in) * (t.d_out + t.d_in + 1) * size for t in targets)
 
 
-def calibrated_blocks(
-    model: PreTrainedModel,
-    targets: Sequence[Target],
-    sequences: Sequence[Tensor],
-    keep: Entry | None,
-) -> Iterator[tuple[int, dict[str, InputStatistics]]]:
-    """Statistics block by block: from the cache entry, else collected and, if small, kept.
-
-    Args:
-        model: The dense model.
-        targets: The layers.
-        sequences: Calibration sequences.
-        keep: Where the statistics are kept; None if they are too large.
-    """
-    if keep is not None and keep.done:
-        for block in sorted({target.block for target in targets}):
-            with safe_open(keep.path / _file(block), framework="pt") as file:
-                yield (
-                    block,
-                    {
-                        group: InputStatistics(
-                            file.get_tensor(f"{group}/gram"),
-                            file.get_tensor(f"{group}/mean_abs"),
-                            int(file.metadata()["tokens"]),
-                        )
-                        for group in {t.input_group for t in targets if t.block == block}
-                    },
-                )
-        return
-    for block, statistics in input_statistics(model, targets, sequences):
-        if keep is not None:
-            tensors = {f"{group}/gram": s.gram for group, s in statistics.items()}
-            tensors |= {f"{group}/mean_abs": s.mean_abs for group, s in statistics.items()}
-            tokens = next(iter(statistics.values())).tokens
-            keep.write_tensors(_file(block), tensors, {"tokens": str(tokens)})
-        yield block, statistics
-    if keep is not None:
-        keep.finish()
-
-
 def factorise_block(
     model: PreTrainedModel,
     targets: Sequence[Target],
     decomposition: Decomposition,
-    statistics: dict[str, InputStatistics],
+    inputs: Mapping[str, InputStatistics],
+    outputs: Mapping[str, OutputStatistics],
     entry: Entry,
 ) -> dict[str, str]:
     """Decompose the targets of one block into ``entry``.
@@ -129,9 +88,10 @@ def factorise_block(
 
     Args:
         model: The dense model.
-        targets: The layers of this block.
+        targets: The layers, or groups of layers, of this block.
         decomposition: What to do with each weight.
-        statistics: By input group; empty where the decomposition is not calibrated.
+        inputs: By input group; empty where the decomposition is not calibrated.
+        outputs: By target name; empty where the decomposition is not two-sided.
         entry: Where the factors go.
 
     Returns:
@@ -143,14 +103,13 @@ def factorise_block(
     rescues: dict[str, str] = {}
     tensors: dict[str, Tensor] = {}
     for target in targets:
-        weight = model.get_submodule(target.name).weight
-        assert isinstance(weight, Tensor)
-        known = statistics.get(target.input_group)
-        if known is not None:
-            known = InputStatistics(
-                known.gram.to(weight.device), known.mean_abs.to(weight.device), known.tokens
-            )
-        factors = decomposition.decompose(weight.data, known)
+        weight = target.weight(model)
+        x, g = inputs.get(target.input_group), outputs.get(target.name)
+        factors = decomposition.decompose(
+            weight,
+            None if x is None else x.to(weight.device),
+            None if g is None else g.to(weight.device),
+        )
         if not bool(torch.isfinite(factors.left_t).all() & torch.isfinite(factors.right).all()):
             raise ValueError(f"the factors of {target.name} are not finite")
         if factors.rescue is not None:
@@ -159,7 +118,7 @@ def factorise_block(
         tensors[f"{target.name}/left_t"] = factors.left_t.to(dtype)
         tensors[f"{target.name}/right"] = factors.right.to(dtype)
         tensors[f"{target.name}/spectrum"] = factors.spectrum
-    entry.write_tensors(_file(targets[0].block), tensors, {})
+    entry.write_tensors(block_file(targets[0].block), tensors, {})
     return rescues
 
 
@@ -173,56 +132,107 @@ def _locked(*entries: Entry | None) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Calibrated:
+    """What the statistics are taken on, and how much of them is held.
+
+    Attributes:
+        sequences: Calibration sequences.
+        inputs: What decides them and the model, for cache keys.
+        keep: Bytes up to which the statistics of one side are kept in the cache.
+        memory: Bytes of output Grams that may be held at a time; more takes several passes.
+    """
+
+    sequences: Sequence[Tensor]
+    inputs: dict[str, Any]
+    keep: float
+    memory: float
+
+
 def factorise(
     decomposition: Decomposition,
     model: PreTrainedModel,
     targets: Sequence[Target],
-    sequences: Sequence[Tensor],
+    calibrated: Calibrated,
     *,
     cache: StageCache,
-    model_inputs: dict[str, Any],
-    calibration_inputs: dict[str, Any],
-    keep_statistics: float,
+    inputs: dict[str, Any],
     stages: Stages,
 ) -> StoredFactors:
     """Decompose all targets, block by block, unless the cache holds the factors already.
 
-    Only one block's statistics and factors exist at a time.
+    Only one block's factors and input statistics exist at a time, and as many blocks' output
+    statistics as ``calibrated.memory`` allows.
 
     Args:
         decomposition: What to do with each weight.
         model: The dense model.
-        targets: The layers.
-        sequences: Calibration sequences.
+        targets: The layers, or groups of layers.
+        calibrated: What the statistics are taken on.
         cache: Where statistics and factors are kept.
-        model_inputs: What decides the dense model's numbers.
-        calibration_inputs: What decides the sequences.
-        keep_statistics: Bytes up to which statistics are kept beside the factors.
-        stages: Where time and memory are noted, as ``statistics`` and ``decomposition``.
+        inputs: What decides model and targets, for cache keys.
+        stages: Where time and memory are noted, as ``statistics``, ``output gradients`` and
+            ``decomposition``.
     """
-    inputs: dict[str, Any] = {"model": model_inputs}
-    keep = None
+    keep_inputs = keep_outputs = None
+    key = {**inputs, "decomposition": decomposition.describe()}
     if decomposition.CALIBRATED:
-        inputs["calibration"] = calibration_inputs
-        if statistics_bytes(targets) <= keep_statistics:
-            keep = cache.entry("statistics", inputs)
-    entry = cache.entry("factors", {**inputs, "decomposition": decomposition.describe()})
-    with _locked(entry, keep):
+        key["calibration"] = calibrated.inputs
+        if input_bytes(targets) <= calibrated.keep:
+            keep_inputs = cache.entry("statistics", calibrated.inputs)
+    if decomposition.TWO_SIDED and output_bytes(targets) <= calibrated.keep:
+        settings = {"settings": vars(decomposition.gradients()), "targets": inputs}
+        keep_outputs = cache.entry("output_gradients", {**calibrated.inputs, **settings})
+    entry = cache.entry("factors", key)
+    with _locked(entry, keep_inputs, keep_outputs):
         with stages("decomposition") as stage:
             stage.cached = entry.done
         if not stage.cached:
-            blocks: Iterable[tuple[int, dict[str, InputStatistics]]] = (
-                stages.each("statistics", calibrated_blocks(model, targets, sequences, keep))
-                if decomposition.CALIBRATED
-                else ((block, {}) for block in sorted({t.block for t in targets}))
-            )
             rescues: dict[str, str] = {}
-            for block, statistics in blocks:
+            known = _statistics(
+                decomposition, model, targets, calibrated, keep_inputs, keep_outputs, stages
+            )
+            for block, block_inputs, block_outputs in known:
                 members = [target for target in targets if target.block == block]
                 with stages("decomposition"):
-                    rescues |= factorise_block(model, members, decomposition, statistics, entry)
+                    rescues |= factorise_block(
+                        model, members, decomposition, block_inputs, block_outputs, entry
+                    )
             for name, what in rescues.items():
                 log.warning("rescue: %s: %s", name, what)
             entry.write_json("rescues.json", rescues)
             entry.finish()
     return StoredFactors(entry, {target.name: target for target in targets})
+
+
+def _statistics(
+    decomposition: Decomposition,
+    model: PreTrainedModel,
+    targets: Sequence[Target],
+    calibrated: Calibrated,
+    keep_inputs: Entry | None,
+    keep_outputs: Entry | None,
+    stages: Stages,
+) -> Iterator[tuple[int, dict[str, InputStatistics], dict[str, OutputStatistics]]]:
+    """What the decomposition reads, block by block; empty where it reads nothing."""
+    blocks = sorted({target.block for target in targets})
+    inputs: Iterable[tuple[int, dict[str, InputStatistics]]] = ((block, {}) for block in blocks)
+    outputs: Iterable[tuple[int, dict[str, OutputStatistics]]] = ((block, {}) for block in blocks)
+    sequences = calibrated.sequences
+    if decomposition.CALIBRATED:
+        collected = stored_inputs(
+            lambda: input_statistics(model, targets, sequences), targets, keep_inputs
+        )
+        inputs = stages.each("statistics", collected)
+    if decomposition.TWO_SIDED:
+        settings, memory = decomposition.gradients(), calibrated.memory
+        gathered = stored_outputs(
+            lambda: output_statistics(model, targets, sequences, settings, memory),
+            targets,
+            keep_outputs,
+        )
+        outputs = stages.each("output gradients", gathered)
+    # Outputs first: their pass runs over the whole model before the inputs' begins.
+    for (block, known_outputs), (same, known_inputs) in zip(outputs, inputs, strict=True):
+        assert block == same
+        yield block, known_inputs, known_outputs

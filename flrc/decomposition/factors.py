@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -33,6 +34,12 @@ class Factors:
     def product(self, rank: int | None = None) -> Float[Tensor, "d_out d_in"]:
         """The approximation at ``rank`` (all ranks if None)."""
         return self.left_t[:rank].T @ self.right[:rank]
+
+
+def truncation_losses(spectrum: Float[Tensor, " r"]) -> Float[Tensor, " r+1"]:
+    """Squared loss of every rank 0 ... r in the decomposition's metric, float64."""
+    energy = spectrum.double().square().flip(0).cumsum(0).flip(0)
+    return torch.cat([energy, energy.new_zeros(1)])
 
 
 def relative_error(spectrum: Float[Tensor, " r"], rank: int) -> float:

@@ -10,7 +10,7 @@ from flrc.decomposition.base import Decomposition
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from flrc.calibration.statistics import InputStatistics
+    from flrc.calibration.statistics import InputStatistics, OutputStatistics
     from flrc.decomposition.factors import Factors
 
 
@@ -23,6 +23,11 @@ class NoDecomposition(Decomposition):
     CALIBRATED: ClassVar[bool] = False
     COMPRESSES: ClassVar[bool] = False
 
-    def decompose(self, weight: Tensor, statistics: InputStatistics | None) -> Factors:
+    def decompose(
+        self,
+        weight: Tensor,
+        inputs: InputStatistics | None,
+        outputs: OutputStatistics | None = None,
+    ) -> Factors:
         """Never called: nothing is decomposed."""
         raise TypeError("the dense model is not decomposed")

@@ -10,7 +10,7 @@ from flrc.decomposition.base import Decomposition
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from flrc.calibration.statistics import InputStatistics
+    from flrc.calibration.statistics import InputStatistics, OutputStatistics
     from flrc.decomposition.factors import Factors
 
 
@@ -22,7 +22,12 @@ class Svd(Decomposition):
 
     CALIBRATED: ClassVar[bool] = False
 
-    def decompose(self, weight: Tensor, statistics: InputStatistics | None) -> Factors:
+    def decompose(
+        self,
+        weight: Tensor,
+        inputs: InputStatistics | None,
+        outputs: OutputStatistics | None = None,
+    ) -> Factors:
         """``W = U Sigma V^T``, truncated."""
         from flrc.decomposition.truncation import truncated
 

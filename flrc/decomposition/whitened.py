@@ -10,7 +10,7 @@ from flrc.decomposition.base import Decomposition
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from flrc.calibration.statistics import InputStatistics
+    from flrc.calibration.statistics import InputStatistics, OutputStatistics
     from flrc.decomposition.factors import Factors
 
 
@@ -36,11 +36,15 @@ class Whitened(Decomposition):
         """Range of the cut-off."""
         self.require(0 < self.cutoff < 1, "cutoff", "a number in (0, 1)")
 
-    def decompose(self, weight: Tensor, statistics: InputStatistics | None) -> Factors:
+    def decompose(
+        self,
+        weight: Tensor,
+        inputs: InputStatistics | None,
+        outputs: OutputStatistics | None = None,
+    ) -> Factors:
         """``W = (U Sigma) (V^T L^-1)`` from the SVD of ``W L``."""
         from flrc.decomposition.truncation import gram_root, truncated
 
-        if statistics is None:
+        if inputs is None:
             raise ValueError("whitened needs the Gram matrix of the layer's inputs")
-        root = gram_root(statistics.gram, self.cutoff)
-        return truncated(weight, root.root, root.inverse, root.rescue)
+        return truncated(weight, gram_root(inputs.gram, self.cutoff))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from flrc.component import Component
 
@@ -18,15 +19,32 @@ if TYPE_CHECKING:
 class Form(Component, ABC):
     """Storage of factors of one target."""
 
+    NESTED: ClassVar[bool] = True
+    """Whether a built layer's first ranks are the answer at that rank, so that its rank can change
+    while it runs; without it only constant schedules can be run."""
+
     @abstractmethod
     def cost(self, rank: int, target: Target) -> int:
         """Parameters that a forward step reads at ``rank``; strictly increasing in the rank."""
 
     @abstractmethod
     def build(
-        self, left_t: Tensor, right: Tensor, bias: Tensor | None, weight: Tensor | None
-    ) -> nn.Module:
-        """The layer that holds these factors (and the dense weight where a phase needs it)."""
+        self, left_t: Tensor, right: Tensor, linears: Sequence[nn.Linear], keep_dense: bool
+    ) -> list[nn.Module]:
+        """The layers that hold these factors, one for each layer of the target.
+
+        Args:
+            left_t: ``(r, d_out)``, as precise as it is known; for a group the outputs of its layers
+                one after another. The form rounds to the model's dtype, last of all.
+            right: ``(r, d_in)``, likewise; shared by all layers of a group: it is stored once.
+            linears: The dense layers that are replaced, in the order of ``target.layers``; their
+                biases stay on the outputs.
+            keep_dense: Whether the layers keep their dense weights too, for a phase that is dense.
+        """
+
+    def index_bytes(self, rank: int, target: Target) -> int:
+        """Bytes of integers stored beside the parameters; they are no parameters, and are told."""
+        return 0
 
     def dense_rank(self, target: Target) -> int:
         """The smallest rank that costs no less than the dense weight: here a layer stays dense.

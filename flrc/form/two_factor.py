@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,27 @@ class TwoFactor(Form):
         return rank * (target.d_out + target.d_in)
 
     def build(
-        self, left_t: Tensor, right: Tensor, bias: Tensor | None, weight: Tensor | None
-    ) -> nn.Module:
-        """A rank-major :class:`~flrc.models.lowrank.LowRankLinear`."""
-        from flrc.models.lowrank import LowRankLinear
+        self, left_t: Tensor, right: Tensor, linears: Sequence[nn.Linear], keep_dense: bool
+    ) -> list[nn.Module]:
+        """A rank-major :class:`~flrc.models.lowrank.LowRankLinear` each; the right is shared."""
+        import torch
 
-        return LowRankLinear(left_t, right, bias, weight)
+        from flrc.models.factored import as_parameter
+        from flrc.models.lowrank import LowRankLinear
+        from flrc.models.shared import SharedProduct
+
+        like = linears[0].weight
+        factor = as_parameter(right.to(like))
+        shared = SharedProduct(len(linears)) if len(linears) > 1 else None
+        widths = [linear.out_features for linear in linears]
+        parts = torch.split(left_t.to(like), widths, dim=1)
+        return [
+            LowRankLinear(
+                part.contiguous(),
+                factor,
+                None if linear.bias is None else linear.bias.data,
+                linear.weight.data if keep_dense else None,
+                shared,
+            )
+            for linear, part in zip(linears, parts, strict=True)
+        ]

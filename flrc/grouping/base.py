@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Grouping(Component, ABC):
-    """Partition of the targets into units that are decomposed and allocated as one."""
+    """Joins layers into targets that are decomposed and allocated as one."""
 
     @abstractmethod
-    def units(self, targets: list[Target]) -> list[list[Target]]:
-        """The units, in the order of the targets; every target is in exactly one."""
+    def targets(self, layers: Sequence[Target]) -> list[Target]:
+        """The targets, in the order of their first layers; every layer is in exactly one."""

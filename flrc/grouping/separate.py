@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Separate(Grouping):
-    """One unit a layer."""
+    """One target a layer."""
 
     name: str = "separate"
 
-    def units(self, targets: list[Target]) -> list[list[Target]]:
-        """Singletons."""
-        return [[target] for target in targets]
+    def targets(self, layers: Sequence[Target]) -> list[Target]:
+        """The layers as they are."""
+        return list(layers)

@@ -6,8 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from flrc.models.factored import FactoredLinear, as_parameter
+from flrc.models.shared import SharedProduct
 
-class LowRankLinear(nn.Module):
+
+class LowRankLinear(FactoredLinear):
     """``y = left^T (right x) + bias`` at an active rank that can change between calls.
 
     Both factors are rank-major, so the first ``k`` ranks are one contiguous block of each and a
@@ -15,9 +18,10 @@ class LowRankLinear(nn.Module):
 
     Args:
         left_t: ``(r, d_out)``.
-        right: ``(r, d_in)``.
+        right: ``(r, d_in)``; in a group one parameter that all its layers are given.
         bias: ``(d_out,)`` or None; stays on the output, as in the dense layer.
         weight: ``(d_out, d_in)``, kept only where some phase of a schedule keeps this layer dense.
+        shared: Held by all layers of a group; None for a layer by itself.
     """
 
     def __init__(
@@ -26,63 +30,45 @@ class LowRankLinear(nn.Module):
         right: Float[Tensor, "r n"],
         bias: Float[Tensor, " m"] | None = None,
         weight: Float[Tensor, "m n"] | None = None,
+        shared: SharedProduct | None = None,
     ) -> None:
-        super().__init__()
-        self.left_t = nn.Parameter(left_t, requires_grad=False)
-        self.right = nn.Parameter(right, requires_grad=False)
-        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        self.weight = None if weight is None else nn.Parameter(weight, requires_grad=False)
-        self.in_features = right.shape[1]
-        self.out_features = left_t.shape[1]
-        self._rank: int | None = right.shape[0]
+        super().__init__(left_t.shape[1], right.shape[1], right.shape[0], bias, weight, shared)
+        self.left_t = as_parameter(left_t)
+        self.right = as_parameter(right)
 
-    @property
-    def rank(self) -> int | None:
-        """Active rank; None while the layer is used dense."""
-        return self._rank
-
-    @rank.setter
-    def rank(self, rank: int | None) -> None:
-        if rank is None:
-            if self.weight is None:
-                raise ValueError("this layer does not hold its dense weight")
-        elif not 1 <= rank <= self.right.shape[0]:
+    def check_rank(self, rank: int) -> None:
+        """Any rank up to the ranks held."""
+        if not 1 <= rank <= self.right.shape[0]:
             raise ValueError(f"rank {rank} is outside 1..{self.right.shape[0]}")
-        self._rank = rank
 
     @property
-    def active_parameters(self) -> int:
-        """Weights that one forward call reads now (the bias is not counted)."""
-        if self._rank is None:
-            assert self.weight is not None
-            return self.weight.numel()
-        return self._rank * (self.in_features + self.out_features)
+    def input_tensors(self) -> tuple[nn.Parameter, ...]:
+        """The right factor."""
+        return (self.right,)
 
     @property
-    def stored_parameters(self) -> int:
-        """Weights that the layer holds (the bias is not counted)."""
-        dense = 0 if self.weight is None else self.weight.numel()
-        return self.left_t.numel() + self.right.numel() + dense
+    def input_parameters(self) -> int:
+        """``rank * d_in``."""
+        return (self._rank or 0) * self.in_features
 
-    def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
-        """The layer's output at the active rank."""
-        if self._rank is None:
-            assert self.weight is not None
-            return nn.functional.linear(x, self.weight, self.bias)
-        hidden = nn.functional.linear(x, self.right[: self._rank])
+    @property
+    def output_parameters(self) -> int:
+        """``rank * d_out``."""
+        return (self._rank or 0) * self.out_features
+
+    def project(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch k"]:
+        """``right x`` at the active rank."""
+        return nn.functional.linear(x, self.right[: self._rank])
+
+    def expand(self, hidden: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch m"]:
+        """``left^T hidden + bias``."""
         output = hidden @ self.left_t[: self._rank]
         return output if self.bias is None else output + self.bias
 
-    def extra_repr(self) -> str:
-        """Widths and rank, as ``nn.Linear`` shows its widths."""
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, rank={self._rank}"
-        )
 
-
-def low_rank_layers(model: nn.Module) -> dict[str, LowRankLinear]:
-    """All low-rank layers of a model by full name."""
-    return {n: m for n, m in model.named_modules() if isinstance(m, LowRankLinear)}
+def low_rank_layers(model: nn.Module) -> dict[str, FactoredLinear]:
+    """All factored layers of a model, of any form, by full name."""
+    return {n: m for n, m in model.named_modules() if isinstance(m, FactoredLinear)}
 
 
 def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
@@ -92,16 +78,25 @@ def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
 
 
 def target_parameters(model: nn.Module, names: list[str]) -> tuple[int, int]:
-    """Counted on the modules: weights of the named layers that are (active now, stored)."""
-    active = stored = 0
+    """Counted on the modules: weights of the named layers that are (active now, stored).
+
+    What several layers share is counted once, biases and integer indices not at all.
+    """
+    active = 0
+    stored: dict[int, int] = {}
+    projected: set[tuple[int, ...]] = set()
     for name in names:
         layer = model.get_submodule(name)
-        if isinstance(layer, LowRankLinear):
-            active += layer.active_parameters
-            stored += layer.stored_parameters
-        else:
+        stored |= {id(p): p.numel() for n, p in layer.named_parameters() if n != "bias"}
+        if not isinstance(layer, FactoredLinear):
             weight = layer.weight
             assert isinstance(weight, torch.Tensor)
             active += weight.numel()
-            stored += weight.numel()
-    return active, stored
+            continue
+        active += layer.active_parameters
+        if layer.rank is not None:
+            # By the tensors themselves: sharing is counted where it is, not where it was planned.
+            shared = tuple(id(tensor) for tensor in layer.input_tensors)
+            active -= layer.input_parameters if shared in projected else 0
+            projected.add(shared)
+    return active, sum(stored.values())

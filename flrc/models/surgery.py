@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from flrc.allocator.plan import plan_cost
+from flrc.models.factored import FactoredLinear
 from flrc.models.lowrank import low_rank_layers, replace, target_parameters
 
 if TYPE_CHECKING:
@@ -27,43 +28,68 @@ def compress(
     """Replace each target that some plan factors; its dense weight is freed before the next.
 
     A layer holds the most ranks that any plan asks for, and its dense weight only if some plan
-    keeps it dense.
+    keeps it dense. The layers of a group share what they do with their input.
 
     Args:
         model: Changed in place.
-        targets: The layers.
+        targets: The layers, or groups of them.
         plans: Every plan that will be activated.
         form: How factors are stored.
         factors: ``(target name, rank) -> (left_t, right)``.
+
+    Raises:
+        ValueError: If plans ask for several ranks where the form can run only one.
     """
     for target in targets:
         ranks = [plan.ranks[target.name] for plan in plans]
         factored = [rank for rank in ranks if rank is not None]
         if not factored:
             continue
-        linear = model.get_submodule(target.name)
-        assert isinstance(linear, nn.Linear)
-        weight, bias = linear.weight.data, None if linear.bias is None else linear.bias.data
-        left_t, right = (f.to(weight) for f in factors(target.name, max(factored)))
-        layer = form.build(left_t, right, bias, weight if None in ranks else None)
-        replace(model, target.name, layer.train(linear.training))
+        if not form.NESTED and len(set(factored)) > 1:
+            raise ValueError(f"form {form.name} cannot run {target.name} at several ranks")
+        linears = [_linear(model, layer.name) for layer in target.layers]
+        device = linears[0].weight.device
+        # Not rounded here: a form may change the basis before it rounds.
+        left_t, right = (f.to(device) for f in factors(target.name, max(factored)))
+        built = form.build(left_t, right, linears, None in ranks)
+        for part, linear, layer in zip(target.layers, linears, built, strict=True):
+            assert isinstance(layer, FactoredLinear)
+            layer.target = target.name
+            replace(model, part.name, layer.train(linear.training))
+
+
+def _linear(model: nn.Module, name: str) -> nn.Linear:
+    linear = model.get_submodule(name)
+    assert isinstance(linear, nn.Linear)
+    return linear
 
 
 def activate(model: nn.Module, plan: RankPlan) -> None:
-    """Set every low-rank layer to the plan's rank: changes views, copies nothing."""
+    """Set every low-rank layer to its target's rank: changes views, copies nothing."""
     for name, layer in low_rank_layers(model).items():
-        layer.rank = plan.ranks[name]
+        layer.rank = plan.ranks[layer.target or name]
 
 
 def stored_parameters(targets: Sequence[Target], plans: Sequence[RankPlan], form: Form) -> int:
     """Parameters that must be stored to run all of these plans (arithmetic, not measured)."""
     total = 0
     for target in targets:
-        ranks = [plan.ranks[target.name] for plan in plans]
-        factored = [rank for rank in ranks if rank is not None]
-        total += form.cost(max(factored), target) if factored else 0
-        total += target.dense if None in ranks else 0
+        rank = _largest(target, plans)
+        total += 0 if rank is None else form.cost(rank, target)
+        total += target.dense if any(plan.ranks[target.name] is None for plan in plans) else 0
     return total
+
+
+def stored_index_bytes(targets: Sequence[Target], plans: Sequence[RankPlan], form: Form) -> int:
+    """Bytes of the integers that the form stores beside the parameters (arithmetic)."""
+    ranks = ((target, _largest(target, plans)) for target in targets)
+    return sum(form.index_bytes(rank, target) for target, rank in ranks if rank is not None)
+
+
+def _largest(target: Target, plans: Sequence[RankPlan]) -> int | None:
+    """The most ranks that a plan asks for; None where every plan keeps the target dense."""
+    ranks = [plan.ranks[target.name] for plan in plans]
+    return max((rank for rank in ranks if rank is not None), default=None)
 
 
 def check_counts(model: nn.Module, targets: Sequence[Target], plans: Plans, form: Form) -> None:
@@ -72,7 +98,7 @@ def check_counts(model: nn.Module, targets: Sequence[Target], plans: Plans, form
     Raises:
         AssertionError: If they do not; a record would then be wrong.
     """
-    names = [target.name for target in targets]
+    names = [layer.name for target in targets for layer in target.layers]
     dense = sum(target.dense for target in targets)
     for plan in plans.all:
         activate(model, plan)

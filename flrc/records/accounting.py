@@ -9,7 +9,8 @@ from torch import nn
 
 from flrc.decomposition.factors import relative_error
 from flrc.models.loading import parameter_count
-from flrc.models.surgery import stored_parameters
+from flrc.models.pivoted import PivotedLinear
+from flrc.models.surgery import stored_index_bytes, stored_parameters
 
 if TYPE_CHECKING:
     from flrc.allocator.planning import Plans
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _sizes(
-    model: nn.Module, targets: Sequence[Target], activated: int, stored: int
+    model: nn.Module, targets: Sequence[Target], activated: int, stored: int, indices: int = 0
 ) -> dict[str, Any]:
     dense = sum(target.dense for target in targets)
     whole = parameter_count(model)
@@ -38,7 +39,8 @@ def _sizes(
         },
         "bytes": {
             "model_dense": whole * itemsize,
-            "model_stored": (whole - dense + stored) * itemsize,
+            "model_stored": (whole - dense + stored) * itemsize + indices,
+            "indices": indices,
         },
         "flops_per_token": 2 * (activated + fixed),
     }
@@ -58,7 +60,9 @@ def account(
     """
     dense = sum(target.dense for target in targets)
     activated = round((1 - plans.constant.realised) * dense)
-    stored = stored_parameters(targets, [plan for _, plan in plans.phases], config.form)
+    phases = [plan for _, plan in plans.phases]
+    stored = stored_parameters(targets, phases, config.form)
+    indices = stored_index_bytes(targets, phases, config.form)
     rescues = factors.rescues()
     layers = []
     for target in targets:
@@ -70,7 +74,7 @@ def account(
                 "projection": target.projection,
                 "shape": [target.d_out, target.d_in],
                 "rank": rank,
-                "phase_ranks": [plan.ranks[target.name] for _, plan in plans.phases],
+                "phase_ranks": [plan.ranks[target.name] for plan in phases],
                 "score": scores.get(target.name),
                 "relative_error": 0.0
                 if rank is None
@@ -78,7 +82,7 @@ def account(
             }
         )
     return {
-        **_sizes(model, targets, activated, stored),
+        **_sizes(model, targets, activated, stored, indices),
         "rate": {"requested": config.rate, "realised": plans.constant.realised},
         "exact": plans.constant.exact,
         "phases": [
@@ -88,6 +92,22 @@ def account(
         "layers": layers,
         "rescues": [{"target": name, "what": what} for name, what in rescues.items()],
     }
+
+
+def note_coefficients(
+    layers: Sequence[dict[str, Any]], model: nn.Module, targets: Sequence[Target]
+) -> None:
+    """Add the largest coefficient of each pivoted target to its row of ``layers``.
+
+    Args:
+        layers: The rows of :func:`account`, one for each target; changed in place.
+        model: The compressed model: only a built layer knows its coefficients.
+        targets: The layers.
+    """
+    for row, target in zip(layers, targets, strict=True):
+        layer = model.get_submodule(target.layers[0].name)  # a group shares its coefficients
+        if isinstance(layer, PivotedLinear):
+            row["largest_coefficient"] = layer.largest_coefficient
 
 
 def account_dense(model: nn.Module, targets: Sequence[Target]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def whole(record: Record) -> Group:
     ]
     if record.measurements:
         parts += [_section("measurements"), _measurements(record.measurements)]
-    for key in ("rate", "parameters", "bytes", "flops_per_token", "phases", "rescues"):
+    for key in ("rate", "parameters", "bytes", "flops_per_token", "phases", "search", "rescues"):
         if results.get(key) not in (None, [], {}):
             parts.append(_pairs({key: results[key]}))
     if results.get("layers"):

@@ -87,6 +87,11 @@ COUNTS = (
     Column("evaluate_seconds", "time", "evaluate", "s"),
 )
 """What stands in every table beside the measurements."""
+SEARCH = (
+    Column("search_passes", "search", "forward passes", ""),
+    Column("search_seconds", "search", "time", "s"),
+)
+"""What measuring cut models cost; stands in tables in which some method did so."""
 
 
 def measurement_columns(records: Sequence[Record]) -> list[Column]:

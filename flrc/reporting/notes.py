@@ -17,7 +17,15 @@ from flrc.records.store import model_name, requested_rate
 from flrc.reporting.columns import Column, is_sample
 
 COMPRESSION = frozenset(
-    {"statistics", "decomposition", "sensitivity", "allocation", "surgery", "quantization"}
+    {
+        "statistics",
+        "output gradients",
+        "decomposition",
+        "sensitivity",
+        "allocation",
+        "surgery",
+        "quantization",
+    }
 )
 """Stages that make the compressed model."""
 PREPARATION = frozenset({"preflight", "load", "dense replies"})

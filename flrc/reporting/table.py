@@ -17,6 +17,7 @@ from flrc.reporting import notes as notes_module
 from flrc.reporting.columns import (
     COUNTS,
     REALISED,
+    SEARCH,
     Column,
     measurement_columns,
     rate_column,
@@ -114,7 +115,8 @@ def build(records: Iterable[Record], presets: Presets | None = None) -> Table:
             fix="python -m flrc.records show <id> says what went wrong",
         )
     measured = measurement_columns(finished)
-    columns = [REALISED, *measured, *COUNTS]
+    searched = any(record.results.get("search", {}).get("probes") for record in finished)
+    columns = [REALISED, *measured, *COUNTS, *(SEARCH if searched else ())]
     rows: dict[tuple[str, float, str], list[Record]] = defaultdict(list)
     for record, label in zip(finished, label_rows(finished, presets or {}), strict=True):
         rows[model_name(record), requested_rate(record), label].append(record)
@@ -201,6 +203,7 @@ def _counts(record: Record) -> dict[str, float | None]:
         return 100 * value / dense if dense and value is not None else None
 
     compress, evaluate = notes_module.seconds(record)
+    search = record.results.get("search", {})
     return {
         "realised": record.results.get("rate", {}).get("realised"),
         "activated": share("targets_activated"),
@@ -208,4 +211,6 @@ def _counts(record: Record) -> dict[str, float | None]:
         "model_stored": parameters.get("model_stored"),
         "compress_seconds": compress,
         "evaluate_seconds": evaluate,
+        "search_passes": search.get("forward_passes"),
+        "search_seconds": search.get("seconds"),
     }

@@ -11,6 +11,7 @@ from flrc.component import Component
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
     from flrc.calibration.statistics import GradientStatistics
     from flrc.models.targets import Target
@@ -21,16 +22,20 @@ class ScoreContext:
     """What a sensitivity may look at; nothing is computed before it is asked for.
 
     Attributes:
-        targets: The layers.
-        weight: Dense weight ``(d_out, d_in)`` by target name.
-        gradients: Gradient statistics by target name; the argument is the reduction,
-            ``per_sequence`` or ``aggregate``. Cached: one backward pass serves every score that
-            reads it.
+        targets: What is scored: layers, or groups of layers that share an input.
+        model: The dense model, in evaluation mode; a score may run it, and leaves it as it was.
+        sequences: Calibration sequences ``(tokens,)``; empty unless the score is ``CALIBRATED``.
+        gradients: Gradient statistics by target name (sums over the layers of a group); the
+            argument is the reduction, ``per_sequence`` or ``aggregate``. Cached: one backward pass
+            serves every score that reads it.
+        seed: Of what a score draws.
     """
 
     targets: list[Target]
-    weight: Callable[[str], Tensor]
+    model: PreTrainedModel
+    sequences: list[Tensor]
     gradients: Callable[[str], dict[str, GradientStatistics]]
+    seed: int = 0
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Gradient statistics of a model, through the stage cache."""
+"""Scores of a model's targets, through the stage cache."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from flrc.cache import Entry
     from flrc.models.targets import Target
+    from flrc.sensitivity.base import ScoreContext, Sensitivity
 
 
 def gradient_statistics(
@@ -28,16 +29,41 @@ def gradient_statistics(
 
     Args:
         model: The dense model.
-        targets: The layers.
+        targets: Layers, or groups of them (whose sums are added up).
         sequences: Calibration sequences.
         reduction: ``per_sequence`` or ``aggregate``.
-        entry: Where the result is kept.
+        entry: Where the result is kept, by layer.
     """
+    layers = [layer for target in targets for layer in target.layers]
     with entry.lock():
         if not entry.done:
             reduce = {"per_sequence": per_sequence, "aggregate": aggregated}[reduction]
-            found = reduce(model, targets, sequences)
+            found = reduce(model, layers, sequences)
             entry.write_json("gradients.json", {name: vars(g) for name, g in found.items()})
             entry.finish()
         values = entry.read_json("gradients.json")
-    return {name: GradientStatistics(**g) for name, g in values.items()}
+    return {
+        target.name: GradientStatistics(
+            importance=sum(values[layer.name]["importance"] for layer in target.layers),
+            gradient=sum(values[layer.name]["gradient"] for layer in target.layers),
+        )
+        for target in targets
+    }
+
+
+def scores_of(sensitivity: Sensitivity, context: ScoreContext, entry: Entry) -> dict[str, float]:
+    """Scores by target name; computed once and cached.
+
+    Raises:
+        ValueError: If a score is not finite or negative.
+    """
+    with entry.lock():
+        if not entry.done:
+            scores = sensitivity.score(context)
+            bad = [name for name, score in scores.items() if not 0 <= score < float("inf")]
+            if bad:
+                raise ValueError(f"scores are not finite or negative at {', '.join(bad[:3])}")
+            entry.write_json("scores.json", scores)
+            entry.finish()
+        found: dict[str, float] = entry.read_json("scores.json")
+    return found

@@ -22,5 +22,5 @@ class Weight(Sensitivity):
     def score(self, context: ScoreContext) -> dict[str, float]:
         """Squared Frobenius norm by target."""
         return {
-            t.name: float(context.weight(t.name).double().square().sum()) for t in context.targets
+            t.name: float(t.weight(context.model).double().square().sum()) for t in context.targets
         }

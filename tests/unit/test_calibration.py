@@ -255,7 +255,8 @@ def test_scores_of_the_paper(make_model: Callable[..., Any], sequences: list[tor
     reductions = {"per_sequence": per_sequence, "aggregate": aggregated}
     context = ScoreContext(
         targets,
-        lambda name: model.get_submodule(name).weight.data,
+        model,
+        one,
         lambda reduction: reductions[reduction](model, targets, one),
     )
     for reduction in reductions:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from flrc.allocator.evidence import Evidence
 from flrc.allocator.planning import Plans, make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.decomposition.svd import Svd
@@ -32,7 +33,7 @@ def compressed(
     model: Any, schedule: Schedule, rate: float = 0.3, **allocator: Any
 ) -> tuple[list[Target], Plans]:
     targets = find_targets(model)
-    plans = make_plans(Uniform(**allocator), schedule, targets, FORM, {}, rate)
+    plans = make_plans(Uniform(**allocator), schedule, targets, FORM, Evidence(), rate)
     weights = {t.name: model.get_submodule(t.name).weight.data.clone() for t in targets}
 
     def factors(name: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:

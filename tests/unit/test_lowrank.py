@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from flrc.allocator.evidence import Evidence
 from flrc.allocator.plan import RankPlan
 from flrc.allocator.planning import Plans, make_plans
 from flrc.allocator.uniform import Uniform
@@ -177,7 +178,7 @@ def test_measured_counts_are_the_planned_ones(make_model: Callable[..., Any]) ->
     model = make_model()
     targets = find_targets(model)
     names = [t.name for t in targets]
-    plans = make_plans(Uniform(), Progressive(), targets, FORM, {}, 0.3)
+    plans = make_plans(Uniform(), Progressive(), targets, FORM, Evidence(), 0.3)
     compress(model, targets, plans.all, FORM, svd_factors(model))
     check_counts(model, targets, plans, FORM)
     dense = sum(t.dense for t in targets)
@@ -200,7 +201,7 @@ def test_measured_counts_are_the_planned_ones(make_model: Callable[..., Any]) ->
 def test_wrong_counts_are_noticed(make_model: Callable[..., Any]) -> None:
     model = make_model()
     targets = find_targets(model)
-    plans = make_plans(Uniform(), Progressive(), targets, FORM, {}, 0.3)
+    plans = make_plans(Uniform(), Progressive(), targets, FORM, Evidence(), 0.3)
     compress(model, targets, plans.all, FORM, svd_factors(model))
     wrong = RankPlan(0.3, 0.25, plans.constant.ranks)
     with pytest.raises(AssertionError, match="planned"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flrc.allocator.evidence import Evidence
 from flrc.allocator.planning import make_plans
 from flrc.allocator.proportional import Proportional
 from flrc.allocator.replay import Replay
@@ -26,7 +27,7 @@ THREE = Progressive(shares=[0.3, 0.4, 0.3], offsets=[-0.1, 0.0, 0.1])
 
 
 def store(path: Path, schedule: Schedule, rate: float = 0.3) -> dict[str, Any]:
-    plans = make_plans(Proportional(), schedule, TARGETS, FORM, SCORES, rate)
+    plans = make_plans(Proportional(), schedule, TARGETS, FORM, Evidence(SCORES), rate)
     path.write_text(json.dumps(plans.to_json()))
     return plans.to_json()
 
@@ -39,7 +40,7 @@ def store(path: Path, schedule: Schedule, rate: float = 0.3) -> dict[str, Any]:
 def test_round_trip(schedule: Schedule, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     kept = store(path, schedule)
-    again = make_plans(Replay(path=str(path)), schedule, TARGETS, FORM, {}, 0.3)
+    again = make_plans(Replay(path=str(path)), schedule, TARGETS, FORM, Evidence(), 0.3)
     assert again.to_json() == kept
 
 
@@ -49,7 +50,7 @@ def test_constant_and_phase_at_one_rate_may_differ(tmp_path: Path) -> None:
     kept = store(path, THREE)
     kept["phases"][1]["plan"]["ranks"]["t0"] = 1
     path.write_text(json.dumps(kept))
-    again = make_plans(Replay(path=str(path)), THREE, TARGETS, FORM, {}, 0.3)
+    again = make_plans(Replay(path=str(path)), THREE, TARGETS, FORM, Evidence(), 0.3)
     assert again.constant.ranks == kept["constant"]["ranks"]
 
 
@@ -59,7 +60,7 @@ def test_an_edited_plan_counts_what_it_holds(tmp_path: Path) -> None:
     kept["constant"]["ranks"] = {"t0": 10, "t1": 10, "t2": 10, "t3": 10}
     kept["phases"] = []
     path.write_text(json.dumps(kept))
-    (plan,) = make_plans(Replay(path=str(path)), Constant(), TARGETS, FORM, {}, 0.3).all[:1]
+    (plan,) = make_plans(Replay(path=str(path)), Constant(), TARGETS, FORM, Evidence(), 0.3).all[:1]
     assert plan.realised == pytest.approx(1 - 4 * 10 * 160 / (4 * 64 * 96))
     assert not plan.exact  # it does not hold the rate it was stored under
 
@@ -72,7 +73,7 @@ def test_a_path_is_needed(path: str | None) -> None:
 
 def allocate(path: Path, rate: float = 0.3) -> None:
     replay = Replay(path=str(path))
-    replay.allocate({}, replay.budget(TARGETS, FORM, rate))
+    replay.allocate(Evidence(), replay.budget(TARGETS, FORM, rate))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,154 @@
+"""Runs a model from any block on, in batches, and counts what it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from flrc.allocator.divergence import Divergence, Mean, log_probabilities
+from flrc.calibration.collect import block_calls
+from flrc.models.cutting import replaced
+from flrc.models.targets import decoder_blocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass
+class Cost:
+    """What measuring took.
+
+    Attributes:
+        probes: Questions that were measured: single cuts and whole plans.
+        block_tokens: Tokens times decoder blocks that they went through.
+        head_tokens: Tokens that went through the output head.
+        seconds: Wall time.
+    """
+
+    probes: float = 0
+    block_tokens: float = 0
+    head_tokens: float = 0
+    seconds: float = 0.0
+
+    def add(self, other: Cost) -> None:
+        """Add another cost to this one."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+@dataclass
+class Batch:
+    """Sequences of one length that are run together.
+
+    Attributes:
+        ids: ``(sequences, tokens)``.
+        arguments: What each block is called with; of batch size 1, so it broadcasts.
+        final: ``(sequences, tokens, width)``, what the last block of the dense model returns.
+    """
+
+    ids: Int[Tensor, "sequences tokens"]
+    arguments: list[dict[str, Any]]
+    final: Float[Tensor, "sequences tokens width"] | None = None
+
+
+class PartialRun:
+    """A model as embedding, blocks and head that are called one by one.
+
+    Args:
+        model: In evaluation mode.
+        sequences: Token ids ``(tokens,)``, two tokens or more each.
+        limit: Largest number of tokens in a batch of candidates; a :class:`Batch` holds an eighth
+            of that, or one sequence, so that several candidates fit.
+
+    Attributes:
+        cost: What was run since the owner last looked and set it to a new one.
+    """
+
+    def __init__(self, model: PreTrainedModel, sequences: Sequence[Tensor], limit: int) -> None:
+        if any(len(sequence) < 2 for sequence in sequences) or not sequences:
+            raise ValueError("measuring needs sequences of two tokens or more")
+        self.model = model
+        self.sequences = sequences
+        self.limit = limit
+        self.blocks = decoder_blocks(model)[1]
+        self.tokens = sum(len(sequence) for sequence in sequences)
+        self.cost = Cost()
+
+    @cached_property
+    @torch.no_grad()
+    def dense(self) -> tuple[Divergence, list[Batch]]:
+        """One pass of the dense model: its likelihood, and batches with its last hidden states."""
+        mean = Mean()
+        batches = self._batches()
+        for batch in batches:
+            hidden = self.embed(batch)
+            for index in range(len(self.blocks)):
+                hidden = self.block(index, batch, hidden)
+            batch.final = hidden
+            same = self.log_probabilities(batch, hidden)
+            mean.add(same, same, batch.ids[:, 1:])
+        return Divergence(mean.result().nll, 0.0), batches
+
+    def _batches(self) -> list[Batch]:
+        by_length: dict[int, list[Tensor]] = {}
+        for sequence in self.sequences:
+            by_length.setdefault(len(sequence), []).append(sequence)
+        batches = []
+        for length, alike in by_length.items():
+            arguments = block_calls(self.model, alike[0]).arguments
+            size = max(1, self.limit // 8 // length)
+            for begin in range(0, len(alike), size):
+                ids = torch.stack(list(alike[begin : begin + size])).to(self.model.device)
+                batches.append(Batch(ids, arguments))
+        return batches
+
+    def embed(self, batch: Batch) -> Tensor:
+        """``(sequences, tokens, width)``: the input of the first block."""
+        return torch.cat([block_calls(self.model, ids).hidden for ids in batch.ids])
+
+    def block(self, index: int, batch: Batch, hidden: Tensor) -> Tensor:
+        """One block on hidden states of the batch, of one candidate or several."""
+        self.cost.block_tokens += hidden.shape[0] * hidden.shape[1]
+        output = self.blocks[index](hidden, **batch.arguments[index])
+        moved: Tensor = output[0] if isinstance(output, tuple) else output
+        return moved
+
+    def log_probabilities(self, batch: Batch, hidden: Tensor) -> Tensor:
+        """``(sequences, tokens - 1, vocabulary)`` after the last block.
+
+        The model's own forward runs with blocks that all return ``hidden``: whatever follows them
+        (norm, scaling, soft-capping) stays the model's business.
+        """
+        self.cost.head_tokens += batch.ids.numel()
+        with replaced((block, lambda *_, **__: hidden) for block in self.blocks):
+            logits = self.model(input_ids=batch.ids, use_cache=False).logits
+        return log_probabilities(logits[:, :-1])
+
+    def dense_log_probabilities(self, batch: Batch) -> Tensor:
+        """The dense model's, computed again from what its last block returned."""
+        assert batch.final is not None
+        return self.log_probabilities(batch, batch.final)
+
+    def forwards(self, cost: Cost, tokens: int | None = None) -> float:
+        """A cost as a multiple of one forward pass of the dense model.
+
+        Blocks and head count by their parameters; attention's quadratic part and the embedding are
+        left out.
+
+        Args:
+            cost: What to tell.
+            tokens: Tokens of that pass: those of all calibration sequences, say; None for the
+                probe's own.
+        """
+        tokens = self.tokens if tokens is None else tokens
+        block = sum(p.numel() for p in self.blocks.parameters()) / len(self.blocks)
+        head = int(self.model.get_output_embeddings().weight.numel())
+        return (cost.block_tokens * block + cost.head_tokens * head) / (
+            tokens * (len(self.blocks) * block + head)
+        )

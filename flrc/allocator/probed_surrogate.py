@@ -1,0 +1,218 @@
+"""LEMS: spectra scaled to one measured divergence per target, solved for the least sum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from flrc.allocator.base import Allocator
+from flrc.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from flrc.allocator.budget import Budget
+    from flrc.allocator.evidence import Evidence
+    from flrc.allocator.plan import RankPlan
+    from flrc.allocator.probe import Divergence
+    from flrc.form.base import Form
+    from flrc.models.targets import Target
+
+
+@dataclass
+class ProbedSurrogate(Allocator):
+    """Least sum over targets of ``e(k) = KL_10 (1 - E(k)/E) / (1 - E(k0)/E) d_b``.
+
+    ``E(k)`` is the energy of the first ``k`` singular values, ``k0`` the rank at 10 % of the dense
+    parameters, ``KL_10`` the measured divergence of the model with only this target cut to ``k0``.
+    The depth factor ``d_b = 1 + gamma S_b / S_0``, ``S_b = sum over blocks j >= b of
+    (j + 1)^-alpha``, makes early blocks dearer; ``alpha`` and ``gamma`` are those of the trial
+    whose whole plan diverges least. A target stays dense (error 0) or takes a rank that is a
+    multiple of 8 within a range of ratios.
+
+    Source: LEMS (ICML 2026), in the code of KFAC-SVD.
+    Differs: the sum is minimised by bisecting one Lagrange multiplier, not by an integer program
+        (Gurobi), and what is left then goes rank by rank to single targets, greatest gain first, so
+        that the rate is met exactly: those targets leave the multiples of 8.
+
+    Attributes:
+        probe_ratio: Ratio at which each target is measured.
+        multiple: Ranks are multiples of this.
+        ratios: Lowest and highest ratio of a target that is cut, at rates up to 0.5.
+        ratios_high: The same at rates above 0.5.
+        alpha: Highest exponent of the depth factor; the lowest is 0.
+        gamma: Highest weight of the depth factor; the lowest is 0.
+        trials: Whole plans that are measured (the sampler, TPE, draws its first ten at random).
+        seed: Of the sampler.
+        samples: Calibration sequences that are measured on; None for all.
+    """
+
+    name: str = "probed_surrogate"
+    probe_ratio: float = 0.1
+    multiple: int = 8
+    ratios: list[float] = field(default_factory=lambda: [0.3, 0.95])
+    ratios_high: list[float] = field(default_factory=lambda: [0.1, 0.95])
+    alpha: float = 3.0
+    gamma: float = 7.0
+    trials: int = 10
+    seed: int = 0
+    samples: int | None = 32
+
+    SPECTRAL: ClassVar[bool] = True
+    PROBES: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Ranges."""
+        super().check()
+        self.require(0 < self.probe_ratio < 1, "probe_ratio", "a number above 0 and below 1")
+        self.require(self.multiple >= 1, "multiple", "a whole number from 1 on")
+        for name in ("ratios", "ratios_high"):
+            ends = getattr(self, name)
+            self.require(
+                len(ends) == 2 and 0 <= ends[0] < ends[1] <= 1,
+                name,
+                "two numbers in [0, 1], the lower one first",
+            )
+        self.require(self.alpha > 0, "alpha", "a number above 0")
+        self.require(self.gamma > 0, "gamma", "a number above 0")
+        self.require(self.trials >= 1, "trials", "a whole number from 1 on")
+        self.require(self.seed >= 0, "seed", "a whole number from 0 on")
+        self.require(
+            self.samples is None or self.samples >= 1, "samples", "1 or more, or null for all"
+        )
+
+    def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
+        """The cheapest choices must reach the rate."""
+        super().check_reachable(targets, form, rate)
+        self.choices(self.budget(targets, form, rate))
+
+    def choices(self, budget: Budget) -> list[list[int]]:
+        """By target, the ranks it may be cut to.
+
+        Raises:
+            UserError: If even the cheapest of them miss the rate.
+        """
+        ends = "ratios" if budget.rate <= 0.5 else "ratios_high"
+        lowest, highest = getattr(self, ends)
+        found, smallest = [], 0
+        for i, target in enumerate(budget.targets):
+            multiples = range(self.multiple, budget.dense_ranks[i], self.multiple)
+            ranks = [
+                k
+                for k in multiples
+                if lowest <= budget.form.cost(k, target) / target.dense <= highest
+            ]
+            found.append(ranks)
+            within = [k for k in ranks if budget.lower[i] <= k <= budget.upper[i]]
+            smallest += budget.cost(i, min(within, default=budget.upper[i]))
+        if smallest > budget.parameters:
+            raise UserError(
+                "the lowest allowed ranks do not reach the rate",
+                given=f"rate={budget.rate:g}, ratios from {lowest:g} on, multiples of "
+                f"{self.multiple}",
+                allowed=f"rate up to {int(1e4 * (1 - smallest / budget.dense)) / 1e4:.4f}",
+                fix=f"a lower allocator.{ends}, or allocator.multiple=1",
+            )
+        return found
+
+    def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
+        """The plan of least surrogate error, with the depth factor that was measured best."""
+        from flrc.allocator.shares import real_ranks
+        from flrc.allocator.study import best_of
+
+        choices = self.choices(budget)
+        names = [target.name for target in budget.targets]
+        ranks = real_ranks(budget, [self.probe_ratio] * len(names))
+        candidates = {name: [max(1, int(k))] for name, k in zip(names, ranks, strict=True)}
+        probe = evidence.probe(self.samples)
+        probe.announce(self.name, candidates, plans=self.trials)
+        measured = probe.single(candidates)
+        errors = [
+            surrogate(evidence.spectrum(n), candidates[n][0], measured[n][0], n) for n in names
+        ]
+
+        def plan(values: Mapping[str, float]) -> RankPlan:
+            depth = depth_factors(budget.targets, values["alpha"], values["gamma"])
+            losses = [d * error for d, error in zip(depth, errors, strict=True)]
+            return least_sum(budget, losses, choices, self.multiple)
+
+        best = best_of(
+            self.trials,
+            {"alpha": (0.0, self.alpha), "gamma": (0.0, self.gamma)},
+            lambda values: probe.plan(plan(values).ranks).kl,
+            sampler="tpe",
+            seed=self.seed,
+            doing="searching the depth factor, trial by trial",
+        )
+        return plan(best)
+
+
+def surrogate(spectrum: Tensor, rank: int, measured: Divergence, name: str) -> Tensor:
+    """``(r + 1,)``: the error at rank 0, 1, ... r, without the depth factor.
+
+    Args:
+        spectrum: Singular values ``(r,)``.
+        rank: Rank at which the target was measured.
+        measured: The divergence there.
+        name: Of the target.
+
+    Raises:
+        UserError: If the divergence is not finite.
+    """
+    from flrc.decomposition.factors import truncation_losses
+
+    if not math.isfinite(measured.kl):
+        raise UserError(
+            f"the model gives no finite numbers with only {name} cut to rank {rank}",
+            given=f"KL {measured.kl}",
+            allowed="a finite divergence",
+            fix="dtype=float32, or another decomposition",
+        )
+    losses = truncation_losses(spectrum)
+    at_rank = float(losses[rank])
+    # Nothing is dropped at that rank: nothing is lost by cutting, whatever was measured.
+    return losses * (max(measured.kl, 0.0) / at_rank if at_rank > 0 else 0.0)
+
+
+def depth_factors(targets: Sequence[Target], alpha: float, gamma: float) -> list[float]:
+    """``1 + gamma S_b / S_0`` by target: ``1 + gamma`` in the first block, falling with depth."""
+    blocks = max(target.block for target in targets) + 1
+    tails = [sum((j + 1) ** -alpha for j in range(b, blocks)) for b in range(blocks)]
+    return [1 + gamma * tails[target.block] / tails[0] for target in targets]
+
+
+def least_sum(
+    budget: Budget, losses: Sequence[Tensor], choices: Sequence[Sequence[int]], multiple: int
+) -> RankPlan:
+    """The plan of least sum among the choices, then filled up to the exact rate.
+
+    What the choices leave unused goes to one target after another, at most ``multiple`` ranks each,
+    in descending order of loss per parameter of the next rank; a target that is dense has none.
+    """
+    from flrc.allocator.budget import solve
+    from flrc.allocator.lagrange import minimise
+
+    named = minimise(budget, losses, choices).ranks
+    chosen = [
+        dense if (rank := named[target.name]) is None else rank
+        for target, dense in zip(budget.targets, budget.dense_ranks, strict=True)
+    ]
+
+    def gain(i: int) -> float:
+        k = chosen[i]
+        if k >= budget.upper[i]:
+            return -1.0
+        step = budget.cost(i, k + 1) - budget.cost(i, k)
+        return float(losses[i][k] - losses[i][min(k + 1, len(losses[i]) - 1)]) / step
+
+    order = sorted(range(len(chosen)), key=lambda i: (-gain(i), i))
+    place = {i: position for position, i in enumerate(order)}
+
+    def ranks_at(scale: float) -> list[float]:
+        return [
+            k + min(max(scale - multiple * place[i], 0), multiple) for i, k in enumerate(chosen)
+        ]
+
+    return solve(budget, ranks_at)

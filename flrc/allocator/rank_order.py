@@ -1,0 +1,55 @@
+"""PrunerGPT: keep shares by the order of the scores, not by their size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from flrc.allocator.base import Allocator
+
+if TYPE_CHECKING:
+    from flrc.allocator.budget import Budget
+    from flrc.allocator.evidence import Evidence
+    from flrc.allocator.plan import RankPlan
+
+
+@dataclass
+class RankOrder(Allocator):
+    """``keep = (1 - rate - a) + 2 a id / (N - 1)``, with ``id`` the ascending place of the score.
+
+    The least sensitive of the ``N`` targets keeps ``1 - rate - a``, the most sensitive ``1 - rate +
+    a``, the others lie evenly between; equal scores keep the model's order. Shares are cut to
+    [0, 1]; then one factor on all of them meets the rate in parameters (their mean meets it over
+    targets only).
+
+    Source: Shao et al., "One-Shot Sensitivity-Aware Mixed Sparsity Pruning" (arXiv 2310.09499),
+        algorithm 1, called PrunerGPT by FLRC.
+    Differs: the algorithm as printed calls this value the sparsity; the published code keeps this
+        share, as the text says (sensitive layers keep more), and so do we.
+
+    Attributes:
+        half_width: ``a``, half the distance of the largest and the smallest share; 0 is uniform.
+    """
+
+    name: str = "rank_order"
+    half_width: float = 0.1
+
+    SCORED: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Range of the half width."""
+        super().check()
+        self.require(0 <= self.half_width <= 0.5, "half_width", "a share in [0, 0.5]")
+
+    def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
+        """Ranks whose keep shares rise evenly with the order of the scores."""
+        from flrc.allocator.shares import solve_shares
+
+        scores = [evidence.scores[target.name] for target in budget.targets]
+        order = sorted(range(len(scores)), key=lambda i: (scores[i], i))
+        middle, a = 1 - budget.rate, self.half_width
+        keep = [middle] * len(scores)
+        if len(scores) > 1:
+            for place, i in enumerate(order):
+                keep[i] = min(max(middle - a + 2 * a * place / (len(scores) - 1), 0.0), 1.0)
+        return solve_shares(budget, keep)

@@ -1,0 +1,47 @@
+"""Ours: the least dropped spectrum over all layers at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from flrc.allocator.base import Allocator
+
+if TYPE_CHECKING:
+    from flrc.allocator.budget import Budget
+    from flrc.allocator.evidence import Evidence
+    from flrc.allocator.plan import RankPlan
+
+
+@dataclass
+class Spectrum(Allocator):
+    """Minimises the sum over all targets of the dropped squared singular values.
+
+    In the metric of ``kfac`` that sum is the second-order estimate of the loss of the whole model,
+    so layers compare with each other without a score, a weight or a probe. A target may stay dense,
+    at its full cost and no loss; costs are the form's own.
+
+    Attributes:
+        multiple: Ranks are multiples of this number (kernels like 8); 1 for any rank.
+    """
+
+    name: str = "spectrum"
+    multiple: int = 1
+
+    SPECTRAL: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Range of the multiple."""
+        super().check()
+        self.require(self.multiple >= 1, "multiple", "a whole number from 1 on")
+
+    def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
+        """Ranks of least total loss."""
+        from flrc.allocator.lagrange import minimise
+        from flrc.decomposition.factors import truncation_losses
+
+        losses = [truncation_losses(evidence.spectrum(target.name)) for target in budget.targets]
+        if self.multiple == 1:
+            return minimise(budget, losses)
+        choices = [range(self.multiple, len(loss), self.multiple) for loss in losses]
+        return minimise(budget, losses, choices)

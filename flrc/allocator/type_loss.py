@@ -1,0 +1,67 @@
+"""SVD-LLM V2: within each projection type, ratios by the loss that truncation would cause."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from flrc.allocator.base import Allocator
+
+if TYPE_CHECKING:
+    from flrc.allocator.budget import Budget
+    from flrc.allocator.evidence import Evidence
+    from flrc.allocator.plan import RankPlan
+
+
+@dataclass
+class TypeLoss(Allocator):
+    """``R_w = G R s_w / sum s`` over the ``G`` targets of a type, with ``s = 1 / log(e + L)``.
+
+    ``R_w`` is the share of its parameters that a target loses; ``L`` is the root of the spectrum's
+    energy behind the rank of the requested rate: a target that loses much is compressed less.
+    A target's type is its projection (``q_proj`` ...; of a group its members' names), across all
+    blocks. ``R_w`` above 1 is cut to 1 and the excess goes to the other targets of the type in
+    proportion; then one factor on all keep shares meets the rate exactly.
+
+    Source: SVD-LLM V2 (arXiv 2503.12340), algorithm 1.
+    Differs: the paper's score is ``1 / log(L)``, which is undefined at ``L = 1`` and negative below
+        it; an offset inside the logarithm keeps it in (0, 1] and decreasing. ``L`` is in the
+        spectrum's own scale, a root mean square over tokens where the decomposition's Gram is a
+        mean over tokens; the paper's is summed over the calibration tokens. Its pseudocode uses
+        several names for one loss; each matrix's own is read, as its text says.
+
+    Attributes:
+        offset: Added to ``L`` inside the logarithm; e gives a score of 1 where nothing is lost.
+    """
+
+    name: str = "type_loss"
+    offset: float = math.e
+
+    SPECTRAL: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Range of the offset."""
+        super().check()
+        self.require(self.offset > 1, "offset", "a number above 1: the logarithm must be positive")
+
+    def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
+        """Ranks whose removed shares follow the scores within each type."""
+        from flrc.allocator.shares import capped_softmax, real_ranks, solve_shares
+
+        uniform = real_ranks(budget, [1 - budget.rate] * len(budget.targets))
+        losses = [
+            float(evidence.spectrum(target.name)[int(rank) :].double().square().sum()) ** 0.5
+            for target, rank in zip(budget.targets, uniform, strict=True)
+        ]
+        keep = [0.0] * len(losses)
+        types: dict[str, list[int]] = {}
+        for i, target in enumerate(budget.targets):
+            types.setdefault(target.projection, []).append(i)
+        for members in types.values():
+            # exp of these logits is the score 1 / log(offset + L)
+            logits = [-math.log(math.log(self.offset + losses[i])) for i in members]
+            removed = capped_softmax(logits, budget.rate, 1.0)
+            for i, share in zip(members, removed, strict=True):
+                keep[i] = 1 - share
+        return solve_shares(budget, keep)

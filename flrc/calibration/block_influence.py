@@ -1,0 +1,56 @@
+"""How much each decoder block turns the hidden states that pass through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from flrc.models.targets import decoder_blocks
+from flrc.progress import progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def cosines(before: Tensor, after: Tensor) -> Tensor:
+    """Cosine of the angle between each token's states, float64.
+
+    Args:
+        before: ``(..., width)``.
+        after: ``(..., width)``; the result is ``(...)``, 0 where either state is 0.
+    """
+    return nn.functional.cosine_similarity(before.double(), after.double(), dim=-1, eps=1e-30)
+
+
+@torch.no_grad()
+def block_influence(model: PreTrainedModel, sequences: Sequence[Tensor]) -> list[float]:
+    """``1 - mean cosine`` of input and output of every block, over all tokens of all sequences.
+
+    Args:
+        model: In evaluation mode.
+        sequences: Token ids ``(tokens,)`` each; taken one by one, so nothing is padded.
+
+    Returns:
+        By block, in [0, 2].
+    """
+    _, blocks = decoder_blocks(model)
+    sums = [0.0] * len(blocks)
+
+    def watch(index: int) -> Callable[[nn.Module, tuple[Tensor, ...], Any], None]:
+        def hook(_block: nn.Module, arguments: tuple[Tensor, ...], output: Any) -> None:
+            after = output[0] if isinstance(output, tuple) else output
+            sums[index] += float(cosines(arguments[0], after).sum())
+
+        return hook
+
+    with ExitStack() as stack:
+        for index, block in enumerate(blocks):
+            stack.callback(block.register_forward_hook(watch(index)).remove)
+        for sequence in progress(sequences, "influence of the blocks", len(sequences)):
+            model.base_model(input_ids=sequence[None].to(model.device), use_cache=False)
+    tokens = sum(len(sequence) for sequence in sequences)
+    return [max(0.0, 1 - total / tokens) for total in sums]

@@ -1,0 +1,140 @@
+"""Gram matrices of the gradients at the targets' outputs, in one backward pass a block group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from flrc.calibration.gradients import sequence_loss
+from flrc.calibration.statistics import OutputAccumulator, OutputStatistics
+from flrc.calibration.token_gradients import TokenGradients
+from flrc.models.targets import Target, decoder_blocks
+from flrc.progress import progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def block_groups(targets: Sequence[Target], limit: float) -> list[list[int]]:
+    """Consecutive blocks whose output Grams together stay within ``limit`` bytes (float32).
+
+    A block that is larger than the limit by itself makes a group of its own: that is the least
+    there can be.
+    """
+    sizes: dict[int, int] = {}
+    for target in targets:
+        sizes[target.block] = sizes.get(target.block, 0) + 4 * target.d_out**2
+    groups: list[list[int]] = []
+    held = 0.0
+    for block in sorted(sizes):
+        if not groups or held + sizes[block] > limit:
+            groups.append([])
+            held = 0.0
+        groups[-1].append(block)
+        held += sizes[block]
+    return groups
+
+
+def output_statistics(
+    model: PreTrainedModel,
+    targets: Sequence[Target],
+    sequences: Sequence[Tensor],
+    settings: TokenGradients,
+    limit: float,
+) -> Iterator[tuple[int, dict[str, OutputStatistics]]]:
+    """Statistics of the gradients at the outputs of all targets, block by block.
+
+    The loss is the summed cross entropy of a sequence's next tokens. Weights ask for no gradient,
+    so the backward pass costs about as much as a forward pass. As many blocks are taken in one pass
+    as ``limit`` allows; the blocks below a group are run without a graph.
+
+    Args:
+        model: In evaluation mode; left without gradients.
+        targets: Layers, or groups of layers (whose outputs are joined).
+        sequences: Token ids ``(tokens,)`` each; taken one by one, so nothing is padded.
+        settings: How gradients enter.
+        limit: Bytes of Gram matrices that may be held at a time.
+
+    Yields:
+        Block index and the statistics by target name; they are dropped once yielded.
+    """
+    groups = block_groups(targets, limit)
+    for number, blocks in enumerate(groups):
+        members = [target for target in targets if target.block in blocks]
+        doing = "gradients at the outputs"
+        if len(groups) > 1:
+            doing += f", blocks {blocks[0]} to {blocks[-1]} (pass {number + 1} of {len(groups)})"
+        found = _collect(model, members, sequences, settings, doing)
+        for block in blocks:
+            names = [target.name for target in members if target.block == block]
+            yield block, {name: found.pop(name).result() for name in names}
+
+
+def _collect(
+    model: PreTrainedModel,
+    targets: Sequence[Target],
+    sequences: Sequence[Tensor],
+    settings: TokenGradients,
+    doing: str,
+) -> dict[str, OutputAccumulator]:
+    accumulators = {t.name: OutputAccumulator(t.d_out, model.device, settings) for t in targets}
+    with ExitStack() as stack:
+        first = min(target.block for target in targets)
+        stack.callback(_graph_starts_at(model, targets, first))
+        for target in targets:
+            joint = _Joint(len(target.layers), accumulators[target.name])
+            for position, layer in enumerate(target.layers):
+                module = model.get_submodule(layer.name)
+                handle = module.register_forward_hook(joint.hook(position))
+                stack.callback(handle.remove)
+        for sequence in progress(sequences, doing, len(sequences)):
+            with torch.enable_grad():
+                loss = sequence_loss(model, sequence)
+            if not bool(torch.isfinite(loss)):
+                raise ValueError(
+                    f"the calibration loss is {float(loss.detach())}: gradients would mean nothing"
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+    return accumulators
+
+
+def _graph_starts_at(
+    model: PreTrainedModel, targets: Sequence[Target], block: int
+) -> Callable[[], None]:
+    """Let the graph begin at the input of a block; gives the function that undoes it."""
+    model.requires_grad_(False)
+
+    def begin(_module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden, *rest = arguments
+        return (hidden.detach().requires_grad_(True), *rest)
+
+    _, blocks = decoder_blocks(model)
+    return blocks[block].register_forward_pre_hook(begin).remove
+
+
+class _Joint:
+    """Joins the gradients of a group's layers, token by token, before they are accumulated."""
+
+    def __init__(self, layers: int, accumulator: OutputAccumulator) -> None:
+        self.gradients: list[Tensor | None] = [None] * layers
+        self.accumulator = accumulator
+
+    def hook(self, position: int) -> Callable[[nn.Module, object, Tensor], None]:
+        """The forward hook of the layer at ``position``."""
+
+        def receive(gradient: Tensor) -> None:
+            self.gradients[position] = gradient
+            known = [g for g in self.gradients if g is not None]
+            if len(known) == len(self.gradients):
+                self.accumulator.add(known[0] if len(known) == 1 else torch.cat(known, dim=-1))
+                self.gradients = [None] * len(self.gradients)
+
+        def watch(_module: nn.Module, _arguments: object, output: Tensor) -> None:
+            if output.requires_grad:
+                output.register_hook(receive)  # type: ignore[no-untyped-call]
+
+        return watch

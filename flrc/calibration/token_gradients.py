@@ -1,0 +1,19 @@
+"""How the gradient of each token enters the Gram matrix of a layer's outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TokenGradients:
+    """Settings of the output-gradient statistics.
+
+    Attributes:
+        drop: Share of a sequence's tokens left out at its beginning, and again at its end.
+        clip: Bounds of a token's gradient norm as multiples of the sequence's mean norm (smaller
+            ones are scaled up, larger ones down); None leaves all as they are.
+    """
+
+    drop: float = 0.0
+    clip: tuple[float, float] | None = None

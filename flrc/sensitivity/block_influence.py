@@ -1,0 +1,26 @@
+"""MoDeGPT's score: how much a block turns its hidden states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flrc.sensitivity.base import ScoreContext, Sensitivity
+
+
+@dataclass
+class BlockInfluence(Sensitivity):
+    """``s = 1 - E[cos(x_in, x_out)]`` of the target's decoder block, over all calibration tokens.
+
+    Every target of a block has its block's score.
+
+    Source: MoDeGPT (arXiv 2408.09632); block influence is from ShortGPT (arXiv 2403.03853).
+    """
+
+    name: str = "block_influence"
+
+    def score(self, context: ScoreContext) -> dict[str, float]:
+        """Influence of each target's block, in [0, 2]."""
+        from flrc.calibration.block_influence import block_influence
+
+        influence = block_influence(context.model, context.sequences)
+        return {target.name: influence[target.block] for target in context.targets}

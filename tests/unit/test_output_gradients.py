@@ -1,0 +1,126 @@
+"""Output-gradient Grams against autograd, whatever the passes and the grouping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flrc.calibration.output_gradients import block_groups, output_statistics
+from flrc.calibration.statistics import OutputAccumulator, token_gradients
+from flrc.calibration.token_gradients import TokenGradients
+from flrc.grouping.shared import Shared
+from flrc.models.targets import find_targets
+
+NOTHING = TokenGradients()
+
+
+def collected(
+    model: Any, targets: Any, sequences: Any, limit: float = 1e9
+) -> dict[str, torch.Tensor]:
+    found = {}
+    for _, statistics in output_statistics(model, targets, sequences, NOTHING, limit):
+        found |= {name: known.gram for name, known in statistics.items()}
+    return found
+
+
+def by_autograd(model: Any, names: list[str], sequences: Any) -> dict[str, torch.Tensor]:
+    """``mean over tokens of g g^T`` from retained gradients of a plain backward pass."""
+    sums: dict[str, torch.Tensor] = {}
+    outputs: dict[str, torch.Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
+            output.retain_grad()  # type: ignore[no-untyped-call]
+            outputs[name] = output
+
+        return hook
+
+    handles = [model.get_submodule(n).register_forward_hook(keep(n)) for n in names]
+    model.requires_grad_(True)
+    for sequence in sequences:
+        logits = model(input_ids=sequence[None], use_cache=False).logits[0, :-1]
+        torch.nn.functional.cross_entropy(logits, sequence[1:], reduction="sum").backward()
+        for name, output in outputs.items():
+            assert output.grad is not None
+            rows = torch.stack([torch.outer(row, row) for row in output.grad[0]])
+            sums[name] = sums.get(name, torch.zeros(())) + rows.sum(0)
+    for handle in handles:
+        handle.remove()
+    tokens = sum(len(sequence) for sequence in sequences)
+    model.requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.grad = None
+    return {name: total / tokens for name, total in sums.items()}
+
+
+@pytest.mark.parametrize("shape", ["tiny_llama_gqa", "tiny_llama", "tiny_qwen2"])
+def test_equals_plain_autograd(
+    shape: str, make_model: Callable[..., Any], sequences: list[torch.Tensor]
+) -> None:
+    model = make_model(shape)
+    targets = find_targets(model)
+    expected = by_autograd(model, [t.name for t in targets], sequences)
+    found = collected(model, targets, sequences)
+    assert set(found) == set(expected)
+    for name, gram in expected.items():
+        torch.testing.assert_close(found[name], gram, rtol=1e-4, atol=1e-5 * float(gram.max()))
+    assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
+
+
+def test_several_passes_give_what_one_gives(
+    make_model: Callable[..., Any], sequences: list[torch.Tensor]
+) -> None:
+    model = make_model()
+    targets = find_targets(model)
+    assert len(block_groups(targets, 1e9)) == 1
+    assert len(block_groups(targets, 1.0)) == len({t.block for t in targets})
+    whole, parts = (collected(model, targets, sequences, limit) for limit in (1e9, 1.0))
+    for name, gram in whole.items():
+        torch.testing.assert_close(parts[name], gram, rtol=1e-5, atol=1e-7 * float(gram.max()))
+
+
+def test_groups_stay_within_the_limit() -> None:
+    from flrc.models.targets import Target
+
+    targets = [Target(f"{b}", 10, 10, b, "q", f"{b}") for b in range(5)]  # 400 bytes each
+    assert block_groups(targets, 800) == [[0, 1], [2, 3], [4]]
+    assert block_groups(targets, 799) == [[0], [1], [2], [3], [4]]
+    assert block_groups(targets, 1) == [[0], [1], [2], [3], [4]]
+
+
+def test_a_group_of_layers_has_a_joint_gram(
+    make_model: Callable[..., Any], sequences: list[torch.Tensor]
+) -> None:
+    model = make_model()
+    layers = find_targets(model)
+    groups = Shared().targets(layers)
+    alone, joint = collected(model, layers, sequences), collected(model, groups, sequences)
+    group = next(t for t in groups if len(t.layers) == 3)
+    begin = 0
+    for layer in group.layers:
+        block = joint[group.name][begin : begin + layer.d_out, begin : begin + layer.d_out]
+        torch.testing.assert_close(block, alone[layer.name])
+        begin += layer.d_out
+    first = group.layers[0].d_out
+    assert float(joint[group.name][:first, first:].abs().max()) > 0  # not just block-diagonal
+
+
+def test_ends_are_dropped_and_norms_clipped_by_hand() -> None:
+    gradients = torch.tensor([[9.0, 9.0], [3.0, 4.0], [0.0, 0.0], [0.3, 0.4], [7.0, 7.0]])
+    kept = token_gradients(gradients, TokenGradients(drop=0.2, clip=(0.5, 2.0)))
+    # Norms 5, 0, 0.5, mean 5.5 / 3 = 1.8333; bounds 0.91667 and 3.66667.
+    expected = [[2.2, 2.93333], [0.0, 0.0], [0.55, 0.73333]]
+    np.testing.assert_allclose(kept.numpy(), expected, atol=1e-4)
+
+
+def test_an_overflowing_gradient_is_an_error() -> None:
+    accumulator = OutputAccumulator(2)
+    with pytest.raises(ValueError, match="no gradient"):
+        accumulator.result()
+    accumulator.add(torch.tensor([[1.0, float("inf")]]))
+    with pytest.raises(ValueError, match="not finite"):
+        accumulator.result()

@@ -1,0 +1,347 @@
+"""The pivoted form: its maths on nasty factors, and the same outputs as two plain factors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import compose
+from torch import Tensor, nn
+
+from flrc.allocator.evidence import Evidence
+from flrc.allocator.plan import RankPlan
+from flrc.allocator.planning import Plans, make_plans
+from flrc.allocator.uniform import Uniform
+from flrc.config import components
+from flrc.decomposition.svd import Svd
+from flrc.errors import UserError
+from flrc.form.base import Form
+from flrc.form.pivoted import Pivoted
+from flrc.form.pivoting import pivot_columns
+from flrc.form.two_factor import TwoFactor
+from flrc.models.lowrank import target_parameters
+from flrc.models.pivoted import PivotedLinear
+from flrc.models.surgery import activate, check_counts, compress
+from flrc.models.targets import Target, find_targets
+from flrc.records.accounting import account, note_coefficients
+from flrc.runtime.decoding import Decoder
+from flrc.schedule.constant import Constant
+
+SHAPES = ["tiny_llama", "tiny_llama_gqa", "tiny_mistral", "tiny_qwen2", "tiny_qwen3", "tiny_gemma"]
+IDS = torch.arange(40)[None]
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def graded() -> Tensor:
+    left, _ = torch.linalg.qr(random(30, 30))
+    right, _ = torch.linalg.qr(random(80, 30, seed=1))
+    return left @ torch.diag(torch.logspace(0, -8, 30, dtype=torch.float64)) @ right.T
+
+
+def graded_rows() -> Tensor:
+    return torch.logspace(0, -8, 30, dtype=torch.float64)[:, None] * random(30, 80)
+
+
+def one_large_column() -> Tensor:
+    factor = random(30, 80)
+    factor[:, 17] *= 1e4
+    return factor
+
+
+def repeated_columns() -> Tensor:
+    factor = random(30, 40)
+    return torch.cat([factor, factor], dim=1)
+
+
+def without_full_rank() -> Tensor:
+    factor = random(30, 80)
+    factor[20:] = factor[:10] * 3
+    return factor
+
+
+def with_zeros() -> Tensor:
+    factor = random(30, 80)
+    factor[5], factor[:, 3] = 0, 0
+    return factor
+
+
+def growing() -> Tensor:
+    """Elimination with row pivoting makes coefficients of 2^28 here (Wilkinson's matrix)."""
+    lower = torch.eye(30, dtype=torch.float64) - torch.ones(30, 30, dtype=torch.float64).tril(-1)
+    return torch.cat([lower.T, 0.9 * (torch.arange(30) % 2 * 2 - 1.0)[:, None].double()], dim=1)
+
+
+NASTY = [
+    graded,
+    graded_rows,
+    one_large_column,
+    repeated_columns,
+    without_full_rank,
+    with_zeros,
+    growing,
+]
+
+
+@pytest.mark.parametrize("make", NASTY, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("bound", [1.01, 1.25, 2.0, 10.0])
+def test_coefficients_are_bounded_and_give_the_factor_back(
+    make: Callable[[], Tensor], bound: float
+) -> None:
+    factor = make()
+    rank, width = factor.shape
+    found = pivot_columns(factor, bound)
+    assert float(found.coefficients.abs().max()) <= bound
+    assert sorted(found.order.tolist()) == list(range(width))
+    pivots, rest = found.order[:rank].numpy(), found.order[rank:].numpy()
+    assert pivots.tolist() == sorted(pivots.tolist())
+    again = np.empty(factor.shape)
+    again[:, pivots] = factor.numpy()[:, pivots]
+    again[:, rest] = factor.numpy()[:, pivots] @ found.coefficients.numpy()
+    scale = np.abs(factor.numpy()).max(axis=1, keepdims=True) + 1e-30  # of each row
+    loosest = 1e-7 if make is graded else 1e-11  # rows of `graded` mix 1 with 1e-8
+    assert (np.abs(again - factor.numpy()) / scale).max() < loosest
+
+
+def test_the_start_alone_does_not_meet_the_bound() -> None:
+    assert pivot_columns(growing(), 2.0).swaps > 0
+    assert pivot_columns(graded(), 1.01).swaps > 0
+    assert pivot_columns(graded(), 1e6).swaps == 0
+
+
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(0, 12))
+def test_any_factor_is_bounded(seed: int, rank: int, more: int) -> None:
+    factor = random(rank, rank + more, seed=seed)
+    found = pivot_columns(factor.float(), 1.1)
+    if more:
+        assert float(found.coefficients.abs().max()) <= 1.1
+    basis = factor.float().double()[:, found.order]
+    np.testing.assert_allclose(
+        basis[:, :rank] @ found.coefficients, basis[:, rank:], rtol=1e-6, atol=1e-6
+    )
+
+
+def test_factors_that_cannot_be_pivoted_are_refused() -> None:
+    with pytest.raises(ValueError, match="only 3 columns"):
+        pivot_columns(random(4, 3), 2.0)
+    with pytest.raises(ValueError, match="not finite"):
+        pivot_columns(torch.full((2, 3), float("nan")), 2.0)
+    with pytest.raises(UserError, match="above 1"):
+        Pivoted(bound=1.0)
+
+
+def linear(d_out: int, d_in: int, dtype: torch.dtype = torch.float32) -> nn.Linear:
+    return nn.Linear(d_in, d_out, dtype=dtype).requires_grad_(False)
+
+
+@pytest.mark.parametrize("make", NASTY, ids=lambda f: f.__name__)
+def test_bfloat16_loses_little_more_than_two_factors_do(make: Callable[[], Tensor]) -> None:
+    right = make()
+    left_t = random(right.shape[0], 50, seed=2)
+    dense = linear(50, right.shape[1], torch.bfloat16)
+    x = random(200, right.shape[1], seed=3).bfloat16()
+    exact = x.double() @ (left_t.T @ right).T + dense.bias.double()
+
+    def error(form: Form) -> float:
+        (layer,) = form.build(left_t, right, [dense], False)
+        return float((layer(x).double() - exact).norm() / exact.norm())
+
+    assert error(Pivoted()) < 4 * error(TwoFactor()) + 2**-9
+
+
+@pytest.mark.parametrize("rank", [1, 5, 12])
+def test_the_layer_is_numpy(rank: int) -> None:
+    dense = linear(14, 12)
+    left_t, right = random(rank, 14), random(rank, 12, seed=1)
+    (layer,) = Pivoted().build(left_t, right, [dense], True)
+    x = random(2, 3, 12, seed=2).float()
+    expected = x.numpy() @ (left_t.T @ right).numpy().T + dense.bias.numpy()
+    np.testing.assert_allclose(layer(x).numpy(), expected, rtol=1e-5, atol=1e-5)
+    # By hand from the stored parts: an identity at the pivots, the coefficients elsewhere.
+    identity = np.zeros((rank, 12))
+    identity[:, layer.order[:rank]] = np.eye(rank)
+    identity[:, layer.order[rank:]] = layer.coefficients.numpy()
+    np.testing.assert_allclose(
+        layer.left.numpy() @ identity, left_t.T @ right, rtol=1e-4, atol=1e-5
+    )
+    assert (layer.rank, layer.active_parameters) == (rank, rank * (14 + 12 - rank))
+    layer.rank = None
+    assert torch.equal(layer(x), dense(x))
+    assert layer.active_parameters == 14 * 12
+    assert layer.stored_parameters == rank * (26 - rank) + 14 * 12
+    layer.rank = rank
+    for other in (rank - 1, rank + 1):
+        with pytest.raises(ValueError, match="cannot run"):
+            layer.rank = other
+    assert layer.rank == rank
+    assert {p.dtype for p in layer.parameters()} == {torch.float32}
+    assert layer.order.dtype == torch.int32
+    assert not any(p.requires_grad for p in layer.parameters())
+
+
+def test_cost_grows_up_to_the_dense_one() -> None:
+    for d_out, d_in in ((6, 9), (9, 6), (7, 7)):
+        target = Target("t", d_out, d_in, 0, "q", "t")
+        costs = [Pivoted().cost(rank, target) for rank in range(1, min(d_out, d_in) + 1)]
+        assert costs == sorted(set(costs))
+        assert costs[-1] == target.dense
+        assert Pivoted().dense_rank(target) == min(d_out, d_in)
+
+
+def stacked_factors(
+    model: nn.Module, targets: list[Target]
+) -> Callable[[str, int], tuple[Tensor, Tensor]]:
+    weights = {target.name: target.weight(model).clone() for target in targets}
+
+    def factors(name: str, rank: int) -> tuple[Tensor, Tensor]:
+        found = Svd().decompose(weights[name], None)
+        return found.left_t[:rank], found.right[:rank]
+
+    return factors
+
+
+def logits(model: Any) -> Tensor:
+    with torch.no_grad():
+        return model(input_ids=IDS).logits
+
+
+def grouped(model: Any, grouping: str) -> list[Target]:
+    made: Any = components("grouping")[grouping]()
+    return made.targets(find_targets(model))
+
+
+@pytest.mark.parametrize("grouping", ["separate", "shared"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_same_model_as_with_two_factors(
+    shape: str, grouping: str, make_model: Callable[..., Any]
+) -> None:
+    made = []
+    for form in (TwoFactor(), Pivoted()):
+        model = make_model(shape, spread=0.1)
+        targets = grouped(model, grouping)
+        ranks: dict[str, int | None] = {t.name: 8 + i % 7 for i, t in enumerate(targets)}
+        plan = RankPlan.of(0.3, ranks, targets, form)
+        compress(model, targets, [plan], form, stacked_factors(model, targets))
+        activate(model, plan)
+        check_counts(model, targets, Plans(plan, []), form)
+        made.append(logits(model))
+    assert float((made[0] - made[1]).norm() / made[0].norm()) < 1e-5
+
+
+@pytest.mark.parametrize("grouping", ["separate", "shared"])
+@pytest.mark.parametrize("shape", ["tiny_llama_gqa", "tiny_qwen2"])
+def test_full_rank_is_the_dense_model(
+    shape: str, grouping: str, make_model: Callable[..., Any]
+) -> None:
+    model = make_model(shape, "float64")
+    before = logits(model)
+    targets = grouped(model, grouping)
+    full = RankPlan.of(0, {t.name: min(t.d_out, t.d_in) for t in targets}, targets, Pivoted())
+    assert full.realised == 0
+    compress(model, targets, [full], Pivoted(), stacked_factors(model, targets))
+    torch.testing.assert_close(logits(model), before, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("grouping", ["separate", "shared"])
+def test_counts_bytes_and_coefficients_in_the_record(
+    grouping: str, make_model: Callable[..., Any]
+) -> None:
+    model = make_model("tiny_qwen2", "bfloat16")
+    config = compose("method=skipcat", f"grouping={grouping}", "rate=0.3", "form.bound=1.5")
+    form = config.form
+    targets = grouped(model, grouping)
+    plans = make_plans(Uniform(), Constant(), targets, form, Evidence(), 0.3)
+    before = sum(p.numel() for p in model.parameters())
+
+    class Stored:
+        def rescues(self) -> dict[str, str]:
+            return {}
+
+        def spectrum(self, name: str) -> Tensor:
+            return torch.ones(4)
+
+    results = account(config, model, targets, plans, Stored(), {})  # type: ignore[arg-type]
+    compress(model, targets, plans.all, form, stacked_factors(model, targets))
+    check_counts(model, targets, plans, form)
+    note_coefficients(results["layers"], model, targets)
+
+    by_hand, indices = 0, 0
+    for target in targets:
+        rank = plans.constant.ranks[target.name]
+        assert rank is not None
+        by_hand += rank * (sum(t.d_out for t in target.layers) + target.d_in - rank)
+        indices += 4 * target.d_in
+    names = [layer.name for target in targets for layer in target.layers]
+    assert target_parameters(model, names) == (by_hand, by_hand)
+    numbers = results["parameters"]
+    assert (numbers["targets_activated"], numbers["targets_stored"]) == (by_hand, by_hand)
+    assert numbers["model_dense"] == before
+    # Measured on the model: each tensor once.
+    assert numbers["model_stored"] == sum(p.numel() for p in model.parameters())
+    buffers = {id(m.order): m.order for m in model.modules() if isinstance(m, PivotedLinear)}
+    assert sum(b.numel() * b.itemsize for b in buffers.values()) == indices
+    assert results["bytes"]["indices"] == indices
+    assert results["bytes"]["model_stored"] == 2 * numbers["model_stored"] + indices
+    assert [row["target"] for row in results["layers"]] == [t.name for t in targets]
+    found = [row["largest_coefficient"] for row in results["layers"]]
+    assert all(0 < value <= 1.5 for value in found)
+
+
+def test_generation_gives_the_tokens_of_two_factors(
+    make_model: Callable[..., Any], tokenizer: Any
+) -> None:
+    replies = []
+    for form in (TwoFactor(), Pivoted()):
+        model = make_model("tiny_qwen2")
+        targets = grouped(model, "shared")
+        ranks: dict[str, int | None] = {t.name: 10 for t in targets}
+        plan = RankPlan.of(0.3, ranks, targets, form)
+        compress(model, targets, [plan], form, stacked_factors(model, targets))
+        plans = Plans(plan, [(Constant().phases(0.3)[0], plan)])
+        ids = torch.randint(0, 256, (3, 12), generator=torch.Generator().manual_seed(0))
+        mask = torch.ones_like(ids)
+        decoder = Decoder(model, tokenizer, plans)
+        replies.append(decoder.generate(input_ids=ids, attention_mask=mask, max_new_tokens=16))
+    assert torch.equal(*replies)
+    assert len({tuple(reply) for reply in replies[0].tolist()}) == 3
+
+
+def test_several_ranks_are_refused(make_model: Callable[..., Any]) -> None:
+    model = make_model()
+    targets = find_targets(model)
+    plans = [RankPlan.of(0, {t.name: r for t in targets}, targets, Pivoted()) for r in (3, 4)]
+    with pytest.raises(ValueError, match="several ranks"):
+        compress(model, targets, plans, Pivoted(), stacked_factors(model, targets))
+
+
+def test_a_schedule_is_refused_before_any_work() -> None:
+    for schedule in ("progressive", "increasing"):
+        with pytest.raises(UserError, match="schedule=constant, or form=two_factor"):
+            compose("method=flrc", "form=pivoted", f"schedule={schedule}")
+    assert compose("method=flra", "form=pivoted").form.name == "pivoted"
+    assert compose("method=dense", "form=pivoted", "schedule=progressive").rate >= 0
+    skipcat = compose("method=skipcat")
+    assert (skipcat.grouping.name, skipcat.form.name) == ("shared", "pivoted")
+
+
+def test_a_copied_model_is_independent(make_model: Callable[..., Any]) -> None:
+    model = make_model()
+    targets = grouped(model, "shared")
+    plan = RankPlan.of(0.3, {t.name: 10 for t in targets}, targets, Pivoted())
+    compress(model, targets, [plan], Pivoted(), stacked_factors(model, targets))
+    before = logits(model)
+    other = copy.deepcopy(model)
+    layer = other.get_submodule(targets[0].layers[0].name)
+    layer.coefficients.zero_()
+    assert torch.equal(logits(model), before)
+    assert not torch.allclose(logits(other), before)
+    assert sum(p.numel() for p in other.parameters()) == sum(p.numel() for p in model.parameters())
