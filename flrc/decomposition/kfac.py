@@ -36,8 +36,7 @@ class Kfac(Decomposition):
         drop_tokens: Share of each sequence's tokens left out of the gradients' Gram at its
             beginning, and again at its end.
         clip: Bounds of a token's gradient norm as multiples of its sequence's mean; None for none.
-        cutoff: Singular Gram only: directions with at most this share of the largest eigenvalue are
-            dropped.
+        cutoff: Singular Gram only: eigenvalues below this share of the largest are raised to it.
     """
 
     name: str = "kfac"

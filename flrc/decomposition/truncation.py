@@ -19,16 +19,16 @@ from flrc.decomposition.factors import Factors
 
 @dataclass(frozen=True)
 class Root:
-    """A matrix ``root`` with ``root @ root.T == gram`` and its (pseudo-)inverse.
+    """A matrix ``root`` with ``root @ root.T == gram`` and its inverse.
 
     Attributes:
-        root: ``(n, k)`` float64; lower triangular and ``k == n`` where Cholesky succeeded.
-        inverse: ``(k, n)`` float64, ``root @ inverse`` projects on the range of the Gram matrix.
-        rescue: None, or why the eigen path was taken and how many directions it kept.
+        root: ``(n, n)`` float64; lower triangular where Cholesky succeeded.
+        inverse: ``(n, n)`` float64.
+        rescue: None, or why the eigen path was taken and how many directions carry energy.
     """
 
-    root: Float[Tensor, "n k"]
-    inverse: Float[Tensor, "k n"]
+    root: Float[Tensor, "n n"]
+    inverse: Float[Tensor, "n n"]
     rescue: str | None
 
 
@@ -46,12 +46,13 @@ def shrunk(gram: Float[Tensor, "n n"], share: float) -> Float[Tensor, "n n"]:
 def gram_root(gram: Float[Tensor, "n n"], cutoff: float) -> Root:
     """A root of a Gram matrix: Cholesky, or eigenvectors where it is singular.
 
-    Both give the same truncation loss (they differ by a rotation). Nothing is damped.
+    Both give the same truncation loss (they differ by a rotation). Nothing is damped that carries
+    energy; directions without any count as if they had a trace of it, so they come last in every
+    decomposition, and full rank still returns the weight.
 
     Args:
         gram: ``(n, n)``, any float dtype; computed in float64.
-        cutoff: Eigen path: directions with an eigenvalue at most ``cutoff`` times the largest are
-            dropped; they carry no calibration energy.
+        cutoff: Eigen path: eigenvalues below ``cutoff`` times the largest are raised to it.
 
     Raises:
         ValueError: If the matrix is not finite or has no energy at all.
@@ -73,11 +74,10 @@ def gram_root(gram: Float[Tensor, "n n"], cutoff: float) -> Root:
     largest = float(values[-1])
     if largest <= 0:
         raise ValueError("the Gram matrix is zero: the layer saw no calibration input")
-    keep = values > cutoff * largest
-    scale = values[keep].sqrt()
-    kept = vectors[:, keep]
-    rescue = f"singular Gram: eigen path, {int(keep.sum())} of {len(values)} directions kept"
-    return Root(kept * scale, (kept / scale).T.contiguous(), rescue)
+    seen = int((values > cutoff * largest).sum())
+    scale = values.clamp_min(cutoff * largest).sqrt()
+    rescue = f"singular Gram: eigen path, {seen} of {len(values)} directions carry energy"
+    return Root(vectors * scale, (vectors / scale).T.contiguous(), rescue)
 
 
 def truncated(
@@ -91,8 +91,7 @@ def truncated(
         outputs: ``L_g``, the transform of the outputs; None for the identity.
 
     Returns:
-        float64 factors ``L_g^-T U sqrt(Sigma)`` and ``sqrt(Sigma) V^T L_x^-1``, of the rank that
-        the transforms leave.
+        float64 factors ``L_g^-T U sqrt(Sigma)`` and ``sqrt(Sigma) V^T L_x^-1`` of full rank.
 
     Source: SVD-LLM (arXiv 2403.07378), eq. 7 and theorem 3.2, for the inputs; KFAC-SVD (LEMS,
         openreview IjIgNPFuCt) for both sides: the loss is the sum of the dropped squared singular

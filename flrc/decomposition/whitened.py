@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from flrc.decomposition.base import Decomposition
 
@@ -25,9 +25,10 @@ class Whitened(Decomposition):
     as a rescue, where the published code shifts the spectrum and goes on.
 
     Attributes:
-        cutoff: Eigen path: directions with at most this share of the largest eigenvalue are
-            dropped.
+        cutoff: Eigen path: eigenvalues below this share of the largest are raised to it.
     """
+
+    VERSION: ClassVar[int] = 2
 
     name: str = "whitened"
     cutoff: float = 1e-14

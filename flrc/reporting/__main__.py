@@ -12,7 +12,7 @@ from rich.console import Console
 
 from flrc.errors import UserError
 from flrc.records.store import find_records
-from flrc.reporting import report
+from flrc.reporting import report, stability
 from flrc.reporting.plot import AXES
 
 
@@ -35,6 +35,12 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     parser.add_argument(
         "--x", choices=sorted(AXES), default="rate", help="the plot's axis (default: rate)"
     )
+    parser.add_argument(
+        "--stability",
+        type=Path,
+        metavar="PNG",
+        help="also draw how ranks and scores move with seed and calibration tokens, numbers as CSV",
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
@@ -48,7 +54,10 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         width = None if sys.stdout.isatty() else report.PIPED_WIDTH
         console = console or Console(width=width, markup=False, highlight=False)
         report.print_table(records, console)
-        written = report.render(
+        written: list[Path] = []
+        if options.stability:
+            written += stability.render(records, options.stability, report.presets())
+        written += report.render(
             records, options.output or options.path / "report", options.format, options.x
         )
     except UserError as error:

@@ -12,7 +12,22 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).with_name("numbers.json")
-METHODS = ("dense", "svd", "asvd_uniform", "svdllm", "flra", "flrc")
+METHODS = (
+    "dense",
+    "svd",
+    "asvd_uniform",
+    "svdllm",
+    "flra",
+    "flrc",
+    "svdllm_v2",
+    "drank",
+    "modegpt_alloc",
+    "skipcat",
+    "kfac",
+    "flrc_kfac",
+    "kfac_skip",
+    "kfac_skipcat",
+)
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
