@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,6 @@ from flrc.form.base import Form
 from flrc.records.record import Record
 from flrc.records.store import model_name, requested_rate
 from flrc.reporting.labels import Presets, label_rows
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +39,7 @@ def keep_shares(record: Record) -> list[float]:
 
     forms = discover("flrc.form", Form)
     name = choose("form", str(record.run["components"].get("form")), forms)
-    form = forms[name](**record.run["config"]["form"])
+    form = cast("Form", forms[name](**record.run["config"]["form"]))
     shares = []
     for layer in record.results["layers"]:
         (d_out, d_in), target = layer["shape"], layer["target"]
@@ -124,23 +122,25 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
                     "other_tokens": other[0],
                     "seed": one[3],
                     "other_seed": other[3],
-                    "spearman_ranks": _spearman(a["share"].to_numpy(), b["share"].to_numpy()),
-                    "spearman_scores": _spearman(a["score"].to_numpy(), b["score"].to_numpy()),
+                    "spearman_ranks": _spearman(a["share"], b["share"]),
+                    "spearman_scores": _spearman(a["score"], b["score"]),
                     "mean_relative_difference": _difference(a["share"], b["share"]),
                 }
             )
         if len(found) == before:
             log.warning("%s at rate %g on %s has no run to compare with", cell[2], cell[1], cell[0])
     if not found:
-        counts = frame.drop_duplicates([*CELL, "seed", *SIZE]).groupby(CELL, sort=False).size()
+        runs_of = Counter(
+            frame.drop_duplicates([*CELL, "seed", *SIZE])[CELL].itertuples(index=False)
+        )
         raise UserError(
             "no two runs of a method differ only in the seed or in the calibration's size",
             given="; ".join(
                 f"{method} at rate {rate:g} on {model}: {count}"
-                for (model, rate, method), count in counts.items()
+                for (model, rate, method), count in runs_of.items()
             )
             or "no finished run that gives ranks",
-            allowed="finished runs of one method, model and rate, from two seeds on",
+            allowed="two or more finished runs of one method, model and rate",
             fix="python run.py -m method=flra seed=0,1,2 calibration.samples=8,16,32",
         )
     return pd.DataFrame(found)
@@ -187,10 +187,8 @@ def _difference(a: pd.Series[float], b: pd.Series[float]) -> float:
     return float((2 * (a - b).abs() / (a + b)).fillna(0.0).mean())
 
 
-def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Rank correlation with ties at their mean rank; NaN if either side is constant or missing."""
-    from scipy.stats import spearmanr
-
-    if np.isnan([a, b]).any() or np.ptp(a) == 0 or np.ptp(b) == 0:
+def _spearman(a: pd.Series[float], b: pd.Series[float]) -> float:
+    """Pearson correlation of ranks, ties at their mean rank; NaN if a side is equal throughout."""
+    if a.isna().any() or b.isna().any() or a.nunique() < 2 or b.nunique() < 2:
         return float("nan")
-    return float(spearmanr(a, b).statistic)
+    return float(a.rank().corr(b.rank()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -77,7 +77,7 @@ def draw(frame: pd.DataFrame, numbers: pd.DataFrame, path: Path) -> None:
             axes.tick_params(labelsize=8)
             axes.set_axisbelow(True)
     handles = [Line2D([], [], color=c, marker=m, label=name) for name, (c, m) in style.items()]
-    grey = {"color": "0.35", "linestyle": "none", "marker": "o"}
+    grey: dict[str, Any] = {"color": "0.35", "linestyle": "none", "marker": "o"}
     if numbers["spearman_scores"].notna().any():
         handles += [
             Line2D([], [], label="keep shares (ranks)", **grey),
@@ -186,7 +186,9 @@ def _right_title(chosen: dict[str, pd.DataFrame]) -> str:
 
 def _places(lanes: Sequence[Axes], runs: pd.DataFrame) -> dict[str, float]:
     """Where each target stands on the lanes' axis; writes the projections below the last lane."""
-    start, places, ticks = 0.0, {}, {}
+    start = 0.0
+    places: dict[str, float] = {}
+    ticks: dict[str, float] = {}
     for projection, group in runs.drop_duplicates("target").groupby("projection", sort=False):
         places |= {target: start + index for index, target in enumerate(group["target"])}
         name = str(projection).replace("_proj", "").replace("+", "+\n")
@@ -204,7 +206,9 @@ def _lane(
     axes: Axes, runs: pd.DataFrame, places: dict[str, float], colour: str, marker: str
 ) -> None:
     """Keep share of each layer of one method: mean as a line, minimum to maximum as a band."""
-    small = {"marker": marker, "markersize": 3} if runs["target"].nunique() <= FEW_LAYERS else {}
+    small: dict[str, Any] = (
+        {"marker": marker, "markersize": 3} if runs["target"].nunique() <= FEW_LAYERS else {}
+    )
     for _, group in runs.groupby("projection", sort=False):
         share = group.groupby("target", sort=False)["share"].agg(["mean", "min", "max"])
         at = [places[target] for target in share.index]
