@@ -26,13 +26,21 @@ class Kfac(Decomposition):
     Source: KFAC-SVD (LEMS, openreview IjIgNPFuCt); Martens and Grosse (arXiv 1503.05671) for the
         factorisation of the curvature.
     Differs: the left factor is multiplied by ``L_g^T``, as the formula demands (the public code
-        multiplies by ``L_g``, which optimises another metric); float64; little shrinkage; no tokens
-        dropped and no gradient norms clipped unless asked for.
+        multiplies by ``L_g``, which optimises another metric); float64; shrinkage by the number of
+        tokens, where the published one is fixed; no tokens dropped and no gradient norms clipped
+        unless asked for.
+
+    Both Gram matrices are estimates, and the inverse of an estimate exaggerates what few tokens
+    showed. Each is shrunk towards a multiple of the identity,
+    ``(1 - a) M + a mean(diag M) I`` with ``1 - a = (1 - fixed) N / (N + prior d)`` for ``N`` tokens
+    and ``d`` channels: the posterior mean when ``prior`` tokens a channel of an isotropic prior had
+    been seen before (inverse Wishart), so few tokens are trusted less than many.
 
     Attributes:
-        input_shrinkage: Share of the mean diagonal in the inputs' Gram:
-            ``(1 - a) C + a mean(diag C) I``.
-        output_shrinkage: The same for the gradients' Gram.
+        input_shrinkage: Fixed share in the inputs' Gram.
+        output_shrinkage: Fixed share in the gradients' Gram.
+        input_prior: Prior tokens per channel of the inputs.
+        output_prior: Prior tokens per channel of the outputs.
         drop_tokens: Share of each sequence's tokens left out of the gradients' Gram at its
             beginning, and again at its end.
         clip: Bounds of a token's gradient norm as multiples of its sequence's mean; None for none.
@@ -41,7 +49,9 @@ class Kfac(Decomposition):
 
     name: str = "kfac"
     input_shrinkage: float = 1e-6
-    output_shrinkage: float = 0.05
+    output_shrinkage: float = 0.0
+    input_prior: float = 0.2
+    output_prior: float = 2.0
     drop_tokens: float = 0.0
     clip: list[float] | None = None
     cutoff: float = 1e-14
@@ -52,6 +62,8 @@ class Kfac(Decomposition):
         """Ranges."""
         for name in ("input_shrinkage", "output_shrinkage"):
             self.require(0 <= getattr(self, name) < 1, name, "a number in [0, 1)")
+        for name in ("input_prior", "output_prior"):
+            self.require(getattr(self, name) >= 0, name, "a number from 0 on")
         self.require(0 <= self.drop_tokens < 0.5, "drop_tokens", "a number in [0, 0.5)")
         bounds = self.clip
         self.require(
@@ -73,12 +85,15 @@ class Kfac(Decomposition):
         outputs: OutputStatistics | None = None,
     ) -> Factors:
         """``W = (L_g^-T U Sigma) (V^T L_x^-1)`` from the SVD of ``L_g^T W L_x``."""
-        from flrc.decomposition.truncation import gram_root, shrunk, truncated
+        from flrc.decomposition.truncation import gram_root, shrinkage, shrunk, truncated
 
         if inputs is None or outputs is None:
             raise ValueError("kfac needs the Gram matrices of the layer's inputs and gradients")
+        d_out, d_in = weight.shape
+        x = shrinkage(self.input_shrinkage, self.input_prior, d_in, inputs.tokens)
+        g = shrinkage(self.output_shrinkage, self.output_prior, d_out, outputs.tokens)
         return truncated(
             weight,
-            gram_root(shrunk(inputs.gram, self.input_shrinkage), self.cutoff),
-            gram_root(shrunk(outputs.gram, self.output_shrinkage), self.cutoff),
+            gram_root(shrunk(inputs.gram, x), self.cutoff),
+            gram_root(shrunk(outputs.gram, g), self.cutoff),
         )

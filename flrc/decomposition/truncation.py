@@ -32,6 +32,18 @@ class Root:
     rescue: str | None
 
 
+def shrinkage(fixed: float, prior: float, width: int, tokens: int) -> float:
+    """Share of the identity in a shrunk Gram: ``1 - (1 - fixed) tokens / (tokens + prior width)``.
+
+    Args:
+        fixed: Share whatever the number of tokens.
+        prior: Tokens per channel of an isotropic prior (inverse Wishart).
+        width: Channels.
+        tokens: Tokens of the estimate.
+    """
+    return 1 - (1 - fixed) * tokens / (tokens + prior * width)
+
+
 def shrunk(gram: Float[Tensor, "n n"], share: float) -> Float[Tensor, "n n"]:
     """``(1 - share) M + share mean(diag M) I`` in float64.
 

@@ -251,6 +251,7 @@ def test_counts_of_a_real_run(tmp_path: Path, shared_cache: Path, call: Call) ->
     assert results["bytes"] == {
         "model_dense": 4 * PARAMETERS,
         "model_stored": 4 * (PARAMETERS - dense + active),
+        "indices": 0,
     }
     assert results["flops_per_token"] == 2 * (active + VOCABULARY * 576)
     for row in results["layers"]:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from flrc.calibration.statistics import InputStatistics, OutputStatistics
 from flrc.decomposition.factors import truncation_losses
 from flrc.decomposition.kfac import Kfac
-from flrc.decomposition.truncation import GRAM_LIMIT, singular_values
+from flrc.decomposition.truncation import GRAM_LIMIT, shrinkage, shrunk, singular_values
 from flrc.decomposition.whitened import Whitened
 from flrc.errors import UserError
 
+NOTHING_SHRUNK = Kfac(input_shrinkage=0.0, output_shrinkage=0.0, input_prior=0.0, output_prior=0.0)
 Matrix = NDArray[np.float64]
 
 
@@ -46,7 +47,9 @@ def root(matrix: Matrix) -> Matrix:
 def test_every_rank_is_the_optimum_of_the_two_sided_metric(m: int, n: int) -> None:
     weight, c, g = made(m, n)
     factors = Kfac().decompose(torch.tensor(weight), *statistics(c, g))
-    c, g = shrink(c, 1e-6), shrink(g, 0.05)
+    # 200 tokens seen, 0.2 n and 2 m more of the isotropic prior.
+    c = shrink(c, 1 - (1 - 1e-6) * 200 / (200 + 0.2 * n))
+    g = shrink(g, 2 * m / (200 + 2 * m))
     s_g, s_c = root(g), root(c)
     left, sigma, right = np.linalg.svd(s_g @ weight @ s_c)
     np.testing.assert_allclose(factors.spectrum.numpy(), sigma, rtol=1e-8)
@@ -65,9 +68,7 @@ def test_every_rank_is_the_optimum_of_the_two_sided_metric(m: int, n: int) -> No
 def test_beats_one_sided_whitening_and_the_untransposed_root_in_the_metric() -> None:
     weight, c, g = made(12, 16, seed=3)
     inputs, outputs = statistics(c, g)
-    ours = Kfac(input_shrinkage=0.0, output_shrinkage=0.0).decompose(
-        torch.tensor(weight), inputs, outputs
-    )
+    ours = NOTHING_SHRUNK.decompose(torch.tensor(weight), inputs, outputs)
     one_sided = Whitened().decompose(torch.tensor(weight), inputs)
     lower, l_c = np.linalg.cholesky(g), np.linalg.cholesky(c)
     # The public code's left transform: L_g where the formula has L_g^T.
@@ -90,8 +91,7 @@ def test_a_singular_gradient_gram_is_rescued_and_told() -> None:
     draw = np.random.default_rng(1)
     thin = draw.normal(size=(3, 8))
     g = thin.T @ thin
-    kfac = Kfac(input_shrinkage=0.0, output_shrinkage=0.0)
-    factors = kfac.decompose(torch.tensor(weight), *statistics(c, g))
+    factors = NOTHING_SHRUNK.decompose(torch.tensor(weight), *statistics(c, g))
     assert factors.rescue is not None
     assert "3 of 8" in factors.rescue
     error = weight - factors.product(3).numpy()
@@ -138,3 +138,11 @@ def test_a_matrix_without_full_rank_takes_the_svd() -> None:
     left, spectrum, right = singular_values(matrix)
     assert bool(torch.isfinite(left).all() & torch.isfinite(right).all())
     torch.testing.assert_close((left * spectrum) @ right, matrix)
+
+
+def test_shrinkage_by_hand() -> None:
+    assert shrinkage(0.1, 0.0, 50, 7) == pytest.approx(0.1)
+    assert shrinkage(0.0, 2.0, 50, 300) == pytest.approx(0.25)  # 100 prior tokens beside 300
+    assert shrinkage(0.1, 2.0, 50, 300) == pytest.approx(1 - 0.9 * 0.75)
+    matrix = torch.tensor([[2.0, 1.0], [1.0, 4.0]])
+    assert shrunk(matrix, 0.25).tolist() == [[2.25, 0.75], [0.75, 3.75]]
