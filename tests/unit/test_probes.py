@@ -1,0 +1,61 @@
+"""The probes of a run: made once a number of sequences, cached by their factors, their cost told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flrc.allocator.probes import Probes
+from flrc.cache import StageCache
+from flrc.decomposition.factorise import Calibrated, factorise
+from flrc.decomposition.svd import Svd
+from flrc.models.targets import find_targets
+from flrc.stages import Stages
+
+
+def make(model: Any, sequences: list[torch.Tensor], cache: StageCache) -> Probes:
+    targets = find_targets(model)
+    stored = factorise(
+        Svd(),
+        model,
+        targets,
+        Calibrated([], {}, keep=0, memory=1e9),
+        cache=cache,
+        inputs={"model": "tiny"},
+        stages=Stages(),
+    )
+    return Probes(model, targets, stored, sequences, cache)
+
+
+def test_cost_is_told_in_passes_over_all_calibration_tokens(
+    make_model: Callable[..., Any], sequences: list[torch.Tensor], tmp_path: Path
+) -> None:
+    cache = StageCache(tmp_path, 1 << 40)
+    model = make_model()
+    probes = make(model, sequences, cache)
+    assert probes.cost() == {
+        "probes": 0,
+        "seconds": 0,
+        "forward_passes": 0,
+        "forward_passes_now": 0,
+    }
+    assert probes(1) is probes(1)
+    assert probes(None) is probes(len(sequences))
+    assert probes(10**6) is probes(None)
+    name = find_targets(model)[0].name
+    found = probes(None).plan({name: 2})
+    cost = probes.cost()
+    assert cost["probes"] == 1
+    # One plan and the dense pass it compares with, end to end on every token; the head again.
+    assert 2.0 <= cost["forward_passes"] < 2.5
+    assert cost["forward_passes_now"] == pytest.approx(cost["forward_passes"])
+
+    again = make(model, sequences, cache)
+    assert again(None).plan({name: 2}) == found
+    told = again.cost()
+    assert told["forward_passes_now"] == 0
+    assert told["forward_passes"] == pytest.approx(cost["forward_passes"])
