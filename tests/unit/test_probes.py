@@ -1,4 +1,4 @@
-"""The probes of a run: made once a number of sequences, cached by their factors, their cost told."""
+"""The probes of a run: one a number of sequences, cached by their factors, their cost told."""
 
 from __future__ import annotations
 
