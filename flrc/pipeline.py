@@ -168,6 +168,7 @@ def decompose(
         calibrated_inputs(config),
         keep=config.paths.keep_statistics_gb * 1e9,
         memory=config.paths.statistics_memory_gb * 1e9,
+        seed=config.seed,
     )
     return factorise(
         config.decomposition,

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from flrc.calibration.gradients import sequence_loss
-from flrc.calibration.statistics import OutputAccumulator, OutputStatistics
+from flrc.calibration.statistics import OutputAccumulator, OutputStatistics, logit_gradients
 from flrc.calibration.token_gradients import TokenGradients
 from flrc.models.targets import Target, decoder_blocks
 from flrc.progress import progress
@@ -45,10 +44,12 @@ def output_statistics(
     sequences: Sequence[Tensor],
     settings: TokenGradients,
     limit: float,
+    seed: int = 0,
 ) -> Iterator[tuple[int, dict[str, OutputStatistics]]]:
     """Statistics of the gradients at the outputs of all targets, block by block.
 
-    The loss is the summed cross entropy of a sequence's next tokens. Weights ask for no gradient,
+    The loss is the summed cross entropy of a sequence's next tokens, or what ``settings.labels``
+    puts in their place; every pass draws the same. Weights ask for no gradient,
     so the backward pass costs about as much as a forward pass. As many blocks are taken in one pass
     as ``limit`` allows; the blocks below a group are run without a graph.
 
@@ -58,6 +59,7 @@ def output_statistics(
         sequences: Token ids ``(tokens,)`` each; taken one by one, so nothing is padded.
         settings: How gradients enter.
         limit: Bytes of Gram matrices that may be held at a time.
+        seed: Of what is drawn.
 
     Yields:
         Block index and the statistics by target name; they are dropped once yielded.
@@ -68,7 +70,7 @@ def output_statistics(
         doing = "gradients at the outputs"
         if len(groups) > 1:
             doing += f", blocks {blocks[0]} to {blocks[-1]} (pass {number + 1} of {len(groups)})"
-        found = _collect(model, members, sequences, settings, doing)
+        found = _collect(model, members, sequences, settings, seed, doing)
         for block in blocks:
             names = [target.name for target in members if target.block == block]
             yield block, {name: found.pop(name).result() for name in names}
@@ -79,6 +81,7 @@ def _collect(
     targets: Sequence[Target],
     sequences: Sequence[Tensor],
     settings: TokenGradients,
+    seed: int,
     doing: str,
 ) -> dict[str, OutputAccumulator]:
     accumulators = {t.name: OutputAccumulator(t.d_out, model.device, settings) for t in targets}
@@ -91,14 +94,15 @@ def _collect(
                 module = model.get_submodule(layer.name)
                 handle = module.register_forward_hook(joint.hook(position))
                 stack.callback(handle.remove)
+        generator = torch.Generator(model.device).manual_seed(seed)
         for sequence in progress(sequences, doing, len(sequences)):
+            ids = sequence.to(model.device)
             with torch.enable_grad():
-                loss = sequence_loss(model, sequence)
-            if not bool(torch.isfinite(loss)):
-                raise ValueError(
-                    f"the calibration loss is {float(loss.detach())}: gradients would mean nothing"
-                )
-            loss.backward()  # type: ignore[no-untyped-call]
+                logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
+                logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            if not bool(torch.isfinite(logits).all()):
+                raise ValueError("the logits are not finite: gradients would mean nothing")
+            logits.backward(logit_gradients(logits, ids[1:], settings.labels, generator))
     return accumulators
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from flrc.calibration.token_gradients import TokenGradients
@@ -85,6 +85,39 @@ class InputAccumulator:
         if not bool(torch.isfinite(self.gram.diagonal()).all()):
             raise ValueError("calibration inputs are not finite")
         return InputStatistics(self.gram / self.tokens, self.abs / self.tokens, self.tokens)
+
+
+def logit_gradients(
+    logits: Float[Tensor, "t v"],
+    following: Int[Tensor, " t"],
+    labels: str,
+    generator: torch.Generator,
+) -> Float[Tensor, "t v"]:
+    """Gradient with respect to the logits of the loss whose curvature is measured.
+
+    ``data``: ``p - y``, of the summed cross entropy of the text's next tokens ``y``. ``model``:
+    ``sqrt(p) e - p sum(sqrt(p) e)`` with ``e`` standard normal, of mean 0 and covariance
+    ``diag(p) - p p^T``, the curvature of the cross entropy itself: what labels drawn from the model
+    would give, with lighter tails. ``both``: their sum over ``sqrt(2)``; the second has mean 0, so
+    the Gram matrix is the mean of the two.
+
+    Args:
+        logits: At least float32.
+        following: The next tokens of the text.
+        labels: One of :data:`~flrc.calibration.token_gradients.LABELS`.
+        generator: On the logits' device.
+
+    Source: Martens and Grosse (arXiv 1503.05671), section 5, for the model's own labels.
+    """
+    p = logits.detach().softmax(-1)
+    gradient = torch.zeros_like(p)
+    if labels in ("model", "both"):
+        noise = torch.empty_like(p).normal_(generator=generator).mul_(p.sqrt())
+        gradient += noise - p * noise.sum(-1, keepdim=True)
+    if labels in ("data", "both"):
+        gradient += p
+        gradient[torch.arange(len(p), device=p.device), following] -= 1
+    return gradient / 2**0.5 if labels == "both" else gradient
 
 
 def token_gradients(

@@ -141,12 +141,14 @@ class Calibrated:
         inputs: What decides them and the model, for cache keys.
         keep: Bytes up to which the statistics of one side are kept in the cache.
         memory: Bytes of output Grams that may be held at a time; more takes several passes.
+        seed: Of what the statistics draw; part of ``inputs``.
     """
 
     sequences: Sequence[Tensor]
     inputs: dict[str, Any]
     keep: float
     memory: float
+    seed: int = 0
 
 
 def factorise(
@@ -227,7 +229,7 @@ def _statistics(
     if decomposition.TWO_SIDED:
         settings, memory = decomposition.gradients(), calibrated.memory
         gathered = stored_outputs(
-            lambda: output_statistics(model, targets, sequences, settings, memory),
+            lambda: output_statistics(model, targets, sequences, settings, memory, calibrated.seed),
             targets,
             keep_outputs,
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from flrc.calibration.token_gradients import TokenGradients
+from flrc.calibration.token_gradients import LABELS, TokenGradients
 from flrc.decomposition.base import Decomposition
+from flrc.errors import choose
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +42,8 @@ class Kfac(Decomposition):
         output_shrinkage: Fixed share in the gradients' Gram.
         input_prior: Prior tokens per channel of the inputs.
         output_prior: Prior tokens per channel of the outputs.
+        labels: Whose next tokens the gradients are of: ``data``, ``model`` (drawn from its own
+            distribution) or ``both``.
         drop_tokens: Share of each sequence's tokens left out of the gradients' Gram at its
             beginning, and again at its end.
         clip: Bounds of a token's gradient norm as multiples of its sequence's mean; None for none.
@@ -52,6 +55,7 @@ class Kfac(Decomposition):
     output_shrinkage: float = 0.0
     input_prior: float = 0.2
     output_prior: float = 2.0
+    labels: str = "data"
     drop_tokens: float = 0.0
     clip: list[float] | None = None
     cutoff: float = 1e-14
@@ -64,6 +68,7 @@ class Kfac(Decomposition):
             self.require(0 <= getattr(self, name) < 1, name, "a number in [0, 1)")
         for name in ("input_prior", "output_prior"):
             self.require(getattr(self, name) >= 0, name, "a number from 0 on")
+        choose("decomposition.labels", self.labels, LABELS)
         self.require(0 <= self.drop_tokens < 0.5, "drop_tokens", "a number in [0, 0.5)")
         bounds = self.clip
         self.require(
@@ -76,7 +81,8 @@ class Kfac(Decomposition):
 
     def gradients(self) -> TokenGradients:
         """How gradients enter the outputs' Gram."""
-        return TokenGradients(self.drop_tokens, None if self.clip is None else tuple(self.clip))  # type: ignore[arg-type]
+        clip = None if self.clip is None else (self.clip[0], self.clip[1])
+        return TokenGradients(self.labels, self.drop_tokens, clip)
 
     def decompose(
         self,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flrc.calibration.output_gradients import block_groups, output_statistics
-from flrc.calibration.statistics import OutputAccumulator, token_gradients
+from flrc.calibration.statistics import OutputAccumulator, logit_gradients, token_gradients
 from flrc.calibration.token_gradients import TokenGradients
 from flrc.grouping.shared import Shared
 from flrc.models.targets import find_targets
@@ -124,3 +124,42 @@ def test_an_overflowing_gradient_is_an_error() -> None:
     accumulator.add(torch.tensor([[1.0, float("inf")]]))
     with pytest.raises(ValueError, match="not finite"):
         accumulator.result()
+
+
+def test_gradients_of_the_logits() -> None:
+    """Of the text's tokens: softmax minus one-hot. Of the model's: the curvature, by draws."""
+    logits = torch.tensor([[2.0, 0.0, -1.0, 0.5]], dtype=torch.float64)
+    p = np.exp(logits.numpy()[0]) / np.exp(logits.numpy()[0]).sum()
+    generator = torch.Generator().manual_seed(0)
+    of_text = logit_gradients(logits, torch.tensor([1]), "data", generator)
+    np.testing.assert_allclose(of_text.numpy()[0], p - np.array([0, 1, 0, 0]), rtol=1e-12)
+    draws = 200_000
+    many = logits.expand(draws, 4)
+    following = torch.ones(draws, dtype=torch.long)
+    curvature = np.diag(p) - np.outer(p, p)
+    drawn = logit_gradients(many, following, "model", generator).numpy()
+    np.testing.assert_allclose(drawn.mean(0), 0, atol=4e-3)
+    np.testing.assert_allclose(drawn.T @ drawn / draws, curvature, atol=4e-3)
+    both = logit_gradients(many, following, "both", generator).numpy()
+    of_data = np.outer(of_text.numpy()[0], of_text.numpy()[0])
+    np.testing.assert_allclose(both.T @ both / draws, (curvature + of_data) / 2, atol=6e-3)
+
+
+@pytest.mark.parametrize("labels", ["model", "both"])
+def test_every_pass_draws_the_same(
+    labels: str, make_model: Callable[..., Any], sequences: list[torch.Tensor]
+) -> None:
+    model = make_model()
+    targets = find_targets(model)
+
+    def grams(limit: float, seed: int) -> dict[str, torch.Tensor]:
+        found = {}
+        settings = TokenGradients(labels=labels)
+        for _, known in output_statistics(model, targets, sequences, settings, limit, seed):
+            found |= {name: statistics.gram for name, statistics in known.items()}
+        return found
+
+    whole, parts, other = grams(1e9, 0), grams(1.0, 0), grams(1e9, 1)
+    for name, gram in whole.items():
+        torch.testing.assert_close(parts[name], gram, rtol=1e-5, atol=1e-7 * float(gram.max()))
+        assert not torch.allclose(other[name], gram, rtol=1e-3)
