@@ -182,11 +182,14 @@ def decompose(
 
 
 def calibrated_inputs(config: RunConfig) -> dict[str, Any]:
-    """What decides everything that is measured on calibration sequences, for cache keys."""
-    return {
-        "model": environment.model_inputs(config),
-        "calibration": calibration_inputs(config),
-    }
+    """What decides everything that is measured on the model, for cache keys.
+
+    Calibration is part of it only where it is read: its data need not be there otherwise.
+    """
+    inputs: dict[str, Any] = {"model": environment.model_inputs(config)}
+    if config.calibrates:
+        inputs["calibration"] = calibration_inputs(config)
+    return inputs
 
 
 def score(

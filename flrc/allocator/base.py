@@ -58,3 +58,23 @@ class Allocator(Component, ABC):
             evidence: What is known of the targets.
             budget: From :meth:`budget`.
         """
+
+
+@dataclass
+class ProbingAllocator(Allocator):
+    """An allocator that measures the model with targets cut.
+
+    Attributes:
+        samples: Calibration sequences that are measured on; None for all.
+    """
+
+    samples: int | None = None
+
+    PROBES: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Ranges."""
+        super().check()
+        self.require(
+            self.samples is None or self.samples >= 1, "samples", "1 or more, or null for all"
+        )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from flrc.allocator.base import Allocator
+from flrc.allocator.base import ProbingAllocator
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Bayesian(Allocator):
+class Bayesian(ProbingAllocator):
     """A keep ratio per kind of projection, the same in all blocks, found by measuring whole models.
 
     Each trial draws a ratio per kind; the layers then keep parameters in these proportions, one
@@ -39,7 +39,6 @@ class Bayesian(Allocator):
         trials: Models that are measured.
         kl_weight: Weight of the divergence beside the perplexity.
         seed: Of the sampler.
-        samples: Calibration sequences that are measured on; None for all.
     """
 
     name: str = "bayesian"
@@ -56,9 +55,6 @@ class Bayesian(Allocator):
     trials: int = 50
     kl_weight: float = 1e-3
     seed: int = 0
-    samples: int | None = None
-
-    PROBES: ClassVar[bool] = True
 
     def check(self) -> None:
         """Ranges."""
@@ -73,9 +69,6 @@ class Bayesian(Allocator):
         self.require(self.trials >= 1, "trials", "a whole number from 1 on")
         self.require(self.kl_weight >= 0, "kl_weight", "a number from 0 on")
         self.require(self.seed >= 0, "seed", "a whole number from 0 on")
-        self.require(
-            self.samples is None or self.samples >= 1, "samples", "1 or more, or null for all"
-        )
 
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
         """The kinds must be there, and the rate reachable while all others stay dense."""
@@ -98,7 +91,7 @@ class Bayesian(Allocator):
             raise UserError(
                 "the rate cannot be reached while some projections stay dense",
                 given=f"rate={budget.rate:g}, dense: {', '.join(dense)}",
-                allowed=f"rate up to {int(1e4 * (1 - smallest / budget.dense)) / 1e4:.4f}",
+                allowed=f"rate up to {budget.rate_of(smallest):.4f}",
                 fix="name more projections in allocator.kinds, or lower the rate",
             )
 

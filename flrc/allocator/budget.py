@@ -93,6 +93,10 @@ class Budget:
         """Parameters of all targets."""
         return sum(self.cost(index, rank) for index, rank in enumerate(ranks))
 
+    def rate_of(self, parameters: int) -> float:
+        """The rate at which so many parameters are used, to four digits and never rounded up."""
+        return math.floor(1e4 * (1 - parameters / self.dense)) / 1e4
+
     def clip(self, ranks: Sequence[float]) -> list[int]:
         """Whole ranks (rounded down) within the bounds."""
         return [
@@ -112,11 +116,10 @@ class Budget:
         """Raise UserError if even the smallest or the largest allowed ranks miss the rate."""
         smallest, largest = self.total(self.lower), self.total(self.upper)
         if smallest > self.parameters:
-            reachable = math.floor(1e4 * (1 - smallest / self.dense)) / 1e4  # never rounded up
             raise UserError(
                 "the rate cannot be reached with the given minimum rank",
                 given=f"rate={self.rate:g}, minimum rank {max(self.lower)}",
-                allowed=f"rate up to {reachable:.4f} with this minimum rank",
+                allowed=f"rate up to {self.rate_of(smallest):.4f} with this minimum rank",
                 fix="lower allocator.minimum_rank or the rate",
             )
         if largest < self.parameters - TOLERANCE * self.dense:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from flrc.allocator.base import Allocator
+from flrc.allocator.base import ProbingAllocator
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class DepthLinear(Allocator):
+class DepthLinear(ProbingAllocator):
     """``keep_b = rho + beta (1/2 - b / (L - 1))``: early blocks keep more, by a measured slope.
 
     ``rho`` is the share of parameters that is kept, ``b`` the block of ``L``. A grid of slopes from
@@ -29,22 +29,15 @@ class DepthLinear(Allocator):
 
     Attributes:
         slopes: Size of the grid.
-        samples: Calibration sequences that are measured on; None for all.
     """
 
     name: str = "depth_linear"
     slopes: int = 11
-    samples: int | None = None
-
-    PROBES: ClassVar[bool] = True
 
     def check(self) -> None:
         """Ranges."""
         super().check()
         self.require(self.slopes >= 2, "slopes", "a whole number from 2 on")
-        self.require(
-            self.samples is None or self.samples >= 1, "samples", "1 or more, or null for all"
-        )
 
     def plan(self, budget: Budget, slope: float) -> RankPlan:
         """The plan of one slope beta."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from flrc.allocator.base import Allocator
+from flrc.allocator.base import ProbingAllocator
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class ProbedSurrogate(Allocator):
+class ProbedSurrogate(ProbingAllocator):
     """Least sum over targets of ``e(k) = KL_10 (1 - E(k)/E) / (1 - E(k0)/E) d_b``.
 
     ``E(k)`` is the energy of the first ``k`` singular values, ``k0`` the rank at 10 % of the dense
@@ -46,7 +46,6 @@ class ProbedSurrogate(Allocator):
         gamma: Highest weight of the depth factor; the lowest is 0.
         trials: Whole plans that are measured (the sampler, TPE, draws its first ten at random).
         seed: Of the sampler.
-        samples: Calibration sequences that are measured on; None for all.
     """
 
     name: str = "probed_surrogate"
@@ -61,7 +60,6 @@ class ProbedSurrogate(Allocator):
     samples: int | None = 32
 
     SPECTRAL: ClassVar[bool] = True
-    PROBES: ClassVar[bool] = True
 
     def check(self) -> None:
         """Ranges."""
@@ -79,9 +77,6 @@ class ProbedSurrogate(Allocator):
         self.require(self.gamma > 0, "gamma", "a number above 0")
         self.require(self.trials >= 1, "trials", "a whole number from 1 on")
         self.require(self.seed >= 0, "seed", "a whole number from 0 on")
-        self.require(
-            self.samples is None or self.samples >= 1, "samples", "1 or more, or null for all"
-        )
 
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
         """The cheapest choices must reach the rate."""
@@ -112,7 +107,7 @@ class ProbedSurrogate(Allocator):
                 "the lowest allowed ranks do not reach the rate",
                 given=f"rate={budget.rate:g}, ratios from {lowest:g} on, multiples of "
                 f"{self.multiple}",
-                allowed=f"rate up to {int(1e4 * (1 - smallest / budget.dense)) / 1e4:.4f}",
+                allowed=f"rate up to {budget.rate_of(smallest):.4f}",
                 fix=f"a lower allocator.{ends}, or allocator.multiple=1",
             )
         return found

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from flrc.allocator.base import Allocator
+from flrc.allocator.base import ProbingAllocator
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class SensitivitySearch(Allocator):
+class SensitivitySearch(ProbingAllocator):
     """Sensitivity-based truncation rank search (STRS).
 
     For each (target, ratio) the perplexity with only that target cut is measured on the calibration
@@ -35,14 +35,10 @@ class SensitivitySearch(Allocator):
     Attributes:
         ratios: Parameters kept over dense ones that are tried (the code's since October 2024; the
             paper tries 0.1 and up).
-        samples: Calibration sequences that are measured on; None for all.
     """
 
     name: str = "sensitivity_search"
     ratios: list[float] = field(default_factory=lambda: [0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
-    samples: int | None = None
-
-    PROBES: ClassVar[bool] = True
 
     def check(self) -> None:
         """Ranges."""
@@ -51,9 +47,6 @@ class SensitivitySearch(Allocator):
             bool(self.ratios) and all(0 < ratio < 1 for ratio in self.ratios),
             "ratios",
             "one number or more, each above 0 and below 1",
-        )
-        self.require(
-            self.samples is None or self.samples >= 1, "samples", "1 or more, or null for all"
         )
 
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
@@ -68,7 +61,7 @@ class SensitivitySearch(Allocator):
             raise UserError(
                 "the smallest ratio in every layer does not reach the rate",
                 given=f"rate={budget.rate:g}, ratios from {min(self.ratios):g} on",
-                allowed=f"rate up to {int(1e4 * (1 - smallest / budget.dense)) / 1e4:.4f}",
+                allowed=f"rate up to {budget.rate_of(smallest):.4f}",
                 fix="allocator.ratios=[0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9], as in the paper",
             )
 

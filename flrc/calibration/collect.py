@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flrc.calibration.statistics import InputAccumulator, InputStatistics
+from flrc.models.cutting import replaced
 from flrc.models.targets import Target, decoder_blocks
 from flrc.progress import progress
 
@@ -32,27 +32,17 @@ class BlockCall:
         self.arguments = arguments
 
 
-@contextmanager
-def _recording(blocks: nn.ModuleList, calls: list[tuple[Tensor, dict[str, Any]]]) -> Iterator[None]:
-    """While active, a block notes its arguments and returns its input: no block is computed."""
-
-    def note(hidden: Tensor, *_: Any, **arguments: Any) -> Tensor:
-        calls.append((hidden, arguments))
-        return hidden
-
-    with ExitStack() as stack:
-        for block in blocks:
-            block.forward = note  # type: ignore[method-assign]
-            stack.callback(block.__dict__.pop, "forward")
-        yield
-
-
 @torch.no_grad()
 def block_calls(model: PreTrainedModel, sequence: Tensor) -> BlockCall:
     """The arguments of every block for one sequence, at the cost of the embedding alone."""
     _, blocks = decoder_blocks(model)
     calls: list[tuple[Tensor, dict[str, Any]]] = []
-    with _recording(blocks, calls):
+
+    def note(hidden: Tensor, *_: Any, **arguments: Any) -> Tensor:
+        calls.append((hidden, arguments))
+        return hidden  # no block is computed
+
+    with replaced((block, note) for block in blocks):
         model.base_model(input_ids=sequence[None].to(model.device), use_cache=False)
     return BlockCall(calls[0][0], [arguments for _, arguments in calls])
 

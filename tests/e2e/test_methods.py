@@ -70,3 +70,33 @@ def test_preset(preset: str, shape: str, saved: Path, data_root: Path) -> None:
     assert any(layer["rank"] is not None for layer in results["layers"])
     searched = preset in CHEAP and preset != "prunergpt_alloc"
     assert (results["search"]["probes"] > 0) == searched
+
+
+@pytest.mark.parametrize("allocator", ["uniform", "proportional"])
+def test_what_reads_no_calibration_needs_no_calibration_data(
+    allocator: str, saved: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """Plain SVD, with uniform ranks or ranks by the weights' norms, on a folder of test text."""
+    (tmp_path / "data" / "wikitext2").mkdir(parents=True)
+    text = (data_root / "wikitext2" / "test.jsonl").read_text("utf-8")
+    (tmp_path / "data" / "wikitext2" / "test.jsonl").write_text(text, "utf-8")
+    record = run(
+        compose(
+            "method=svd",
+            f"allocator={allocator}",
+            "sensitivity=weight",
+            "model=local",
+            f"model.path={saved / 'tiny_llama'}",
+            "data=folder",
+            f"data.root={tmp_path / 'data'}",
+            "calibration=wikitext2",
+            "evaluation=[perplexity]",
+            "evaluation.perplexity.datasets=[wikitext2]",
+            "evaluation.perplexity.length=128",
+            "evaluation.perplexity.windows=1",
+            "device=cpu",
+            f"paths.runs={tmp_path / 'runs'}",
+            f"paths.cache={tmp_path / 'cache'}",
+        )
+    )
+    assert record.run["status"] == "ok", record.run

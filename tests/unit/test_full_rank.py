@@ -23,7 +23,7 @@ COMBINATIONS = list(itertools.product(DECOMPOSITIONS, components("grouping"), co
 
 
 @pytest.mark.parametrize(("decomposition", "grouping", "form"), COMBINATIONS)
-@pytest.mark.parametrize("shape", ["tiny_llama", "tiny_qwen2"])
+@pytest.mark.parametrize("shape", ["tiny_llama_gqa", "tiny_llama", "tiny_qwen2"])
 def test_full_rank_is_the_dense_model(
     shape: str,
     decomposition: str,

@@ -1,4 +1,4 @@
-"""The pivoted form: its maths on nasty factors, and the same outputs as two plain factors."""
+"""The pivoted form: the same outputs as two plain factors, counted and refused as it must be."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from plain_factors import stacked_factors
+from right_factors import NASTY, random
 from tiny import compose
 from torch import Tensor, nn
 
@@ -19,11 +19,9 @@ from flrc.allocator.plan import RankPlan
 from flrc.allocator.planning import Plans, make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.config import components
-from flrc.decomposition.svd import Svd
 from flrc.errors import UserError
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
-from flrc.form.pivoting import pivot_columns
 from flrc.form.two_factor import TwoFactor
 from flrc.models.lowrank import target_parameters
 from flrc.models.pivoted import PivotedLinear
@@ -35,108 +33,6 @@ from flrc.schedule.constant import Constant
 
 SHAPES = ["tiny_llama", "tiny_llama_gqa", "tiny_mistral", "tiny_qwen2", "tiny_qwen3", "tiny_gemma"]
 IDS = torch.arange(40)[None]
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def graded() -> Tensor:
-    left, _ = torch.linalg.qr(random(30, 30))
-    right, _ = torch.linalg.qr(random(80, 30, seed=1))
-    return left @ torch.diag(torch.logspace(0, -8, 30, dtype=torch.float64)) @ right.T
-
-
-def graded_rows() -> Tensor:
-    return torch.logspace(0, -8, 30, dtype=torch.float64)[:, None] * random(30, 80)
-
-
-def one_large_column() -> Tensor:
-    factor = random(30, 80)
-    factor[:, 17] *= 1e4
-    return factor
-
-
-def repeated_columns() -> Tensor:
-    factor = random(30, 40)
-    return torch.cat([factor, factor], dim=1)
-
-
-def without_full_rank() -> Tensor:
-    factor = random(30, 80)
-    factor[20:] = factor[:10] * 3
-    return factor
-
-
-def with_zeros() -> Tensor:
-    factor = random(30, 80)
-    factor[5], factor[:, 3] = 0, 0
-    return factor
-
-
-def growing() -> Tensor:
-    """Elimination with row pivoting makes coefficients of 2^28 here (Wilkinson's matrix)."""
-    lower = torch.eye(30, dtype=torch.float64) - torch.ones(30, 30, dtype=torch.float64).tril(-1)
-    return torch.cat([lower.T, 0.9 * (torch.arange(30) % 2 * 2 - 1.0)[:, None].double()], dim=1)
-
-
-NASTY = [
-    graded,
-    graded_rows,
-    one_large_column,
-    repeated_columns,
-    without_full_rank,
-    with_zeros,
-    growing,
-]
-
-
-@pytest.mark.parametrize("make", NASTY, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("bound", [1.01, 1.25, 2.0, 10.0])
-def test_coefficients_are_bounded_and_give_the_factor_back(
-    make: Callable[[], Tensor], bound: float
-) -> None:
-    factor = make()
-    rank, width = factor.shape
-    found = pivot_columns(factor, bound)
-    assert float(found.coefficients.abs().max()) <= bound
-    assert sorted(found.order.tolist()) == list(range(width))
-    pivots, rest = found.order[:rank].numpy(), found.order[rank:].numpy()
-    assert pivots.tolist() == sorted(pivots.tolist())
-    again = np.empty(factor.shape)
-    again[:, pivots] = factor.numpy()[:, pivots]
-    again[:, rest] = factor.numpy()[:, pivots] @ found.coefficients.numpy()
-    scale = np.abs(factor.numpy()).max(axis=1, keepdims=True) + 1e-30  # of each row
-    loosest = 1e-7 if make is graded else 1e-11  # rows of `graded` mix 1 with 1e-8
-    assert (np.abs(again - factor.numpy()) / scale).max() < loosest
-
-
-def test_the_start_alone_does_not_meet_the_bound() -> None:
-    assert pivot_columns(growing(), 2.0).swaps > 0
-    assert pivot_columns(graded(), 1.01).swaps > 0
-    assert pivot_columns(graded(), 1e6).swaps == 0
-
-
-@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(0, 12))
-def test_any_factor_is_bounded(seed: int, rank: int, more: int) -> None:
-    factor = random(rank, rank + more, seed=seed)
-    found = pivot_columns(factor.float(), 1.1)
-    if more:
-        assert float(found.coefficients.abs().max()) <= 1.1
-    basis = factor.float().double()[:, found.order]
-    np.testing.assert_allclose(
-        basis[:, :rank] @ found.coefficients, basis[:, rank:], rtol=1e-6, atol=1e-6
-    )
-
-
-def test_factors_that_cannot_be_pivoted_are_refused() -> None:
-    with pytest.raises(ValueError, match="only 3 columns"):
-        pivot_columns(random(4, 3), 2.0)
-    with pytest.raises(ValueError, match="not finite"):
-        pivot_columns(torch.full((2, 3), float("nan")), 2.0)
-    with pytest.raises(UserError, match="above 1"):
-        Pivoted(bound=1.0)
 
 
 def linear(d_out: int, d_in: int, dtype: torch.dtype = torch.float32) -> nn.Linear:
@@ -197,18 +93,6 @@ def test_cost_grows_up_to_the_dense_one() -> None:
         assert Pivoted().dense_rank(target) == min(d_out, d_in)
 
 
-def stacked_factors(
-    model: nn.Module, targets: list[Target]
-) -> Callable[[str, int], tuple[Tensor, Tensor]]:
-    weights = {target.name: target.weight(model).clone() for target in targets}
-
-    def factors(name: str, rank: int) -> tuple[Tensor, Tensor]:
-        found = Svd().decompose(weights[name], None)
-        return found.left_t[:rank], found.right[:rank]
-
-    return factors
-
-
 def logits(model: Any) -> Tensor:
     with torch.no_grad():
         return model(input_ids=IDS).logits
@@ -235,20 +119,6 @@ def test_the_same_model_as_with_two_factors(
         check_counts(model, targets, Plans(plan, []), form)
         made.append(logits(model))
     assert float((made[0] - made[1]).norm() / made[0].norm()) < 1e-5
-
-
-@pytest.mark.parametrize("grouping", ["separate", "shared"])
-@pytest.mark.parametrize("shape", ["tiny_llama_gqa", "tiny_qwen2"])
-def test_full_rank_is_the_dense_model(
-    shape: str, grouping: str, make_model: Callable[..., Any]
-) -> None:
-    model = make_model(shape, "float64")
-    before = logits(model)
-    targets = grouped(model, grouping)
-    full = RankPlan.of(0, {t.name: min(t.d_out, t.d_in) for t in targets}, targets, Pivoted())
-    assert full.realised == 0
-    compress(model, targets, [full], Pivoted(), stacked_factors(model, targets))
-    torch.testing.assert_close(logits(model), before, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("grouping", ["separate", "shared"])

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from plain_factors import stacked_factors
 from torch import Tensor, nn
 
 from flrc.allocator.plan import RankPlan
 from flrc.allocator.planning import Plans
-from flrc.decomposition.svd import Svd
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
@@ -237,18 +237,6 @@ def test_a_failed_product_is_not_remembered(monkeypatch: Any) -> None:
         with pytest.raises(RuntimeError):
             layers[0](torch.randn(2, 8))
     check(layers, torch.randn(2, 9))
-
-
-def stacked_factors(
-    model: nn.Module, targets: list[Target]
-) -> Callable[[str, int], tuple[Tensor, Tensor]]:
-    weights = {target.name: target.weight(model).clone() for target in targets}
-
-    def factors(name: str, rank: int) -> tuple[Tensor, Tensor]:
-        found = Svd().decompose(weights[name], None)
-        return found.left_t[:rank], found.right[:rank]
-
-    return factors
 
 
 @both
