@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +84,16 @@ class Entry:
     def read_json(self, name: str) -> Any:
         """Read :meth:`write_json` back."""
         return jsonfile.read(self.path / name)
+
+
+@contextmanager
+def locked(*entries: Entry | None) -> Iterator[None]:
+    """Hold cache entries, always in the order given, so that workers cannot block each other."""
+    with ExitStack() as stack:
+        for entry in entries:
+            if entry is not None:
+                stack.enter_context(entry.lock())
+        yield
 
 
 class StageCache:

@@ -24,6 +24,7 @@ from flrc.form.base import Form
 from flrc.grouping.base import Grouping
 from flrc.models.base import ModelSource
 from flrc.quantization.base import Quantization
+from flrc.refine.base import Refinement
 from flrc.runtime.base import Runtime
 from flrc.schedule.base import Schedule
 from flrc.sensitivity.base import Sensitivity
@@ -39,6 +40,7 @@ GROUPS: dict[str, tuple[str, type[Component]]] = {
     "sensitivity": ("flrc.sensitivity", Sensitivity),
     "allocator": ("flrc.allocator", Allocator),
     "schedule": ("flrc.schedule", Schedule),
+    "refine": ("flrc.refine", Refinement),
     "quantization": ("flrc.quantization", Quantization),
     "runtime": ("flrc.runtime", Runtime),
     "evaluation": ("flrc.evaluation", Evaluation),
@@ -97,6 +99,7 @@ class RunConfig:
         sensitivity: Score per layer.
         allocator: Scores -> ranks.
         schedule: Forward step -> rate.
+        refine: What is done to factors once the plan is known.
         quantization: Precision of the stored factors.
         runtime: How the compressed model is executed.
         evaluation: What is measured, by name.
@@ -123,6 +126,7 @@ class RunConfig:
     sensitivity: Sensitivity = MISSING
     allocator: Allocator = MISSING
     schedule: Schedule = MISSING
+    refine: Refinement = MISSING
     quantization: Quantization = MISSING
     runtime: Runtime = MISSING
     evaluation: dict[str, Evaluation] = field(default_factory=dict)
@@ -179,6 +183,14 @@ class RunConfig:
                 allowed="a nested form, such as two_factor, or a schedule of one phase",
                 fix="schedule=constant, or form=two_factor",
             )
+        if len(phases) > 1 and self.refine.REFINES:
+            raise UserError(
+                f"refine={self.refine.name} fits factors to one plan, and the schedule changes "
+                "plans while it generates",
+                given=f"refine={self.refine.name}, schedule={self.schedule.name}",
+                allowed="refine=none, or a schedule of one phase",
+                fix="schedule=constant, or refine=none",
+            )
         for evaluation in self.evaluation.values():
             if len(phases) > 1 and getattr(evaluation, "num_beams", 1) > 1:
                 raise UserError(
@@ -199,6 +211,7 @@ class RunConfig:
         return self.compresses and (
             self.decomposition.CALIBRATED
             or self.allocator.PROBES
+            or self.refine.REFINES
             or (self.allocator.SCORED and self.sensitivity.CALIBRATED)
         )
 

@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from flrc import environment
+from flrc.cache import locked
 from flrc.config import RunConfig
 from flrc.evaluation.base import Measurement, Subject
 from flrc.preflight import Prepared, check_inputs, prepare
@@ -20,9 +21,10 @@ from flrc.stages import Stages
 if TYPE_CHECKING:
     from flrc.allocator.planning import Plans
     from flrc.calibration.statistics import GradientStatistics
-    from flrc.decomposition.factorise import StoredFactors
+    from flrc.decomposition.factorise import Calibrated, StoredFactors
     from flrc.models.targets import Target
     from flrc.records.store import RunFolder
+    from flrc.refine.stored import RefinedFactors
 
 log = logging.getLogger(__name__)
 
@@ -132,10 +134,11 @@ def compress_and_evaluate(
         with stages("allocation"):
             plans, search = allocate(config, prepared, model, targets, factors, scores)
         folder.write_plan(plans.to_json())
+        refined = refine(config, prepared, model, targets, factors, plans, stages)
         with stages("surgery"):
-            record.results |= account(config, model, targets, plans, factors, scores)
+            record.results |= account(config, model, targets, plans, factors, refined, scores)
             record.results["search"] = search
-            compress(model, targets, plans.all, config.form, factors.factors)
+            compress(model, targets, plans.all, config.form, (refined or factors).factors)
             check_counts(model, targets, plans, config.form)
             note_coefficients(record.results["layers"], model, targets)
         with stages("quantization"):
@@ -161,24 +164,35 @@ def decompose(
     config: RunConfig, prepared: Prepared, model: Any, targets: list[Target], stages: Stages
 ) -> StoredFactors:
     """Full-rank factors of every target, shared by all rates and allocators."""
-    from flrc.decomposition.factorise import Calibrated, factorise
+    from flrc.decomposition.factorise import factorise
 
-    calibrated = Calibrated(
+    return factorise(
+        config.decomposition,
+        model,
+        targets,
+        calibrated(config, prepared),
+        cache=prepared.cache,
+        inputs=target_inputs(config),
+        stages=stages,
+    )
+
+
+def calibrated(config: RunConfig, prepared: Prepared) -> Calibrated:
+    """What statistics are taken on."""
+    from flrc.decomposition.factorise import Calibrated
+
+    return Calibrated(
         prepared.sequences,
         calibrated_inputs(config),
         keep=config.paths.keep_statistics_gb * 1e9,
         memory=config.paths.statistics_memory_gb * 1e9,
         seed=config.seed,
     )
-    return factorise(
-        config.decomposition,
-        model,
-        targets,
-        calibrated,
-        cache=prepared.cache,
-        inputs={"model": environment.model_inputs(config), "grouping": config.grouping.name},
-        stages=stages,
-    )
+
+
+def target_inputs(config: RunConfig) -> dict[str, Any]:
+    """What decides the model and its targets, for cache keys."""
+    return {"model": environment.model_inputs(config), "grouping": config.grouping.name}
 
 
 def calibrated_inputs(config: RunConfig) -> dict[str, Any]:
@@ -239,6 +253,36 @@ def allocate(
         config.allocator, config.schedule, targets, config.form, evidence, config.rate
     )
     return plans, probes.cost()
+
+
+def refine(
+    config: RunConfig,
+    prepared: Prepared,
+    model: Any,
+    targets: list[Target],
+    factors: StoredFactors,
+    plans: Plans,
+    stages: Stages,
+) -> RefinedFactors | None:
+    """The factors fitted to the plan; None where they are used as they were decomposed."""
+    from flrc.decomposition.factorise import kept_outputs, known_outputs
+    from flrc.refine.base import Decided
+    from flrc.refine.stored import refined_factors
+
+    if not config.refine.REFINES:
+        return None
+    what = {"factors": factors.entry.inputs, "ranks": plans.constant.ranks}
+    what |= calibrated_inputs(config) | {"refine": config.refine.describe()}
+    entry = prepared.cache.entry("refined", what)
+    on = calibrated(config, prepared)
+    keep = kept_outputs(config.decomposition, targets, on, target_inputs(config), prepared.cache)
+    with locked(entry, keep), stages("refinement") as stage:
+        stage.cached = entry.done
+        outputs = known_outputs(config.decomposition, model, targets, on, keep)
+        decided = Decided(
+            model, targets, plans.constant, config.decomposition, prepared.sequences, outputs
+        )
+        return refined_factors(config.refine, decided, entry)
 
 
 def evaluate(

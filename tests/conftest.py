@@ -33,6 +33,7 @@ PURE = (
     "flrc.form.pivoting",
     "flrc.models.lowrank",
     "flrc.models.pivoted",
+    "flrc.refine.correction",
 )
 install_import_hook(PURE, "beartype.beartype")
 

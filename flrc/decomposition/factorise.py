@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from flrc.cache import locked
 from flrc.calibration.collect import input_statistics
 from flrc.calibration.output_gradients import output_statistics
 from flrc.calibration.statistics import InputStatistics, OutputStatistics
@@ -122,16 +122,6 @@ def factorise_block(
     return rescues
 
 
-@contextmanager
-def _locked(*entries: Entry | None) -> Iterator[None]:
-    """Hold cache entries, always in the order given, so that workers cannot block each other."""
-    with ExitStack() as stack:
-        for entry in entries:
-            if entry is not None:
-                stack.enter_context(entry.lock())
-        yield
-
-
 @dataclass(frozen=True)
 class Calibrated:
     """What the statistics are taken on, and how much of them is held.
@@ -176,17 +166,15 @@ def factorise(
         stages: Where time and memory are noted, as ``statistics``, ``output gradients`` and
             ``decomposition``.
     """
-    keep_inputs = keep_outputs = None
+    keep_inputs = None
     key = {**inputs, "decomposition": decomposition.describe()}
     if decomposition.CALIBRATED:
         key["calibration"] = calibrated.inputs
         if input_bytes(targets) <= calibrated.keep:
             keep_inputs = cache.entry("statistics", calibrated.inputs)
-    if decomposition.TWO_SIDED and output_bytes(targets) <= calibrated.keep:
-        settings = {"settings": vars(decomposition.gradients()), "targets": inputs}
-        keep_outputs = cache.entry("output_gradients", {**calibrated.inputs, **settings})
+    keep_outputs = kept_outputs(decomposition, targets, calibrated, inputs, cache)
     entry = cache.entry("factors", key)
-    with _locked(entry, keep_inputs, keep_outputs):
+    with locked(entry, keep_inputs, keep_outputs):
         with stages("decomposition") as stage:
             stage.cached = entry.done
         if not stage.cached:
@@ -219,22 +207,54 @@ def _statistics(
     """What the decomposition reads, block by block; empty where it reads nothing."""
     blocks = sorted({target.block for target in targets})
     inputs: Iterable[tuple[int, dict[str, InputStatistics]]] = ((block, {}) for block in blocks)
-    outputs: Iterable[tuple[int, dict[str, OutputStatistics]]] = ((block, {}) for block in blocks)
-    sequences = calibrated.sequences
     if decomposition.CALIBRATED:
         collected = stored_inputs(
-            lambda: input_statistics(model, targets, sequences), targets, keep_inputs
+            lambda: input_statistics(model, targets, calibrated.sequences), targets, keep_inputs
         )
         inputs = stages.each("statistics", collected)
-    if decomposition.TWO_SIDED:
-        settings, memory = decomposition.gradients(), calibrated.memory
-        gathered = stored_outputs(
-            lambda: output_statistics(model, targets, sequences, settings, memory, calibrated.seed),
-            targets,
-            keep_outputs,
-        )
-        outputs = stages.each("output gradients", gathered)
+    gathered = known_outputs(decomposition, model, targets, calibrated, keep_outputs)
+    outputs = stages.each("output gradients", gathered) if decomposition.TWO_SIDED else gathered
     # Outputs first: their pass runs over the whole model before the inputs' begins.
-    for (block, known_outputs), (same, known_inputs) in zip(outputs, inputs, strict=True):
+    for (block, of_outputs), (same, of_inputs) in zip(outputs, inputs, strict=True):
         assert block == same
-        yield block, known_inputs, known_outputs
+        yield block, of_inputs, of_outputs
+
+
+def kept_outputs(
+    decomposition: Decomposition,
+    targets: Sequence[Target],
+    calibrated: Calibrated,
+    inputs: dict[str, Any],
+    cache: StageCache,
+) -> Entry | None:
+    """Where the statistics of the outputs are kept; None if there are none, or too many bytes.
+
+    Args:
+        decomposition: What reads them.
+        targets: The layers, or groups of layers.
+        calibrated: What the statistics are taken on.
+        inputs: What decides model and targets, for cache keys.
+        cache: Where they are kept.
+    """
+    if not decomposition.TWO_SIDED or output_bytes(targets) > calibrated.keep:
+        return None
+    settings = {"settings": vars(decomposition.gradients()), "targets": inputs}
+    return cache.entry("output_gradients", {**calibrated.inputs, **settings})
+
+
+def known_outputs(
+    decomposition: Decomposition,
+    model: PreTrainedModel,
+    targets: Sequence[Target],
+    calibrated: Calibrated,
+    keep: Entry | None,
+) -> Iterator[tuple[int, dict[str, OutputStatistics]]]:
+    """Statistics of the outputs, block by block; empty where the decomposition is one-sided."""
+    if not decomposition.TWO_SIDED:
+        return ((block, {}) for block in sorted({target.block for target in targets}))
+    settings, memory, seed = decomposition.gradients(), calibrated.memory, calibrated.seed
+    return stored_outputs(
+        lambda: output_statistics(model, targets, calibrated.sequences, settings, memory, seed),
+        targets,
+        keep,
+    )

@@ -28,7 +28,8 @@ class Kfac(Decomposition):
         factorisation of the curvature.
     Differs: the left factor is multiplied by ``L_g^T``, as the formula demands (the public code
         multiplies by ``L_g``, which optimises another metric); float64; shrinkage by the number of
-        tokens, where the published one is fixed; no tokens dropped and no gradient norms clipped
+        tokens, where the published one is fixed; half of the gradients from the model's own
+        labels; no tokens dropped and no gradient norms clipped
         unless asked for.
 
     Both Gram matrices are estimates, and the inverse of an estimate exaggerates what few tokens
@@ -55,7 +56,7 @@ class Kfac(Decomposition):
     output_shrinkage: float = 0.0
     input_prior: float = 0.2
     output_prior: float = 2.0
-    labels: str = "data"
+    labels: str = "both"
     drop_tokens: float = 0.0
     clip: list[float] | None = None
     cutoff: float = 1e-14

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flrc.config import RunConfig
     from flrc.decomposition.factorise import StoredFactors
     from flrc.models.targets import Target
+    from flrc.refine.stored import RefinedFactors
 
 
 def _sizes(
@@ -52,18 +53,19 @@ def account(
     targets: Sequence[Target],
     plans: Plans,
     factors: StoredFactors,
+    refined: RefinedFactors | None,
     scores: Mapping[str, float],
 ) -> dict[str, Any]:
     """The ``results`` of a compressed run, but for its measurements; ``model`` is still dense here.
 
-    ``activated`` is the constant plan's; ``stored`` is what the schedule's phases need together.
+    ``activated`` is the constant plan's; ``stored`` is what the schedule's phases need together;
+    a layer's ``relative_error`` is the decomposition's, before any refinement.
     """
     dense = sum(target.dense for target in targets)
     activated = round((1 - plans.constant.realised) * dense)
     phases = [plan for _, plan in plans.phases]
     stored = stored_parameters(targets, phases, config.form)
     indices = stored_index_bytes(targets, phases, config.form)
-    rescues = factors.rescues()
     layers = []
     for target in targets:
         rank = plans.constant.ranks[target.name]
@@ -90,7 +92,12 @@ def account(
             for phase, plan in plans.phases
         ],
         "layers": layers,
-        "rescues": [{"target": name, "what": what} for name, what in rescues.items()],
+        "rescues": [
+            {"target": name, "what": f"{when}{what}"}
+            for when, known in (("", factors), ("refined: ", refined))
+            if known is not None
+            for name, what in known.rescues().items()
+        ],
     }
 
 

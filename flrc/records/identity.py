@@ -36,6 +36,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
         "quantization": config.quantization.describe(),
         "runtime": config.runtime.describe(),
     }
+    if config.refine.REFINES:
+        parts["refine"] = config.refine.describe()
     if config.allocator.SCORED:
         parts["sensitivity"] = config.sensitivity.describe()
     if config.calibrates:

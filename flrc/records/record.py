@@ -15,6 +15,7 @@ METHOD_SLOTS = (
     "sensitivity",
     "allocator",
     "schedule",
+    "refine",
     "quantization",
 )
 """The components that make a method; what evaluates or publishes it is no part of it."""

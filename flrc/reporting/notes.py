@@ -23,6 +23,7 @@ COMPRESSION = frozenset(
         "decomposition",
         "sensitivity",
         "allocation",
+        "refinement",
         "surgery",
         "quantization",
     }

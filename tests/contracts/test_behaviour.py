@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from flrc.allocator.plan import RankPlan
 from flrc.calibration.statistics import InputAccumulator, OutputAccumulator
 from flrc.config import components
-from flrc.models.targets import Target
+from flrc.decomposition.whitened import Whitened
+from flrc.form.two_factor import TwoFactor
+from flrc.models.targets import Target, find_targets
+from flrc.refine.base import Decided
 
 
 @pytest.mark.parametrize("name", components("decomposition"))
@@ -99,6 +103,37 @@ def test_forms_cost_more_with_every_rank_and_build_what_they_cost(name: str) -> 
                     layer.rank = rank + 1
                 if form.NESTED and rank > 1:
                     layer.rank = rank - 1
+
+
+@pytest.mark.parametrize("name", components("refine"))
+def test_refinements_keep_the_plan_and_the_model(
+    name: str, make_model: Callable[..., Any], sequences: list[torch.Tensor]
+) -> None:
+    refinement: Any = components("refine")[name]()
+    model = make_model()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    targets = find_targets(model)
+    ranks: dict[str, int | None] = {t.name: 1 + k % 5 for k, t in enumerate(targets)}
+    ranks[targets[3].name] = None
+    plan = RankPlan.of(0.5, ranks, targets, TwoFactor())
+    outputs: Any = [(block, {}) for block in sorted({t.block for t in targets})]
+    decided = Decided(model, targets, plan, Whitened(), sequences, outputs)
+    found: dict[str, Any] = {}
+    for block, factors in refinement.refine(decided):
+        assert all(t.block == block for t in targets if t.name in factors)
+        found |= factors
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    if not refinement.REFINES:
+        assert not found
+        return
+    assert set(found) == {name for name, rank in ranks.items() if rank is not None}
+    for target in targets:
+        if ranks[target.name] is not None:
+            factors = found[target.name]
+            assert factors.rank == ranks[target.name]
+            assert factors.left_t.shape == (factors.rank, target.d_out)
+            assert factors.right.shape == (factors.rank, target.d_in)
+            assert factors.left_t.dtype == factors.right.dtype == torch.float64
 
 
 @pytest.mark.parametrize("name", components("quantization"))

@@ -42,6 +42,12 @@ BAD: dict[tuple[str, str], list[dict[str, Any]]] = {
     ],
     ("decomposition", "whitened"): [{"cutoff": 0.0}, {"cutoff": 1.0}],
     ("form", "pivoted"): [{"bound": 1.0}, {"bound": -2.0}],
+    ("refine", "propagated"): [
+        {"strength": 1.1},
+        {"strength": -0.1},
+        {"damping": 0.0},
+        {"samples": 0},
+    ],
     ("sensitivity", "fisher"): [{"reduction": "sum"}],
     ("sensitivity", "gradient"): [{"reduction": ""}],
     ("allocator", "uniform"): [{"minimum_rank": 0}],
@@ -140,7 +146,8 @@ def test_composed_is_what_the_yaml_states(
         option = f"evaluation=[{path.stem}]" if group == "evaluation" else f"{group}={path.stem}"
         stated = values_of(group, path)
         overrides = [option, *(["allocator=uniform"] if group == "sensitivity" else [])]
-        if group == "form" and not cls(group, name).NESTED:  # type: ignore[attr-defined]
+        component: Any = cls(group, name)
+        if (group == "form" and not component.NESTED) or (group == "refine" and component.REFINES):
             overrides.append("schedule=constant")  # the default changes ranks while it runs
         needed = NEEDS.get((group, name))
         if needed is not None:

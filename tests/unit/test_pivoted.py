@@ -139,7 +139,7 @@ def test_counts_bytes_and_coefficients_in_the_record(
         def spectrum(self, name: str) -> Tensor:
             return torch.ones(4)
 
-    results = account(config, model, targets, plans, Stored(), {})  # type: ignore[arg-type]
+    results = account(config, model, targets, plans, Stored(), None, {})  # type: ignore[arg-type]
     compress(model, targets, plans.all, form, stacked_factors(model, targets))
     check_counts(model, targets, plans, form)
     note_coefficients(results["layers"], model, targets)

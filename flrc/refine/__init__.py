@@ -1,0 +1,1 @@
+"""Refinements: what is done to factors once the plan is known."""

@@ -1,0 +1,29 @@
+"""What a weight must become to give the dense outputs for other inputs (pure maths)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def propagated_weight(
+    weight: Float[Tensor, "m n"],
+    cross: Float[Tensor, "n n"],
+    gram: Float[Tensor, "n n"],
+    strength: float,
+    damping: float,
+) -> Float[Tensor, "m n"]:
+    """``W + strength W (M - C') (C' + damping mean(diag C') I)^-1``, float64.
+
+    Args:
+        weight: ``W``, any float dtype.
+        cross: ``M``, mean over tokens of ``x x'^T`` (dense inputs, compressed inputs).
+        gram: ``C'``, mean over tokens of ``x' x'^T``.
+        strength: 0 leaves the weight, 1 minimises ``||W x - W* x'||`` (but for the damping).
+        damping: Share of the mean diagonal.
+    """
+    weight, gram = weight.double(), gram.double()
+    damped = gram + damping * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
+    correction: Tensor = torch.linalg.solve(damped, weight @ (cross.double() - gram), left=False)
+    return weight + strength * correction
