@@ -265,7 +265,7 @@ def refine(
     stages: Stages,
 ) -> RefinedFactors | None:
     """The factors fitted to the plan; None where they are used as they were decomposed."""
-    from flrc.decomposition.factorise import kept_outputs, known_outputs
+    from flrc.decomposition.factorise import kept_statistics, known_statistics
     from flrc.refine.base import Decided
     from flrc.refine.stored import refined_factors
 
@@ -275,12 +275,12 @@ def refine(
     what |= calibrated_inputs(config) | {"refine": config.refine.describe()}
     entry = prepared.cache.entry("refined", what)
     on = calibrated(config, prepared)
-    keep = kept_outputs(config.decomposition, targets, on, target_inputs(config), prepared.cache)
-    with locked(entry, keep), stages("refinement") as stage:
+    kept = kept_statistics(config.decomposition, targets, on, target_inputs(config), prepared.cache)
+    with locked(entry, *kept), stages("refinement") as stage:
         stage.cached = entry.done
-        outputs = known_outputs(config.decomposition, model, targets, on, keep)
+        statistics = known_statistics(config.decomposition, model, targets, on, kept)
         decided = Decided(
-            model, targets, plans.constant, config.decomposition, prepared.sequences, outputs
+            model, targets, plans.constant, config.decomposition, prepared.sequences, statistics
         )
         return refined_factors(config.refine, decided, entry)
 

@@ -29,6 +29,16 @@ class InputStatistics:
         """The same on another device."""
         return InputStatistics(self.gram.to(device), self.mean_abs.to(device), self.tokens)
 
+    def pooled(self, other: InputStatistics) -> InputStatistics:
+        """Of the tokens of both."""
+        tokens = self.tokens + other.tokens
+        mine, theirs = self.tokens / tokens, other.tokens / tokens
+        return InputStatistics(
+            mine * self.gram + theirs * other.gram,
+            mine * self.mean_abs + theirs * other.mean_abs,
+            tokens,
+        )
+
 
 @dataclass(frozen=True)
 class OutputStatistics:
@@ -46,6 +56,21 @@ class OutputStatistics:
     def to(self, device: torch.device) -> OutputStatistics:
         """The same on another device."""
         return OutputStatistics(self.gram.to(device), self.tokens)
+
+
+@dataclass(frozen=True)
+class BlockStatistics:
+    """What calibration knows of one block.
+
+    Attributes:
+        block: Its index.
+        inputs: By input group; empty where nothing reads them.
+        outputs: By target name; empty where nothing reads them.
+    """
+
+    block: int
+    inputs: dict[str, InputStatistics]
+    outputs: dict[str, OutputStatistics]
 
 
 class InputAccumulator:

@@ -14,7 +14,7 @@ from torch import Tensor
 from flrc.cache import locked
 from flrc.calibration.collect import input_statistics
 from flrc.calibration.output_gradients import output_statistics
-from flrc.calibration.statistics import InputStatistics, OutputStatistics
+from flrc.calibration.statistics import BlockStatistics, InputStatistics, OutputStatistics
 from flrc.calibration.stored import (
     block_file,
     input_bytes,
@@ -166,27 +166,22 @@ def factorise(
         stages: Where time and memory are noted, as ``statistics``, ``output gradients`` and
             ``decomposition``.
     """
-    keep_inputs = None
     key = {**inputs, "decomposition": decomposition.describe()}
     if decomposition.CALIBRATED:
         key["calibration"] = calibrated.inputs
-        if input_bytes(targets) <= calibrated.keep:
-            keep_inputs = cache.entry("statistics", calibrated.inputs)
-    keep_outputs = kept_outputs(decomposition, targets, calibrated, inputs, cache)
+    kept = kept_statistics(decomposition, targets, calibrated, inputs, cache)
     entry = cache.entry("factors", key)
-    with locked(entry, keep_inputs, keep_outputs):
+    with locked(entry, *kept):
         with stages("decomposition") as stage:
             stage.cached = entry.done
         if not stage.cached:
             rescues: dict[str, str] = {}
-            known = _statistics(
-                decomposition, model, targets, calibrated, keep_inputs, keep_outputs, stages
-            )
-            for block, block_inputs, block_outputs in known:
-                members = [target for target in targets if target.block == block]
+            known = known_statistics(decomposition, model, targets, calibrated, kept, stages)
+            for of_block in known:
+                members = [target for target in targets if target.block == of_block.block]
                 with stages("decomposition"):
                     rescues |= factorise_block(
-                        model, members, decomposition, block_inputs, block_outputs, entry
+                        model, members, decomposition, of_block.inputs, of_block.outputs, entry
                     )
             for name, what in rescues.items():
                 log.warning("rescue: %s: %s", name, what)
@@ -195,39 +190,18 @@ def factorise(
     return StoredFactors(entry, {target.name: target for target in targets})
 
 
-def _statistics(
-    decomposition: Decomposition,
-    model: PreTrainedModel,
-    targets: Sequence[Target],
-    calibrated: Calibrated,
-    keep_inputs: Entry | None,
-    keep_outputs: Entry | None,
-    stages: Stages,
-) -> Iterator[tuple[int, dict[str, InputStatistics], dict[str, OutputStatistics]]]:
-    """What the decomposition reads, block by block; empty where it reads nothing."""
-    blocks = sorted({target.block for target in targets})
-    inputs: Iterable[tuple[int, dict[str, InputStatistics]]] = ((block, {}) for block in blocks)
-    if decomposition.CALIBRATED:
-        collected = stored_inputs(
-            lambda: input_statistics(model, targets, calibrated.sequences), targets, keep_inputs
-        )
-        inputs = stages.each("statistics", collected)
-    gathered = known_outputs(decomposition, model, targets, calibrated, keep_outputs)
-    outputs = stages.each("output gradients", gathered) if decomposition.TWO_SIDED else gathered
-    # Outputs first: their pass runs over the whole model before the inputs' begins.
-    for (block, of_outputs), (same, of_inputs) in zip(outputs, inputs, strict=True):
-        assert block == same
-        yield block, of_inputs, of_outputs
+Kept = tuple["Entry | None", "Entry | None"]
+"""Where the statistics of the inputs and of the outputs are kept."""
 
 
-def kept_outputs(
+def kept_statistics(
     decomposition: Decomposition,
     targets: Sequence[Target],
     calibrated: Calibrated,
     inputs: dict[str, Any],
     cache: StageCache,
-) -> Entry | None:
-    """Where the statistics of the outputs are kept; None if there are none, or too many bytes.
+) -> Kept:
+    """Cache entries of what the decomposition reads; None for what it does not, or is too large.
 
     Args:
         decomposition: What reads them.
@@ -236,25 +210,53 @@ def kept_outputs(
         inputs: What decides model and targets, for cache keys.
         cache: Where they are kept.
     """
-    if not decomposition.TWO_SIDED or output_bytes(targets) > calibrated.keep:
-        return None
-    settings = {"settings": vars(decomposition.gradients()), "targets": inputs}
-    return cache.entry("output_gradients", {**calibrated.inputs, **settings})
+    keep_inputs = keep_outputs = None
+    if decomposition.CALIBRATED and input_bytes(targets) <= calibrated.keep:
+        keep_inputs = cache.entry("statistics", calibrated.inputs)
+    if decomposition.TWO_SIDED and output_bytes(targets) <= calibrated.keep:
+        settings = {"settings": vars(decomposition.gradients()), "targets": inputs}
+        keep_outputs = cache.entry("output_gradients", {**calibrated.inputs, **settings})
+    return keep_inputs, keep_outputs
 
 
-def known_outputs(
+def known_statistics(
     decomposition: Decomposition,
     model: PreTrainedModel,
     targets: Sequence[Target],
     calibrated: Calibrated,
-    keep: Entry | None,
-) -> Iterator[tuple[int, dict[str, OutputStatistics]]]:
-    """Statistics of the outputs, block by block; empty where the decomposition is one-sided."""
-    if not decomposition.TWO_SIDED:
-        return ((block, {}) for block in sorted({target.block for target in targets}))
-    settings, memory, seed = decomposition.gradients(), calibrated.memory, calibrated.seed
-    return stored_outputs(
-        lambda: output_statistics(model, targets, calibrated.sequences, settings, memory, seed),
-        targets,
-        keep,
-    )
+    kept: Kept,
+    stages: Stages | None = None,
+) -> Iterator[BlockStatistics]:
+    """What the decomposition reads, block by block; empty where it reads nothing.
+
+    Args:
+        decomposition: What reads it.
+        model: The dense model.
+        targets: The layers, or groups of layers.
+        calibrated: What the statistics are taken on.
+        kept: From :func:`kept_statistics`; the caller holds them.
+        stages: Where time and memory are noted, as ``statistics`` and ``output gradients``; None
+            where they are a part of the caller's stage.
+    """
+    blocks = sorted({target.block for target in targets})
+    inputs: Iterable[tuple[int, dict[str, InputStatistics]]] = ((block, {}) for block in blocks)
+    outputs: Iterable[tuple[int, dict[str, OutputStatistics]]] = ((block, {}) for block in blocks)
+    sequences, seed = calibrated.sequences, calibrated.seed
+    keep_inputs, keep_outputs = kept
+    if decomposition.CALIBRATED:
+        inputs = stored_inputs(
+            lambda: input_statistics(model, targets, sequences), targets, keep_inputs
+        )
+        inputs = stages.each("statistics", inputs) if stages else inputs
+    if decomposition.TWO_SIDED:
+        settings, memory = decomposition.gradients(), calibrated.memory
+        outputs = stored_outputs(
+            lambda: output_statistics(model, targets, sequences, settings, memory, seed),
+            targets,
+            keep_outputs,
+        )
+        outputs = stages.each("output gradients", outputs) if stages else outputs
+    # Outputs first: their pass runs over the whole model before the inputs' begins.
+    for (block, of_outputs), (same, of_inputs) in zip(outputs, inputs, strict=True):
+        assert block == same
+        yield BlockStatistics(block, of_inputs, of_outputs)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from flrc.allocator.plan import RankPlan
-    from flrc.calibration.statistics import OutputStatistics
+    from flrc.calibration.statistics import BlockStatistics
     from flrc.decomposition.base import Decomposition
     from flrc.decomposition.factors import Factors
     from flrc.models.targets import Target
@@ -30,8 +30,7 @@ class Decided:
         plan: The ranks. One plan: refined factors fit the ranks they were made for.
         decomposition: How a weight becomes factors.
         sequences: Calibration sequences.
-        outputs: Block index and the statistics of the gradients at its outputs, by target name, in
-            the order of the blocks; no statistics where the decomposition is not two-sided.
+        statistics: What the decomposition reads, measured on the dense model, block by block.
     """
 
     model: PreTrainedModel
@@ -39,7 +38,7 @@ class Decided:
     plan: RankPlan
     decomposition: Decomposition
     sequences: Sequence[Tensor]
-    outputs: Iterable[tuple[int, dict[str, OutputStatistics]]]
+    statistics: Iterable[BlockStatistics]
 
 
 @dataclass

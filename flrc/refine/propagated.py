@@ -19,37 +19,39 @@ class Propagated(Refinement):
     With ``x`` the inputs of a layer in the dense model and ``x'`` its inputs behind the compressed
     layers before it, ``C' = mean x' x'^T`` and ``M = mean x x'^T``, the weight is first moved
     towards the one that maps ``x'`` to the dense outputs, and then decomposed at its planned rank
-    in the metric of ``x'``::
+    in the metric of the inputs, ``x`` and ``x'`` pooled::
 
-        W* = W + strength * W (M - C') (C' + damping mean(diag C') I)^-1
+        W* = W + strength * W (M - C') (C' + (prior d / N) mean(diag C') I)^-1
 
-    ``strength`` 1 is least squares. It is not the best choice: least squares shrinks what the noise
-    in ``x'`` hides, layer after layer. No training: one solve and one SVD a layer.
+    for ``N`` tokens and ``d`` input channels. ``strength`` 1 is least squares. It is not the best
+    choice: least squares shrinks what the noise in ``x'`` hides, layer after layer. The damping is
+    what ``prior d`` tokens with ``x' = x`` would have added, so few tokens correct less than many.
+    No training: one solve and one SVD a layer.
 
     Source: the correction of the weight is Quantization Error Propagation's (arXiv 2504.09629),
         there before rounding, with the same strength.
-    Differs: before a truncation, with the gradients' Gram (if the decomposition is two-sided) as
-        measured on the dense model.
+    Differs: before a truncation; damping by the number of tokens instead of a fixed share; with the
+        gradients' Gram (if the decomposition is two-sided) as measured on the dense model.
 
     Attributes:
         strength: Share of the least-squares correction, 0 to 1.
-        damping: Share of the mean diagonal of ``C'`` that is added to it.
+        prior: Tokens per input channel that showed no error, as it were, before the first.
         samples: Calibration sequences that are used, from the first on; all if there are fewer.
     """
 
     name: str = "propagated"
     strength: float = 0.3
-    damping: float = 0.01
+    prior: float = 1.0
     samples: int = 16
 
     def check(self) -> None:
         """Ranges."""
         self.require(0 <= self.strength <= 1, "strength", "a number in [0, 1]")
-        self.require(self.damping > 0, "damping", "a number above 0")
+        self.require(self.prior > 0, "prior", "a number above 0")
         self.require(self.samples >= 1, "samples", "1 or more")
 
     def refine(self, decided: Decided) -> Iterator[tuple[int, dict[str, Factors]]]:
         """See the class."""
         from flrc.refine.propagation import propagated_factors
 
-        return propagated_factors(decided, self.strength, self.damping, self.samples)
+        return propagated_factors(decided, self.strength, self.prior, self.samples)

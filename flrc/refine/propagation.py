@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def propagated_factors(
-    decided: Decided, strength: float, damping: float, samples: int
+    decided: Decided, strength: float, prior: float, samples: int
 ) -> Iterator[tuple[int, dict[str, Factors]]]:
     """See :class:`~flrc.refine.propagated.Propagated`.
 
@@ -36,7 +36,8 @@ def propagated_factors(
     compressed = [BlockCall(call.hidden, call.arguments) for call in dense]
     total = len({target.block for target in decided.targets})
     doing = "refining, block by block"
-    for index, outputs in progress(decided.outputs, doing, total):
+    for known in progress(decided.statistics, doing, total):
+        index = known.block
         members = [target for target in decided.targets if target.block == index]
         groups: dict[str, list[Target]] = {}
         for target in members:
@@ -56,7 +57,9 @@ def propagated_factors(
                     gram.add(seen)
                     cross += _product(x, seen)
             statistics = gram.result()
-            known_inputs = statistics if decided.decomposition.CALIBRATED else None
+            damping = prior * gram.gram.shape[0] / statistics.tokens
+            before = known.inputs.get(leader)
+            metric = None if before is None else before.to(model.device).pooled(statistics)
             for target in factored:
                 moved = propagated_weight(
                     target.weight(model),
@@ -65,9 +68,9 @@ def propagated_factors(
                     strength,
                     damping,
                 )
-                known = outputs.get(target.name)
+                outputs = known.outputs.get(target.name)
                 factors = decided.decomposition.decompose(
-                    moved, known_inputs, None if known is None else known.to(model.device)
+                    moved, metric, None if outputs is None else outputs.to(model.device)
                 )
                 found[target.name] = kept = _truncated(factors, plan.ranks[target.name])
                 cuts[target.name] = (target, (kept.left_t, kept.right))

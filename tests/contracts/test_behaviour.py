@@ -11,6 +11,7 @@ import torch
 from flrc.allocator.plan import RankPlan
 from flrc.calibration.statistics import InputAccumulator, OutputAccumulator
 from flrc.config import components
+from flrc.decomposition.factorise import Calibrated, known_statistics
 from flrc.decomposition.whitened import Whitened
 from flrc.form.two_factor import TwoFactor
 from flrc.models.targets import Target, find_targets
@@ -116,8 +117,9 @@ def test_refinements_keep_the_plan_and_the_model(
     ranks: dict[str, int | None] = {t.name: 1 + k % 5 for k, t in enumerate(targets)}
     ranks[targets[3].name] = None
     plan = RankPlan.of(0.5, ranks, targets, TwoFactor())
-    outputs: Any = [(block, {}) for block in sorted({t.block for t in targets})]
-    decided = Decided(model, targets, plan, Whitened(), sequences, outputs)
+    on = Calibrated(sequences, {}, keep=0, memory=1e9)
+    statistics = known_statistics(Whitened(), model, targets, on, (None, None))
+    decided = Decided(model, targets, plan, Whitened(), sequences, statistics)
     found: dict[str, Any] = {}
     for block, factors in refinement.refine(decided):
         assert all(t.block == block for t in targets if t.name in factors)

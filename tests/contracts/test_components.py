@@ -45,7 +45,7 @@ BAD: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("refine", "propagated"): [
         {"strength": 1.1},
         {"strength": -0.1},
-        {"damping": 0.0},
+        {"prior": 0.0},
         {"samples": 0},
     ],
     ("sensitivity", "fisher"): [{"reduction": "sum"}],

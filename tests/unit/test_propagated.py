@@ -17,8 +17,8 @@ from flrc.allocator.plan import RankPlan
 from flrc.cache import StageCache
 from flrc.calibration.output_gradients import output_statistics
 from flrc.calibration.statistics import InputStatistics
-from flrc.calibration.token_gradients import TokenGradients
 from flrc.decomposition.base import Decomposition
+from flrc.decomposition.factorise import Calibrated, known_statistics
 from flrc.decomposition.kfac import Kfac
 from flrc.decomposition.svd import Svd
 from flrc.decomposition.whitened import Whitened
@@ -34,7 +34,7 @@ from flrc.refine.correction import propagated_weight
 from flrc.refine.propagated import Propagated
 from flrc.refine.stored import refined_factors
 
-STRENGTH, DAMPING = 0.6, 0.02
+STRENGTH, PRIOR = 0.6, 0.1
 
 
 def test_strength_one_is_least_squares() -> None:
@@ -76,9 +76,8 @@ def refined(
     sequences: list[Tensor],
     refinement: Propagated,
 ) -> dict[str, Any]:
-    known: Any = ((block, {}) for block in sorted({t.block for t in targets}))
-    if decomposition.TWO_SIDED:
-        known = output_statistics(model, targets, sequences, TokenGradients(), 1e9)
+    on = Calibrated(sequences, {}, keep=0, memory=1e9)
+    known = known_statistics(decomposition, model, targets, on, (None, None))
     decided = Decided(model, targets, plan, decomposition, sequences, known)
     found: dict[str, Any] = {}
     for _, factors in refinement.refine(decided):
@@ -120,7 +119,7 @@ def test_each_layer_sees_the_compressed_ones_before_it(
     model = make_model(shape, dtype="float64")
     targets = grouping.targets(find_targets(model))
     plan = plan_of(targets, dense=("0.mlp.down_proj",))
-    refinement = Propagated(strength=STRENGTH, damping=DAMPING, samples=2)
+    refinement = Propagated(strength=STRENGTH, prior=PRIOR, samples=2)
     before = copy.deepcopy(model.state_dict())
     found = refined(model, targets, plan, decomposition, sequences, refinement)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -128,7 +127,8 @@ def test_each_layer_sees_the_compressed_ones_before_it(
 
     gradients = {}
     if decomposition.TWO_SIDED:
-        for _, known in output_statistics(model, targets, sequences, TokenGradients(), 1e9):
+        settings = decomposition.gradients()
+        for _, known in output_statistics(model, targets, sequences, settings, 1e9):
             gradients |= known
     other = copy.deepcopy(model)
     leaders = list(dict.fromkeys(t.input_group for t in targets))
@@ -136,7 +136,7 @@ def test_each_layer_sees_the_compressed_ones_before_it(
         dense = inputs_of(model, leader, sequences[:2])
         seen = inputs_of(other, leader, sequences[:2])
         gram, cross = seen.T @ seen / len(seen), dense.T @ seen / len(seen)
-        ridge = DAMPING * gram.diagonal().mean() * np.eye(len(gram))
+        ridge = PRIOR * len(gram) / len(seen) * gram.diagonal().mean() * np.eye(len(gram))
         for target in (t for t in targets if t.input_group == leader):
             rank = plan.ranks[target.name]
             if rank is None:
@@ -146,8 +146,12 @@ def test_each_layer_sees_the_compressed_ones_before_it(
                 (1 - STRENGTH) * np.eye(len(gram))
                 + STRENGTH * (cross + ridge) @ np.linalg.inv(gram + ridge)
             )
+            # The metric: all sequences through the dense model, and two through the compressed one.
+            both = np.concatenate([inputs_of(model, leader, sequences), seen])
             statistics = InputStatistics(
-                torch.tensor(gram), torch.tensor(abs(seen).mean(0)), len(seen)
+                torch.tensor(both.T @ both / len(both)),
+                torch.tensor(abs(both).mean(0)),
+                len(both),
             )
             expected = decomposition.decompose(
                 torch.tensor(moved),
@@ -212,8 +216,9 @@ def test_a_plan_of_other_ranks_is_refused(
     model = make_model()
     targets = find_targets(model)
     plan = plan_of(targets)
-    outputs: Any = [(block, {}) for block in range(3)]
-    decided = Decided(model, targets, plan, Whitened(), sequences, outputs)
+    on = Calibrated(sequences, {}, keep=0, memory=1e9)
+    known = known_statistics(Whitened(), model, targets, on, (None, None))
+    decided = Decided(model, targets, plan, Whitened(), sequences, known)
     entry = StageCache(tmp_path, 10**9).entry("refined", {})
     entry.path.mkdir(parents=True)
     stored = refined_factors(Propagated(), decided, entry)
