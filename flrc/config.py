@@ -73,8 +73,9 @@ class Paths:
             bytes.
         keep_statistics_gb: Statistics of one calibration up to this size are cached, in 10^9 bytes;
             larger ones are collected again where needed.
-        statistics_memory_gb: Output Gram matrices held in memory at a time, in 10^9 bytes; a model
-            that needs more takes several backward passes.
+        statistics_memory_gb: Gram matrices of gradients held in memory at a time, in 10^9 bytes; a
+            model that needs more takes several backward passes. Those of the inputs are taken in
+            the same pass if they fit beside them.
     """
 
     runs: str = "runs"

@@ -1,15 +1,24 @@
-"""Gram matrices of the gradients at the targets' outputs, in one backward pass a block group."""
+"""Gram matrices of the gradients at the targets' outputs, in one backward pass a block group.
+
+Where all Gram matrices fit, those of the inputs are taken in the same pass.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from flrc.calibration.statistics import OutputAccumulator, OutputStatistics, logit_gradients
+from flrc.calibration.statistics import (
+    BlockStatistics,
+    InputAccumulator,
+    OutputAccumulator,
+    OutputStatistics,
+    logit_gradients,
+)
 from flrc.calibration.token_gradients import TokenGradients
 from flrc.models.targets import Target, decoder_blocks
 from flrc.progress import progress
@@ -70,10 +79,36 @@ def output_statistics(
         doing = "gradients at the outputs"
         if len(groups) > 1:
             doing += f", blocks {blocks[0]} to {blocks[-1]} (pass {number + 1} of {len(groups)})"
-        found = _collect(model, members, sequences, settings, seed, doing)
+        found = _collect(model, members, sequences, settings, seed, doing, {})
         for block in blocks:
             names = [target.name for target in members if target.block == block]
             yield block, {name: found.pop(name).result() for name in names}
+
+
+def joint_statistics(
+    model: PreTrainedModel,
+    targets: Sequence[Target],
+    sequences: Sequence[Tensor],
+    settings: TokenGradients,
+    seed: int = 0,
+) -> Iterator[BlockStatistics]:
+    """Statistics of inputs and outputs from one forward and backward pass, all held together.
+
+    The same as those of :func:`output_statistics` and
+    :func:`~flrc.calibration.collect.input_statistics`, for one forward pass less.
+    """
+    widths = {target.input_group: target.d_in for target in targets}
+    inputs = {name: InputAccumulator(width, model.device) for name, width in widths.items()}
+    doing = "inputs and gradients at the outputs"
+    outputs = _collect(model, targets, sequences, settings, seed, doing, inputs)
+    for block in sorted({target.block for target in targets}):
+        members = [target for target in targets if target.block == block]
+        groups = dict.fromkeys(target.input_group for target in members)
+        yield BlockStatistics(
+            block,
+            {name: inputs.pop(name).result() for name in groups},
+            {target.name: outputs.pop(target.name).result() for target in members},
+        )
 
 
 def _collect(
@@ -83,6 +118,7 @@ def _collect(
     settings: TokenGradients,
     seed: int,
     doing: str,
+    inputs: Mapping[str, InputAccumulator],
 ) -> dict[str, OutputAccumulator]:
     accumulators = {t.name: OutputAccumulator(t.d_out, model.device, settings) for t in targets}
     with ExitStack() as stack:
@@ -94,6 +130,11 @@ def _collect(
                 module = model.get_submodule(layer.name)
                 handle = module.register_forward_hook(joint.hook(position))
                 stack.callback(handle.remove)
+        for name, accumulator in inputs.items():
+            handle = model.get_submodule(name).register_forward_pre_hook(
+                lambda _module, arguments, accumulator=accumulator: accumulator.add(arguments[0])
+            )
+            stack.callback(handle.remove)
         generator = torch.Generator(model.device).manual_seed(seed)
         for sequence in progress(sequences, doing, len(sequences)):
             ids = sequence.to(model.device)

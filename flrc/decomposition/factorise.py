@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import tee
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from flrc.cache import locked
 from flrc.calibration.collect import input_statistics
-from flrc.calibration.output_gradients import output_statistics
+from flrc.calibration.output_gradients import joint_statistics, output_statistics
 from flrc.calibration.statistics import BlockStatistics, InputStatistics, OutputStatistics
 from flrc.calibration.stored import (
     block_file,
@@ -229,6 +230,9 @@ def known_statistics(
 ) -> Iterator[BlockStatistics]:
     """What the decomposition reads, block by block; empty where it reads nothing.
 
+    Inputs and outputs that are both read, both unknown and fit into memory together come from one
+    pass; it counts as ``output gradients``.
+
     Args:
         decomposition: What reads it.
         model: The dense model.
@@ -241,20 +245,28 @@ def known_statistics(
     blocks = sorted({target.block for target in targets})
     inputs: Iterable[tuple[int, dict[str, InputStatistics]]] = ((block, {}) for block in blocks)
     outputs: Iterable[tuple[int, dict[str, OutputStatistics]]] = ((block, {}) for block in blocks)
-    sequences, seed = calibrated.sequences, calibrated.seed
-    keep_inputs, keep_outputs = kept
-    if decomposition.CALIBRATED:
-        inputs = stored_inputs(
-            lambda: input_statistics(model, targets, sequences), targets, keep_inputs
+    sequences, seed, memory = calibrated.sequences, calibrated.seed, calibrated.memory
+    settings = decomposition.gradients()
+    collect_inputs, collect_outputs = (
+        lambda: input_statistics(model, targets, sequences),
+        lambda: output_statistics(model, targets, sequences, settings, memory, seed),
+    )
+    if (
+        decomposition.CALIBRATED
+        and decomposition.TWO_SIDED
+        and not any(entry is not None and entry.done for entry in kept)
+        and input_bytes(targets) + output_bytes(targets) <= memory
+    ):
+        one, other = tee(joint_statistics(model, targets, sequences, settings, seed))
+        collect_inputs, collect_outputs = (
+            lambda: ((known.block, known.inputs) for known in one),
+            lambda: ((known.block, known.outputs) for known in other),
         )
+    if decomposition.CALIBRATED:
+        inputs = stored_inputs(collect_inputs, targets, kept[0])
         inputs = stages.each("statistics", inputs) if stages else inputs
     if decomposition.TWO_SIDED:
-        settings, memory = decomposition.gradients(), calibrated.memory
-        outputs = stored_outputs(
-            lambda: output_statistics(model, targets, sequences, settings, memory, seed),
-            targets,
-            keep_outputs,
-        )
+        outputs = stored_outputs(collect_outputs, targets, kept[1])
         outputs = stages.each("output gradients", outputs) if stages else outputs
     # Outputs first: their pass runs over the whole model before the inputs' begins.
     for (block, of_outputs), (same, of_inputs) in zip(outputs, inputs, strict=True):

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from flrc.calibration.output_gradients import block_groups, output_statistics
+import flrc.decomposition.factorise as factorise_module
+from flrc.cache import StageCache
+from flrc.calibration.collect import input_statistics
+from flrc.calibration.output_gradients import block_groups, joint_statistics, output_statistics
 from flrc.calibration.statistics import OutputAccumulator, logit_gradients, token_gradients
 from flrc.calibration.token_gradients import TokenGradients
+from flrc.decomposition.kfac import Kfac
+from flrc.decomposition.whitened import Whitened
 from flrc.grouping.shared import Shared
 from flrc.models.targets import find_targets
+from flrc.stages import Stages
 
 NOTHING = TokenGradients()
 
@@ -163,3 +170,73 @@ def test_every_pass_draws_the_same(
     for name, gram in whole.items():
         torch.testing.assert_close(parts[name], gram, rtol=1e-5, atol=1e-7 * float(gram.max()))
         assert not torch.allclose(other[name], gram, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", ["tiny_llama_gqa", "tiny_qwen2"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_one_pass_gives_what_two_give(
+    shape: str, dtype: str, make_model: Callable[..., Any], sequences: list[torch.Tensor]
+) -> None:
+    """To the bit: a record must not depend on what the cache happened to hold."""
+    model = make_model(shape, dtype=dtype)
+    targets = find_targets(model)
+    settings = TokenGradients(labels="both")
+    inputs = dict(input_statistics(model, targets, sequences))
+    outputs = dict(output_statistics(model, targets, sequences, settings, 1e9, 3))
+    blocks = list(joint_statistics(model, targets, sequences, settings, 3))
+    assert [known.block for known in blocks] == sorted(inputs) == sorted(outputs)
+    for known in blocks:
+        assert set(known.inputs) == set(inputs[known.block])
+        assert set(known.outputs) == set(outputs[known.block])
+        for name, found in known.inputs.items():
+            assert torch.equal(found.gram, inputs[known.block][name].gram), name
+            assert torch.equal(found.mean_abs, inputs[known.block][name].mean_abs)
+            assert found.tokens == inputs[known.block][name].tokens
+        for name, gradients in known.outputs.items():
+            assert torch.equal(gradients.gram, outputs[known.block][name].gram), name
+
+
+def test_one_pass_only_where_it_saves_one(
+    make_model: Callable[..., Any],
+    sequences: list[torch.Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both unknown and small enough: one pass. Else whatever is missing, by itself."""
+    model = make_model()
+    targets = find_targets(model)
+    needed = sum(8 * (d * d + d) for d in {t.input_group: t.d_in for t in targets}.values())
+    needed += sum(4 * t.d_out**2 for t in targets)
+    passes: list[str] = []
+    for name in ("joint_statistics", "input_statistics", "output_statistics"):
+        real = getattr(factorise_module, name)
+
+        def counted(*arguments: Any, name: str = name, real: Any = real) -> Any:
+            passes.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(factorise_module, name, counted)
+
+    def spectra(decomposition: Any, folder: str, memory: float) -> dict[str, torch.Tensor]:
+        passes.clear()
+        stored = factorise_module.factorise(
+            decomposition,
+            model,
+            targets,
+            factorise_module.Calibrated(sequences, {"of": "test"}, keep=1e9, memory=memory),
+            cache=StageCache(tmp_path / folder, 10**9),
+            inputs={},
+            stages=Stages(),
+        )
+        return {target.name: stored.spectrum(target.name) for target in targets}
+
+    one = spectra(Kfac(), "one", needed)
+    assert passes == ["joint_statistics"]
+    two = spectra(Kfac(), "two", needed - 1)
+    assert sorted(passes) == ["input_statistics", "output_statistics"]
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    spectra(Whitened(), "one", needed)
+    assert not passes  # the inputs were kept
+    spectra(Whitened(), "three", needed)
+    spectra(Kfac(), "three", needed)
+    assert passes == ["output_statistics"]
