@@ -6,7 +6,7 @@ Where all Gram matrices fit, those of the inputs are taken in the same pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,6 +47,19 @@ def block_groups(targets: Sequence[Target], limit: float) -> list[list[int]]:
     return groups
 
 
+def sequences_read(
+    targets: Sequence[Target], sequences: Sequence[Tensor], enough: float | None
+) -> int:
+    """How many sequences hold ``enough`` tokens for each channel of the widest target's outputs."""
+    needed = float("inf") if enough is None else enough * max(target.d_out for target in targets)
+    tokens = 0
+    for number, sequence in enumerate(sequences):
+        if tokens >= needed:
+            return number
+        tokens += len(sequence)
+    return len(sequences)
+
+
 def output_statistics(
     model: PreTrainedModel,
     targets: Sequence[Target],
@@ -74,12 +87,13 @@ def output_statistics(
         Block index and the statistics by target name; they are dropped once yielded.
     """
     groups = block_groups(targets, limit)
+    read = sequences[: sequences_read(targets, sequences, settings.enough)]
     for number, blocks in enumerate(groups):
         members = [target for target in targets if target.block in blocks]
         doing = "gradients at the outputs"
         if len(groups) > 1:
             doing += f", blocks {blocks[0]} to {blocks[-1]} (pass {number + 1} of {len(groups)})"
-        found = _collect(model, members, sequences, settings, seed, doing, {})
+        found = _collect(model, members, read, settings, seed, doing)
         for block in blocks:
             names = [target.name for target in members if target.block == block]
             yield block, {name: found.pop(name).result() for name in names}
@@ -100,7 +114,12 @@ def joint_statistics(
     widths = {target.input_group: target.d_in for target in targets}
     inputs = {name: InputAccumulator(width, model.device) for name, width in widths.items()}
     doing = "inputs and gradients at the outputs"
-    outputs = _collect(model, targets, sequences, settings, seed, doing, inputs)
+    count = sequences_read(targets, sequences, settings.enough)
+    with _inputs_watched(model, inputs):
+        outputs = _collect(model, targets, sequences[:count], settings, seed, doing)
+        with torch.no_grad():
+            for sequence in progress(sequences[count:], "inputs", len(sequences) - count):
+                model.base_model(input_ids=sequence[None].to(model.device), use_cache=False)
     for block in sorted({target.block for target in targets}):
         members = [target for target in targets if target.block == block]
         groups = dict.fromkeys(target.input_group for target in members)
@@ -111,6 +130,17 @@ def joint_statistics(
         )
 
 
+@contextmanager
+def _inputs_watched(model: nn.Module, inputs: Mapping[str, InputAccumulator]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for name, accumulator in inputs.items():
+            handle = model.get_submodule(name).register_forward_pre_hook(
+                lambda _module, arguments, accumulator=accumulator: accumulator.add(arguments[0])
+            )
+            stack.callback(handle.remove)
+        yield
+
+
 def _collect(
     model: PreTrainedModel,
     targets: Sequence[Target],
@@ -118,7 +148,6 @@ def _collect(
     settings: TokenGradients,
     seed: int,
     doing: str,
-    inputs: Mapping[str, InputAccumulator],
 ) -> dict[str, OutputAccumulator]:
     accumulators = {t.name: OutputAccumulator(t.d_out, model.device, settings) for t in targets}
     with ExitStack() as stack:
@@ -130,11 +159,6 @@ def _collect(
                 module = model.get_submodule(layer.name)
                 handle = module.register_forward_hook(joint.hook(position))
                 stack.callback(handle.remove)
-        for name, accumulator in inputs.items():
-            handle = model.get_submodule(name).register_forward_pre_hook(
-                lambda _module, arguments, accumulator=accumulator: accumulator.add(arguments[0])
-            )
-            stack.callback(handle.remove)
         generator = torch.Generator(model.device).manual_seed(seed)
         for sequence in progress(sequences, doing, len(sequences)):
             ids = sequence.to(model.device)

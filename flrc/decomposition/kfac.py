@@ -48,6 +48,8 @@ class Kfac(Decomposition):
         drop_tokens: Share of each sequence's tokens left out of the gradients' Gram at its
             beginning, and again at its end.
         clip: Bounds of a token's gradient norm as multiples of its sequence's mean; None for none.
+        gradient_tokens: Tokens for each channel of the widest layer's outputs after which no
+            further sequence's gradients are taken: they cost most of the time; None takes all.
         cutoff: Singular Gram only: eigenvalues below this share of the largest are raised to it.
     """
 
@@ -59,6 +61,7 @@ class Kfac(Decomposition):
     labels: str = "both"
     drop_tokens: float = 0.0
     clip: list[float] | None = None
+    gradient_tokens: float | None = 10.0
     cutoff: float = 1e-14
 
     TWO_SIDED: ClassVar[bool] = True
@@ -78,12 +81,14 @@ class Kfac(Decomposition):
             "null, or two multiples of the mean norm around 1",
             fix="decomposition.clip=[0.1,10]",
         )
+        tokens = self.gradient_tokens
+        self.require(tokens is None or tokens > 0, "gradient_tokens", "null, or a number above 0")
         self.require(0 < self.cutoff < 1, "cutoff", "a number in (0, 1)")
 
     def gradients(self) -> TokenGradients:
         """How gradients enter the outputs' Gram."""
         clip = None if self.clip is None else (self.clip[0], self.clip[1])
-        return TokenGradients(self.labels, self.drop_tokens, clip)
+        return TokenGradients(self.labels, self.drop_tokens, clip, self.gradient_tokens)
 
     def decompose(
         self,

@@ -39,6 +39,7 @@ BAD: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"clip": [0.1]},
         {"labels": "text"},
         {"drop_tokens": 0.5},
+        {"gradient_tokens": 0.0},
     ],
     ("decomposition", "whitened"): [{"cutoff": 0.0}, {"cutoff": 1.0}],
     ("form", "pivoted"): [{"bound": 1.0}, {"bound": -2.0}],

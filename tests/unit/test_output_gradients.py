@@ -13,7 +13,12 @@ import torch
 import flrc.decomposition.factorise as factorise_module
 from flrc.cache import StageCache
 from flrc.calibration.collect import input_statistics
-from flrc.calibration.output_gradients import block_groups, joint_statistics, output_statistics
+from flrc.calibration.output_gradients import (
+    block_groups,
+    joint_statistics,
+    output_statistics,
+    sequences_read,
+)
 from flrc.calibration.statistics import OutputAccumulator, logit_gradients, token_gradients
 from flrc.calibration.token_gradients import TokenGradients
 from flrc.decomposition.kfac import Kfac
@@ -174,13 +179,18 @@ def test_every_pass_draws_the_same(
 
 @pytest.mark.parametrize("shape", ["tiny_llama_gqa", "tiny_qwen2"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("enough", [None, 0.3])
 def test_one_pass_gives_what_two_give(
-    shape: str, dtype: str, make_model: Callable[..., Any], sequences: list[torch.Tensor]
+    shape: str,
+    dtype: str,
+    enough: float | None,
+    make_model: Callable[..., Any],
+    sequences: list[torch.Tensor],
 ) -> None:
     """To the bit: a record must not depend on what the cache happened to hold."""
     model = make_model(shape, dtype=dtype)
     targets = find_targets(model)
-    settings = TokenGradients(labels="both")
+    settings = TokenGradients(labels="both", enough=enough)
     inputs = dict(input_statistics(model, targets, sequences))
     outputs = dict(output_statistics(model, targets, sequences, settings, 1e9, 3))
     blocks = list(joint_statistics(model, targets, sequences, settings, 3))
@@ -240,3 +250,24 @@ def test_one_pass_only_where_it_saves_one(
     spectra(Whitened(), "three", needed)
     spectra(Kfac(), "three", needed)
     assert passes == ["output_statistics"]
+
+
+def test_gradients_of_enough_tokens_are_those_of_the_first_sequences(
+    make_model: Callable[..., Any], sequences: list[torch.Tensor]
+) -> None:
+    """Sequences of 40, 23 and 57 tokens; the widest outputs decide, in every pass."""
+    model = make_model()
+    targets = find_targets(model)
+    widest = max(target.d_out for target in targets)
+    for tokens, count in ((1, 1), (40, 1), (41, 2), (63, 2), (64, 3), (10_000, 3)):
+        assert sequences_read(targets, sequences, tokens / widest) == count
+    assert sequences_read(targets, sequences, None) == 3
+    settings = TokenGradients(enough=41 / widest)
+    expected = collected(model, targets, sequences[:2])
+    for limit in (1e9, 1.0):
+        for _, known in output_statistics(model, targets, sequences, settings, limit):
+            for name, found in known.items():
+                assert found.tokens == 63
+                gram = expected[name]
+                largest = float(gram.max())
+                torch.testing.assert_close(found.gram, gram, rtol=1e-5, atol=1e-7 * largest)
