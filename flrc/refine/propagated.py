@@ -42,7 +42,7 @@ class Propagated(Refinement):
     name: str = "propagated"
     strength: float = 0.3
     prior: float = 1.0
-    samples: int = 16
+    samples: int = 12
 
     def check(self) -> None:
         """Ranges."""

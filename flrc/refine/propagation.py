@@ -60,17 +60,15 @@ def propagated_factors(
             damping = prior * gram.gram.shape[0] / statistics.tokens
             before = known.inputs.get(leader)
             metric = None if before is None else before.to(model.device).pooled(statistics)
-            for target in factored:
-                moved = propagated_weight(
-                    target.weight(model),
-                    cross / statistics.tokens,
-                    statistics.gram,
-                    strength,
-                    damping,
-                )
+            stacked = torch.cat([target.weight(model) for target in factored])
+            moved = propagated_weight(
+                stacked, cross / statistics.tokens, statistics.gram, strength, damping
+            )
+            rows = [target.d_out for target in factored]
+            for target, weight in zip(factored, moved.split(rows), strict=True):
                 outputs = known.outputs.get(target.name)
                 factors = decided.decomposition.decompose(
-                    moved, metric, None if outputs is None else outputs.to(model.device)
+                    weight, metric, None if outputs is None else outputs.to(model.device)
                 )
                 found[target.name] = kept = _truncated(factors, plan.ranks[target.name])
                 cuts[target.name] = (target, (kept.left_t, kept.right))

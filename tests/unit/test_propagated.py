@@ -197,7 +197,7 @@ def test_only_for_schedules_of_one_plan() -> None:
         with pytest.raises(UserError, match="refine=propagated fits factors to one plan") as error:
             compose("method=flrc", "refine=propagated", f"schedule={schedule}")
         assert "refine=none" in str(error.value)
-    assert compose("method=svdllm", "refine=propagated").refine.samples == 16
+    assert compose("method=svdllm", "refine=propagated").refine.samples == 12
 
 
 def test_the_id_names_it_only_where_it_does_something() -> None:
