@@ -65,7 +65,7 @@ def propagated_factors(
                 stacked, cross / statistics.tokens, statistics.gram, strength, damping
             )
             rows = [target.d_out for target in factored]
-            for target, weight in zip(factored, moved.split(rows), strict=True):
+            for target, weight in zip(factored, torch.split(moved, rows), strict=True):
                 outputs = known.outputs.get(target.name)
                 factors = decided.decomposition.decompose(
                     weight, metric, None if outputs is None else outputs.to(model.device)
