@@ -29,7 +29,7 @@ class Propagated(Refinement):
     No training: one solve and one SVD a layer.
 
     Source: the correction of the weight is Quantization Error Propagation's (arXiv 2504.09629),
-        there before rounding, with the same strength.
+        there before rounding, with a strength as well (0.5).
     Differs: before a truncation; damping by the number of tokens instead of a fixed share; with the
         gradients' Gram (if the decomposition is two-sided) as measured on the dense model.
 
