@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flrc.records.identity import calibration_inputs
 from flrc.records.record import METHOD_SLOTS
 
 if TYPE_CHECKING:
@@ -44,6 +45,22 @@ def model_inputs(config: RunConfig) -> dict[str, Any]:
         "torch": importlib.metadata.version("torch"),
         "transformers": importlib.metadata.version("transformers"),
     }
+
+
+def target_inputs(config: RunConfig) -> dict[str, Any]:
+    """What decides the model and its targets, for cache keys."""
+    return {"model": model_inputs(config), "grouping": config.grouping.name}
+
+
+def calibrated_inputs(config: RunConfig) -> dict[str, Any]:
+    """What decides everything that is measured on the model, for cache keys.
+
+    Calibration is part of it only where it is read: its data need not be there otherwise.
+    """
+    inputs: dict[str, Any] = {"model": model_inputs(config)}
+    if config.calibrates:
+        inputs["calibration"] = calibration_inputs(config)
+    return inputs
 
 
 def run_block(config: RunConfig, identity: str) -> dict[str, Any]:

@@ -14,14 +14,15 @@ from flrc.config import RunConfig
 from flrc.evaluation.base import Measurement, Subject
 from flrc.preflight import Prepared, check_inputs, prepare
 from flrc.records import jsonfile
-from flrc.records.identity import calibration_inputs, run_folder, run_id
+from flrc.records.identity import run_folder, run_id
 from flrc.records.record import Record
 from flrc.stages import Stages
 
 if TYPE_CHECKING:
     from flrc.allocator.planning import Plans
     from flrc.calibration.statistics import GradientStatistics
-    from flrc.decomposition.factorise import Calibrated, StoredFactors
+    from flrc.decomposition.factorise import Calibrated
+    from flrc.decomposition.stored import StoredFactors
     from flrc.models.targets import Target
     from flrc.records.store import RunFolder
     from flrc.refine.stored import RefinedFactors
@@ -172,7 +173,7 @@ def decompose(
         targets,
         calibrated(config, prepared),
         cache=prepared.cache,
-        inputs=target_inputs(config),
+        inputs=environment.target_inputs(config),
         stages=stages,
     )
 
@@ -183,27 +184,11 @@ def calibrated(config: RunConfig, prepared: Prepared) -> Calibrated:
 
     return Calibrated(
         prepared.sequences,
-        calibrated_inputs(config),
+        environment.calibrated_inputs(config),
         keep=config.paths.keep_statistics_gb * 1e9,
         memory=config.paths.statistics_memory_gb * 1e9,
         seed=config.seed,
     )
-
-
-def target_inputs(config: RunConfig) -> dict[str, Any]:
-    """What decides the model and its targets, for cache keys."""
-    return {"model": environment.model_inputs(config), "grouping": config.grouping.name}
-
-
-def calibrated_inputs(config: RunConfig) -> dict[str, Any]:
-    """What decides everything that is measured on the model, for cache keys.
-
-    Calibration is part of it only where it is read: its data need not be there otherwise.
-    """
-    inputs: dict[str, Any] = {"model": environment.model_inputs(config)}
-    if config.calibrates:
-        inputs["calibration"] = calibration_inputs(config)
-    return inputs
 
 
 def score(
@@ -215,7 +200,7 @@ def score(
 
     if not config.allocator.SCORED:
         return {}
-    inputs = calibrated_inputs(config)
+    inputs = environment.calibrated_inputs(config)
     with stages("sensitivity") as stage:
 
         def gradients(reduction: str) -> dict[str, GradientStatistics]:
@@ -272,10 +257,12 @@ def refine(
     if not config.refine.REFINES:
         return None
     what = {"factors": factors.entry.inputs, "ranks": plans.constant.ranks}
-    what |= calibrated_inputs(config) | {"refine": config.refine.describe()}
+    what |= environment.calibrated_inputs(config) | {"refine": config.refine.describe()}
     entry = prepared.cache.entry("refined", what)
     on = calibrated(config, prepared)
-    kept = kept_statistics(config.decomposition, targets, on, target_inputs(config), prepared.cache)
+    kept = kept_statistics(
+        config.decomposition, targets, on, environment.target_inputs(config), prepared.cache
+    )
     with locked(entry, *kept), stages("refinement") as stage:
         stage.cached = entry.done
         statistics = known_statistics(config.decomposition, model, targets, on, kept)

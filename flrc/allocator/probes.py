@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from flrc.cache import StageCache
-    from flrc.decomposition.factorise import StoredFactors
+    from flrc.decomposition.stored import StoredFactors
     from flrc.models.targets import Target
 
 

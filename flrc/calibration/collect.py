@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flrc.calibration.statistics import InputAccumulator, InputStatistics
 from flrc.models.cutting import replaced
@@ -30,6 +31,23 @@ class BlockCall:
     def __init__(self, hidden: Tensor, arguments: list[dict[str, Any]]) -> None:
         self.hidden = hidden
         self.arguments = arguments
+
+    def advance(self, index: int, block: nn.Module) -> None:
+        """Run block ``index``: its output is the input of the next."""
+        output = block(self.hidden, **self.arguments[index])
+        self.hidden = output[0] if isinstance(output, tuple) else output
+
+
+@contextmanager
+def watched(model: nn.Module, receive: Mapping[str, Callable[[Tensor], None]]) -> Iterator[None]:
+    """While active, hand what each named layer reads to its receiver, before the layer runs."""
+    with ExitStack() as stack:
+        for name, take in receive.items():
+            handle = model.get_submodule(name).register_forward_pre_hook(
+                lambda _module, arguments, take=take: take(arguments[0])
+            )
+            stack.callback(handle.remove)
+        yield
 
 
 @torch.no_grad()
@@ -70,17 +88,7 @@ def input_statistics(
     for index, block in enumerate(progress(blocks, "calibrating, block by block", len(blocks))):
         groups = {t.input_group: t.d_in for t in targets if t.block == index}
         accumulators = {name: InputAccumulator(d_in, model.device) for name, d_in in groups.items()}
-        handles = [
-            model.get_submodule(name).register_forward_pre_hook(
-                lambda _module, arguments, accumulator=accumulator: accumulator.add(arguments[0])
-            )
-            for name, accumulator in accumulators.items()
-        ]
-        try:
+        with watched(model, {name: found.add for name, found in accumulators.items()}):
             for call in calls:
-                output = block(call.hidden, **call.arguments[index])
-                call.hidden = output[0] if isinstance(output, tuple) else output
-        finally:
-            for handle in handles:
-                handle.remove()
+                call.advance(index, block)
         yield index, {name: accumulator.result() for name, accumulator in accumulators.items()}

@@ -5,13 +5,14 @@ Where all Gram matrices fit, those of the inputs are taken in the same pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from flrc.calibration.collect import watched
 from flrc.calibration.statistics import (
     BlockStatistics,
     InputAccumulator,
@@ -115,7 +116,7 @@ def joint_statistics(
     inputs = {name: InputAccumulator(width, model.device) for name, width in widths.items()}
     doing = "inputs and gradients at the outputs"
     count = sequences_read(targets, sequences, settings.enough)
-    with _inputs_watched(model, inputs):
+    with watched(model, {name: found.add for name, found in inputs.items()}):
         outputs = _collect(model, targets, sequences[:count], settings, seed, doing)
         with torch.no_grad():
             for sequence in progress(sequences[count:], "inputs", len(sequences) - count):
@@ -128,17 +129,6 @@ def joint_statistics(
             {name: inputs.pop(name).result() for name in groups},
             {target.name: outputs.pop(target.name).result() for target in members},
         )
-
-
-@contextmanager
-def _inputs_watched(model: nn.Module, inputs: Mapping[str, InputAccumulator]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for name, accumulator in inputs.items():
-            handle = model.get_submodule(name).register_forward_pre_hook(
-                lambda _module, arguments, accumulator=accumulator: accumulator.add(arguments[0])
-            )
-            stack.callback(handle.remove)
-        yield
 
 
 def _collect(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import tee
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from flrc.cache import locked
@@ -17,56 +15,21 @@ from flrc.calibration.collect import input_statistics
 from flrc.calibration.output_gradients import joint_statistics, output_statistics
 from flrc.calibration.statistics import BlockStatistics, InputStatistics, OutputStatistics
 from flrc.calibration.stored import (
-    block_file,
     input_bytes,
     output_bytes,
     stored_inputs,
     stored_outputs,
 )
+from flrc.decomposition.stored import StoredFactors, finish_factors, store_block
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from flrc.cache import Entry, StageCache
     from flrc.decomposition.base import Decomposition
+    from flrc.decomposition.factors import Factors
     from flrc.models.targets import Target
     from flrc.stages import Stages
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StoredFactors:
-    """Full-rank factors of all targets on disk; what is read is what is asked for.
-
-    Attributes:
-        entry: The cache entry: a safetensors file a block, and ``rescues.json``.
-        targets: The layers.
-    """
-
-    entry: Entry
-    targets: dict[str, Target]
-
-    def factors(self, name: str, rank: int) -> tuple[Tensor, Tensor]:
-        """``left_t (rank, d_out)`` and ``right (rank, d_in)``: only these rows are read."""
-        path = self.entry.path / block_file(self.targets[name].block)
-        with safe_open(path, framework="pt") as file:
-            return (
-                file.get_slice(f"{name}/left_t")[:rank],
-                file.get_slice(f"{name}/right")[:rank],
-            )
-
-    def spectrum(self, name: str) -> Tensor:
-        """``(r,)`` singular values in the decomposition's metric."""
-        path = self.entry.path / block_file(self.targets[name].block)
-        with safe_open(path, framework="pt") as file:
-            spectrum: Tensor = file.get_tensor(f"{name}/spectrum")
-        return spectrum
-
-    def rescues(self) -> dict[str, str]:
-        """Numerical rescues by target name."""
-        rescues: dict[str, str] = self.entry.read_json("rescues.json")
-        return rescues
 
 
 def factor_bytes(targets: Sequence[Target], dtype: torch.dtype) -> int:
@@ -75,52 +38,23 @@ def factor_bytes(targets: Sequence[Target], dtype: torch.dtype) -> int:
     return sum(min(t.d_out, t.d_in) * (t.d_out + t.d_in + 1) * size for t in targets)
 
 
-def factorise_block(
+def decomposed_block(
     model: PreTrainedModel,
     targets: Sequence[Target],
     decomposition: Decomposition,
-    inputs: Mapping[str, InputStatistics],
-    outputs: Mapping[str, OutputStatistics],
-    entry: Entry,
-) -> dict[str, str]:
-    """Decompose the targets of one block into ``entry``.
-
-    Factors are computed in float64 and stored in the model's dtype, at least float32.
-
-    Args:
-        model: The dense model.
-        targets: The layers, or groups of layers, of this block.
-        decomposition: What to do with each weight.
-        inputs: By input group; empty where the decomposition is not calibrated.
-        outputs: By target name; empty where the decomposition is not two-sided.
-        entry: Where the factors go.
-
-    Returns:
-        Numerical rescues by target name.
-
-    Raises:
-        ValueError: If factors are not finite.
-    """
-    rescues: dict[str, str] = {}
-    tensors: dict[str, Tensor] = {}
+    known: BlockStatistics,
+) -> dict[str, Factors]:
+    """float64 factors of the targets of one block, by name."""
+    found: dict[str, Factors] = {}
     for target in targets:
         weight = target.weight(model)
-        x, g = inputs.get(target.input_group), outputs.get(target.name)
-        factors = decomposition.decompose(
+        x, g = known.inputs.get(target.input_group), known.outputs.get(target.name)
+        found[target.name] = decomposition.decompose(
             weight,
             None if x is None else x.to(weight.device),
             None if g is None else g.to(weight.device),
         )
-        if not bool(torch.isfinite(factors.left_t).all() & torch.isfinite(factors.right).all()):
-            raise ValueError(f"the factors of {target.name} are not finite")
-        if factors.rescue is not None:
-            rescues[target.name] = factors.rescue
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        tensors[f"{target.name}/left_t"] = factors.left_t.to(dtype)
-        tensors[f"{target.name}/right"] = factors.right.to(dtype)
-        tensors[f"{target.name}/spectrum"] = factors.spectrum
-    entry.write_tensors(block_file(targets[0].block), tensors, {})
-    return rescues
+    return found
 
 
 @dataclass(frozen=True)
@@ -181,13 +115,9 @@ def factorise(
             for of_block in known:
                 members = [target for target in targets if target.block == of_block.block]
                 with stages("decomposition"):
-                    rescues |= factorise_block(
-                        model, members, decomposition, of_block.inputs, of_block.outputs, entry
-                    )
-            for name, what in rescues.items():
-                log.warning("rescue: %s: %s", name, what)
-            entry.write_json("rescues.json", rescues)
-            entry.finish()
+                    found = decomposed_block(model, members, decomposition, of_block)
+                    rescues |= store_block(entry, of_block.block, found, model.dtype)
+            finish_factors(entry, rescues)
     return StoredFactors(entry, {target.name: target for target in targets})
 
 

@@ -15,7 +15,7 @@ from flrc.models.surgery import stored_index_bytes, stored_parameters
 if TYPE_CHECKING:
     from flrc.allocator.planning import Plans
     from flrc.config import RunConfig
-    from flrc.decomposition.factorise import StoredFactors
+    from flrc.decomposition.stored import StoredFactors
     from flrc.models.targets import Target
     from flrc.refine.stored import RefinedFactors
 

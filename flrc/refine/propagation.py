@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from flrc.calibration.collect import BlockCall, block_calls
+from flrc.calibration.collect import BlockCall, block_calls, watched
 from flrc.calibration.statistics import InputAccumulator
 from flrc.decomposition.factors import Factors
 from flrc.models.cutting import cut
@@ -42,7 +43,10 @@ def propagated_factors(
         groups: dict[str, list[Target]] = {}
         for target in members:
             groups.setdefault(target.input_group, []).append(target)
-        inputs = _advance(model, blocks[index], index, dense, groups)
+        inputs: dict[str, list[Tensor]] = {leader: [] for leader in groups}
+        with watched(model, {leader: found.append for leader, found in inputs.items()}):
+            for call in dense:
+                call.advance(index, blocks[index])
         found: dict[str, Factors] = {}
         cuts: dict[str, tuple[Target, tuple[Tensor, Tensor]]] = {}
         for leader, sharing in groups.items():
@@ -73,7 +77,8 @@ def propagated_factors(
                 found[target.name] = kept = _truncated(factors, plan.ranks[target.name])
                 cuts[target.name] = (target, (kept.left_t, kept.right))
         with cut(model, cuts.values()):
-            _advance(model, blocks[index], index, compressed, {})
+            for call in compressed:
+                call.advance(index, blocks[index])
         yield index, found
 
 
@@ -90,31 +95,6 @@ def _product(x: Tensor, seen: Tensor) -> Tensor:
     return x.T @ seen
 
 
-def _advance(
-    model: nn.Module,
-    block: nn.Module,
-    index: int,
-    calls: Sequence[BlockCall],
-    groups: Mapping[str, Any],
-) -> dict[str, list[Tensor]]:
-    """Run a block over all sequences; what the groups' layers are handed, by input group."""
-    seen: dict[str, list[Tensor]] = {name: [] for name in groups}
-    handles = [
-        model.get_submodule(name).register_forward_pre_hook(
-            lambda _module, arguments, name=name: seen[name].append(arguments[0])
-        )
-        for name in groups
-    ]
-    try:
-        for call in calls:
-            output = block(call.hidden, **call.arguments[index])
-            call.hidden = output[0] if isinstance(output, tuple) else output
-    finally:
-        for handle in handles:
-            handle.remove()
-    return seen
-
-
 class _Reached(Exception):
     """The layer that was waited for is about to run."""
 
@@ -125,15 +105,10 @@ def _input_of(
     """What ``leader`` is handed when the block runs on ``call``; no further layer is computed."""
     seen: list[Tensor] = []
 
-    def stop(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        seen.append(arguments[0])
+    def stop(x: Tensor) -> None:
+        seen.append(x)
         raise _Reached
 
-    handle = model.get_submodule(leader).register_forward_pre_hook(stop)
-    try:
+    with watched(model, {leader: stop}), suppress(_Reached):
         block(call.hidden, **call.arguments[index])
-    except _Reached:
-        pass
-    finally:
-        handle.remove()
     return seen[0]
