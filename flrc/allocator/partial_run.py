@@ -101,7 +101,7 @@ class PartialRun:
             by_length.setdefault(len(sequence), []).append(sequence)
         batches = []
         for length, alike in by_length.items():
-            arguments = block_calls(self.model, alike[0]).arguments
+            arguments = block_calls(self.model, alike[0][None]).arguments
             size = max(1, self.limit // 8 // length)
             for begin in range(0, len(alike), size):
                 ids = torch.stack(list(alike[begin : begin + size])).to(self.model.device)
@@ -110,7 +110,7 @@ class PartialRun:
 
     def embed(self, batch: Batch) -> Tensor:
         """``(sequences, tokens, width)``: the input of the first block."""
-        return torch.cat([block_calls(self.model, ids).hidden for ids in batch.ids])
+        return block_calls(self.model, batch.ids).hidden
 
     def block(self, index: int, batch: Batch, hidden: Tensor) -> Tensor:
         """One block on hidden states of the batch, of one candidate or several."""

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class BlockCall:
-    """What the model hands to each of its blocks for one sequence.
+    """What the model hands to each of its blocks for one batch of sequences.
 
     Attributes:
-        hidden: ``(1, tokens, width)``, the input of the first block; later the input of the current
-            one.
+        hidden: ``(sequences, tokens, width)``, the input of the first block; later the input of the
+            current one.
         arguments: Keyword arguments by block (masks, position embeddings): they may differ between
             blocks, as in models that mix full and sliding-window attention.
     """
@@ -51,8 +51,8 @@ def watched(model: nn.Module, receive: Mapping[str, Callable[[Tensor], None]]) -
 
 
 @torch.no_grad()
-def block_calls(model: PreTrainedModel, sequence: Tensor) -> BlockCall:
-    """The arguments of every block for one sequence, at the cost of the embedding alone."""
+def block_calls(model: PreTrainedModel, ids: Tensor) -> BlockCall:
+    """The arguments of every block for ``(sequences, tokens)``, at the embedding's cost alone."""
     _, blocks = decoder_blocks(model)
     calls: list[tuple[Tensor, dict[str, Any]]] = []
 
@@ -61,7 +61,7 @@ def block_calls(model: PreTrainedModel, sequence: Tensor) -> BlockCall:
         return hidden  # no block is computed
 
     with replaced((block, note) for block in blocks):
-        model.base_model(input_ids=sequence[None].to(model.device), use_cache=False)
+        model.base_model(input_ids=ids.to(model.device), use_cache=False)
     return BlockCall(calls[0][0], [arguments for _, arguments in calls])
 
 
@@ -84,7 +84,7 @@ def input_statistics(
         Block index and the statistics by input group.
     """
     _, blocks = decoder_blocks(model)
-    calls = [block_calls(model, sequence) for sequence in sequences]
+    calls = [block_calls(model, sequence[None]) for sequence in sequences]
     for index, block in enumerate(progress(blocks, "calibrating, block by block", len(blocks))):
         groups = {t.input_group: t.d_in for t in targets if t.block == index}
         accumulators = {name: InputAccumulator(d_in, model.device) for name, d_in in groups.items()}

@@ -135,14 +135,16 @@ def logit_gradients(
     Source: Martens and Grosse (arXiv 1503.05671), section 5, for the model's own labels.
     """
     p = logits.detach().softmax(-1)
-    gradient = torch.zeros_like(p)
+    # In place where it can be: a sequence's logits are the largest tensors of the pass.
+    gradient = None
     if labels in ("model", "both"):
-        noise = torch.empty_like(p).normal_(generator=generator).mul_(p.sqrt())
-        gradient += noise - p * noise.sum(-1, keepdim=True)
+        gradient = torch.empty_like(p).normal_(generator=generator).mul_(p.sqrt())
+        gradient -= p * gradient.sum(-1, keepdim=True)
     if labels in ("data", "both"):
-        gradient += p
+        gradient = p if gradient is None else gradient.add_(p)
         gradient[torch.arange(len(p), device=p.device), following] -= 1
-    return gradient / 2**0.5 if labels == "both" else gradient
+    assert gradient is not None
+    return gradient.div_(2**0.5) if labels == "both" else gradient
 
 
 def token_gradients(

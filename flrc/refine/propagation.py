@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from flrc.calibration.collect import BlockCall, block_calls, watched
-from flrc.calibration.statistics import InputAccumulator
+from flrc.calibration.statistics import BlockStatistics, InputAccumulator
 from flrc.decomposition.factors import Factors
-from flrc.models.cutting import cut
+from flrc.models.cutting import cut, replaced
 from flrc.models.targets import Target, decoder_blocks
 from flrc.progress import progress
 from flrc.refine.correction import propagated_weight
@@ -27,59 +29,119 @@ def propagated_factors(
 ) -> Iterator[tuple[int, dict[str, Factors]]]:
     """See :class:`~flrc.refine.propagated.Propagated`.
 
-    Hidden states of all used sequences are carried from block to block twice, dense and compressed,
-    and one block's dense inputs are held: ``tokens * (2 width + sum of d_in over input groups)``
-    numbers of the model's dtype.
+    All used sequences run through a block in one batch, once dense and once compressed; in the
+    compressed run the block's layers are cut as they are reached, each fitted to what it is handed
+    just then. Shorter sequences are padded at their ends, where nothing of a causal model looks.
+    Held at a time: ``tokens * (2 width + sum of d_in over input groups)`` numbers of the model's
+    dtype, and what one block computes.
     """
     model, plan = decided.model, decided.plan
     _, blocks = decoder_blocks(model)
-    dense = [block_calls(model, sequence) for sequence in decided.sequences[:samples]]
-    compressed = [BlockCall(call.hidden, call.arguments) for call in dense]
+    sequences = decided.sequences[:samples]
+    lengths = [len(sequence) for sequence in sequences]
+    dense = block_calls(model, nn.utils.rnn.pad_sequence(list(sequences), batch_first=True))
+    compressed = BlockCall(dense.hidden, dense.arguments)
     total = len({target.block for target in decided.targets})
-    doing = "refining, block by block"
-    for known in progress(decided.statistics, doing, total):
-        index = known.block
-        members = [target for target in decided.targets if target.block == index]
+    for known in progress(decided.statistics, "refining, block by block", total):
         groups: dict[str, list[Target]] = {}
-        for target in members:
-            groups.setdefault(target.input_group, []).append(target)
-        inputs: dict[str, list[Tensor]] = {leader: [] for leader in groups}
-        with watched(model, {leader: found.append for leader, found in inputs.items()}):
-            for call in dense:
-                call.advance(index, blocks[index])
-        found: dict[str, Factors] = {}
-        cuts: dict[str, tuple[Target, tuple[Tensor, Tensor]]] = {}
-        for leader, sharing in groups.items():
-            factored = [target for target in sharing if plan.ranks[target.name] is not None]
-            if not factored:
-                continue
-            gram = InputAccumulator(sharing[0].d_in, model.device)
-            cross = torch.zeros_like(gram.gram)
-            with cut(model, cuts.values()):
-                for call, x in zip(compressed, inputs[leader], strict=True):
-                    seen = _input_of(model, blocks[index], index, call, leader)
-                    gram.add(seen)
-                    cross += _product(x, seen)
-            statistics = gram.result()
-            damping = prior * gram.gram.shape[0] / statistics.tokens
-            before = known.inputs.get(leader)
-            metric = None if before is None else before.to(model.device).pooled(statistics)
-            stacked = torch.cat([target.weight(model) for target in factored])
-            moved = propagated_weight(
-                stacked, cross / statistics.tokens, statistics.gram, strength, damping
+        for target in decided.targets:
+            if target.block == known.block and plan.ranks[target.name] is not None:
+                groups.setdefault(target.input_group, []).append(target)
+        inputs: dict[str, Tensor] = {}
+        with watched(model, {leader: partial(inputs.__setitem__, leader) for leader in groups}):
+            dense.advance(known.block, blocks[known.block])
+        fit = _Fit(decided, known, inputs, lengths, strength, prior)
+        with cut_on_arrival(model, groups, fit) as found:
+            compressed.advance(known.block, blocks[known.block])
+        yield known.block, found
+
+
+@contextmanager
+def cut_on_arrival(
+    model: nn.Module,
+    groups: Mapping[str, Sequence[Target]],
+    fit: Callable[[Sequence[Target], Tensor], dict[str, Factors]],
+) -> Iterator[dict[str, Factors]]:
+    """While active, a named layer that is reached has its targets cut before it computes.
+
+    Args:
+        model: Its layers compute again what they did when the context ends.
+        groups: Targets by the layer that is the first of them to run.
+        fit: The factors of targets, by name, from what the layer is handed.
+
+    Yields:
+        The factors so far.
+    """
+    found: dict[str, Factors] = {}
+    with ExitStack() as stack:
+        for name, targets in groups.items():
+            module = model.get_submodule(name)
+            waiting = stack.enter_context(ExitStack())
+
+            def arrive(
+                x: Tensor,
+                module: nn.Module = module,
+                waiting: ExitStack = waiting,
+                targets: Sequence[Target] = targets,
+            ) -> Tensor:
+                waiting.close()
+                fitted = fit(targets, x)
+                found.update(fitted)
+                cuts = [(t, (fitted[t.name].left_t, fitted[t.name].right)) for t in targets]
+                stack.enter_context(cut(model, cuts))
+                return module.forward(x)  # type: ignore[no-any-return]
+
+            waiting.enter_context(replaced([(module, arrive)]))
+        yield found
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Fits targets that read the same inputs, at their planned ranks.
+
+    Attributes:
+        decided: The compression so far.
+        known: Statistics of the dense model.
+        dense: ``(sequences, tokens, d_in)`` by input group; dropped once used.
+        lengths: Tokens of each sequence; the rest is padding.
+        strength: Share of the least-squares correction.
+        prior: Tokens per channel without an error.
+    """
+
+    decided: Decided
+    known: BlockStatistics
+    dense: dict[str, Tensor]
+    lengths: Sequence[int]
+    strength: float
+    prior: float
+
+    def __call__(self, targets: Sequence[Target], seen: Tensor) -> dict[str, Factors]:
+        """Factors by target name, from the compressed inputs ``(sequences, tokens, d_in)``."""
+        model, group, width = self.decided.model, targets[0].input_group, targets[0].d_in
+        gram = InputAccumulator(width, model.device)
+        cross = torch.zeros_like(gram.gram)
+        for x, rows, length in zip(self.dense.pop(group), seen, self.lengths, strict=True):
+            gram.add(rows[:length])
+            cross += _product(x[:length], rows[:length])
+        statistics = gram.result()
+        before = self.known.inputs.get(group)
+        metric = None if before is None else before.to(model.device).pooled(statistics)
+        moved = propagated_weight(
+            torch.cat([target.weight(model) for target in targets]),
+            cross / statistics.tokens,
+            statistics.gram,
+            self.strength,
+            self.prior * width / statistics.tokens,
+        )
+        found = {}
+        rows_of = [target.d_out for target in targets]
+        for target, weight in zip(targets, torch.split(moved, rows_of), strict=True):
+            outputs = self.known.outputs.get(target.name)
+            factors = self.decided.decomposition.decompose(
+                weight, metric, None if outputs is None else outputs.to(model.device)
             )
-            rows = [target.d_out for target in factored]
-            for target, weight in zip(factored, torch.split(moved, rows), strict=True):
-                outputs = known.outputs.get(target.name)
-                factors = decided.decomposition.decompose(
-                    weight, metric, None if outputs is None else outputs.to(model.device)
-                )
-                found[target.name] = kept = _truncated(factors, plan.ranks[target.name])
-                cuts[target.name] = (target, (kept.left_t, kept.right))
-        with cut(model, cuts.values()):
-            for call in compressed:
-                call.advance(index, blocks[index])
-        yield index, found
+            found[target.name] = _truncated(factors, self.decided.plan.ranks[target.name])
+        return found
 
 
 def _truncated(factors: Factors, rank: int | None) -> Factors:
@@ -91,24 +153,4 @@ def _truncated(factors: Factors, rank: int | None) -> Factors:
 def _product(x: Tensor, seen: Tensor) -> Tensor:
     """``sum over tokens of x x'^T``, as precise as :class:`InputAccumulator` takes it."""
     dtype = torch.promote_types(x.dtype, torch.float32)
-    x, seen = (t.reshape(-1, t.shape[-1]).to(dtype) for t in (x, seen))
-    return x.T @ seen
-
-
-class _Reached(Exception):
-    """The layer that was waited for is about to run."""
-
-
-def _input_of(
-    model: nn.Module, block: nn.Module, index: int, call: BlockCall, leader: str
-) -> Tensor:
-    """What ``leader`` is handed when the block runs on ``call``; no further layer is computed."""
-    seen: list[Tensor] = []
-
-    def stop(x: Tensor) -> None:
-        seen.append(x)
-        raise _Reached
-
-    with watched(model, {leader: stop}), suppress(_Reached):
-        block(call.hidden, **call.arguments[index])
-    return seen[0]
+    return x.to(dtype).T @ seen.to(dtype)

@@ -108,17 +108,20 @@ def write(model: Any, target: Target, product: Tensor) -> None:
 @pytest.mark.parametrize("shape", ["tiny_llama_gqa", "tiny_qwen2"])
 @pytest.mark.parametrize("grouping", [Separate(), Shared()])
 @pytest.mark.parametrize("decomposition", [Whitened(), Kfac(), Svd()])
+@pytest.mark.parametrize("shorter", [0, 5], ids=["", "of_several_lengths"])
 def test_each_layer_sees_the_compressed_ones_before_it(
     shape: str,
     grouping: Any,
     decomposition: Decomposition,
+    shorter: int,
     make_model: Callable[..., Any],
     sequences: list[Tensor],
 ) -> None:
     """Against whole models whose earlier layers really hold the products."""
+    sequences = [sequences[0][shorter:], *sequences[1:]]
     model = make_model(shape, dtype="float64")
     targets = grouping.targets(find_targets(model))
-    plan = plan_of(targets, dense=("0.mlp.down_proj",))
+    plan = plan_of(targets, dense=("0.mlp.down_proj", "1.self_attn.q_proj"))
     refinement = Propagated(strength=STRENGTH, prior=PRIOR, samples=2)
     before = copy.deepcopy(model.state_dict())
     found = refined(model, targets, plan, decomposition, sequences, refinement)
