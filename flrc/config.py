@@ -27,6 +27,7 @@ from flrc.quantization.base import Quantization
 from flrc.refine.base import Refinement
 from flrc.runtime.base import Runtime
 from flrc.schedule.base import Schedule
+from flrc.search.base import ScheduleSearch
 from flrc.sensitivity.base import Sensitivity
 from flrc.tracking.base import Tracker
 
@@ -40,6 +41,7 @@ GROUPS: dict[str, tuple[str, type[Component]]] = {
     "sensitivity": ("flrc.sensitivity", Sensitivity),
     "allocator": ("flrc.allocator", Allocator),
     "schedule": ("flrc.schedule", Schedule),
+    "search": ("flrc.search", ScheduleSearch),
     "refine": ("flrc.refine", Refinement),
     "quantization": ("flrc.quantization", Quantization),
     "runtime": ("flrc.runtime", Runtime),
@@ -100,6 +102,7 @@ class RunConfig:
         sensitivity: Score per layer.
         allocator: Scores -> ranks.
         schedule: Forward step -> rate.
+        search: How switch points and rates of the schedule are chosen.
         refine: What is done to factors once the plan is known.
         quantization: Precision of the stored factors.
         runtime: How the compressed model is executed.
@@ -127,6 +130,7 @@ class RunConfig:
     sensitivity: Sensitivity = MISSING
     allocator: Allocator = MISSING
     schedule: Schedule = MISSING
+    search: ScheduleSearch = MISSING
     refine: Refinement = MISSING
     quantization: Quantization = MISSING
     runtime: Runtime = MISSING
@@ -175,8 +179,8 @@ class RunConfig:
                 allowed="a sensitivity",
                 fix="sensitivity=fisher",
             )
-        phases = self.schedule.phases(self.rate)
-        if len(phases) > 1 and not self.form.NESTED:
+        phased = self.searches or len(self.schedule.phases(self.rate)) > 1
+        if phased and not self.form.NESTED:
             raise UserError(
                 f"form={self.form.name} runs at the one rank it was built for, and the schedule "
                 "changes ranks while it generates",
@@ -184,7 +188,7 @@ class RunConfig:
                 allowed="a nested form, such as two_factor, or a schedule of one phase",
                 fix="schedule=constant, or form=two_factor",
             )
-        if len(phases) > 1 and self.refine.REFINES:
+        if phased and self.refine.REFINES:
             raise UserError(
                 f"refine={self.refine.name} fits factors to one plan, and the schedule changes "
                 "plans while it generates",
@@ -193,7 +197,7 @@ class RunConfig:
                 fix="schedule=constant, or refine=none",
             )
         for evaluation in self.evaluation.values():
-            if len(phases) > 1 and getattr(evaluation, "num_beams", 1) > 1:
+            if phased and getattr(evaluation, "num_beams", 1) > 1:
                 raise UserError(
                     "beam search has no one sequence of steps that a schedule could follow",
                     given=f"schedule={self.schedule.name}, num_beams={evaluation.num_beams}",  # type: ignore[attr-defined]
@@ -205,6 +209,11 @@ class RunConfig:
     def compresses(self) -> bool:
         """Whether anything is removed; a dense run, or rate 0, is the dense model."""
         return self.decomposition.COMPRESSES and self.rate > 0
+
+    @property
+    def searches(self) -> bool:
+        """Whether the schedule's phases are searched: a constant one has none to search for."""
+        return self.compresses and self.search.SEARCHES and self.schedule.DIRECTION != 0
 
     @property
     def calibrates(self) -> bool:

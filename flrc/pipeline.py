@@ -19,7 +19,7 @@ from flrc.records.record import Record
 from flrc.stages import Stages
 
 if TYPE_CHECKING:
-    from flrc.allocator.planning import Plans
+    from flrc.allocator.planning import Planner, Plans
     from flrc.calibration.statistics import GradientStatistics
     from flrc.decomposition.factorise import Calibrated
     from flrc.decomposition.stored import StoredFactors
@@ -133,12 +133,14 @@ def compress_and_evaluate(
         factors = decompose(config, prepared, model, targets, stages)
         scores = score(config, prepared, model, targets, stages)
         with stages("allocation"):
-            plans, search = allocate(config, prepared, model, targets, factors, scores)
+            planner, search = allocate(config, prepared, model, targets, factors, scores)
+        with stages("schedule"):
+            plans, searched = schedule(config, prepared, model, planner, factors)
         folder.write_plan(plans.to_json())
         refined = refine(config, prepared, model, targets, factors, plans, stages)
         with stages("surgery"):
             record.results |= account(config, model, targets, plans, factors, refined, scores)
-            record.results["search"] = search
+            record.results |= {"search": search, "schedule_search": searched}
             compress(model, targets, plans.all, config.form, (refined or factors).factors)
             check_counts(model, targets, plans, config.form)
             note_coefficients(record.results["layers"], model, targets)
@@ -222,22 +224,44 @@ def allocate(
     targets: list[Target],
     factors: StoredFactors,
     scores: dict[str, float],
-) -> tuple[Plans, dict[str, Any]]:
-    """Ranks for the requested rate and for each phase of the schedule (eq. 2 and 3).
+) -> tuple[Planner, dict[str, Any]]:
+    """Ranks for the requested rate (eq. 2), and for any other.
 
     Returns:
-        The plans, and what the search for them cost.
+        What gives ranks for a rate, and what its search for them has cost.
     """
     from flrc.allocator.evidence import Evidence
-    from flrc.allocator.planning import make_plans
+    from flrc.allocator.planning import Planner
     from flrc.allocator.probes import Probes
 
     probes = Probes(model, targets, factors, prepared.sequences, prepared.cache)
     evidence = Evidence(scores, factors.spectrum, probes)
-    plans = make_plans(
-        config.allocator, config.schedule, targets, config.form, evidence, config.rate
+    planner = Planner(config.allocator, targets, config.form, evidence)
+    planner.constant(config.rate)
+    return planner, probes.cost()
+
+
+def schedule(
+    config: RunConfig, prepared: Prepared, model: Any, planner: Planner, factors: StoredFactors
+) -> tuple[Plans, dict[str, Any]]:
+    """The phases, given or searched, and their ranks (eq. 3).
+
+    Returns:
+        The plans, and what the search for the schedule cost.
+    """
+    from flrc.allocator.planning import Plans
+    from flrc.search.base import Compression
+    from flrc.search.none import NoSearch
+
+    what = {"factors": factors.entry.inputs, "model": environment.model_inputs(config)}
+    entry = prepared.cache.entry("replies", {**what, "form": config.form.describe()})
+    compression = Compression(
+        model, prepared.tokenizer, planner, factors, config.data, entry, config.seed
     )
-    return plans, probes.cost()
+    search = config.search if config.searches else NoSearch()
+    found = search.search(config.schedule, config.rate, compression)
+    constant = planner.constant(config.rate)
+    return Plans(constant, planner.phases(found.phases), found.candidates), found.cost
 
 
 def refine(

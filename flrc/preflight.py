@@ -44,6 +44,8 @@ def check_inputs(config: RunConfig) -> None:
     config.model.check_available()
     if config.calibrates:
         config.calibration.check_data(config.data)
+    if config.searches:
+        config.search.check_data(config.data)
     for evaluation in config.evaluation.values():
         evaluation.check_data(config.data)
 
@@ -74,7 +76,11 @@ def prepare(config: RunConfig) -> Prepared:
         if config.calibrates:
             sequences = config.calibration.sequences(config.data, tokenizer, config.seed)
         targets = config.grouping.targets(find_targets(model_shell(config.model)))
-        rates = {config.rate, *(phase.rate for phase in config.schedule.phases(config.rate))}
+        rates = {config.rate}
+        if config.searches:
+            config.search.check_rows(config.data, tokenizer)
+        else:
+            rates |= {phase.rate for phase in config.schedule.phases(config.rate)}
         for rate in sorted(rates):
             config.allocator.check_reachable(targets, config.form, rate)
         needed = factor_bytes(targets, getattr(torch, config.dtype))

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flrc.allocator.plan import RankPlan
-from flrc.schedule.base import Phase
 
 if TYPE_CHECKING:
     from flrc.allocator.base import Allocator
     from flrc.allocator.evidence import Evidence
     from flrc.form.base import Form
     from flrc.models.targets import Target
-    from flrc.schedule.base import Schedule
+    from flrc.schedule.base import Phase, Schedule
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,12 @@ class Plans:
     Attributes:
         constant: The plan at the requested rate; prefill-only evaluations run on it.
         phases: The schedule's phases with their plans, in order; they nest.
+        candidates: All schedules that competed, where one was searched.
     """
 
     constant: RankPlan
     phases: list[tuple[Phase, RankPlan]]
+    candidates: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def all(self) -> list[RankPlan]:
@@ -39,10 +40,68 @@ class Plans:
         return {
             "constant": self.constant.to_json(),
             "phases": [
-                {"begin": phase.begin, "rate": phase.rate, "plan": plan.to_json()}
+                {**phase_json(phase), "rate": phase.rate, "plan": plan.to_json()}
                 for phase, plan in self.phases
             ],
+            **({"candidates": self.candidates} if self.candidates else {}),
         }
+
+
+def phase_json(phase: Phase) -> dict[str, Any]:
+    """Where a phase begins: a share of the steps, or a step."""
+    return {"begin": phase.begin} if phase.step is None else {"step": phase.step}
+
+
+class Planner:
+    """Ranks of one compression at any rate; what was allocated once is remembered.
+
+    Args:
+        allocator: How ranks are given.
+        targets: The layers, or groups of them.
+        form: What a rank costs.
+        evidence: What is known of the targets.
+    """
+
+    def __init__(
+        self, allocator: Allocator, targets: Sequence[Target], form: Form, evidence: Evidence
+    ) -> None:
+        self.allocator = allocator
+        self.targets = targets
+        self.form = form
+        self.evidence = evidence
+        self._constant: dict[float, RankPlan] = {}
+        self._phases: dict[tuple[float, ...], RankPlan] = {}
+
+    def constant(self, rate: float) -> RankPlan:
+        """The plan at a rate, bound by no other."""
+        if rate not in self._constant:
+            budget = self.allocator.budget(self.targets, self.form, rate)
+            self._constant[rate] = self.allocator.allocate(self.evidence, budget)
+        return self._constant[rate]
+
+    def phases(self, phases: Sequence[Phase]) -> list[tuple[Phase, RankPlan]]:
+        """A plan for each phase, lowest rate first, each within the last.
+
+        They nest because a phase switch may only drop ranks; the constant plan need not nest in
+        them.
+
+        Raises:
+            UserError: If a rate cannot be reached.
+        """
+        if len(phases) == 1:
+            return [(phases[0], self.constant(phases[0].rate))]
+        by_rate: dict[float, RankPlan] = {}
+        within: RankPlan | None = None
+        rates: tuple[float, ...] = ()
+        for rate in sorted({phase.rate for phase in phases}):
+            # What a phase is bound by is decided by all rates below its own.
+            rates = (*rates, rate)
+            if rates not in self._phases:
+                budget = self.allocator.budget(self.targets, self.form, rate, within)
+                plan = self.allocator.allocate(self.evidence, replace(budget, phase=True))
+                self._phases[rates] = plan
+            within = by_rate[rate] = self._phases[rates]
+        return [(phase, by_rate[phase.rate]) for phase in phases]
 
 
 def make_plans(
@@ -53,19 +112,6 @@ def make_plans(
     evidence: Evidence,
     rate: float,
 ) -> Plans:
-    """Allocate the constant plan, then the phases, lowest rate first, each within the last.
-
-    The phases nest because a phase switch may only drop ranks; the constant plan need not nest in
-    them.
-    """
-    constant = allocator.allocate(evidence, allocator.budget(targets, form, rate))
-    phases = schedule.phases(rate)
-    if len(phases) == 1:
-        return Plans(constant, [(phases[0], constant)])
-    by_rate: dict[float, RankPlan] = {}
-    within: RankPlan | None = None
-    for phase_rate in sorted({phase.rate for phase in phases}):
-        budget = replace(allocator.budget(targets, form, phase_rate, within), phase=True)
-        within = allocator.allocate(evidence, budget)
-        by_rate[phase_rate] = within
-    return Plans(constant, [(phase, by_rate[phase.rate]) for phase in phases])
+    """The constant plan, and those of the schedule's own phases."""
+    planner = Planner(allocator, targets, form, evidence)
+    return Plans(planner.constant(rate), planner.phases(schedule.phases(rate)))

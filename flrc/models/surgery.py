@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -56,6 +57,28 @@ def compress(
             assert isinstance(layer, FactoredLinear)
             layer.target = target.name
             replace(model, part.name, layer.train(linear.training))
+
+
+@contextmanager
+def compressed(
+    model: nn.Module,
+    targets: Sequence[Target],
+    plans: Sequence[RankPlan],
+    form: Form,
+    factors: Callable[[str, int], tuple[Tensor, Tensor]],
+) -> Iterator[None]:
+    """While active, the model is compressed as by :func:`compress`; then it is dense again.
+
+    The dense layers are kept beside the compressed ones meanwhile.
+    """
+    names = [layer.name for target in targets for layer in target.layers]
+    dense = {name: _linear(model, name) for name in names}
+    try:
+        compress(model, targets, plans, form, factors)
+        yield
+    finally:
+        for name, linear in dense.items():
+            replace(model, name, linear)
 
 
 def _linear(model: nn.Module, name: str) -> nn.Linear:

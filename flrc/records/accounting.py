@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from flrc.allocator.planning import phase_json
 from flrc.decomposition.factors import relative_error
 from flrc.models.loading import parameter_count
 from flrc.models.pivoted import PivotedLinear
@@ -88,7 +89,7 @@ def account(
         "rate": {"requested": config.rate, "realised": plans.constant.realised},
         "exact": plans.constant.exact,
         "phases": [
-            {"begin": phase.begin, "requested": phase.rate, "realised": plan.realised}
+            {**phase_json(phase), "requested": phase.rate, "realised": plan.realised}
             for phase, plan in plans.phases
         ],
         "layers": layers,

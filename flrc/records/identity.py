@@ -36,6 +36,10 @@ def identity(config: RunConfig) -> dict[str, Any]:
         "quantization": config.quantization.describe(),
         "runtime": config.runtime.describe(),
     }
+    if config.searches:
+        parts["search"] = {**config.search.inputs(config.data), "seed": config.seed}
+        # The search decides the phases; of the schedule only the direction is read.
+        parts["schedule"] = {"name": config.schedule.name, "version": type(config.schedule).VERSION}
     if config.refine.REFINES:
         parts["refine"] = config.refine.describe()
     if config.allocator.SCORED:

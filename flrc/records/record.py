@@ -15,6 +15,7 @@ METHOD_SLOTS = (
     "sensitivity",
     "allocator",
     "schedule",
+    "search",
     "refine",
     "quantization",
 )

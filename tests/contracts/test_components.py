@@ -43,6 +43,18 @@ BAD: dict[tuple[str, str], list[dict[str, Any]]] = {
     ],
     ("decomposition", "whitened"): [{"cutoff": 0.0}, {"cutoff": 1.0}],
     ("form", "pivoted"): [{"bound": 1.0}, {"bound": -2.0}],
+    ("search", "halving"): [
+        {"samples": 0},
+        {"rounds": 0},
+        {"switches": []},
+        {"switches": [0]},
+        {"switches": [48]},
+        {"drops": [0.0]},
+        {"drops": [1.0]},
+        {"metric": "rouge"},
+        {"stored": 0.0},
+        {"bertscore_model": "bert"},
+    ],
     ("refine", "propagated"): [
         {"strength": 1.1},
         {"strength": -0.1},

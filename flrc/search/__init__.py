@@ -1,0 +1,1 @@
+"""Searches: which schedule a method generates with."""

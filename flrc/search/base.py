@@ -1,0 +1,86 @@
+"""What a search for a schedule is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from flrc.component import Component
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from flrc.allocator.planning import Planner
+    from flrc.cache import Entry
+    from flrc.data.base import DataSource
+    from flrc.decomposition.stored import StoredFactors
+    from flrc.schedule.base import Phase, Schedule
+
+
+@dataclass(frozen=True)
+class Compression:
+    """Everything that is decided before the schedule is.
+
+    Attributes:
+        model: The dense model; it is dense again when the search ends.
+        tokenizer: Its tokenizer.
+        planner: Ranks for a rate.
+        factors: Full-rank factors.
+        data: Where items come from.
+        entry: Where replies are kept.
+        seed: Of what is drawn.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    planner: Planner
+    factors: StoredFactors
+    data: DataSource
+    entry: Entry
+    seed: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        phases: The best schedule.
+        candidates: One row a candidate, best first: ``switch``, ``drop``, ``phases``, ``items``,
+            ``score``, ``stderr``, ``rate`` (realised), ``tokens`` (mean reply), ``stored``,
+            ``fate``.
+        cost: ``trials``, ``replies``, ``seconds``, ``seconds_now``.
+    """
+
+    phases: list[Phase]
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+    cost: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ScheduleSearch(Component, ABC):
+    """Chooses switch points and rates, in the direction that the schedule has."""
+
+    SEARCHES: ClassVar[bool] = True
+    """False only for ``none``: the schedule's own phases are used."""
+
+    def check_data(self, data: DataSource) -> None:
+        """Raise UserError if what the search reads is not there."""
+
+    def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Raise UserError if there are fewer items than asked for."""
+
+    def inputs(self, data: DataSource) -> dict[str, Any]:
+        """Settings and what is read: for ids and cache keys."""
+        return self.describe()
+
+    @abstractmethod
+    def search(self, schedule: Schedule, rate: float, compression: Compression) -> Found:
+        """The best schedule for a rate.
+
+        Args:
+            schedule: Says in which direction rates change.
+            rate: Average over the forward steps of replies.
+            compression: What generates under it.
+        """

@@ -1,0 +1,90 @@
+"""Searches that generate replies on a calibration split, and what they read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flrc.errors import UserError, choose
+from flrc.evaluation.bertscore_models import bertscore_model
+from flrc.search.base import ScheduleSearch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from flrc.data.base import DataSource
+
+METRICS = ("rougeL", "bertscore_f1")
+
+
+@dataclass
+class GeneratingSearch(ScheduleSearch):
+    """Scores schedules by the summaries that are generated under them.
+
+    Attributes:
+        dataset: Summarization data set.
+        split: Its split; never the one that is evaluated.
+        samples: Items that are drawn from it.
+        metric: ``rougeL`` or ``bertscore_f1``.
+        max_new_tokens: Longest reply.
+        max_prompt_tokens: Longest prompt; a longer source keeps its beginning.
+        batch_size: Prompts generated together; does not change the result (float32).
+        stored: Stored parameters of the targets over dense ones that no candidate may exceed; None
+            for no limit.
+        bertscore_model: ``minilm`` or ``roberta-large``, if the metric is BERTScore.
+    """
+
+    dataset: str = "dialogsum"
+    split: str = "train"
+    samples: int = 500
+    metric: str = "rougeL"
+    max_new_tokens: int = 48
+    max_prompt_tokens: int = 1536
+    batch_size: int = 8
+    stored: float | None = None
+    bertscore_model: str = "minilm"
+
+    def check(self) -> None:
+        """Ranges."""
+        choose("search.metric", self.metric, METRICS)
+        bertscore_model(self.bertscore_model)
+        for name in ("samples", "max_new_tokens", "max_prompt_tokens", "batch_size"):
+            self.require(getattr(self, name) >= 1, name, "1 or more")
+        self.require(self.stored is None or self.stored > 0, "stored", "null, or above 0")
+
+    def check_data(self, data: DataSource) -> None:
+        """The items and the metric's model are there, and are not those of an evaluation."""
+        from flrc.data.catalog import choose_kind, find
+
+        choose_kind("search.dataset", [self.dataset], "summarization")
+        spec = find(self.dataset)
+        if self.split == spec.evaluation_split:
+            raise UserError(
+                "a schedule must not be chosen on the split that it is evaluated on",
+                given=f"search.split={self.split}",
+                allowed=[split for split in spec.splits if split != self.split],
+                fix="search.split=train",
+            )
+        data.check_available(self.dataset, self.split)
+        if self.metric == "bertscore_f1":
+            bertscore_model(self.bertscore_model).check_available()
+
+    def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Enough items."""
+        from flrc.data.pairs import pairs
+
+        there = len(pairs(data, self.dataset, self.split))
+        if there < self.samples:
+            raise UserError(
+                f"{data.label(self.dataset)}/{self.split} has too few items to search on",
+                given=f"search.samples={self.samples}",
+                allowed=f"at most {there}",
+                fix=f"search.samples={there}",
+            )
+
+    def inputs(self, data: DataSource) -> dict[str, Any]:
+        """Settings and the split's content; the batch size changes nothing."""
+        settings = self.describe()
+        del settings["batch_size"]
+        content = data.fingerprint(self.dataset, self.split)
+        return {**settings, "dataset": data.label(self.dataset), "data": content}

@@ -1,0 +1,70 @@
+"""Successive halving over schedules of two phases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from flrc.search.base import Found
+from flrc.search.generating import GeneratingSearch
+
+if TYPE_CHECKING:
+    from flrc.schedule.base import Schedule
+    from flrc.search.base import Compression
+
+
+@dataclass
+class Halving(GeneratingSearch):
+    """Every switch point with every drop; after each round the better half goes on.
+
+    The rates of a candidate are such that its average over the forward steps of realised replies is
+    the requested rate: at first of the constant schedule's replies, from the second round on of its
+    own. A round generates for items that no round before has seen, and candidates are ranked by
+    their mean score over all items so far. With ``schedule=progressive`` the constant schedule
+    competes too and is never dropped, so what is found is no worse on these items; the control
+    ``schedule=increasing`` competes without it.
+
+    Source: FLRC (arXiv 2510.09332), appendix C: candidates are scored on a calibration set (500
+        dialogues of DialogSum's train split) by, for instance, BERTScore.
+    Differs: the paper gives neither candidates nor a strategy; successive halving (Jamieson and
+        Talwalkar, arXiv 1502.07943) is ours, and so are rates by realised lengths.
+
+    Attributes:
+        rounds: Rounds; each sees twice the items of the one before, the last all of them.
+        switches: Forward steps of the first phase, the prefill included.
+        drops: How much more the second phase removes, as a share of the parameters.
+    """
+
+    name: str = "halving"
+    rounds: int = 3
+    switches: list[int] = field(default_factory=lambda: [1, 8, 16])
+    drops: list[float] = field(default_factory=lambda: [0.1, 0.2])
+
+    def check(self) -> None:
+        """Ranges."""
+        super().check()
+        self.require(self.rounds >= 1, "rounds", "1 or more")
+        self.require(
+            bool(self.switches) and all(1 <= s < self.max_new_tokens for s in self.switches),
+            "switches",
+            f"forward steps from 1 to {self.max_new_tokens - 1}",
+        )
+        self.require(
+            bool(self.drops) and all(0 < drop < 1 for drop in self.drops),
+            "drops",
+            "numbers in (0, 1)",
+        )
+
+    def search(self, schedule: Schedule, rate: float, compression: Compression) -> Found:
+        """See the class."""
+        from flrc.search.candidates import grid, rounds
+        from flrc.search.halve import halve
+        from flrc.search.trials import Trials
+
+        candidates = grid(
+            self.switches, self.drops, schedule.DIRECTION, with_constant=schedule.DIRECTION > 0
+        )
+        with compression.entry.lock():
+            trials = Trials(self, compression)
+            best, rows = halve(candidates, rate, rounds(self.samples, self.rounds), trials)
+        return Found(best, rows, trials.cost())

@@ -1,0 +1,113 @@
+"""Generates under a schedule with the compressed model, and scores the replies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from flrc.allocator.planning import Plans
+from flrc.data.pairs import chat_prompt, pairs
+from flrc.errors import UserError
+from flrc.evaluation.replies import generate_replies
+from flrc.models.surgery import compressed, stored_parameters
+from flrc.records import jsonfile
+from flrc.runtime.decoding import Decoder
+from flrc.search.halve import Trial
+
+if TYPE_CHECKING:
+    from flrc.allocator.plan import RankPlan
+    from flrc.schedule.base import Phase
+    from flrc.search.base import Compression
+    from flrc.search.generating import GeneratingSearch
+
+
+class Trials:
+    """Trials of one search; replies are kept, so an interrupted search repeats none.
+
+    Args:
+        search: What is generated for, and how it is scored.
+        compression: What generates.
+    """
+
+    def __init__(self, search: GeneratingSearch, compression: Compression) -> None:
+        self.search = search
+        self.compression = compression
+        found = pairs(compression.data, search.dataset, search.split)
+        self.pairs = Random(compression.seed).sample(found, search.samples)
+        self.prompts = [
+            chat_prompt(pair, compression.tokenizer, search.max_prompt_tokens).ids
+            for pair in self.pairs
+        ]
+        self.made: dict[str, dict[str, Any]] = {}
+        self.seconds_now = 0.0
+        """Of generating in this process."""
+
+    def cost(self) -> dict[str, Any]:
+        """For the record; what the cache answered is counted, too."""
+        return {
+            "trials": len(self.made),
+            "replies": sum(len(known["replies"]) for known in self.made.values()),
+            "seconds": sum(known["seconds"] for known in self.made.values()),
+            "seconds_now": self.seconds_now,
+        }
+
+    def __call__(self, phases: list[Phase], numbers: range) -> Trial | str:
+        """Generate for these items; why not, where the ranks do not reach or storage exceeds."""
+        planner, tokenizer = self.compression.planner, self.compression.tokenizer
+        try:
+            plans = planner.phases(phases)
+        except UserError as error:
+            return f"not reachable: {error.given}"
+        used = [plan for _, plan in plans]
+        dense = sum(target.dense for target in planner.targets)
+        stored = stored_parameters(planner.targets, used, planner.form) / dense
+        if self.search.stored is not None and stored > self.search.stored:
+            return f"stores {stored:.3f} of the dense parameters"
+        decoder = Decoder(self.compression.model, tokenizer, Plans(used[0], plans))
+        replies = self._replies(decoder, used, numbers)
+        texts = [tokenizer.decode(reply, skip_special_tokens=True).strip() for reply in replies]
+        lengths = [len(reply) for reply in replies]
+        rate = decoder.rate_per_step(lengths, self.search.max_new_tokens)
+        return Trial(self._scores(texts, numbers), lengths, rate, stored)
+
+    def _scores(self, texts: list[str], numbers: range) -> list[float]:
+        from flrc.evaluation.text_metrics import BertScoreF1, RougeL
+
+        both = {
+            "predictions": texts,
+            "references": [self.pairs[number].reference for number in numbers],
+        }
+        if self.search.metric == "rougeL":
+            values = RougeL().compute(**both)["rougeL"]
+        else:
+            model = self.search.bertscore_model
+            values = BertScoreF1().compute(**both, model=model)["bertscore_f1"]
+        return [100 * value for value in values]
+
+    def _replies(
+        self, decoder: Decoder, plans: Sequence[RankPlan], numbers: range
+    ) -> list[list[int]]:
+        limit, entry = self.search.max_new_tokens, self.compression.entry
+        prompts = [self.prompts[number] for number in numbers]
+        what = {
+            "ranks": [plan.ranks for plan in plans],
+            "steps": [phase["step"] for phase in decoder.describe(limit)],
+            "prompts": prompts,
+            "max_new_tokens": limit,
+        }
+        name = f"{jsonfile.digest(what, 16)}.json"
+        if not entry.has(name):
+            begun = time.perf_counter()
+            planner, factors = self.compression.planner, self.compression.factors.factors
+            with compressed(decoder.model, planner.targets, plans, planner.form, factors):
+                found = generate_replies(
+                    decoder, prompts, batch_size=self.search.batch_size, max_new_tokens=limit
+                )
+            seconds = time.perf_counter() - begun
+            self.seconds_now += seconds
+            entry.write_json(name, {"replies": found, "seconds": seconds})
+        self.made[name] = entry.read_json(name)
+        replies: list[list[int]] = self.made[name]["replies"]
+        return replies
