@@ -118,7 +118,7 @@ def compress_and_evaluate(
     from flrc.models.loading import load_model
     from flrc.models.surgery import check_counts, compress
     from flrc.models.targets import find_targets
-    from flrc.records.accounting import account, account_dense, note_coefficients
+    from flrc.records.accounting import account, account_dense, note_coefficients, stored_bytes
     from flrc.runtime.decoding import Decoder
 
     with stages("load"):
@@ -145,7 +145,8 @@ def compress_and_evaluate(
             check_counts(model, targets, plans, config.form)
             note_coefficients(record.results["layers"], model, targets)
         with stages("quantization"):
-            config.quantization.quantize(model)
+            config.quantization.quantize(model, targets)
+            record.results["bytes"] |= stored_bytes(model, targets)
         prepared.cache.trim()
     else:
         record.results |= account_dense(model, targets)

@@ -56,18 +56,18 @@ class Pivoted(Form):
         import torch
 
         from flrc.form.pivoting import pivot_columns
-        from flrc.models.factored import as_parameter
         from flrc.models.pivoted import PivotedLinear
+        from flrc.models.rows import FloatRows
         from flrc.models.shared import SharedProduct
 
         found = pivot_columns(right, self.bound)
         pivots = found.order[: right.shape[0]]
-        left = left_t.double().T @ right.double()[:, pivots]
+        left_t = right.double()[:, pivots].T @ left_t.double()
         like = linears[0].weight
-        coefficients = as_parameter(found.coefficients.to(like))
+        coefficients = FloatRows(found.coefficients.to(like))
         order = found.order.to(like.device, torch.int32)
         shared = SharedProduct(len(linears)) if len(linears) > 1 else None
-        parts = torch.split(left, [linear.out_features for linear in linears])
+        parts = torch.split(left_t, [linear.out_features for linear in linears], dim=1)
         return [
             PivotedLinear(
                 part.to(like).contiguous(),

@@ -30,12 +30,12 @@ class TwoFactor(Form):
         """A rank-major :class:`~flrc.models.lowrank.LowRankLinear` each; the right is shared."""
         import torch
 
-        from flrc.models.factored import as_parameter
         from flrc.models.lowrank import LowRankLinear
+        from flrc.models.rows import FloatRows
         from flrc.models.shared import SharedProduct
 
         like = linears[0].weight
-        factor = as_parameter(right.to(like))
+        factor = FloatRows(right.to(like))
         shared = SharedProduct(len(linears)) if len(linears) > 1 else None
         widths = [linear.out_features for linear in linears]
         parts = torch.split(left_t.to(like), widths, dim=1)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from flrc.models.rows import Rows, as_rows
 from flrc.models.shared import SharedProduct
 
 
@@ -30,12 +31,12 @@ class FactoredLinear(nn.Module, ABC):
         d_in: int,
         rank: int,
         bias: Tensor | None,
-        weight: Tensor | None,
+        weight: Tensor | Rows | None,
         shared: SharedProduct | None,
     ) -> None:
         super().__init__()
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        self.weight = None if weight is None else nn.Parameter(weight, requires_grad=False)
+        self.weight = None if weight is None else as_rows(weight)
         self.in_features, self.out_features = d_in, d_out
         self.target: str | None = None
         """Name of the target whose rank this layer follows; None where that is its own name."""
@@ -48,8 +49,8 @@ class FactoredLinear(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def input_tensors(self) -> tuple[nn.Parameter, ...]:
-        """What :meth:`project` reads; the very same tensors in all layers of a group."""
+    def input_rows(self) -> Rows:
+        """What :meth:`project` reads; the very same object in all layers of a group."""
 
     @property
     @abstractmethod
@@ -91,7 +92,7 @@ class FactoredLinear(nn.Module, ABC):
         """
         if self._rank is None:
             assert self.weight is not None
-            return self.weight.numel()
+            return self.weight.count * self.weight.width
         return self.input_parameters + self.output_parameters
 
     @property
@@ -103,7 +104,7 @@ class FactoredLinear(nn.Module, ABC):
         """The layer's output at the active rank, ``(..., d_out)``."""
         if self._rank is None:
             assert self.weight is not None
-            return nn.functional.linear(x, self.weight, self.bias)
+            return self.weight.products(x, plus=self.bias)
         return self.expand(self.project(x) if self.shared is None else self.shared(self, x))
 
     def extra_repr(self) -> str:
@@ -111,10 +112,3 @@ class FactoredLinear(nn.Module, ABC):
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, rank={self._rank}"
         )
-
-
-def as_parameter(tensor: Tensor) -> nn.Parameter:
-    """A frozen parameter; one that is a parameter already stays that very one, to be shared."""
-    if isinstance(tensor, nn.Parameter):
-        return tensor
-    return nn.Parameter(tensor, requires_grad=False)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from flrc.models.factored import FactoredLinear, as_parameter
+from flrc.models.factored import FactoredLinear
+from flrc.models.rows import Rows, as_rows
 from flrc.models.shared import SharedProduct
 
 
@@ -18,7 +18,7 @@ class LowRankLinear(FactoredLinear):
 
     Args:
         left_t: ``(r, d_out)``.
-        right: ``(r, d_in)``; in a group one parameter that all its layers are given.
+        right: ``(r, d_in)``; in a group one object that all its layers are given.
         bias: ``(d_out,)`` or None; stays on the output, as in the dense layer.
         weight: ``(d_out, d_in)``, kept only where some phase of a schedule keeps this layer dense.
         shared: Held by all layers of a group; None for a layer by itself.
@@ -26,25 +26,25 @@ class LowRankLinear(FactoredLinear):
 
     def __init__(
         self,
-        left_t: Float[Tensor, "r m"],
-        right: Float[Tensor, "r n"],
+        left_t: Float[Tensor, "r m"] | Rows,
+        right: Float[Tensor, "r n"] | Rows,
         bias: Float[Tensor, " m"] | None = None,
-        weight: Float[Tensor, "m n"] | None = None,
+        weight: Float[Tensor, "m n"] | Rows | None = None,
         shared: SharedProduct | None = None,
     ) -> None:
-        super().__init__(left_t.shape[1], right.shape[1], right.shape[0], bias, weight, shared)
-        self.left_t = as_parameter(left_t)
-        self.right = as_parameter(right)
+        left, inner = as_rows(left_t), as_rows(right)
+        super().__init__(left.width, inner.width, inner.count, bias, weight, shared)
+        self.left_t, self.right = left, inner
 
     def check_rank(self, rank: int) -> None:
         """Any rank up to the ranks held."""
-        if not 1 <= rank <= self.right.shape[0]:
-            raise ValueError(f"rank {rank} is outside 1..{self.right.shape[0]}")
+        if not 1 <= rank <= self.right.count:
+            raise ValueError(f"rank {rank} is outside 1..{self.right.count}")
 
     @property
-    def input_tensors(self) -> tuple[nn.Parameter, ...]:
+    def input_rows(self) -> Rows:
         """The right factor."""
-        return (self.right,)
+        return self.right
 
     @property
     def input_parameters(self) -> int:
@@ -58,12 +58,11 @@ class LowRankLinear(FactoredLinear):
 
     def project(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch k"]:
         """``right x`` at the active rank."""
-        return nn.functional.linear(x, self.right[: self._rank])
+        return self.right.products(x, self._rank)
 
     def expand(self, hidden: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch m"]:
         """``left^T hidden + bias``."""
-        output = hidden @ self.left_t[: self._rank]
-        return output if self.bias is None else output + self.bias
+        return self.left_t.combine(hidden, self._rank, self.bias)
 
 
 def low_rank_layers(model: nn.Module) -> dict[str, FactoredLinear]:
@@ -77,6 +76,11 @@ def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, layer)
 
 
+def dense_parameters(layer: nn.Module) -> int:
+    """Weights of a dense layer, whatever their precision."""
+    return sum(p.numel() for name, p in layer.named_parameters() if name != "bias")
+
+
 def target_parameters(model: nn.Module, names: list[str]) -> tuple[int, int]:
     """Counted on the modules: weights of the named layers that are (active now, stored).
 
@@ -84,19 +88,17 @@ def target_parameters(model: nn.Module, names: list[str]) -> tuple[int, int]:
     """
     active = 0
     stored: dict[int, int] = {}
-    projected: set[tuple[int, ...]] = set()
+    projected: set[int] = set()
     for name in names:
         layer = model.get_submodule(name)
         stored |= {id(p): p.numel() for n, p in layer.named_parameters() if n != "bias"}
         if not isinstance(layer, FactoredLinear):
-            weight = layer.weight
-            assert isinstance(weight, torch.Tensor)
-            active += weight.numel()
+            active += dense_parameters(layer)
             continue
         active += layer.active_parameters
         if layer.rank is not None:
             # By the tensors themselves: sharing is counted where it is, not where it was planned.
-            shared = tuple(id(tensor) for tensor in layer.input_tensors)
+            shared = id(layer.input_rows)
             active -= layer.input_parameters if shared in projected else 0
             projected.add(shared)
     return active, sum(stored.values())

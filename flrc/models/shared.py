@@ -61,7 +61,8 @@ class SharedProduct:
         Returns:
             ``(..., rank)``; not to be changed in place.
         """
-        tensors = (x, *layer.input_tensors)
+        rows = layer.input_rows
+        tensors = (x, *rows.parameters(), *rows.buffers())
         state = _state(tensors)
         if state is None:
             self._last = None

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 from flrc.component import Component
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
+
+    from flrc.models.targets import Target
 
 
 @dataclass
@@ -17,5 +21,5 @@ class Quantization(Component, ABC):
     """Changes the stored precision of a compressed model, after surgery."""
 
     @abstractmethod
-    def quantize(self, model: nn.Module) -> None:
-        """Quantise in place."""
+    def quantize(self, model: nn.Module, targets: Sequence[Target]) -> None:
+        """Quantise the targets in place, factored or dense; nothing else."""

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 from flrc.quantization.base import Quantization
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
+
+    from flrc.models.targets import Target
 
 
 @dataclass
@@ -17,5 +21,5 @@ class NoQuantization(Quantization):
 
     name: str = "none"
 
-    def quantize(self, model: nn.Module) -> None:
+    def quantize(self, model: nn.Module, targets: Sequence[Target]) -> None:
         """Leaves the model as it is."""

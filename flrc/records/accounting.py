@@ -129,3 +129,18 @@ def account_dense(model: nn.Module, targets: Sequence[Target]) -> dict[str, Any]
         "layers": [],
         "rescues": [],
     }
+
+
+def stored_bytes(model: nn.Module, targets: Sequence[Target]) -> dict[str, int]:
+    """Bytes measured on the model as it is: ``model_stored``, ``targets_stored``.
+
+    Parameters and the buffers of the state dict; what is held in several places counts once.
+    """
+    names = [layer.name for target in targets for layer in target.layers]
+    layers = nn.ModuleList(model.get_submodule(name) for name in names)
+    return {"model_stored": _bytes(model), "targets_stored": _bytes(layers)}
+
+
+def _bytes(module: nn.Module) -> int:
+    held = {t.data_ptr(): t.nbytes for t in module.state_dict().values() if t.numel()}
+    return sum(held.values())

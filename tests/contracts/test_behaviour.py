@@ -144,7 +144,9 @@ def test_what_follows_surgery_leaves_a_model_that_runs(
     name: str, runtime: str, make_model: Callable[..., Any]
 ) -> None:
     model = make_model()
-    components("quantization")[name]().quantize(model)  # type: ignore[attr-defined]
+    components("quantization")[name]().quantize(  # type: ignore[attr-defined]
+        model, find_targets(model)
+    )
     components("runtime")[runtime]().prepare(model)  # type: ignore[attr-defined]
     assert not model.training
     with torch.no_grad():

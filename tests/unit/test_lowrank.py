@@ -17,6 +17,7 @@ from flrc.allocator.uniform import Uniform
 from flrc.decomposition.svd import Svd
 from flrc.form.two_factor import TwoFactor
 from flrc.models.lowrank import LowRankLinear, low_rank_layers, target_parameters
+from flrc.models.rows import FloatRows
 from flrc.models.surgery import activate, check_counts, compress, stored_parameters
 from flrc.models.targets import Target, find_targets
 from flrc.schedule.progressive import Progressive
@@ -40,7 +41,8 @@ def test_forward_is_numpy(bias: bool, rank: int | None) -> None:
     low = layer(bias)
     x = torch.randn(2, 4, 9)
     low.rank = rank
-    weight = low.weight if rank is None else low.left_t[:rank].T @ low.right[:rank]
+    factors = low.left_t.dense()[:rank], low.right.dense()[:rank]
+    weight = low.weight.dense() if rank is None else factors[0].T @ factors[1]
     expected = x.numpy() @ weight.detach().numpy().T
     if bias:
         expected = expected + low.bias.detach().numpy()
@@ -73,7 +75,8 @@ def test_factors_that_do_not_fit_are_refused() -> None:
 
 def test_a_change_of_rank_copies_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     low = layer(bias=False)
-    left, right = low.left_t.data_ptr(), low.right.data_ptr()
+    factors = (low.left_t.dense(), low.right.dense())
+    left, right = (factor.data_ptr() for factor in factors)
     used: list[Tensor] = []
     plain = nn.functional.linear
     monkeypatch.setattr(
@@ -82,16 +85,18 @@ def test_a_change_of_rank_copies_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     for rank in (2, 5, 1, 4):
         low.rank = rank
         low(torch.randn(1, 9))
-        assert (low.left_t.data_ptr(), low.right.data_ptr()) == (left, right)
-        assert used[-1].data_ptr() == right  # a view of the first rows
-        assert used[-1].shape == (rank, 9)
-        assert used[-1].is_contiguous()
+        assert [f.data_ptr() for f in (low.left_t.dense(), low.right.dense())] == [left, right]
+        first, second = used[-2:]  # views of the first rows
+        assert (first.data_ptr(), second.data_ptr()) == (right, left)
+        assert (first.shape, second.T.shape) == ((rank, 9), (rank, 7))
+        assert first.is_contiguous()
+        assert second.T.is_contiguous()
 
 
 def test_layers_hold_no_gradient_and_survive_the_state_dict() -> None:
     low = layer()
     assert not any(parameter.requires_grad for parameter in low.parameters())
-    assert set(low.state_dict()) == {"left_t", "right", "bias", "weight"}
+    assert set(low.state_dict()) == {"left_t.values", "right.values", "bias", "weight.values"}
 
 
 def svd_factors(model: nn.Module) -> Callable[[str, int], tuple[Tensor, Tensor]]:
@@ -208,7 +213,8 @@ def test_wrong_counts_are_noticed(make_model: Callable[..., Any]) -> None:
         check_counts(model, targets, Plans(wrong, plans.phases), FORM)
     name = targets[0].name
     layer = model.get_submodule(name)
-    layer.left_t = nn.Parameter(torch.cat([layer.left_t, layer.left_t[:1]]), requires_grad=False)
+    more = layer.left_t.dense()
+    layer.left_t = FloatRows(torch.cat([more, more[:1]]))
     with pytest.raises(AssertionError, match="stored"):
         check_counts(model, targets, plans, FORM)
 

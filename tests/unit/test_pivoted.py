@@ -65,9 +65,9 @@ def test_the_layer_is_numpy(rank: int) -> None:
     # By hand from the stored parts: an identity at the pivots, the coefficients elsewhere.
     identity = np.zeros((rank, 12))
     identity[:, layer.order[:rank]] = np.eye(rank)
-    identity[:, layer.order[rank:]] = layer.coefficients.numpy()
+    identity[:, layer.order[rank:]] = layer.coefficients.dense().numpy()
     np.testing.assert_allclose(
-        layer.left.numpy() @ identity, left_t.T @ right, rtol=1e-4, atol=1e-5
+        layer.left_t.dense().T.numpy() @ identity, left_t.T @ right, rtol=1e-4, atol=1e-5
     )
     assert (layer.rank, layer.active_parameters) == (rank, rank * (14 + 12 - rank))
     layer.rank = None
@@ -211,7 +211,7 @@ def test_a_copied_model_is_independent(make_model: Callable[..., Any]) -> None:
     before = logits(model)
     other = copy.deepcopy(model)
     layer = other.get_submodule(targets[0].layers[0].name)
-    layer.coefficients.zero_()
+    layer.coefficients.dense().zero_()
     assert torch.equal(logits(model), before)
     assert not torch.allclose(logits(other), before)
     assert sum(p.numel() for p in other.parameters()) == sum(p.numel() for p in model.parameters())

@@ -19,6 +19,7 @@ from flrc.form.two_factor import TwoFactor
 from flrc.grouping.shared import Shared
 from flrc.models.factored import FactoredLinear
 from flrc.models.lowrank import low_rank_layers, target_parameters
+from flrc.models.rows import FloatRows
 from flrc.models.surgery import activate, check_counts, compress
 from flrc.models.targets import Target, find_targets
 from flrc.schedule.base import Phase
@@ -87,7 +88,7 @@ def test_parameters_are_held_once(form: Form, monkeypatch: Any) -> None:
     target = Target("t", sum(WIDTHS), 9, 0, "t", "t")
     assert sum(p.numel() for p in holder.parameters()) == form.cost(3, target) + biases
     assert target_parameters(holder, ["0", "1", "2"]) == (form.cost(3, target),) * 2
-    assert len({layer.input_tensors[0].data_ptr() for layer in layers}) == 1
+    assert len({id(layer.input_rows) for layer in layers}) == 1
     holder.to(torch.float64)
     assert sum(p.numel() for p in holder.parameters()) == form.cost(3, target) + biases
     check(layers, torch.randn(2, 9, dtype=torch.float64))
@@ -136,20 +137,20 @@ def test_changed_weights_are_computed_afresh(form: Form, monkeypatch: Any) -> No
     layers, _ = group(form, monkeypatch)
     x = torch.randn(2, 9)
     layers[0](x)
-    layers[0].input_tensors[0].mul_(2)
+    layers[0].input_rows.values.mul_(2)
     check(layers[1:], x)
     layers[0](x)
-    layers[0].input_tensors[0].data = torch.randn_like(layers[0].input_tensors[0])
+    layers[0].input_rows.values.data = torch.randn_like(layers[0].input_rows.values)
     check(layers[1:], x)
     # One layer given its own factor (it is shared no more) computes with its own.
     name = "right" if isinstance(form, TwoFactor) else "coefficients"
     layers[0](x)
-    own = nn.Parameter(torch.randn_like(layers[1].input_tensors[0]), requires_grad=False)
+    own = FloatRows(torch.randn_like(layers[1].input_rows.dense()))
     setattr(layers[1], name, own)
     check(layers, x)
     active, _ = target_parameters(nn.ModuleList(layers), ["0", "1", "2"])
     target = Target("t", sum(WIDTHS), 9, 0, "t", "t")
-    assert active == form.cost(3, target) + own.numel()
+    assert active == form.cost(3, target) + own.dense().numel()
 
 
 def test_another_rank_is_computed_afresh(monkeypatch: Any) -> None:
@@ -178,7 +179,7 @@ def test_gradients_keep_graphs_of_their_own(form: Form, monkeypatch: Any) -> Non
     layers[2](x).sum().backward()
     output.sum().backward()  # its graph is not the other's
     assert x.grad is not None
-    factor = layers[0].input_tensors[0]
+    factor = layers[0].input_rows.values
     factor.requires_grad_()
     layers[0](x.detach()).sum().backward()
     assert factor.grad is not None

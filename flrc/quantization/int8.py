@@ -1,0 +1,52 @@
+"""Weight-only 8-bit integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flrc.quantization.base import Quantization
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from flrc.models.targets import Target
+
+
+@dataclass
+class Int8(Quantization):
+    """Factors as 8-bit integers, one scale for each rank on either side; activations stay.
+
+    A scale belongs to one row of a rank-major factor, so a prefix of the rows takes a prefix of the
+    scales with it: every schedule runs on quantised factors as on others. In the pivoted form the
+    identity is exact. Targets that stay dense get one scale an output. Embeddings, norms and the
+    head keep the run's dtype.
+
+    Source: FLRC (arXiv 2510.09332), appendix J: int8 on top of FLRC.
+    Differs: the paper does not say how it rounds.
+    """
+
+    name: str = "int8"
+
+    def quantize(self, model: nn.Module, targets: Sequence[Target]) -> None:
+        """Round every matrix of every target, shared ones once."""
+        from torch.nn import Linear
+
+        from flrc.models.dense import DenseLinear
+        from flrc.models.lowrank import replace
+        from flrc.models.rows import Int8Rows, Rows
+
+        made: dict[int, Rows] = {}
+        for name in (layer.name for target in targets for layer in target.layers):
+            layer = model.get_submodule(name)
+            if isinstance(layer, Linear):
+                bias = None if layer.bias is None else layer.bias.data
+                replace(model, name, DenseLinear(Int8Rows(layer.weight), bias))
+                continue
+            for child, rows in list(layer.named_children()):
+                if isinstance(rows, Rows):
+                    if id(rows) not in made:
+                        made[id(rows)] = Int8Rows(rows.dense())
+                    setattr(layer, child, made[id(rows)])
