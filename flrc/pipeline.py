@@ -19,6 +19,8 @@ from flrc.records.record import Record
 from flrc.stages import Stages
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from flrc.allocator.planning import Planner, Plans
     from flrc.calibration.statistics import GradientStatistics
     from flrc.decomposition.factorise import Calibrated
@@ -152,9 +154,16 @@ def compress_and_evaluate(
         record.results |= account_dense(model, targets)
     config.runtime.prepare(model)
 
+    def dense_again() -> PreTrainedModel:
+        dense = load_model(config.model, config.dtype, prepared.device)
+        config.runtime.prepare(dense)
+        return dense
+
     decoder = Decoder(model, prepared.tokenizer, plans)
     rate = plans.constant.realised if plans is not None else 0.0
-    subject = Subject(model, prepared.tokenizer, config.data, rate, decoder, dense_replies)
+    subject = Subject(
+        model, prepared.tokenizer, config.data, rate, decoder, dense_replies, dense_again
+    )
     torch.manual_seed(config.seed)
     measured = evaluate(config, folder, subject, stages)
     # What an earlier command measured on this very model stays in its record.

@@ -58,7 +58,7 @@ class Stages:
         begin = time.perf_counter()
         peak: dict[str, int] = {}
         try:
-            with _peak_memory(peak):
+            with peak_memory(peak):
                 yield stage
         finally:
             stage.seconds += time.perf_counter() - begin
@@ -83,7 +83,7 @@ class Stages:
 
 
 @contextmanager
-def _peak_memory(peak: dict[str, int]) -> Iterator[None]:
+def peak_memory(peak: dict[str, int]) -> Iterator[None]:
     """Put the peak resident (and device) memory inside the block into ``peak``, in bytes.
 
     Linux resets and reports the peak itself; elsewhere the memory is sampled fifty times a second.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -70,6 +70,7 @@ class Subject:
         decoder: Generates under the run's schedule and accounts for the parameters that were used.
         dense_replies: Token ids of the dense model's replies by evaluation part, item by item;
             empty where the evaluation does not generate.
+        load_dense: Loads the dense model a second time, ready to run.
     """
 
     model: PreTrainedModel
@@ -78,6 +79,13 @@ class Subject:
     rate: float
     decoder: Decoder
     dense_replies: dict[str, list[list[int]]] = field(default_factory=dict)
+    load_dense: Callable[[], PreTrainedModel] | None = None
+
+    def dense(self) -> PreTrainedModel:
+        """The dense model beside the compressed one: both are in memory then."""
+        if self.load_dense is None:
+            raise ValueError("this subject cannot load its dense model")
+        return self.load_dense()
 
 
 @dataclass

@@ -52,6 +52,12 @@ class FactoredLinear(nn.Module, ABC):
     def input_rows(self) -> Rows:
         """What :meth:`project` reads; the very same object in all layers of a group."""
 
+    index_bytes: int = 0
+    """Of the integers that :meth:`project` reads beside its rows."""
+
+    left_t: Rows
+    """``(r, d_out)``: what :meth:`expand` reads."""
+
     @property
     @abstractmethod
     def input_parameters(self) -> int:

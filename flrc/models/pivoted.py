@@ -39,6 +39,7 @@ class PivotedLinear(FactoredLinear):
         super().__init__(left.width, order.shape[0], left.count, bias, weight, shared)
         self.left_t, self.coefficients = left, as_rows(coefficients)
         self.register_buffer("order", order)
+        self.index_bytes = order.nbytes
 
     @property
     def largest_coefficient(self) -> float:

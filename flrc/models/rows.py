@@ -58,6 +58,12 @@ class Rows(nn.Module, ABC):
     def dense(self) -> Float[Tensor, "r k"]:
         """The whole matrix, in floating point."""
 
+    def bytes(self, rank: int | None = None) -> int:
+        """Of the first rows, as they are stored."""
+        rows = self.count if rank is None else rank
+        held = [*self.parameters(), *self.buffers()]
+        return rows * sum(t[:1].numel() * t.itemsize for t in held)
+
 
 def as_rows(matrix: Float[Tensor, "r k"] | Rows) -> Rows:
     """A tensor as :class:`FloatRows`; rows stay that very object, to be shared."""

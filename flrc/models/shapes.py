@@ -1,6 +1,6 @@
 """Named model shapes: arguments of ``AutoConfig.for_model``.
 
-Tiny ones for tests, one of every kind of block.
+Tiny ones for tests, one of every kind of block; real ones for measuring speed.
 """
 
 from __future__ import annotations
@@ -49,5 +49,23 @@ SHAPES: dict[str, dict[str, Any]] = {
         "head_dim": 16,
         "sliding_window": 16,
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    # Llama-3.2-1B, for measuring speed without a download.
+    "llama3_2_1b": {
+        "model_type": "llama",
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "vocab_size": 128256,
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 500000.0,
+        "tie_word_embeddings": True,
+        "bos_token_id": 256,
+        "eos_token_id": 257,
+        "pad_token_id": 258,
     },
 }

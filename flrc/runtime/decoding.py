@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from flrc.schedule.base import first_steps
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from flrc.allocator.plan import RankPlan
     from flrc.allocator.planning import Plans
 
 
@@ -86,7 +87,7 @@ class Decoder:
             bos_token_id=self.tokenizer.bos_token_id,
             use_cache=True,
         )
-        switch = _Switch(self.model, self.plans, max_new_tokens)
+        switch = _Switch(self.model, self.plans_by_step(max_new_tokens))
         handle = self.model.register_forward_pre_hook(switch)
         # transformers fills unset fields from the model's own settings (repetition penalties ...).
         shipped = self.model.generation_config
@@ -102,6 +103,19 @@ class Decoder:
                 activate(self.model, self.plans.constant)
         assert isinstance(output, torch.Tensor)
         return output[:, input_ids.shape[1] :]
+
+    def plans_by_step(self, steps: int) -> dict[int, RankPlan]:
+        """The plan of each phase by its first forward step, 0 for the prefill.
+
+        A phase that begins where the next one does has no step; the later one wins.
+
+        Args:
+            steps: Longest reply, in tokens.
+        """
+        if self.plans is None:
+            return {}
+        starts = first_steps([phase for phase, _ in self.plans.phases], steps)
+        return {s: plan for s, (_, plan) in zip(starts, self.plans.phases, strict=True)}
 
     def _phases(self, steps: int) -> list[tuple[int, float]]:
         """First forward step (0-based) and realised rate of each phase that is reached."""
@@ -155,14 +169,10 @@ class Decoder:
 class _Switch:
     """Forward pre-hook that activates the plan of the coming step; one a ``generate`` call."""
 
-    def __init__(self, model: PreTrainedModel, plans: Plans | None, steps: int) -> None:
+    def __init__(self, model: PreTrainedModel, at: Mapping[int, RankPlan]) -> None:
         self.model = model
         self.step = 0
-        self.at: dict[int, Any] = {}
-        if plans is not None:
-            starts = first_steps([phase for phase, _ in plans.phases], steps)
-            # A phase that begins where the next one does has no step; the later one wins.
-            self.at = {s: plan for s, (_, plan) in zip(starts, plans.phases, strict=True)}
+        self.at = at
 
     def __call__(self, *_: object) -> None:
         plan = self.at.get(self.step)

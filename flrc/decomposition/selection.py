@@ -1,0 +1,46 @@
+"""The largest rows or columns of a weight: factors that cost nothing to make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from flrc.decomposition.base import Decomposition
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from flrc.calibration.statistics import InputStatistics, OutputStatistics
+    from flrc.decomposition.factors import Factors
+
+
+@dataclass
+class Selection(Decomposition):
+    """Rank r keeps the r rows (wide weights) or columns (tall ones) of the largest norm.
+
+    The worst useful answer, without an SVD: for measuring the speed of ranks on models whose
+    weights are random anyway (``model=random``). The factors are as dense in memory as any others.
+    """
+
+    name: str = "selection"
+
+    CALIBRATED: ClassVar[bool] = False
+
+    def decompose(
+        self,
+        weight: Tensor,
+        inputs: InputStatistics | None,
+        outputs: OutputStatistics | None = None,
+    ) -> Factors:
+        """``W = sum of e_i w_i^T`` over its rows, or of ``w_j e_j^T`` over its columns."""
+        import torch
+
+        from flrc.decomposition.factors import Factors
+
+        weight = weight.double()
+        wide = weight.shape[0] <= weight.shape[1]
+        vectors = weight if wide else weight.T
+        norms, order = vectors.norm(dim=1).sort(descending=True, stable=True)
+        kept = vectors[order]
+        chosen = torch.eye(len(order), dtype=weight.dtype, device=weight.device)[order]
+        return Factors(chosen, kept, norms) if wide else Factors(kept, chosen, norms)

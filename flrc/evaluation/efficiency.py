@@ -1,0 +1,196 @@
+"""Speed, bytes and memory of generation, beside the dense model's in the same process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flrc.evaluation.base import Evaluation, Measurement, Outcome, Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from flrc.data.base import DataSource
+    from flrc.evaluation.roofline import Roofline
+    from flrc.evaluation.step_cost import StepCost
+    from flrc.evaluation.timed import Timing
+
+
+@dataclass
+class Efficiency(Evaluation):
+    """Tokens a second of prefill and decoding, bytes a token, against what the machine allows.
+
+    The dense model is loaded a second time and measured alternately with the compressed one, in one
+    process, through the same loop: greedy, with a cache, head included, every reply of full length.
+    The schedule applies, and a phase switch counts. Each number is the median over the repeats;
+    every repeat stands in the items. ``speedup`` is the median of the ratios of neighbours.
+
+    Source: FLRC (arXiv 2510.09332), appendix I, tables 11 and 12: 32 prompt and 128 new tokens,
+        batch 512, or batch 1.
+
+    Attributes:
+        batch_sizes: Each is a part of its own; null: 1 and 512 on CUDA, 1 and 8 on the CPU.
+        prompt_tokens: Of each sequence.
+        new_tokens: Forward steps; null: 128 on CUDA, 32 on the CPU.
+        repeats: Pairs of measured generations.
+        device: The run's.
+        dtype: The run's.
+        threads: The run's.
+        runtime: The run's.
+    """
+
+    name: str = "efficiency"
+    batch_sizes: list[int] | None = None
+    prompt_tokens: int = 32
+    new_tokens: int | None = None
+    repeats: int = 3
+    device: str = "auto"
+    dtype: str = "float32"
+    threads: int | None = None
+    runtime: str = "eager"
+
+    def check(self) -> None:
+        """Ranges."""
+        for name in ("prompt_tokens", "repeats"):
+            self.require(getattr(self, name) >= 1, name, "1 or more")
+        self.require(self.new_tokens is None or self.new_tokens >= 2, "new_tokens", "2 or more")
+        sizes = self.batch_sizes
+        self.require(
+            sizes is None or (len(sizes) > 0 and all(s >= 1 for s in sizes)),
+            "batch_sizes",
+            "null, or numbers from 1 on",
+        )
+
+    def _on_cuda(self) -> bool:
+        from flrc.models.loading import resolve_device
+
+        return resolve_device(self.device).type == "cuda"
+
+    def parts(self) -> list[str]:
+        """``decode`` for batch 1, else ``decode_batch<size>``."""
+        sizes = self.batch_sizes or ([1, 512] if self._on_cuda() else [1, 8])
+        return ["decode" if size == 1 else f"decode_batch{size}" for size in sizes]
+
+    def settings(self, part: str, data: DataSource) -> dict[str, Any]:
+        """Sizes, and what the machine was told."""
+        import platform
+
+        import torch
+
+        cuda = self._on_cuda()
+        return {
+            "version": type(self).VERSION,
+            "batch": int(part.removeprefix("decode_batch")) if part != "decode" else 1,
+            "prompt_tokens": self.prompt_tokens,
+            "new_tokens": self.new_tokens or (128 if cuda else 32),
+            "repeats": self.repeats,
+            "device": torch.cuda.get_device_name() if cuda else platform.machine(),
+            "dtype": self.dtype,
+            "threads": self.threads or torch.get_num_threads(),
+            "runtime": self.runtime,
+            "torch": torch.__version__,
+        }
+
+    def check_data(self, data: DataSource) -> None:
+        """Nothing is read."""
+
+    def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Nothing is read."""
+
+    def evaluate(self, subject: Subject, part: str) -> Outcome:
+        """One batch size."""
+        from functools import partial
+
+        from flrc.evaluation import roofline
+        from flrc.evaluation.step_cost import step_costs
+        from flrc.evaluation.timed import alternate, timed
+        from flrc.models.surgery import activate
+        from flrc.stages import peak_memory
+
+        settings = self.settings(part, subject.data)
+        steps = settings["new_tokens"]
+        sizes = {"batch": settings["batch"], "prompt": self.prompt_tokens, "steps": steps}
+        decoder = subject.decoder
+        ids = _prompt(subject.model, settings["batch"], self.prompt_tokens)
+        # Alone first: the memory is that of one model.
+        peak: dict[str, int] = {}
+        with peak_memory(peak):
+            timed(subject.model, ids, steps, decoder.plans_by_step(steps))
+        models, plans = {"dense": subject.model}, {"dense": decoder.plans_by_step(steps)}
+        if decoder.plans is not None:
+            models = {"compressed": subject.model, "dense": subject.dense()}
+            plans = {"compressed": decoder.plans_by_step(steps), "dense": {}}
+        runs = {name: partial(timed, models[name], ids, steps, plans[name]) for name in models}
+        rows = alternate(runs, self.repeats, f"timing {part}")
+        costs = {name: step_costs(models[name], plans[name], **sizes) for name in models}
+        if decoder.plans is not None:
+            activate(subject.model, decoder.plans.constant)
+        limit = roofline.measure(subject.model.device, subject.model.dtype)
+        values = summary(rows, costs, limit, settings["batch"], self.prompt_tokens)
+        values["peak_bytes"] = (peak.get("device", peak["resident"]), "bytes", False)
+        rate, count = decoder.rate_per_step([steps], steps), self.repeats
+        measurements = [
+            Measurement(f"{part}/{name}", value, unit, higher, None, count, settings, rate)
+            for name, (value, unit, higher) in values.items()
+        ]
+        seconds: list[dict[str, Any]] = [
+            {name: {"prefill": t.prefill, "steps": t.steps} for name, t in row.items()}
+            for row in rows
+        ]
+        return Outcome(measurements, [*seconds, {"roofline": dict(vars(limit))}])
+
+
+def _prompt(model: PreTrainedModel, batch: int, tokens: int) -> Tensor:
+    """Random ids: their content changes no time."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, model.config.vocab_size, (batch, tokens), generator=generator)
+    return ids.to(model.device)
+
+
+def summary(
+    rows: Sequence[Mapping[str, Timing]],
+    costs: Mapping[str, Sequence[StepCost]],
+    limit: Roofline,
+    batch: int,
+    prompt: int,
+) -> dict[str, tuple[float, str, bool]]:
+    """Value, unit and direction of each number, from what was timed and counted.
+
+    ``allowed`` numbers are what the machine would give if every step took as long as its bytes, or
+    its operations, need at the measured rates.
+    """
+    from statistics import fmean, median
+
+    found: dict[str, tuple[float, str, bool]] = {}
+    mine = "compressed" if "compressed" in costs else "dense"
+    allowed = {}
+    for name, steps in costs.items():
+        label = "" if name == mine else "dense_"
+        decoding = median(sum(row[name].steps) for row in rows)
+        prefill = median(row[name].prefill for row in rows)
+        least = sum(limit.seconds(c.weights + c.cache, c.operations) for c in steps)
+        allowed[name] = least
+        moved = fmean(c.weights + c.cache for c in steps)
+        found |= {
+            f"{label}tokens_per_second": (batch * len(steps) / decoding, "tokens/s", True),
+            f"{label}prefill_tokens_per_second": (batch * prompt / prefill, "tokens/s", True),
+            f"{label}first_token_seconds": (prefill, "s", False),
+            f"{label}bytes_per_token": (moved / batch, "bytes", False),
+            f"{label}allowed_tokens_per_second": (batch * len(steps) / least, "tokens/s", True),
+            f"{label}share_of_allowed": (100 * least / decoding, "%", True),
+        }
+    if mine == "compressed":
+        ratios = [sum(r["dense"].steps) / sum(r["compressed"].steps) for r in rows]
+        first = [r["dense"].prefill / r["compressed"].prefill for r in rows]
+        found |= {
+            "speedup": (median(ratios), "x", True),
+            "speedup_lowest": (min(ratios), "x", True),
+            "speedup_highest": (max(ratios), "x", True),
+            "prefill_speedup": (median(first), "x", True),
+            "allowed_speedup": (allowed["dense"] / allowed["compressed"], "x", True),
+        }
+    return found

@@ -1,0 +1,103 @@
+"""What one decoding step must read and compute, counted on the modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flrc.models.lowrank import low_rank_layers
+from flrc.models.surgery import activate
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from flrc.allocator.plan import RankPlan
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Of one forward step that yields one token a sequence.
+
+    Attributes:
+        weights: Bytes of weights.
+        cache: Bytes of cached keys and values.
+        operations: Two for each weight and sequence; attention over the context is left out.
+    """
+
+    weights: int
+    cache: int
+    operations: int
+
+
+def step_costs(
+    model: PreTrainedModel,
+    at: Mapping[int, RankPlan],
+    *,
+    batch: int,
+    prompt: int,
+    steps: int,
+) -> list[StepCost]:
+    """Of each step after the prefill; the plan of the last step is active afterwards.
+
+    Args:
+        model: Dense or compressed.
+        at: Plans by the 0-based forward step at which they begin.
+        batch: Sequences.
+        prompt: Tokens of each prompt.
+        steps: Forward steps, the prefill included.
+    """
+    costs = []
+    known: tuple[int, int] | None = None
+    for step in range(steps):
+        if step in at:
+            activate(model, at[step])
+            known = None
+        if known is None:
+            known = weights_read(model)
+        if step:
+            size, count = known
+            cache = batch * cached_bytes(model, prompt + step)
+            costs.append(StepCost(size, cache, 2 * batch * count))
+    return costs
+
+
+def weights_read(model: nn.Module) -> tuple[int, int]:
+    """Bytes and number of the weights that a decoding step reads now, at the active ranks.
+
+    Of the input embedding nothing but a row a sequence is read, which is not counted; a head that
+    is tied to it is read whole. What the layers of a group share is read once.
+    """
+    size = count = 0
+    inside: set[int] = set()
+    projected: set[int] = set()
+    for layer in low_rank_layers(model).values():
+        inside |= {id(parameter) for parameter in layer.parameters()}
+        size += 0 if layer.bias is None else layer.bias.nbytes
+        if layer.rank is None:
+            assert layer.weight is not None
+            size += layer.weight.bytes()
+            count += layer.active_parameters
+            continue
+        size += layer.left_t.bytes(layer.rank)
+        count += layer.output_parameters
+        if id(layer.input_rows) not in projected:
+            projected.add(id(layer.input_rows))
+            size += layer.input_rows.bytes(layer.rank) + layer.index_bytes
+            count += layer.input_parameters
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[operator]
+    tied = head is not None and head.weight is embedding.weight
+    for parameter in model.parameters():
+        if id(parameter) not in inside and (tied or parameter is not embedding.weight):
+            size += parameter.nbytes
+            count += parameter.numel()
+    return size, count
+
+
+def cached_bytes(model: PreTrainedModel, context: int) -> int:
+    """Keys and values of one sequence of ``context`` tokens."""
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * width * context * model.dtype.itemsize)

@@ -1,0 +1,79 @@
+"""Generation step by step, with a clock: the same loop for dense and compressed models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from flrc.evaluation.roofline import wait
+from flrc.models.surgery import activate
+from flrc.progress import progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from flrc.allocator.plan import RankPlan
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one generation.
+
+    Attributes:
+        prefill: Until the first token is known.
+        steps: Of each further forward step.
+        tokens: ``(batch, new)`` ids, greedy.
+    """
+
+    prefill: float
+    steps: list[float]
+    tokens: Tensor
+
+
+@torch.no_grad()
+def timed(
+    model: PreTrainedModel, ids: Tensor, steps: int, at: Mapping[int, RankPlan] | None = None
+) -> Timing:
+    """Generate greedily; nothing ends a reply early.
+
+    Args:
+        model: Dense or compressed.
+        ids: ``(batch, prompt)``, no padding.
+        steps: Forward steps: the prefill, which yields the first token, and one a further token.
+        at: Plans by the 0-based forward step at which they are activated; its time counts.
+    """
+    at = at or {}
+    device = ids.device
+    cache, fed, found, seconds = None, ids, [], []
+    for step in range(steps):
+        wait(device)
+        begun = time.perf_counter()
+        if step in at:
+            activate(model, at[step])
+        output = model(input_ids=fed, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache, fed = output.past_key_values, output.logits[:, -1:].argmax(-1)
+        wait(device)
+        seconds.append(time.perf_counter() - begun)
+        found.append(fed)
+    return Timing(seconds[0], seconds[1:], torch.cat(found, dim=1))
+
+
+def alternate(
+    runs: Mapping[str, Callable[[], Timing]], repeats: int, doing: str
+) -> list[dict[str, Timing]]:
+    """Each of the runs once a repeat, in turns of order, after one that does not count.
+
+    A machine that slows down or speeds up meanwhile does so for all of them.
+    """
+    for run in runs.values():
+        run()
+    rows = []
+    for repeat in progress(range(repeats), doing, repeats):
+        names = list(runs) if repeat % 2 == 0 else list(runs)[::-1]
+        rows.append({name: runs[name]() for name in names})
+    return rows
