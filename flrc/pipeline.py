@@ -84,6 +84,8 @@ def finished(config: RunConfig, folder: RunFolder) -> Record | None:
     record = None if config.force else folder.read_record()
     if record is None or record.run["status"] != "ok":
         return None
+    if config.model.save and config.compresses and not folder.model.is_dir():
+        return None
     present = [jsonfile.canonical(vars(m)) for m in record.measurements]
     for evaluation in config.evaluation.values():
         for part in evaluation.parts():
@@ -117,6 +119,7 @@ def compress_and_evaluate(
     import torch
 
     from flrc.evaluation.dense_replies import replies_of_dense_model
+    from flrc.models.checkpoint import save
     from flrc.models.loading import load_model
     from flrc.models.surgery import check_counts, compress
     from flrc.models.targets import find_targets
@@ -149,6 +152,9 @@ def compress_and_evaluate(
         with stages("quantization"):
             config.quantization.quantize(model, targets)
             record.results["bytes"] |= stored_bytes(model, targets)
+        if config.model.save:
+            with stages("save"):
+                save(model, prepared.tokenizer, targets, plans, folder.model)
         prepared.cache.trim()
     else:
         record.results |= account_dense(model, targets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -17,6 +18,7 @@ def generate_replies(
     batch_size: int,
     max_new_tokens: int,
     num_beams: int = 1,
+    **options: Any,
 ) -> list[list[int]]:
     """Token ids of the reply to each prompt, up to and including its end-of-sequence token.
 
@@ -42,6 +44,7 @@ def generate_replies(
             attention_mask=mask.to(device),
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
+            **options,
         )
         for row, i in enumerate(batch):
             replies[i] = up_to_end(output[row].tolist(), ends)

@@ -30,9 +30,11 @@ class ModelSource(Component, ABC):
 
     Attributes:
         label: The name that folders and tables use.
+        save: Whether the compressed model is written into the run's folder.
     """
 
     label: str = ""
+    save: bool = False
 
     @abstractmethod
     def fingerprint(self) -> str:

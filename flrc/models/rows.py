@@ -79,7 +79,9 @@ class FloatRows(Rows):
 
     def __init__(self, values: Float[Tensor, "r k"]) -> None:
         super().__init__(*values.shape)
-        self.values = nn.Parameter(values, requires_grad=False)
+        # A view would keep what it is a view of, as a prefix of full-rank factors would.
+        alone = values.is_meta or values.untyped_storage().nbytes() == values.nbytes
+        self.values = nn.Parameter(values if alone else values.clone(), requires_grad=False)
 
     def products(
         self,

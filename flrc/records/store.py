@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 RECORD = "record.json"
 PLAN = "plan.json"
 EVALUATIONS = "evaluations"
-NOT_RUNS = {EVALUATIONS, "wandb"}
+NOT_RUNS = {EVALUATIONS, "wandb", "model"}
 """Folders in which no record is looked for."""
 
 
@@ -37,6 +37,11 @@ class RunFolder:
     """
 
     path: Path
+
+    @property
+    def model(self) -> Path:
+        """Where the compressed model is saved, if it is."""
+        return self.path / "model"
 
     @classmethod
     def of(

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from flrc.errors import UserError
 from flrc.models.surgery import activate
 from flrc.schedule.base import first_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.generation.streamers import BaseStreamer
 
     from flrc.allocator.plan import RankPlan
     from flrc.allocator.planning import Plans
+
+
+OPTIONS = (
+    "cache_implementation",
+    "do_sample",
+    "min_new_tokens",
+    "repetition_penalty",
+    "temperature",
+    "top_k",
+    "top_p",
+)
+"""Options of ``transformers`` that go with ranks that change: one forward call a token."""
 
 
 class Decoder:
@@ -54,47 +68,65 @@ class Decoder:
         attention_mask: torch.Tensor,
         max_new_tokens: int,
         num_beams: int = 1,
+        streamer: BaseStreamer | None = None,
+        on_switch: Callable[[int, RankPlan], None] | None = None,
+        **options: Any,
     ) -> torch.Tensor:
-        """Greedy replies, without the prompt.
+        """Replies, without the prompt: greedy unless the options say otherwise.
 
-        Sampling settings that a model ships with are not used: decoding is greedy, or a beam
-        search.
+        Sampling settings that a model ships with are not used.
 
         Args:
             input_ids: ``(batch, prompt)``, left-padded.
             attention_mask: ``(batch, prompt)``, 0 at padding.
             max_new_tokens: Longest reply, in tokens; also the horizon of the schedule's phases.
             num_beams: Beams; only 1 with more than one phase.
+            streamer: Is handed tokens as they come, as in ``transformers``.
+            on_switch: Is told the step (0 for the prefill) and the plan that begins there.
+            options: Any of :data:`OPTIONS`.
 
         Returns:
             ``(batch, new)`` token ids, right-padded after the end-of-sequence token.
 
         Raises:
+            UserError: If an option is none of these.
             ValueError: If a beam search is asked for under a schedule.
         """
         from transformers import GenerationConfig
 
+        for name in options:
+            if name not in OPTIONS:
+                raise UserError(
+                    "generation under a schedule does not know this option",
+                    given=name,
+                    allowed=OPTIONS,
+                    fix="model.generate of transformers takes it, at one rank",
+                )
         if num_beams > 1 and self._phases(max_new_tokens)[1:]:
             raise ValueError("beam search cannot follow a schedule")
         end = self.end_tokens()
         padding = self.tokenizer.pad_token_id
         config = GenerationConfig(
-            do_sample=False,
+            **{"do_sample": False, **options},
             num_beams=num_beams,
             max_new_tokens=max_new_tokens,
             eos_token_id=end or None,
             pad_token_id=padding if padding is not None else (end[0] if end else 0),
             bos_token_id=self.tokenizer.bos_token_id,
             use_cache=True,
+            disable_compile=True,  # a switch of ranks would compile in the middle of a reply
         )
-        switch = _Switch(self.model, self.plans_by_step(max_new_tokens))
+        switch = _Switch(self.model, self.plans_by_step(max_new_tokens), on_switch)
         handle = self.model.register_forward_pre_hook(switch)
         # transformers fills unset fields from the model's own settings (repetition penalties ...).
         shipped = self.model.generation_config
         self.model.generation_config = GenerationConfig()
         try:
             output = self.model.generate(
-                input_ids=input_ids, attention_mask=attention_mask, generation_config=config
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                generation_config=config,
+                streamer=streamer,
             )
         finally:
             self.model.generation_config = shipped
@@ -169,13 +201,21 @@ class Decoder:
 class _Switch:
     """Forward pre-hook that activates the plan of the coming step; one a ``generate`` call."""
 
-    def __init__(self, model: PreTrainedModel, at: Mapping[int, RankPlan]) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        at: Mapping[int, RankPlan],
+        on_switch: Callable[[int, RankPlan], None] | None,
+    ) -> None:
         self.model = model
         self.step = 0
         self.at = at
+        self.on_switch = on_switch
 
     def __call__(self, *_: object) -> None:
         plan = self.at.get(self.step)
         if plan is not None:
             activate(self.model, plan)
+            if self.on_switch is not None:
+                self.on_switch(self.step, plan)
         self.step += 1

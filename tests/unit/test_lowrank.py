@@ -93,6 +93,14 @@ def test_a_change_of_rank_copies_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         assert second.T.is_contiguous()
 
 
+def test_a_layer_holds_no_more_than_its_ranks() -> None:
+    """Factors come as prefixes of larger ones."""
+    larger = torch.randn(20, 7), torch.randn(20, 9)
+    low = LowRankLinear(larger[0][:5], larger[1][:5])
+    held = sum(p.untyped_storage().nbytes() for p in low.parameters())
+    assert held == 4 * low.stored_parameters
+
+
 def test_layers_hold_no_gradient_and_survive_the_state_dict() -> None:
     low = layer()
     assert not any(parameter.requires_grad for parameter in low.parameters())

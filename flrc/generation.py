@@ -1,0 +1,121 @@
+"""From a saved compressed model to text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from flrc.evaluation.replies import generate_replies
+from flrc.models.checkpoint import FILE, Loaded
+from flrc.models.checkpoint import load as load_folder
+from flrc.models.loading import resolve_device
+from flrc.runtime.decoding import Decoder
+
+if TYPE_CHECKING:
+    from transformers.generation.streamers import BaseStreamer
+
+    from flrc.allocator.plan import RankPlan
+
+
+def load(path: str | Path, device: str = "auto") -> Loaded:
+    """See :func:`flrc.load`."""
+    folder = Path(path).expanduser()
+    if not (folder / FILE).is_file() and (folder / "model" / FILE).is_file():
+        folder = folder / "model"
+    return load_folder(folder, resolve_device(device))
+
+
+def decoder_of(model: Loaded) -> Decoder:
+    """Generates under the model's schedule."""
+    return Decoder(model.model, model.tokenizer, model.plans)
+
+
+def prompt_ids(model: Loaded, turns: str | Sequence[dict[str, str]]) -> list[int]:
+    """Token ids in the chat template; of plain text where the tokenizer has none.
+
+    Args:
+        model: The model.
+        turns: What the user says, or a conversation as ``{"role": ..., "content": ...}``.
+    """
+    if isinstance(turns, str):
+        turns = [{"role": "user", "content": turns}]
+    tokenizer = model.tokenizer
+    if tokenizer.chat_template is None:
+        text = "\n\n".join(turn["content"] for turn in turns)
+        ids: list[int] = tokenizer(text)["input_ids"]
+        return ids
+    text = tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
+    assert isinstance(text, str)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def generate(
+    model: Loaded,
+    prompts: str | Sequence[str],
+    *,
+    max_new_tokens: int = 128,
+    batch_size: int = 8,
+    seed: int = 0,
+    **options: Any,
+) -> str | list[str]:
+    """Replies under the model's schedule, greedy unless the options say otherwise.
+
+    Args:
+        model: From :func:`flrc.load`.
+        prompts: What the user says: one text, or several.
+        max_new_tokens: Longest reply.
+        batch_size: Prompts generated together.
+        seed: Of what is drawn, with ``do_sample=True``.
+        options: ``do_sample``, ``temperature``, ``top_k``, ``top_p``, ``repetition_penalty``,
+            ``min_new_tokens``, ``cache_implementation``.
+
+    Returns:
+        A text for a text, a list for several.
+    """
+    several = [prompts] if isinstance(prompts, str) else list(prompts)
+    torch.manual_seed(seed)
+    replies = generate_replies(
+        decoder_of(model),
+        [prompt_ids(model, prompt) for prompt in several],
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        **options,
+    )
+    texts = [model.tokenizer.decode(r, skip_special_tokens=True).strip() for r in replies]
+    return texts[0] if isinstance(prompts, str) else texts
+
+
+def stream(
+    model: Loaded,
+    turns: Sequence[dict[str, str]],
+    streamer: BaseStreamer,
+    on_switch: Callable[[int, RankPlan], None],
+    *,
+    max_new_tokens: int,
+    **options: Any,
+) -> list[int]:
+    """One reply, handed on token by token; its token ids.
+
+    Args:
+        model: From :func:`flrc.load`.
+        turns: The conversation so far.
+        streamer: As in ``transformers``.
+        on_switch: Is told the step (0 for the prefill) and the plan that begins there.
+        max_new_tokens: Longest reply.
+        options: As in :func:`generate`.
+    """
+    ids = torch.tensor([prompt_ids(model, turns)], device=model.model.device)
+    output = decoder_of(model).generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=max_new_tokens,
+        streamer=streamer,
+        on_switch=on_switch,
+        **options,
+    )
+    reply: list[int] = output[0].tolist()
+    return reply
