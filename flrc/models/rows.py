@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -12,25 +13,42 @@ LARGEST = 127
 """Largest magnitude of an 8-bit integer in symmetric rounding."""
 
 
+class Stream(ABC):
+    """Brings the rows of a matrix that is not held in memory."""
+
+    @abstractmethod
+    def use(self, rank: int | None, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """``compute`` of the first rows, which are there only until it returns."""
+
+
 class Rows(nn.Module, ABC):
     """A matrix ``(count, width)`` whose first rows can be used alone, without a copy.
 
     Layers that share a matrix hold the very same object.
 
     Args:
-        count: Rows: one a rank, in a factor.
-        width: Entries of a row.
+        held: ``(count, width)``: what is stored for each row, one number an entry.
     """
 
-    def __init__(self, count: int, width: int) -> None:
+    def __init__(self, held: Tensor) -> None:
         super().__init__()
-        self.count, self.width = count, width
+        self.count, self.width = held.shape
+        # A view would keep what it is a view of, as a prefix of full-rank factors would.
+        alone = held.is_meta or held.untyped_storage().nbytes() == held.nbytes
+        owned = held if alone else held.clone()
+        self.values: nn.Parameter | None = nn.Parameter(owned, requires_grad=False)
+        self.stream: Stream | None = None
+        """Where rows come from once they are no longer held."""
+        self.row_bytes = self.width * held.itemsize
 
     def extra_repr(self) -> str:
         """Size."""
         return f"count={self.count}, width={self.width}"
 
-    @abstractmethod
+    def bytes(self, rank: int | None = None) -> int:
+        """Of the first rows, as they are stored."""
+        return (self.count if rank is None else rank) * self.row_bytes
+
     def products(
         self,
         x: Float[Tensor, "*batch k"],
@@ -44,8 +62,11 @@ class Rows(nn.Module, ABC):
             rank: How many rows; None for all.
             plus: Added before the result is rounded: one number a row, or ``(tokens, rank)``.
         """
+        if self.stream is not None:
+            return self.stream.use(rank, lambda values: self._products(values, x, plus))
+        assert self.values is not None
+        return self._products(self.values[:rank], x, plus)
 
-    @abstractmethod
     def combine(
         self,
         x: Float[Tensor, "*batch q"],
@@ -53,16 +74,22 @@ class Rows(nn.Module, ABC):
         plus: Float[Tensor, " k"] | None = None,
     ) -> Float[Tensor, "*batch k"]:
         """Sum of the first rows, each times its entry of ``x``, ``(..., rank)``; and ``plus``."""
+        if self.stream is not None:
+            return self.stream.use(rank, lambda values: self._combine(values, x, plus))
+        assert self.values is not None
+        return self._combine(self.values[:rank], x, plus)
+
+    @abstractmethod
+    def _products(self, values: Tensor, x: Tensor, plus: Tensor | None) -> Tensor:
+        """:meth:`products` with the first rows as they are stored."""
+
+    @abstractmethod
+    def _combine(self, values: Tensor, x: Tensor, plus: Tensor | None) -> Tensor:
+        """:meth:`combine` with the first rows as they are stored."""
 
     @abstractmethod
     def dense(self) -> Float[Tensor, "r k"]:
         """The whole matrix, in floating point."""
-
-    def bytes(self, rank: int | None = None) -> int:
-        """Of the first rows, as they are stored."""
-        rows = self.count if rank is None else rank
-        held = [*self.parameters(), *self.buffers()]
-        return rows * sum(t[:1].numel() * t.itemsize for t in held)
 
 
 def as_rows(matrix: Float[Tensor, "r k"] | Rows) -> Rows:
@@ -74,37 +101,20 @@ class FloatRows(Rows):
     """Rows in floating point.
 
     Args:
-        values: ``(count, width)``.
+        held: ``(count, width)``.
     """
 
-    def __init__(self, values: Float[Tensor, "r k"]) -> None:
-        super().__init__(*values.shape)
-        # A view would keep what it is a view of, as a prefix of full-rank factors would.
-        alone = values.is_meta or values.untyped_storage().nbytes() == values.nbytes
-        self.values = nn.Parameter(values if alone else values.clone(), requires_grad=False)
-
-    def products(
-        self,
-        x: Float[Tensor, "*batch k"],
-        rank: int | None = None,
-        plus: Float[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "*batch q"]:
-        """See :class:`Rows`."""
+    def _products(self, values: Tensor, x: Tensor, plus: Tensor | None) -> Tensor:
         if plus is not None and plus.ndim == 2:
-            return torch.addmm(plus, x, self.values[:rank].T)
-        return nn.functional.linear(x, self.values[:rank], plus)
+            return torch.addmm(plus, x, values.T)
+        return nn.functional.linear(x, values, plus)
 
-    def combine(
-        self,
-        x: Float[Tensor, "*batch q"],
-        rank: int | None = None,
-        plus: Float[Tensor, " k"] | None = None,
-    ) -> Float[Tensor, "*batch k"]:
-        """See :class:`Rows`."""
-        return nn.functional.linear(x, self.values[:rank].T, plus)
+    def _combine(self, values: Tensor, x: Tensor, plus: Tensor | None) -> Tensor:
+        return nn.functional.linear(x, values.T, plus)
 
     def dense(self) -> Float[Tensor, "r k"]:
         """The values."""
+        assert self.values is not None
         return self.values
 
 
@@ -123,35 +133,23 @@ class Int8Rows(Rows):
     scales: Tensor
 
     def __init__(self, values: Float[Tensor, "r k"]) -> None:
-        super().__init__(*values.shape)
         values = values.detach().float()
-        largest = values.abs().amax(1) if self.width else values.new_zeros(self.count)
+        largest = values.abs().amax(1) if values.shape[1] else values.new_zeros(len(values))
         scales = torch.where(largest > 0, largest / LARGEST, torch.ones_like(largest))
-        integers = (values / scales[:, None]).round().to(torch.int8)
-        self.integers = nn.Parameter(integers, requires_grad=False)
+        super().__init__((values / scales[:, None]).round().to(torch.int8))
         self.register_buffer("scales", scales)
+        self.row_bytes += scales.itemsize
 
-    def products(
-        self,
-        x: Float[Tensor, "*batch k"],
-        rank: int | None = None,
-        plus: Float[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "*batch q"]:
-        """See :class:`Rows`."""
-        product = nn.functional.linear(x, self.integers[:rank].to(x.dtype))
-        product = product * self.scales[:rank].to(x.dtype)
+    def _products(self, values: Tensor, x: Tensor, plus: Tensor | None) -> Tensor:
+        product = nn.functional.linear(x, values.to(x.dtype))
+        product = product * self.scales[: len(values)].to(x.dtype)
         return product if plus is None else product + plus
 
-    def combine(
-        self,
-        x: Float[Tensor, "*batch q"],
-        rank: int | None = None,
-        plus: Float[Tensor, " k"] | None = None,
-    ) -> Float[Tensor, "*batch k"]:
-        """See :class:`Rows`."""
-        integers = self.integers[:rank].to(x.dtype)
-        return nn.functional.linear(x * self.scales[:rank].to(x.dtype), integers.T, plus)
+    def _combine(self, values: Tensor, x: Tensor, plus: Tensor | None) -> Tensor:
+        scaled = x * self.scales[: len(values)].to(x.dtype)
+        return nn.functional.linear(scaled, values.to(x.dtype).T, plus)
 
     def dense(self) -> Float[Tensor, "r k"]:
         """The rounded values, float32."""
-        return self.integers.float() * self.scales[:, None]
+        assert self.values is not None
+        return self.values.float() * self.scales[:, None]

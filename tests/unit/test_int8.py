@@ -31,7 +31,7 @@ from flrc.schedule.progressive import Progressive
 
 def test_rounding_by_hand() -> None:
     rows = Int8Rows(torch.tensor([[127.0, -63.6, 0.4], [0.0, 0.0, 0.0], [0.0254, 0.0127, -0.0001]]))
-    assert rows.integers.tolist() == [[127, -64, 0], [0, 0, 0], [127, 64, 0]]  # 63.5: half to even
+    assert rows.values.tolist() == [[127, -64, 0], [0, 0, 0], [127, 64, 0]]  # 63.5: half to even
     torch.testing.assert_close(rows.scales, torch.tensor([1.0, 1.0, 0.0002]))
     torch.testing.assert_close(rows.dense()[0], torch.tensor([127.0, -64.0, 0.0]))
 
@@ -131,7 +131,7 @@ def test_what_stays_dense_is_quantised_too(make_model: Callable[..., Any]) -> No
     Int8().quantize(model, find_targets(model))
     layer = model.model.layers[0].mlp.down_proj
     assert isinstance(layer, DenseLinear)
-    assert layer.weight.integers.dtype == torch.int8
+    assert layer.weight.values.dtype == torch.int8
     assert float((layer.weight.dense() - weight).abs().max()) <= float(weight.abs().max()) / 254
     assert type(model.lm_head) is torch.nn.Linear
 
