@@ -75,7 +75,7 @@ def job(compose: Callable[[], Any]) -> None:
         if config.dry_run:
             _note(**plan(config))
             return
-        from flrc import pipeline
+        from flrc import completion, pipeline
         from flrc.records.identity import run_folder
 
         record = pipeline.run(config)
@@ -86,7 +86,7 @@ def job(compose: Callable[[], Any]) -> None:
             status=record.run["status"],
             folder=str(folder.path),
             error=record.run.get("error"),
-            measurements=pipeline.requested(config, folder),
+            measurements=completion.requested(config, folder),
         )
     except UserError as error:
         _complain(error)
@@ -101,7 +101,7 @@ def job(compose: Callable[[], Any]) -> None:
 
 def plan(config: Any) -> dict[str, Any]:
     """What a job would do, without doing it (``dry_run=true``)."""
-    from flrc.pipeline import finished
+    from flrc.completion import finished
     from flrc.preflight import check_inputs
     from flrc.records.identity import run_folder
 

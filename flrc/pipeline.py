@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from flrc import environment
 from flrc.cache import locked
+from flrc.completion import finished
 from flrc.config import RunConfig
-from flrc.evaluation.base import Measurement, Subject
+from flrc.measuring import Run, measure
 from flrc.preflight import Prepared, check_inputs, prepare
-from flrc.records import jsonfile
 from flrc.records.identity import run_folder, run_id
 from flrc.records.record import Record
 from flrc.stages import Stages
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from flrc.allocator.planning import Planner, Plans
     from flrc.calibration.statistics import GradientStatistics
     from flrc.decomposition.factorise import Calibrated
@@ -79,52 +77,16 @@ def run(config: RunConfig) -> Record:
         return record
 
 
-def finished(config: RunConfig, folder: RunFolder) -> Record | None:
-    """The record, if every requested evaluation is on disk with exactly the present settings."""
-    record = None if config.force else folder.read_record()
-    if record is None or record.run["status"] != "ok":
-        return None
-    if config.model.save and config.compresses and not folder.model.is_dir():
-        return None
-    present = [jsonfile.canonical(vars(m)) for m in record.measurements]
-    for evaluation in config.evaluation.values():
-        for part in evaluation.parts():
-            settings = evaluation.settings(part, config.data)
-            outcome = folder.load_evaluation(evaluation.name, part, settings)
-            if outcome is None:
-                return None
-            if any(jsonfile.canonical(vars(m)) not in present for m in outcome.measurements):
-                return None
-    log.info("done already, nothing computed: %s", folder.path)
-    return record
-
-
-def requested(config: RunConfig, folder: RunFolder) -> list[str]:
-    """Names of the measurements that this configuration asks for (the record may hold more)."""
-    names: list[str] = []
-    for evaluation in config.evaluation.values():
-        found: list[Measurement] = []
-        for part in evaluation.parts():
-            settings = evaluation.settings(part, config.data)
-            outcome = folder.load_evaluation(evaluation.name, part, settings)
-            found += [] if outcome is None else outcome.measurements
-        names += [m.name for m in [*found, *evaluation.summarise(found)]]
-    return names
-
-
 def compress_and_evaluate(
     config: RunConfig, prepared: Prepared, folder: RunFolder, record: Record, stages: Stages
 ) -> None:
     """Everything that needs the model; fills the record as it goes."""
-    import torch
-
     from flrc.evaluation.dense_replies import replies_of_dense_model
     from flrc.models.checkpoint import save
     from flrc.models.loading import load_model
     from flrc.models.surgery import check_counts, compress
     from flrc.models.targets import find_targets
     from flrc.records.accounting import account, account_dense, note_coefficients, stored_bytes
-    from flrc.runtime.decoding import Decoder
 
     with stages("load"):
         model = load_model(config.model, config.dtype, prepared.device)
@@ -158,25 +120,9 @@ def compress_and_evaluate(
         prepared.cache.trim()
     else:
         record.results |= account_dense(model, targets)
-    config.runtime.prepare(model)
-
-    def dense_again() -> PreTrainedModel:
-        dense = load_model(config.model, config.dtype, prepared.device)
-        config.runtime.prepare(dense)
-        return dense
-
-    decoder = Decoder(model, prepared.tokenizer, plans)
-    rate = plans.constant.realised if plans is not None else 0.0
-    subject = Subject(
-        model, prepared.tokenizer, config.data, rate, decoder, dense_replies, dense_again
-    )
-    torch.manual_seed(config.seed)
-    measured = evaluate(config, folder, subject, stages)
-    # What an earlier command measured on this very model stays in its record.
-    earlier = folder.read_record()
-    names = {measurement.name for measurement in measured}
-    kept = [] if earlier is None else [m for m in earlier.measurements if m.name not in names]
-    record.results["measurements"] = [vars(m) for m in [*measured, *kept]]
+    run_of = Run(config, prepared, folder, stages, record.results["bytes"]["model_dense"])
+    measured = measure(run_of, model, targets, plans, dense_replies)
+    record.results["measurements"] = [vars(measurement) for measurement in measured]
 
 
 def decompose(
@@ -310,25 +256,3 @@ def refine(
             model, targets, plans.constant, config.decomposition, prepared.sequences, statistics
         )
         return refined_factors(config.refine, decided, entry)
-
-
-def evaluate(
-    config: RunConfig, folder: RunFolder, subject: Subject, stages: Stages
-) -> list[Measurement]:
-    """Every part of every evaluation, each saved as it ends; what is on disk is kept."""
-    measurements: list[Measurement] = []
-    for evaluation in config.evaluation.values():
-        found: list[Measurement] = []
-        for part in evaluation.parts():
-            settings = evaluation.settings(part, config.data)
-            with stages(f"{evaluation.name} {part}") as stage:
-                outcome = folder.load_evaluation(evaluation.name, part, settings)
-                stage.cached = outcome is not None and not config.force
-                if outcome is None or config.force:
-                    outcome = evaluation.evaluate(subject, part)
-                    folder.save_evaluation(evaluation.name, part, settings, outcome)
-            found += outcome.measurements
-            for m in outcome.measurements:
-                log.info("%s: %s = %.4g", config.method.name, m.name, m.value)
-        measurements += [*found, *evaluation.summarise(found)]
-    return measurements

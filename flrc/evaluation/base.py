@@ -11,6 +11,8 @@ from flrc.component import Component
 from flrc.data.catalog import choose_kind, find
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from flrc.data.base import DataSource
@@ -70,7 +72,7 @@ class Subject:
         decoder: Generates under the run's schedule and accounts for the parameters that were used.
         dense_replies: Token ids of the dense model's replies by evaluation part, item by item;
             empty where the evaluation does not generate.
-        load_dense: Loads the dense model a second time, ready to run.
+        load_dense: Loads the dense model a second time.
     """
 
     model: PreTrainedModel
@@ -79,10 +81,10 @@ class Subject:
     rate: float
     decoder: Decoder
     dense_replies: dict[str, list[list[int]]] = field(default_factory=dict)
-    load_dense: Callable[[], PreTrainedModel] | None = None
+    load_dense: Callable[[], AbstractContextManager[PreTrainedModel]] | None = None
 
-    def dense(self) -> PreTrainedModel:
-        """The dense model beside the compressed one: both are in memory then."""
+    def dense(self) -> AbstractContextManager[PreTrainedModel]:
+        """The dense model beside the compressed one, run in the same way, while it is needed."""
         if self.load_dense is None:
             raise ValueError("this subject cannot load its dense model")
         return self.load_dense()

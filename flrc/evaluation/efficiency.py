@@ -101,6 +101,7 @@ class Efficiency(Evaluation):
 
     def evaluate(self, subject: Subject, part: str) -> Outcome:
         """One batch size."""
+        from contextlib import ExitStack
         from functools import partial
 
         from flrc.evaluation import roofline
@@ -119,12 +120,14 @@ class Efficiency(Evaluation):
         with peak_memory(peak):
             timed(subject.model, ids, steps, decoder.plans_by_step(steps))
         models, plans = {"dense": subject.model}, {"dense": decoder.plans_by_step(steps)}
-        if decoder.plans is not None:
-            models = {"compressed": subject.model, "dense": subject.dense()}
-            plans = {"compressed": decoder.plans_by_step(steps), "dense": {}}
-        runs = {name: partial(timed, models[name], ids, steps, plans[name]) for name in models}
-        rows = alternate(runs, self.repeats, f"timing {part}")
-        costs = {name: step_costs(models[name], plans[name], **sizes) for name in models}
+        with ExitStack() as stack:
+            if decoder.plans is not None:
+                dense = stack.enter_context(subject.dense())
+                models = {"compressed": subject.model, "dense": dense}
+                plans = {"compressed": decoder.plans_by_step(steps), "dense": {}}
+            runs = {name: partial(timed, models[name], ids, steps, plans[name]) for name in models}
+            rows = alternate(runs, self.repeats, f"timing {part}")
+            costs = {name: step_costs(models[name], plans[name], **sizes) for name in models}
         if decoder.plans is not None:
             activate(subject.model, decoder.plans.constant)
         limit = roofline.measure(subject.model.device, subject.model.dtype)
@@ -136,7 +139,10 @@ class Efficiency(Evaluation):
             for name, (value, unit, higher) in values.items()
         ]
         seconds: list[dict[str, Any]] = [
-            {name: {"prefill": t.prefill, "steps": t.steps} for name, t in row.items()}
+            {
+                name: {"prefill": t.prefill, "steps": t.steps, "streamed": t.streamed}
+                for name, t in row.items()
+            }
             for row in rows
         ]
         return Outcome(measurements, [*seconds, {"roofline": dict(vars(limit))}])
@@ -183,6 +189,9 @@ def summary(
             f"{label}allowed_tokens_per_second": (batch * len(steps) / least, "tokens/s", True),
             f"{label}share_of_allowed": (100 * least / decoding, "%", True),
         }
+        if any(row[name].streamed for row in rows):
+            streamed = median(row[name].streamed for row in rows)
+            found[f"{label}streamed_bytes_per_step"] = (streamed / len(steps), "bytes", False)
     if mine == "compressed":
         ratios = [sum(r["dense"].steps) / sum(r["compressed"].steps) for r in rows]
         first = [r["dense"].prefill / r["compressed"].prefill for r in rows]
@@ -193,4 +202,7 @@ def summary(
             "prefill_speedup": (median(first), "x", True),
             "allowed_speedup": (allowed["dense"] / allowed["compressed"], "x", True),
         }
+        if "streamed_bytes_per_step" in found:
+            less = found["dense_streamed_bytes_per_step"][0] / found["streamed_bytes_per_step"][0]
+            found["streamed_ratio"] = (less, "x", True)
     return found

@@ -13,6 +13,7 @@ from torch import Tensor
 from flrc.evaluation.roofline import wait
 from flrc.models.surgery import activate
 from flrc.progress import progress
+from flrc.runtime.streaming import streamers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,11 +29,13 @@ class Timing:
         prefill: Until the first token is known.
         steps: Of each further forward step.
         tokens: ``(batch, new)`` ids, greedy.
+        streamed: Bytes of offloaded weights that came in after the prefill.
     """
 
     prefill: float
     steps: list[float]
     tokens: Tensor
+    streamed: int = 0
 
 
 @torch.no_grad()
@@ -50,7 +53,10 @@ def timed(
     at = at or {}
     device = ids.device
     cache, fed, found, seconds = None, ids, [], []
+    streamed = 0
     for step in range(steps):
+        if step == 1:
+            streamed = sum(one.moved for one in streamers(model))
         wait(device)
         begun = time.perf_counter()
         if step in at:
@@ -60,7 +66,8 @@ def timed(
         wait(device)
         seconds.append(time.perf_counter() - begun)
         found.append(fed)
-    return Timing(seconds[0], seconds[1:], torch.cat(found, dim=1))
+    streamed = sum(one.moved for one in streamers(model)) - streamed
+    return Timing(seconds[0], seconds[1:], torch.cat(found, dim=1), streamed)
 
 
 def alternate(

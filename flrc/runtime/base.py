@@ -9,13 +9,26 @@ from typing import TYPE_CHECKING
 from flrc.component import Component
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
     from torch import nn
+
+    from flrc.models.targets import Target
 
 
 @dataclass
 class Runtime(Component, ABC):
-    """Prepares a compressed model for execution."""
+    """How a model is executed."""
 
     @abstractmethod
-    def prepare(self, model: nn.Module) -> None:
-        """Set the model up, in place."""
+    def running(
+        self, model: nn.Module, targets: Sequence[Target], dense_bytes: int
+    ) -> AbstractContextManager[None]:
+        """While active, the model runs this way; it need not be of use afterwards.
+
+        Args:
+            model: Compressed or dense; changed in place.
+            targets: What can be compressed.
+            dense_bytes: Of the whole dense model.
+        """

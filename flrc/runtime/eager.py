@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flrc.runtime.base import Runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from torch import nn
+
+    from flrc.models.targets import Target
 
 
 @dataclass
@@ -17,6 +22,10 @@ class Eager(Runtime):
 
     name: str = "eager"
 
-    def prepare(self, model: nn.Module) -> None:
+    @contextmanager
+    def running(
+        self, model: nn.Module, targets: Sequence[Target], dense_bytes: int
+    ) -> Iterator[None]:
         """Evaluation mode, nothing else."""
         model.eval()
+        yield

@@ -147,9 +147,10 @@ def test_what_follows_surgery_leaves_a_model_that_runs(
     components("quantization")[name]().quantize(  # type: ignore[attr-defined]
         model, find_targets(model)
     )
-    components("runtime")[runtime]().prepare(model)  # type: ignore[attr-defined]
-    assert not model.training
-    with torch.no_grad():
+    targets, size = find_targets(model), sum(p.nbytes for p in model.parameters())
+    how: Any = components("runtime")[runtime]()
+    with torch.no_grad(), how.running(model, targets, size):
+        assert not model.training
         assert bool(torch.isfinite(model(input_ids=torch.arange(6)[None]).logits).all())
 
 

@@ -12,9 +12,9 @@ import pytest
 from tiny import write_data
 
 from flrc.allocator.proportional import Proportional
+from flrc.completion import finished
 from flrc.decomposition.whitened import Whitened
 from flrc.evaluation.base import Measurement, Outcome
-from flrc.pipeline import finished
 from flrc.records.identity import run_folder, run_id
 from flrc.records.record import Record
 

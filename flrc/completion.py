@@ -1,0 +1,49 @@
+"""Which runs are done, and what a command has asked for."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from flrc.records import jsonfile
+
+if TYPE_CHECKING:
+    from flrc.config import RunConfig
+    from flrc.evaluation.base import Measurement
+    from flrc.records.record import Record
+    from flrc.records.store import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+def finished(config: RunConfig, folder: RunFolder) -> Record | None:
+    """The record, if every requested evaluation is on disk with exactly the present settings."""
+    record = None if config.force else folder.read_record()
+    if record is None or record.run["status"] != "ok":
+        return None
+    if config.model.save and config.compresses and not folder.model.is_dir():
+        return None
+    present = [jsonfile.canonical(vars(m)) for m in record.measurements]
+    for evaluation in config.evaluation.values():
+        for part in evaluation.parts():
+            settings = evaluation.settings(part, config.data)
+            outcome = folder.load_evaluation(evaluation.name, part, settings)
+            if outcome is None:
+                return None
+            if any(jsonfile.canonical(vars(m)) not in present for m in outcome.measurements):
+                return None
+    log.info("done already, nothing computed: %s", folder.path)
+    return record
+
+
+def requested(config: RunConfig, folder: RunFolder) -> list[str]:
+    """Names of the measurements that this configuration asks for (the record may hold more)."""
+    names: list[str] = []
+    for evaluation in config.evaluation.values():
+        found: list[Measurement] = []
+        for part in evaluation.parts():
+            settings = evaluation.settings(part, config.data)
+            outcome = folder.load_evaluation(evaluation.name, part, settings)
+            found += [] if outcome is None else outcome.measurements
+        names += [m.name for m in [*found, *evaluation.summarise(found)]]
+    return names

@@ -1,0 +1,173 @@
+"""Runs a model whose targets do not fit the memory they are given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from flrc.errors import UserError
+from flrc.runtime.base import Runtime
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from flrc.models.factored import FactoredLinear
+    from flrc.models.rows import Rows
+    from flrc.models.targets import Target
+
+UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
+BUFFERS = (2, 4)
+"""Fewest and most matrices that are in memory at a time, besides those that stay."""
+
+
+@dataclass
+class Offload(Runtime):
+    """Targets are streamed, only the active ranks of them, ahead of use.
+
+    On a GPU the matrices wait in pinned host memory and are copied on a stream of their own;
+    without one they wait on disk and a thread reads them past the page cache. Embeddings, norms and
+    the head stay; so do as many matrices as the budget still holds, beside the buffers.
+
+    accelerate's hooks are not used: they move whole parameters by name, whatever part of them a
+    call needs, one module at a time and without reading ahead.
+
+    Source: FLRC (arXiv 2510.09332), appendix I, table 12.
+
+    Attributes:
+        budget: Memory of all weights that are held: a share of the dense model's bytes (``0.25``),
+            or ``8GB``, ``500MiB`` ...
+        folder: Where offloaded matrices lie without a GPU, in a file that no other process sees.
+    """
+
+    name: str = "offload"
+    budget: str = "0.25"
+    folder: str = ".cache/offload"
+
+    def check(self) -> None:
+        """The budget can be read."""
+        self._bytes(10**9)
+
+    def _bytes(self, dense: int) -> int:
+        """The budget in bytes, of a dense model of this size."""
+        text = str(self.budget).strip()
+        match = re.fullmatch(r"([0-9.]+)\s*(MB|GB|MiB|GiB)?", text)
+        value = float(match[1]) if match and match[1].count(".") < 2 and match[1] != "." else 0.0
+        self.require(
+            match is not None and value > 0 and (match[2] is not None or value <= 1),
+            "budget",
+            "a share of the dense model in (0, 1], or a size such as 8GB or 500MiB",
+            fix="runtime.budget=0.25",
+        )
+        assert match is not None
+        return int(value * (UNITS[match[2]] if match[2] else dense))
+
+    @contextmanager
+    def running(
+        self, model: nn.Module, targets: Sequence[Target], dense_bytes: int
+    ) -> Iterator[None]:
+        """See :class:`~flrc.runtime.base.Runtime`.
+
+        Raises:
+            UserError: If the budget does not hold what must stay and two matrices.
+        """
+        from pathlib import Path
+
+        from flrc.runtime.sources import DiskSource, PinnedSource
+        from flrc.runtime.streaming import Source, Streamed, Streamer
+
+        model.eval()
+        matrices = _matrices(model, targets)
+        moving, buffers = self._moving(model, [rows for rows, _ in matrices], dense_bytes)
+        if not moving:
+            yield
+            return
+        held = [rows.values.data for rows in moving if rows.values is not None]
+        source: Source
+        if held[0].device.type == "cuda":
+            source = PinnedSource(held, held[0].device, buffers)
+        else:
+            source = DiskSource(held, Path(self.folder).expanduser(), buffers)
+        del held
+        numbers = {id(rows): number for number, rows in enumerate(moving)}
+        counts = [count for rows, count in matrices if id(rows) in numbers]
+        streamer = Streamer(source, counts, buffers)
+        for number, rows in enumerate(moving):
+            rows.stream, rows.values = Streamed(streamer, number, rows.count), None
+        try:
+            yield
+        finally:
+            streamer.close()
+
+    def _moving(
+        self, model: nn.Module, matrices: Sequence[Rows], dense_bytes: int
+    ) -> tuple[list[Rows], int]:
+        """The matrices that must move, and how many buffers there are for them."""
+        from flrc.records.accounting import stored_bytes
+
+        sizes = {id(rows): rows.bytes() for rows in matrices}
+        fixed = stored_bytes(model, [])["model_stored"] - sum(sizes.values())
+        budget = self._bytes(dense_bytes)
+        left = budget - fixed
+        if sum(sizes.values()) <= left:
+            return [], 0
+        largest = max(sizes.values())
+        fewest, most = BUFFERS
+        if left < fewest * largest:
+            needed = fixed + fewest * largest
+            raise UserError(
+                "the budget does not hold what must stay in memory and two matrices",
+                given=f"runtime.budget={self.budget}, {budget / 1e6:.0f} MB",
+                allowed=f"at least {needed / 1e6:.0f} MB ({needed / dense_bytes:.3f} of dense)",
+                fix=f"runtime.budget={-(-needed // 10**6)}MB",
+            )
+        buffers = min(most, left // largest)
+        left -= buffers * largest
+        moving = []
+        for rows in matrices:
+            if sizes[id(rows)] <= left:
+                left -= sizes[id(rows)]
+            else:
+                moving.append(rows)
+        return moving, buffers
+
+
+def _matrices(model: nn.Module, targets: Sequence[Target]) -> list[tuple[Rows, Callable[[], int]]]:
+    """All matrices of the targets in the order of use, with the rows that are active in each."""
+    from torch.nn import Linear
+
+    from flrc.models.dense import DenseLinear
+    from flrc.models.factored import FactoredLinear
+    from flrc.models.lowrank import replace
+    from flrc.models.rows import FloatRows
+
+    found: dict[int, tuple[Rows, Callable[[], int]]] = {}
+    for name in (layer.name for target in targets for layer in target.layers):
+        layer = model.get_submodule(name)
+        if isinstance(layer, Linear):
+            bias = None if layer.bias is None else layer.bias.data
+            layer = DenseLinear(FloatRows(layer.weight.data), bias)
+            replace(model, name, layer)
+        if isinstance(layer, DenseLinear):
+            found[id(layer.weight)] = (layer.weight, partial(_all, layer.weight))
+        elif isinstance(layer, FactoredLinear):
+            if layer.weight is not None:
+                found[id(layer.weight)] = (layer.weight, partial(_dense_rows, layer))
+            for rows in (layer.input_rows, layer.left_t):
+                found.setdefault(id(rows), (rows, partial(_active_rows, layer)))
+    return list(found.values())
+
+
+def _all(rows: Rows) -> int:
+    return rows.count
+
+
+def _dense_rows(layer: FactoredLinear) -> int:
+    return layer.out_features if layer.rank is None else 0
+
+
+def _active_rows(layer: FactoredLinear) -> int:
+    return layer.rank or 0
