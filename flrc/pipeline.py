@@ -223,7 +223,8 @@ def schedule(
     search = config.search if config.searches else NoSearch()
     found = search.search(config.schedule, config.rate, compression)
     constant = planner.constant(config.rate)
-    return Plans(constant, planner.phases(found.phases), found.candidates), found.cost
+    plans = Plans(constant, planner.phases(found.phases), found.candidates)
+    return plans, {**found.cost, "candidates": found.candidates} if found.candidates else {}
 
 
 def refine(

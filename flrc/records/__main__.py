@@ -13,8 +13,9 @@ from rich.console import Console
 
 from flrc.errors import UserError, nearest
 from flrc.records import show
+from flrc.records.paired import compare
 from flrc.records.record import Record
-from flrc.records.store import find_records
+from flrc.records.store import find_folders, find_records
 
 PIPED_WIDTH = 160
 """Columns of text where there is no terminal to ask."""
@@ -41,10 +42,16 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         elif options.command == "show":
             console.print(show.whole(find(options.id, find_records(options.runs))))
         else:
-            records = find_records(options.runs)
-            console.print(
-                show.difference(find(options.first, records), find(options.second, records))
+            folders = find_folders(options.runs)
+            records = [record for _, record in folders]
+            pair = [find(wanted, records) for wanted in (options.first, options.second)]
+            console.print(show.difference(*pair))
+            first, second = (
+                next(folder for folder, record in folders if record is one) for one in pair
             )
+            if comparisons := compare(first, second):
+                names = [str(one.run["id"]) for one in pair]
+                console.print(show.paired(comparisons, *names))
     except UserError as error:
         Console(stderr=True).print(str(error), markup=False, style="red")
         return 1

@@ -15,6 +15,7 @@ from rich.tree import Tree
 from flrc.evaluation.base import Measurement
 from flrc.records.headline import headline
 from flrc.records.jsonfile import canonical
+from flrc.records.paired import Paired
 from flrc.records.record import Record
 from flrc.records.store import model_name, requested_rate
 
@@ -64,6 +65,8 @@ def whole(record: Record) -> Group:
     for key in ("rate", "parameters", "bytes", "flops_per_token", "phases", "search", "rescues"):
         if results.get(key) not in (None, [], {}):
             parts.append(_pairs({key: results[key]}))
+    if results.get("schedule_search"):
+        parts += [_section("schedule search"), *_search(results["schedule_search"])]
     if results.get("layers"):
         parts += [_section("layers"), _layers(results["layers"])]
     if meta.get("stages"):
@@ -87,6 +90,32 @@ def difference(first: Record, second: Record) -> Group:
         a, b = before.get(name), after.get(name)
         numbers.add_row(name, _number(a), _number(b), _change(a, b))
     return Group(keys if keys.row_count else Text("configuration: no difference"), numbers)
+
+
+def paired(comparisons: Iterable[Paired], first: str, second: str) -> Table:
+    """Scores of the items that both runs have, with 95 % intervals of the mean difference."""
+    table = Table(
+        "score",
+        "items",
+        first,
+        second,
+        "difference",
+        "95 % interval",
+        f"{second} above",
+        title="item by item (paired bootstrap)",
+        title_justify="left",
+    )
+    for c in comparisons:
+        table.add_row(
+            c.name,
+            str(c.items),
+            f"{c.first:.4g}",
+            f"{c.second:.4g}",
+            f"{c.second - c.first:+.3g}",
+            f"{c.low:+.3g} to {c.high:+.3g}",
+            f"{c.above:.1%}",
+        )
+    return table
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -162,6 +191,28 @@ def _measurements(measurements: list[Measurement]) -> Table:
         rate = f"{m.rate:.4f}"
         table.add_row(m.name, f"{m.value:.6g}", stderr, m.unit, str(m.count), rate, Text(settings))
     return table
+
+
+def _search(search: dict[str, Any]) -> list[RenderableType]:
+    table = Table(
+        "switch", "drop", "rates", "items", "score", "± stderr", "average", "stored", "", box=None
+    )
+    for row in search.get("candidates", []):
+        rates = ", ".join(f"{phase['rate']:.3f}" for phase in row["phases"])
+        numbers = [
+            DASH if row[key] is None else f"{row[key]:{form}}"
+            for key, form in (
+                ("score", ".2f"),
+                ("stderr", ".2f"),
+                ("rate", ".4f"),
+                ("stored", ".3f"),
+            )
+        ]
+        drop = "constant" if row["drop"] == 0 else f"{row['drop']:+g}"
+        switch = DASH if row["drop"] == 0 else f"after {row['switch']}"
+        table.add_row(switch, drop, rates, str(row["items"]), *numbers, row["fate"])
+    cost = {key: value for key, value in search.items() if key != "candidates"}
+    return [_pairs({"cost": cost}), table]
 
 
 def _layers(layers: list[dict[str, Any]]) -> Table:

@@ -1,0 +1,112 @@
+"""Two runs on the same items: is one better, or was it the draw of items?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flrc.records.jsonfile import canonical
+from flrc.records.store import EVALUATIONS, RunFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DRAWS = 10_000
+"""Resamples of a bootstrap."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The second run against the first, item by item.
+
+    Attributes:
+        name: Evaluation, part and score.
+        items: How many.
+        first: Mean of the first run.
+        second: Mean of the second run.
+        low: 2.5 % quantile of the mean difference over resamples of the items.
+        high: 97.5 % quantile.
+        above: Share of resamples in which the second mean is larger; ties count half.
+    """
+
+    name: str
+    items: int
+    first: float
+    second: float
+    low: float
+    high: float
+    above: float
+
+
+def bootstrap(
+    first: Sequence[float], second: Sequence[float], name: str = "", seed: int = 0
+) -> Paired:
+    """Paired bootstrap: items are drawn with replacement, both scores of an item together.
+
+    Args:
+        first: Scores of the first run.
+        second: Scores of the second run, the same items in the same order.
+        name: What is compared.
+        seed: Of the resamples.
+
+    Source: Efron and Tibshirani (1993), chapter 13; Koehn (2004) for comparing systems.
+    """
+    import numpy as np
+
+    one, two = (np.asarray(scores, dtype=np.float64) for scores in (first, second))
+    differences = two - one
+    means = _resampled_means(differences, np.random.default_rng(seed))
+    low, high = np.quantile(means, [0.025, 0.975])
+    above = float((means > 0).mean() + (means == 0).mean() / 2)
+    return Paired(name, len(one), one.mean(), two.mean(), float(low), float(high), above)
+
+
+def _resampled_means(values: np.ndarray[Any, Any], draw: np.random.Generator) -> Any:
+    """Counts instead of indices: one multinomial draw a resample, in chunks of bounded memory."""
+    import numpy as np
+
+    count = len(values)
+    chunk = max(1, 4_000_000 // count)
+    found = [
+        draw.multinomial(count, np.full(count, 1 / count), size=min(chunk, DRAWS - begin)) @ values
+        for begin in range(0, DRAWS, chunk)
+    ]
+    return np.concatenate(found) / count
+
+
+def compare(first: RunFolder, second: RunFolder) -> list[Paired]:
+    """Every score of every item that two runs both have, under equal settings.
+
+    A score is any number of an evaluation's items that is no token count.
+    """
+    found = []
+    mine, theirs = (_items(folder) for folder in (first, second))
+    for key in sorted(mine.keys() & theirs.keys()):
+        one, two = mine[key], theirs[key]
+        ids = [item for item in one if item in two]
+        if len(ids) < 2:
+            continue
+        names = [
+            name
+            for name, value in one[ids[0]].items()
+            if isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and not name.endswith("tokens")
+        ]
+        for name in names:
+            before, after = ([float(side[i][name]) for i in ids] for side in (one, two))
+            found.append(bootstrap(before, after, f"{key.split(' ')[0]} {name}"))
+    return found
+
+
+def _items(folder: RunFolder) -> Mapping[str, dict[str, dict[str, Any]]]:
+    """Items by their id, by evaluation, part and settings."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for path in sorted((folder.path / EVALUATIONS).glob("*.json")):
+        values = folder.read_json(f"{EVALUATIONS}/{path.name}") or {}
+        items = [item for item in values.get("items", []) if "id" in item]
+        if items:
+            key = f"{values['evaluation']}/{values['part']} {canonical(values['settings'])}"
+            found[key] = {str(item["id"]): item for item in items}
+    return found
