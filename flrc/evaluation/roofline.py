@@ -20,7 +20,8 @@ class Roofline:
     """Rates of one device at one dtype.
 
     Attributes:
-        bytes_per_second: The better of a copy (read and written bytes count) and a sum.
+        bytes_per_second: The best of a copy (read and written bytes count), a sum, and products of
+            matrices with a vector.
         flops_per_second: Of a square matrix product.
     """
 
@@ -50,7 +51,11 @@ def _bytes_per_second(device: torch.device, dtype: torch.dtype) -> float:
     source = torch.ones(BYTES // dtype.itemsize, dtype=dtype, device=device)
     target = torch.empty_like(source)
     copied = 2 * BYTES / _best(lambda: target.copy_(source), device)
-    return max(copied, BYTES / _best(source.sum, device))
+    summed = BYTES / _best(source.sum, device)
+    matrices = source.view(-1, SIDE, SIDE)
+    vector = torch.ones(SIDE, dtype=dtype, device=device)
+    multiplied = BYTES / _best(lambda: [torch.mv(matrix, vector) for matrix in matrices], device)
+    return max(copied, summed, multiplied)
 
 
 def _best(call: Callable[[], object], device: torch.device) -> float:
