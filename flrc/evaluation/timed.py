@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flrc.evaluation.roofline import wait
-from flrc.models.surgery import activate
+from flrc.models.surgery import prepared
 from flrc.progress import progress
 from flrc.runtime.streaming import streamers
 
@@ -50,7 +50,7 @@ def timed(
         steps: Forward steps: the prefill, which yields the first token, and one a further token.
         at: Plans by the 0-based forward step at which they are activated; its time counts.
     """
-    at = at or {}
+    switches = {step: prepared(model, plan) for step, plan in (at or {}).items()}
     device = ids.device
     cache, fed, found, seconds = None, ids, [], []
     streamed = 0
@@ -59,8 +59,8 @@ def timed(
             streamed = sum(one.moved for one in streamers(model))
         wait(device)
         begun = time.perf_counter()
-        if step in at:
-            activate(model, at[step])
+        if step in switches:
+            switches[step]()
         output = model(input_ids=fed, past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache, fed = output.past_key_values, output.logits[:, -1:].argmax(-1)
         wait(device)

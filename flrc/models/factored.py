@@ -83,11 +83,15 @@ class FactoredLinear(nn.Module, ABC):
 
     @rank.setter
     def rank(self, rank: int | None) -> None:
+        self.check(rank)
+        self._rank = rank
+
+    def check(self, rank: int | None) -> None:
+        """Raise ValueError if this layer cannot run at ``rank``, or dense if that is None."""
         if rank is not None:
             self.check_rank(rank)
         elif self.weight is None:
             raise ValueError("this layer does not hold its dense weight")
-        self._rank = rank
 
     @property
     def active_parameters(self) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from flrc.errors import UserError
-from flrc.models.surgery import activate
+from flrc.models.surgery import activate, prepared
 from flrc.schedule.base import first_steps
 
 if TYPE_CHECKING:
@@ -207,15 +207,14 @@ class _Switch:
         at: Mapping[int, RankPlan],
         on_switch: Callable[[int, RankPlan], None] | None,
     ) -> None:
-        self.model = model
         self.step = 0
-        self.at = at
+        self.at = {step: (plan, prepared(model, plan)) for step, plan in at.items()}
         self.on_switch = on_switch
 
     def __call__(self, *_: object) -> None:
-        plan = self.at.get(self.step)
-        if plan is not None:
-            activate(self.model, plan)
+        if self.step in self.at:
+            plan, switch = self.at[self.step]
+            switch()
             if self.on_switch is not None:
                 self.on_switch(self.step, plan)
         self.step += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,13 +12,15 @@ import torch
 from torch import nn
 
 from flrc.allocator.evidence import Evidence
+from flrc.allocator.plan import RankPlan
 from flrc.allocator.planning import Plans, make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.decomposition.svd import Svd
+from flrc.errors import UserError
 from flrc.evaluation.replies import agreement, generate_replies, up_to_end
 from flrc.form.two_factor import TwoFactor
 from flrc.models.lowrank import LowRankLinear
-from flrc.models.surgery import activate, compress
+from flrc.models.surgery import activate, compress, prepared
 from flrc.models.targets import Target, find_targets
 from flrc.runtime.decoding import Decoder
 from flrc.schedule.base import Schedule
@@ -270,6 +273,83 @@ def test_beam_search_cannot_follow_a_schedule(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, num_beams=2
     )
     assert output.shape[1] <= 4
+
+
+@pytest.mark.parametrize("shape", ["tiny_llama_gqa", "tiny_qwen2"])
+def test_the_cache_changes_no_token(
+    shape: str, make_model: Callable[..., Any], tokenizer: Any
+) -> None:
+    """Against whole forward passes over everything so far, in a model of one phase."""
+    model = make_model(shape)
+    _, plans = compressed(model, Constant())
+    decoder = Decoder(model, tokenizer, plans)
+    ids = torch.randint(0, 250, (3, 9), generator=torch.Generator().manual_seed(2))
+    found = decoder.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=12,
+        min_new_tokens=12,
+    )
+    whole = ids
+    for _ in range(12):
+        logits = model(input_ids=whole, use_cache=False).logits[:, -1]
+        logits[:, decoder.end_tokens()] = -torch.inf
+        whole = torch.cat([whole, logits.argmax(-1, keepdim=True)], dim=1)
+    assert torch.equal(found, whole[:, 9:])
+
+
+def test_a_switch_changes_no_cached_key_or_value(make_model: Callable[..., Any]) -> None:
+    model = make_model()
+    _, plans = compressed(model, Progressive())
+    (_, high), (_, low) = plans.phases
+    ids = torch.randint(0, 250, (2, 9), generator=torch.Generator().manual_seed(2))
+    activate(model, high)
+    output = model(input_ids=ids, use_cache=True)
+    before = [(layer.keys.clone(), layer.values.clone()) for layer in output.past_key_values.layers]
+    activate(model, low)
+    fed = output.logits[:, -1:].argmax(-1)
+    after = model(input_ids=fed, past_key_values=output.past_key_values, use_cache=True)
+    for (keys, values), layer in zip(before, after.past_key_values.layers, strict=True):
+        assert layer.keys.shape[2] == 10
+        assert torch.equal(layer.keys[:, :, :9], keys)
+        assert torch.equal(layer.values[:, :, :9], values)
+
+
+def test_a_switch_takes_microseconds(make_model: Callable[..., Any]) -> None:
+    """No weight is touched: its time does not grow with the ranks."""
+    model = make_model()
+    targets, plans = compressed(model, Progressive())
+    layers = [model.get_submodule(target.name) for target in targets]
+    held = [parameter.data_ptr() for parameter in model.parameters()]
+    switches = [(plan, prepared(model, plan)) for _, plan in plans.phases]
+    seconds = []
+    for _ in range(20):
+        for plan, switch in switches:
+            begun = time.perf_counter()
+            switch()
+            seconds.append(time.perf_counter() - begun)
+            assert [layer.rank for layer in layers] == [plan.ranks[t.name] for t in targets]
+    assert [parameter.data_ptr() for parameter in model.parameters()] == held
+    assert min(seconds) < 50e-6
+    wrong = RankPlan(0.3, 0.3, {t.name: 1000 for t in targets})
+    with pytest.raises(ValueError, match="outside"):
+        prepared(model, wrong)
+
+
+def test_options_that_a_schedule_cannot_follow_are_refused(
+    make_model: Callable[..., Any], tokenizer: Any
+) -> None:
+    model = make_model()
+    _, plans = compressed(model, Progressive())
+    decoder = Decoder(model, tokenizer, plans)
+    ids = torch.arange(9)[None]
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "max_new_tokens": 4}
+    for option in ("assistant_model", "prompt_lookup_num_tokens", "penalty_alpha"):
+        with pytest.raises(UserError, match=option):
+            decoder.generate(**given, **{option: 3})
+    torch.manual_seed(0)
+    drawn = decoder.generate(**given, do_sample=True, temperature=1.5, top_k=50)
+    assert drawn.shape[0] == 1
 
 
 @pytest.mark.parametrize("shape", ["tiny_llama_gqa", "tiny_qwen2", "tiny_gemma3"])
