@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flrc.models.targets import Target
     from flrc.records.store import RunFolder
     from flrc.refine.stored import RefinedFactors
+    from flrc.search.base import Found
 
 log = logging.getLogger(__name__)
 
@@ -102,12 +103,13 @@ def compress_and_evaluate(
         with stages("allocation"):
             planner, search = allocate(config, prepared, model, targets, factors, scores)
         with stages("schedule"):
-            plans, searched = schedule(config, prepared, model, planner, factors)
+            plans, found = schedule(config, prepared, model, planner, factors)
         folder.write_plan(plans.to_json())
         refined = refine(config, prepared, model, targets, factors, plans, stages)
         with stages("surgery"):
             record.results |= account(config, model, targets, plans, factors, refined, scores)
-            record.results |= {"search": search, "schedule_search": searched}
+            record.results |= {"search": search, "schedule_search": found.cost}
+            record.meta["schedule_search_seconds"] = found.seconds
             compress(model, targets, plans.all, config.form, (refined or factors).factors)
             check_counts(model, targets, plans, config.form)
             note_coefficients(record.results["layers"], model, targets)
@@ -205,12 +207,8 @@ def allocate(
 
 def schedule(
     config: RunConfig, prepared: Prepared, model: Any, planner: Planner, factors: StoredFactors
-) -> tuple[Plans, dict[str, Any]]:
-    """The phases, given or searched, and their ranks (eq. 3).
-
-    Returns:
-        The plans, and what the search for the schedule cost.
-    """
+) -> tuple[Plans, Found]:
+    """The phases, given or searched, and their ranks (eq. 3)."""
     from flrc.allocator.planning import Plans
     from flrc.search.base import Compression
     from flrc.search.none import NoSearch
@@ -223,8 +221,7 @@ def schedule(
     search = config.search if config.searches else NoSearch()
     found = search.search(config.schedule, config.rate, compression)
     constant = planner.constant(config.rate)
-    plans = Plans(constant, planner.phases(found.phases), found.candidates)
-    return plans, {**found.cost, "candidates": found.candidates} if found.candidates else {}
+    return Plans(constant, planner.phases(found.phases), found.candidates), found
 
 
 def refine(

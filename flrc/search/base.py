@@ -50,12 +50,14 @@ class Found:
         candidates: One row a candidate, best first: ``switch``, ``drop``, ``phases``, ``items``,
             ``score``, ``stderr``, ``rate`` (realised), ``tokens`` (mean reply), ``stored``,
             ``fate``.
-        cost: ``trials``, ``replies``, ``seconds``, ``seconds_now``.
+        cost: ``trials``, ``replies`` and, for the record, the ``candidates``.
+        seconds: Of generating: ``all``, and ``now`` in this process.
     """
 
     phases: list[Phase]
     candidates: list[dict[str, Any]] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass

@@ -65,7 +65,15 @@ class GeneratingSearch(ScheduleSearch):
                 allowed=[split for split in spec.splits if split != self.split],
                 fix="search.split=train",
             )
-        data.check_available(self.dataset, self.split)
+        try:
+            data.check_available(self.dataset, self.split)
+        except UserError as error:
+            raise UserError(
+                f"the schedule cannot be searched: {error.problem}",
+                given=error.given,
+                allowed=error.allowed,
+                fix=f"{error.fix}; or search=none, for the schedule's own phases",
+            ) from error
         if self.metric == "bertscore_f1":
             bertscore_model(self.bertscore_model).check_available()
 

@@ -67,4 +67,4 @@ class Halving(GeneratingSearch):
         with compression.entry.lock():
             trials = Trials(self, compression)
             best, rows = halve(candidates, rate, rounds(self.samples, self.rounds), trials)
-        return Found(best, rows, trials.cost())
+        return Found(best, rows, {**trials.cost(), "candidates": rows}, trials.seconds())

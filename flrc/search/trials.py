@@ -45,12 +45,17 @@ class Trials:
         """Of generating in this process."""
 
     def cost(self) -> dict[str, Any]:
-        """For the record; what the cache answered is counted, too."""
+        """What the cache answered is counted, too."""
         return {
             "trials": len(self.made),
             "replies": sum(len(known["replies"]) for known in self.made.values()),
-            "seconds": sum(known["seconds"] for known in self.made.values()),
-            "seconds_now": self.seconds_now,
+        }
+
+    def seconds(self) -> dict[str, float]:
+        """Of generating: in all, and in this process."""
+        return {
+            "all": sum(known["seconds"] for known in self.made.values()),
+            "now": self.seconds_now,
         }
 
     def __call__(self, phases: list[Phase], numbers: range) -> Trial | str:

@@ -167,9 +167,9 @@ def write_data(root: Path) -> None:
         for split in splits:
             rows = [{"text": sentence(draw, 12)} for _ in range(24)]
             write_rows(root / dataset / f"{split}.jsonl", rows)
-    for split in ("validation", "test"):
+    for split, count in (("validation", 8), ("test", 8), ("train", 16)):
         rows = []
-        for k in range(8):
+        for k in range(count):
             turns = [f"#Person{1 + t % 2}#: {sentence(draw, 3 + k)}" for t in range(2)]
             rows.append(
                 {

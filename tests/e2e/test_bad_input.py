@@ -28,7 +28,10 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "negative rate": (["rate=-0.1"], ["rate=-0.1", "[0, 1)"]),
     "rate that is no number": (["rate=abc"], ["rate", "abc"]),
     "rate that is not a number": (["rate=nan"], ["rate=nan", "[0, 1)"]),
-    "rate too near the schedule": (["rate=0.05"], ["rate=0.05", "schedule.offsets="]),
+    "rate too near the schedule": (
+        ["rate=0.05", "search=none"],
+        ["rate=0.05", "schedule.offsets="],
+    ),
     "dtype": (["dtype=float31"], ["float31", "nearest: float32"]),
     "empty group": (["method="], ["method", "flrc", "svdllm"]),
     "null for a group": (["allocator=null"], ["allocator", "uniform", "proportional"]),
@@ -184,7 +187,7 @@ def test_spoiled_row(
 def test_missing_split(dataset_split: str, spoiled: Place, call: Call) -> None:
     file = spoiled.data / f"{dataset_split}.jsonl"
     file.unlink()
-    there = {"wikitext2": "test, validation", "c4": "train", "dialogsum": "validation"}
+    there = {"wikitext2": "test, validation", "c4": "train", "dialogsum": "train, validation"}
     words = [str(file), f"splits that are there: {there[dataset_split.split('/')[0]]}"]
     assert_explained(call(at=spoiled), spoiled, words)
 
