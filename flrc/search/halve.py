@@ -61,6 +61,32 @@ class _Running:
         }
 
 
+def _settle(
+    alive: list[_Running],
+    rate: float,
+    items: range,
+    trial: Callable[[list[Phase], range], Trial | str],
+) -> None:
+    """Sort by score, where the best has the rates that its own replies to all items ask for.
+
+    Its last rates were those of the items before the last round; with others it is another
+    schedule, so it is scored again, and may no longer be the best.
+    """
+    settled: set[int] = set()
+    while True:
+        alive.sort(key=lambda one: -one.score)
+        best = alive[0]
+        phases = best.candidate.phases(rate, best.lengths)
+        if id(best) in settled or phases is None or phases == best.phases:
+            return
+        settled.add(id(best))
+        outcome = trial(phases, items)
+        if isinstance(outcome, str):
+            return
+        best.phases, best.scores, best.lengths = phases, outcome.scores, outcome.lengths
+        best.rate, best.stored = outcome.rate, outcome.stored
+
+
 def halve(
     candidates: Sequence[Candidate],
     rate: float,
@@ -122,6 +148,7 @@ def halve(
                 else:
                     one.fate = f"dropped after round {number}"
             alive = kept
+    _settle(alive, rate, range(counts[-1]), trial)
     for place, one in enumerate(alive, 1):
         one.fate = "chosen" if place == 1 else "last round"
     order = sorted(running, key=lambda one: (one.fate != "chosen", -len(one.scores), -one.score))

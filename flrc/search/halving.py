@@ -19,9 +19,10 @@ class Halving(GeneratingSearch):
 
     The rates of a candidate are such that its average over the forward steps of realised replies is
     the requested rate: at first of the constant schedule's replies, from the second round on of its
-    own. A round generates for items that no round before has seen, and candidates are ranked by
-    their mean score over all items so far. With ``schedule=progressive`` the constant schedule
-    competes too and is never dropped, so what is found is no worse on these items; the control
+    own; what is best in the end is scored once more at the rates that all its replies ask for. A
+    round generates for items that no round before has seen, and candidates are ranked by their mean
+    score over all items so far. With ``schedule=progressive`` the constant schedule competes too
+    and is never dropped, so what is found is no worse on these items; the control
     ``schedule=increasing`` competes without it.
 
     Source: FLRC (arXiv 2510.09332), appendix C: candidates are scored on a calibration set (500

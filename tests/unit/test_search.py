@@ -131,6 +131,22 @@ def test_rates_follow_the_lengths_of_a_candidates_own_replies() -> None:
 
     best, _ = halve([Candidate(), Candidate(5, 0.2)], 0.4, [2, 4], trial)
     assert best == [Phase(0.0, 0.225), Phase(0.0, 0.425, step=5)]  # 0.4 - 0.2 * 35 / 40
+    # One round alone: what it was scored with is not what its replies ask for.
+    best, rows = halve([Candidate(), Candidate(5, 0.2)], 0.4, [2], trial)
+    assert best == [Phase(0.0, 0.225), Phase(0.0, 0.425, step=5)]
+    assert rows[0]["phases"] == [{"step": 0, "rate": 0.225}, {"step": 5, "rate": 0.425}]
+
+
+def test_what_is_best_only_before_its_rates_are_settled_is_not_chosen() -> None:
+    def trial(phases: list[Phase], numbers: range) -> Trial:
+        if len(phases) == 1:
+            return Trial([1.0] * len(numbers), [10] * len(numbers), 0.4, 0.6)
+        good = phases[0].rate == 0.3  # with the constant schedule's lengths, not with its own
+        return Trial([2.0 if good else 0.5] * len(numbers), [40] * len(numbers), 0.4, 0.7)
+
+    best, rows = halve([Candidate(), Candidate(5, 0.2)], 0.4, [2], trial)
+    assert best == [Phase(0.0, 0.4)]
+    assert [row["score"] for row in rows] == [1.0, 0.5]
 
 
 def test_what_cannot_run_says_why() -> None:
