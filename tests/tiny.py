@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from flrc.models.shapes import SHAPES
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
+
+TINY_SHAPES = [name for name in SHAPES if name.startswith("tiny")]
+"""The others are real sizes, which no test builds."""
 
 _models: dict[tuple[str, str, float], PreTrainedModel] = {}
 
@@ -32,8 +37,6 @@ def make_model(
     key = (shape, dtype, spread)
     if key not in _models:
         from transformers import AutoConfig, AutoModelForCausalLM
-
-        from flrc.models.shapes import SHAPES
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import TINY_SHAPES
 
 from flrc.calibration.collect import input_statistics
 from flrc.calibration.gradients import aggregated, per_sequence, sequence_loss
 from flrc.calibration.statistics import InputAccumulator, gradient_sums
-from flrc.models.shapes import SHAPES
 from flrc.models.targets import decoder_blocks, find_targets
 from flrc.sensitivity.base import ScoreContext
 from flrc.sensitivity.fisher import Fisher
@@ -53,7 +53,7 @@ def test_what_cannot_be_averaged_is_refused() -> None:
         accumulator.result()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", TINY_SHAPES)
 def test_block_by_block_sees_what_a_plain_forward_sees(
     shape: str, make_model: Callable[..., Any], sequences: list[torch.Tensor]
 ) -> None:

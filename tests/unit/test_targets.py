@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import TINY_SHAPES
 from torch import nn
 
 from flrc.errors import UserError
-from flrc.models.shapes import SHAPES
 from flrc.models.targets import decoder_blocks, find_targets, linear_layers
 
 # Width of queries (also the input of o) and of keys and values, by hand from heads x head width.
@@ -26,10 +26,10 @@ WIDTHS = {
 
 
 def test_every_tiny_shape_is_expected_here() -> None:
-    assert set(WIDTHS) == set(SHAPES)
+    assert set(WIDTHS) == set(TINY_SHAPES)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", TINY_SHAPES)
 def test_names_shapes_and_groups(shape: str, make_model: Callable[..., Any]) -> None:
     queries, keys = WIDTHS[shape]
     expected = {}
@@ -58,7 +58,7 @@ def test_names_shapes_and_groups(shape: str, make_model: Callable[..., Any]) -> 
     assert not any(model.get_submodule(t.name)._forward_pre_hooks for t in found)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", TINY_SHAPES)
 def test_the_same_layers_without_weights(shape: str, make_model: Callable[..., Any]) -> None:
     from flrc.models.loading import model_shell
     from flrc.models.random import Random
