@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flrc.models.dense import DenseLinear
 from flrc.models.lowrank import low_rank_layers
 from flrc.models.surgery import activate
 
@@ -86,6 +87,10 @@ def weights_read(model: nn.Module) -> tuple[int, int]:
             projected.add(id(layer.input_rows))
             size += layer.input_rows.bytes(layer.rank) + layer.index_bytes
             count += layer.input_parameters
+    for dense in (module for module in model.modules() if isinstance(module, DenseLinear)):
+        inside |= {id(parameter) for parameter in dense.weight.parameters()}
+        size += dense.weight.bytes()
+        count += dense.weight.count * dense.weight.width
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[operator]
     tied = head is not None and head.weight is embedding.weight
     for parameter in model.parameters():

@@ -24,6 +24,8 @@ from flrc.models.targets import find_targets
 from flrc.pipeline import run
 from flrc.quantization.int8 import Int8
 from flrc.runtime.decoding import Decoder
+from flrc.runtime.offload import Offload
+from flrc.runtime.streaming import streamers
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive
 
@@ -139,12 +141,28 @@ def test_bytes_of_a_step_by_hand(shape: str, make_model: Callable[..., Any]) -> 
         assert count == rest + active
         assert size == 4 * (rest + active + biases)
     Int8().quantize(model, targets)
-    scales = 0
     for plan in plans.all:
         activate(model, plan)
         active = sum(plan.ranks[t.name] * (t.d_in + t.d_out) for t in targets)
         scales = sum(2 * 4 * plan.ranks[t.name] for t in targets)
         assert weights_read(model)[0] == 4 * (rest + biases) + active + scales
+
+
+def test_dense_rows_are_read_too(make_model: Callable[..., Any], tmp_path: Any) -> None:
+    """Quantised, or streamed from elsewhere and no longer held."""
+    model = make_model("tiny_qwen2")
+    targets = find_targets(model)
+    size, count = weights_read(model)
+    bytes_of_the_model = sum(p.nbytes for p in model.parameters())
+    runtime = Offload(budget="0.6", folder=str(tmp_path))
+    with runtime.running(model, targets, bytes_of_the_model):
+        assert streamers(model)
+        assert weights_read(model) == (size, count)
+    model = make_model("tiny_qwen2")
+    Int8().quantize(model, targets)
+    weights = sum(t.dense for t in targets)
+    scales = sum(t.d_out for t in targets)
+    assert weights_read(model) == (size - 3 * weights + 4 * scales, count)
 
 
 def test_shared_and_pivoted_bytes(make_model: Callable[..., Any]) -> None:
