@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from flrc.evaluation.base import Measurement
 
-METRICS = ("perplexity", "mean_acc", "rougeL", "bertscore_f1", "tokens_per_second")
+METRICS = ("perplexity", "mean_acc", "rougeL", "bertscore_f1", "tokens_per_second", "speedup")
 """Metrics (a measurement's name after the data set) that are shown first, in this order."""
 
 
