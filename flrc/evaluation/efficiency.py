@@ -167,13 +167,15 @@ def summary(
     """Value, unit and direction of each number, from what was timed and counted.
 
     ``allowed`` numbers are what the machine would give if every step took as long as its bytes, or
-    its operations, need at the measured rates.
+    its operations, need at the measured rates of its memory; there are none where weights are
+    streamed from elsewhere.
     """
     from statistics import fmean, median
 
     found: dict[str, tuple[float, str, bool]] = {}
     mine = "compressed" if "compressed" in costs else "dense"
     allowed = {}
+    streaming = any(timing.streamed for row in rows for timing in row.values())
     for name, steps in costs.items():
         label = "" if name == mine else "dense_"
         decoding = median(sum(row[name].steps) for row in rows)
@@ -186,12 +188,15 @@ def summary(
             f"{label}prefill_tokens_per_second": (batch * prompt / prefill, "tokens/s", True),
             f"{label}first_token_seconds": (prefill, "s", False),
             f"{label}bytes_per_token": (moved / batch, "bytes", False),
-            f"{label}allowed_tokens_per_second": (batch * len(steps) / least, "tokens/s", True),
-            f"{label}share_of_allowed": (100 * least / decoding, "%", True),
         }
-        if any(row[name].streamed for row in rows):
+        if streaming:
             streamed = median(row[name].streamed for row in rows)
             found[f"{label}streamed_bytes_per_step"] = (streamed / len(steps), "bytes", False)
+        else:
+            found |= {
+                f"{label}allowed_tokens_per_second": (batch * len(steps) / least, "tokens/s", True),
+                f"{label}share_of_allowed": (100 * least / decoding, "%", True),
+            }
     if mine == "compressed":
         ratios = [sum(r["dense"].steps) / sum(r["compressed"].steps) for r in rows]
         first = [r["dense"].prefill / r["compressed"].prefill for r in rows]
@@ -200,9 +205,12 @@ def summary(
             "speedup_lowest": (min(ratios), "x", True),
             "speedup_highest": (max(ratios), "x", True),
             "prefill_speedup": (median(first), "x", True),
-            "allowed_speedup": (allowed["dense"] / allowed["compressed"], "x", True),
         }
-        if "streamed_bytes_per_step" in found:
-            less = found["dense_streamed_bytes_per_step"][0] / found["streamed_bytes_per_step"][0]
+        mine_streamed = found.get("streamed_bytes_per_step", (0.0,))[0]
+        if mine_streamed:
+            less = found["dense_streamed_bytes_per_step"][0] / mine_streamed
             found["streamed_ratio"] = (less, "x", True)
+        if not streaming:
+            faster = allowed["dense"] / allowed["compressed"]
+            found["allowed_speedup"] = (faster, "x", True)
     return found

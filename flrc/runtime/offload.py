@@ -108,7 +108,8 @@ class Offload(Runtime):
         """The matrices that must move, and how many buffers there are for them."""
         from flrc.records.accounting import stored_bytes
 
-        sizes = {id(rows): rows.bytes() for rows in matrices}
+        # Without the scales of int8 rows, which stay.
+        sizes = {id(rows): rows.values.nbytes for rows in matrices if rows.values is not None}
         fixed = stored_bytes(model, [])["model_stored"] - sum(sizes.values())
         budget = self._bytes(dense_bytes)
         left = budget - fixed

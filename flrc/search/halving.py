@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from flrc.search.base import Found
 from flrc.search.generating import GeneratingSearch
@@ -35,6 +35,8 @@ class Halving(GeneratingSearch):
         switches: Forward steps of the first phase, the prefill included.
         drops: How much more the second phase removes, as a share of the parameters.
     """
+
+    VERSION: ClassVar[int] = 2  # 1 kept the rates of the last round
 
     name: str = "halving"
     rounds: int = 3

@@ -261,4 +261,5 @@ def test_a_run(run_config: Callable[..., Any]) -> None:
     assert values[name] == {m.name: m.value for m in plain.measurements}[name]
     assert values["decode/streamed_bytes_per_step"] > 0
     assert values["decode/streamed_ratio"] > 1
+    assert not [name for name in values if "allowed" in name]  # memory is not what bounds it
     assert "decode/streamed_ratio" not in {m.name for m in plain.measurements}
