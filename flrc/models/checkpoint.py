@@ -20,9 +20,10 @@ from flrc.allocator.planning import Plans
 from flrc.errors import UserError
 from flrc.models.dense import DenseLinear
 from flrc.models.factored import FactoredLinear
+from flrc.models.int8_rows import Int8Rows
 from flrc.models.lowrank import LowRankLinear, replace
 from flrc.models.pivoted import PivotedLinear
-from flrc.models.rows import FloatRows, Int8Rows, Rows
+from flrc.models.rows import FloatRows, Rows
 from flrc.models.shared import SharedProduct
 from flrc.models.surgery import activate
 from flrc.records import jsonfile
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from flrc.models.targets import Target
 
 FILE = "flrc.json"
-FORMAT = 1
-"""Version of the layout."""
+FORMAT = 2
+"""Version of the layout; 1 had no exponents beside 8-bit rows."""
 _LAYERS: dict[str, type[nn.Module]] = {
     "low_rank": LowRankLinear,
     "pivoted": PivotedLinear,
@@ -123,6 +124,7 @@ def _described(layer: nn.Module, names: dict[int, str]) -> dict[str, Any] | None
             "count": held.count,
             "width": held.width,
             "tensor": names[id(next(held.parameters()))].rpartition(".")[0],
+            **({"fine": len(held.remainder)} if isinstance(held, Int8Rows) else {}),
         }
         for child, held in layer.named_children()
         if isinstance(held, Rows)
@@ -220,7 +222,9 @@ class _Built:
     def _rows(self, held: dict[str, Any]) -> Rows:
         if held["tensor"] not in self.rows:
             empty = self._empty(held["count"], held["width"])
-            self.rows[held["tensor"]] = _ROWS[held["kind"]](empty)
+            self.rows[held["tensor"]] = (
+                Int8Rows(empty, held["fine"]) if held["kind"] == "int8" else FloatRows(empty)
+            )
         return self.rows[held["tensor"]]
 
     def _empty(self, *shape: int) -> Tensor:

@@ -9,9 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-LARGEST = 127
-"""Largest magnitude of an 8-bit integer in symmetric rounding."""
-
 
 class Stream(ABC):
     """Brings the rows of a matrix that is not held in memory."""
@@ -40,14 +37,15 @@ class Rows(nn.Module, ABC):
         self.stream: Stream | None = None
         """Where rows come from once they are no longer held."""
         self.row_bytes = self.width * held.itemsize
+        self.fixed_bytes = 0
 
     def extra_repr(self) -> str:
         """Size."""
         return f"count={self.count}, width={self.width}"
 
     def bytes(self, rank: int | None = None) -> int:
-        """Of the first rows, as they are stored."""
-        return (self.count if rank is None else rank) * self.row_bytes
+        """Of the first rows, as they are stored, and of what any number of rows needs."""
+        return (self.count if rank is None else rank) * self.row_bytes + self.fixed_bytes
 
     def products(
         self,
@@ -116,40 +114,3 @@ class FloatRows(Rows):
         """The values."""
         assert self.values is not None
         return self.values
-
-
-class Int8Rows(Rows):
-    """Rows of 8-bit integers with one scale each: ``scales[i] * integers[i]``.
-
-    Rounding is symmetric, each row by its largest magnitude; a product is taken with the integers
-    in the input's dtype and then scaled, so nothing but the rows is rounded.
-
-    Args:
-        values: ``(count, width)``, any float dtype; the scales are float32.
-
-    Source: FLRC (arXiv 2510.09332), appendix J, uses int8 and does not say how.
-    """
-
-    scales: Tensor
-
-    def __init__(self, values: Float[Tensor, "r k"]) -> None:
-        values = values.detach().float()
-        largest = values.abs().amax(1) if values.shape[1] else values.new_zeros(len(values))
-        scales = torch.where(largest > 0, largest / LARGEST, torch.ones_like(largest))
-        super().__init__((values / scales[:, None]).round().to(torch.int8))
-        self.register_buffer("scales", scales)
-        self.row_bytes += scales.itemsize
-
-    def _products(self, values: Tensor, x: Tensor, plus: Tensor | None) -> Tensor:
-        product = nn.functional.linear(x, values.to(x.dtype))
-        product = product * self.scales[: len(values)].to(x.dtype)
-        return product if plus is None else product + plus
-
-    def _combine(self, values: Tensor, x: Tensor, plus: Tensor | None) -> Tensor:
-        scaled = x * self.scales[: len(values)].to(x.dtype)
-        return nn.functional.linear(scaled, values.to(x.dtype).T, plus)
-
-    def dense(self) -> Float[Tensor, "r k"]:
-        """The rounded values, float32."""
-        assert self.values is not None
-        return self.values.float() * self.scales[:, None]

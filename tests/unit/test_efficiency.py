@@ -144,7 +144,8 @@ def test_bytes_of_a_step_by_hand(shape: str, make_model: Callable[..., Any]) -> 
     for plan in plans.all:
         activate(model, plan)
         active = sum(plan.ranks[t.name] * (t.d_in + t.d_out) for t in targets)
-        scales = sum(2 * 4 * plan.ranks[t.name] for t in targets)
+        # A scale a rank, an exponent a channel, and a second byte for the first rank.
+        scales = sum(2 * 4 * plan.ranks[t.name] + 2 * (t.d_in + t.d_out) for t in targets)
         assert weights_read(model)[0] == 4 * (rest + biases) + active + scales
 
 
@@ -161,8 +162,8 @@ def test_dense_rows_are_read_too(make_model: Callable[..., Any], tmp_path: Any) 
     model = make_model("tiny_qwen2")
     Int8().quantize(model, targets)
     weights = sum(t.dense for t in targets)
-    scales = sum(t.d_out for t in targets)
-    assert weights_read(model) == (size - 3 * weights + 4 * scales, count)
+    scales = sum(4 * t.d_out + t.d_in for t in targets)
+    assert weights_read(model) == (size - 3 * weights + scales, count)
 
 
 def test_shared_and_pivoted_bytes(make_model: Callable[..., Any]) -> None:

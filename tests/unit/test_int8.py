@@ -18,8 +18,9 @@ from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
 from flrc.grouping.shared import Shared
 from flrc.models.dense import DenseLinear
+from flrc.models.int8_rows import Int8Rows
 from flrc.models.lowrank import low_rank_layers, target_parameters
-from flrc.models.rows import FloatRows, Int8Rows
+from flrc.models.rows import FloatRows
 from flrc.models.surgery import activate, check_counts, compress
 from flrc.models.targets import find_targets
 from flrc.pipeline import run
@@ -29,32 +30,80 @@ from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive
 
 
+def numpys(values: np.ndarray, fine: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """From the definition alone: the rounded matrix, each row's step, each column's exponent."""
+    values = values.astype(np.float64)
+    columns = np.ones(values.shape[1])
+    for _ in range(3):
+        rows = np.sqrt(np.mean((values / columns) ** 2, axis=1, keepdims=True))
+        columns = np.sqrt(np.mean((values / rows) ** 2, axis=0))
+        columns = np.clip(columns / columns.mean(), 2.0**-8, 2.0**8)
+    exponents = np.round(np.log2(columns))
+    even = values / 2**exponents
+    step = np.abs(even).max(axis=1, keepdims=True) / 127
+    rounded = np.round(even / step)
+    rounded[:fine] += np.round((even / step - rounded)[:fine] * 254) / 254
+    return rounded * step * 2**exponents, step, exponents
+
+
 def test_rounding_by_hand() -> None:
-    rows = Int8Rows(torch.tensor([[127.0, -63.6, 0.4], [0.0, 0.0, 0.0], [0.0254, 0.0127, -0.0001]]))
-    assert rows.values.tolist() == [[127, -64, 0], [0, 0, 0], [127, 64, 0]]  # 63.5: half to even
-    torch.testing.assert_close(rows.scales, torch.tensor([1.0, 1.0, 0.0002]))
-    torch.testing.assert_close(rows.dense()[0], torch.tensor([127.0, -64.0, 0.0]))
+    """Columns of one size: the exponents are 0, and a row's largest magnitude is 127 steps."""
+    values = torch.tensor([[127.0, -126.4, 126.6], [0.0254, 0.0252, -0.0253], [0.0, 0.0, 0.0]])
+    rows = Int8Rows(values)
+    assert rows.exponents.tolist() == [0, 0, 0]
+    assert rows.values.tolist() == [[127, -126, 127], [127, 126, -126], [0, 0, 0]]  # 126.5: to even
+    torch.testing.assert_close(rows.scales, torch.tensor([1.0, 0.0002, 1.0]))
+    torch.testing.assert_close(rows.dense()[0], torch.tensor([127.0, -126.0, 127.0]))
+    # The first row again, its rounding errors 0, -0.4 and -0.4 in steps of 1 / 254.
+    fine = Int8Rows(values, fine=1)
+    assert fine.remainder.tolist() == [[0, -102, -102]]
+    torch.testing.assert_close(fine.dense()[0], values[0], rtol=0, atol=1 / 508 + 1e-5)
+    torch.testing.assert_close(fine.dense()[1:], rows.dense()[1:])
 
 
-@pytest.mark.parametrize("rank", [None, 1, 4])
-def test_products_are_numpys_and_a_prefix_is_a_prefix(rank: int | None) -> None:
+def test_a_large_column_costs_the_others_nothing() -> None:
+    """With one scale a row alone, all else would be rounded to steps of about one."""
     torch.manual_seed(0)
-    values = torch.randn(6, 9) * torch.logspace(-4, 2, 6)[:, None]
+    values = torch.randn(64, 48)
+    values[:, 5] *= 100.0
+    error = (Int8Rows(values).dense() - values)[:, [c for c in range(48) if c != 5]]
+    assert float(error.abs().max()) < 0.04
+    alone = values.abs().amax(1, keepdim=True) / 127
+    assert float(((values / alone).round() * alone - values).abs().max()) > 0.5
+
+
+@pytest.mark.parametrize("fine", [0, 1, 3])
+@pytest.mark.parametrize("rank", [None, 1, 4])
+def test_products_are_numpys_and_a_prefix_is_a_prefix(rank: int | None, fine: int) -> None:
+    torch.manual_seed(0)
+    values = torch.randn(6, 9) * torch.logspace(-4, 2, 6)[:, None] * torch.logspace(-1, 1, 9)
     x, y, bias = torch.randn(5, 9), torch.randn(5, 6 if rank is None else rank), torch.randn(9)
     plus = torch.randn(5, 6 if rank is None else rank)
-    # Numpy, from the definition alone.
-    plain = values.numpy()[:rank].astype(np.float64)
-    step = abs(plain).max(1, keepdims=True) / 127
-    rounded = np.round(plain / step) * step
-    assert abs(rounded - plain).max(1) == pytest.approx(0, abs=float(step.max()) / 2 + 1e-6)
-    for rows, matrix in ((Int8Rows(values), rounded), (FloatRows(values), plain)):
-        close = {"rtol": 1e-4, "atol": 1e-5}
+    plain = values.numpy()
+    rounded, step, exponents = numpys(plain, fine)
+    assert len(set(exponents)) > 3
+    halves = np.where(np.arange(6) < fine, 1 / 254, 1.0)[:, None] * step * 2**exponents / 2
+    assert (abs(rounded - plain) <= halves + 1e-6 * abs(plain)).all()
+    held = Int8Rows(values, fine)
+    assert held.exponents.tolist() == exponents.tolist()
+    assert held.bytes(rank) == len(y[0]) * (9 + 4) + 9 + 9 * fine
+    for rows, matrix in ((held, rounded[:rank]), (FloatRows(values), plain[:rank])):
+        close = {"rtol": 1e-4, "atol": 1e-4}
         np.testing.assert_allclose(rows.products(x, rank), x.numpy() @ matrix.T, **close)
         with_plus = rows.products(x, rank, plus)
         np.testing.assert_allclose(with_plus, x.numpy() @ matrix.T + plus.numpy(), **close)
         np.testing.assert_allclose(rows.combine(y, rank), y.numpy() @ matrix, **close)
         shifted = rows.combine(y, rank, bias)
         np.testing.assert_allclose(shifted, y.numpy() @ matrix + bias.numpy(), **close)
+
+
+def test_columns_without_anything_in_them() -> None:
+    values = torch.randn(4, 5)
+    values[:, 2] = 0
+    for matrix in (values, torch.zeros(3, 4), torch.zeros(4, 0), torch.zeros(0, 4)):
+        rows = Int8Rows(matrix, fine=1)
+        assert rows.dense().isfinite().all()
+        torch.testing.assert_close(rows.dense(), matrix, rtol=0, atol=0.02)
 
 
 def compressed(model: Any, form: Form, schedule: Any, grouping: Any) -> tuple[Any, Plans]:
@@ -113,9 +162,9 @@ def test_a_model_of_every_form(
     itemsize = getattr(torch, dtype).itemsize
     assert before["targets_stored"] == counted[1] * itemsize + biases + orders
     scales = sum(
-        {
-            r.scales.data_ptr(): r.scales.nbytes for r in model.modules() if isinstance(r, Int8Rows)
-        }.values()
+        4 * r.count + r.width + (r.width if form.NESTED else 0)
+        for r in model.modules()
+        if isinstance(r, Int8Rows)
     )
     assert after["targets_stored"] == counted[1] + scales + biases + orders
     rest = before["model_stored"] - before["targets_stored"]
