@@ -1,169 +1,24 @@
-"""Generation under a schedule: the account against a counter in the layers, and the text."""
+"""Generation under a schedule: the text, the cache and the switches."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from decoding import compressed, generate, prompt
 
-from flrc.allocator.evidence import Evidence
 from flrc.allocator.plan import RankPlan
-from flrc.allocator.planning import Plans, make_plans
-from flrc.allocator.uniform import Uniform
-from flrc.decomposition.svd import Svd
+from flrc.allocator.planning import Plans
 from flrc.errors import UserError
 from flrc.evaluation.replies import agreement, generate_replies, up_to_end
-from flrc.form.two_factor import TwoFactor
 from flrc.models.lowrank import LowRankLinear
-from flrc.models.surgery import activate, compress, prepared
-from flrc.models.targets import Target, find_targets
+from flrc.models.surgery import activate, prepared
 from flrc.runtime.decoding import Decoder
-from flrc.schedule.base import Schedule
 from flrc.schedule.constant import Constant
-from flrc.schedule.increasing import Increasing
 from flrc.schedule.progressive import Progressive
-
-FORM = TwoFactor()
-THREE = Progressive(shares=[0.25, 0.25, 0.5], offsets=[-0.2, 0.0, 0.1])
-
-
-def compressed(
-    model: Any, schedule: Schedule, rate: float = 0.3, **allocator: Any
-) -> tuple[list[Target], Plans]:
-    targets = find_targets(model)
-    plans = make_plans(Uniform(**allocator), schedule, targets, FORM, Evidence(), rate)
-    weights = {t.name: model.get_submodule(t.name).weight.data.clone() for t in targets}
-
-    def factors(name: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-        found = Svd().decompose(weights[name], None)
-        return found.left_t[:rank], found.right[:rank]
-
-    compress(model, targets, plans.all, FORM, factors)
-    activate(model, plans.constant)
-    return targets, plans
-
-
-@contextmanager
-def counting(model: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Weights that each forward step reads in low-rank layers, counted on the tensors used."""
-    steps: list[int] = []
-    forward, linear, matmul = LowRankLinear.forward, nn.functional.linear, torch.Tensor.__matmul__
-    inside = False
-
-    def counted_linear(x: Any, weight: Any, *rest: Any) -> Any:
-        if inside:
-            steps[-1] += weight.numel()
-        return linear(x, weight, *rest)
-
-    def counted_matmul(x: Any, weight: Any) -> Any:
-        if inside:
-            steps[-1] += weight.numel()
-        return matmul(x, weight)
-
-    def wrapped(self: LowRankLinear, x: torch.Tensor) -> torch.Tensor:
-        nonlocal inside
-        inside = True
-        try:
-            return forward(self, x)
-        finally:
-            inside = False
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LowRankLinear, "forward", wrapped)
-        patch.setattr(nn.functional, "linear", counted_linear)
-        patch.setattr(torch.Tensor, "__matmul__", counted_matmul)
-        handle = model.model.register_forward_pre_hook(lambda *_: steps.append(0))
-        try:
-            yield steps
-        finally:
-            handle.remove()
-
-
-def prompt(length: int = 9, seed: int = 0) -> torch.Tensor:
-    return torch.randint(0, 256, (1, length), generator=torch.Generator().manual_seed(seed))
-
-
-def generate(decoder: Decoder, ids: torch.Tensor, new: int) -> list[int]:
-    output = decoder.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=new
-    )
-    return up_to_end(output[0].tolist(), set(decoder.end_tokens()))
-
-
-@pytest.mark.parametrize(
-    "schedule", [Constant(), Progressive(), Increasing(), THREE], ids=["c", "p", "i", "three"]
-)
-@pytest.mark.parametrize("new", [1, 2, 7, 12])
-def test_rate_per_step_is_what_the_layers_used(
-    schedule: Schedule,
-    new: int,
-    make_model: Callable[..., Any],
-    tokenizer: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model = make_model()
-    targets, plans = compressed(model, schedule)
-    dense = sum(t.d_out * t.d_in for t in targets)
-    decoder = Decoder(model, tokenizer, plans)
-    monkeypatch.setattr(decoder, "end_tokens", list)  # runs to its full length
-    with counting(model, monkeypatch) as steps:
-        reply = generate(decoder, prompt(), new)
-    assert len(steps) == len(reply) == new
-    measured = sum(1 - used / dense for used in steps) / len(steps)
-    assert decoder.rate_per_step([new], new) == pytest.approx(measured, abs=1e-12)
-    if schedule.name == "progressive":
-        assert steps == sorted(steps, reverse=True)
-    if new == 12:
-        assert len(set(steps)) == len(plans.phases)
-        assert measured == pytest.approx(0.3, abs=0.003)  # a rank is 0.0012 of this model
-
-
-@pytest.mark.parametrize("schedule", [Progressive(), Increasing(), THREE], ids=["p", "i", "three"])
-@pytest.mark.parametrize("end", [1, 5, 8])
-def test_rate_of_a_reply_that_ends_early(
-    end: int,
-    schedule: Schedule,
-    make_model: Callable[..., Any],
-    tokenizer: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model = make_model()
-    targets, plans = compressed(model, schedule)
-    dense = sum(t.d_out * t.d_in for t in targets)
-    decoder = Decoder(model, tokenizer, plans)
-    monkeypatch.setattr(decoder, "end_tokens", list)
-    # The token that the model says at step `end`, and not before, is made the end of a reply.
-    for seed in range(50):
-        free = generate(decoder, prompt(seed=seed), 12)
-        if free.index(free[end - 1]) == end - 1:
-            break
-    monkeypatch.setattr(decoder, "end_tokens", lambda: [free[end - 1]])
-    with counting(model, monkeypatch) as steps:
-        reply = generate(decoder, prompt(seed=seed), 12)
-    assert reply == free[:end]
-    assert len(steps) == end
-    measured = sum(1 - used / dense for used in steps) / end
-    assert decoder.rate_per_step([len(reply)], 12) == pytest.approx(measured, abs=1e-12)
-
-
-def test_rates_by_hand(make_model: Callable[..., Any], tokenizer: Any) -> None:
-    model = make_model()
-    _, plans = compressed(model, Progressive())
-    early, late = (plan.realised for _, plan in plans.phases)
-    decoder = Decoder(model, tokenizer, plans)
-    # Eight steps at most: four early, four late. Replies of 2, 6, 8: 2 + 4 + 4 early, 2 + 4 late.
-    assert decoder.rate_per_step([2, 6, 8], 8) == pytest.approx((10 * early + 6 * late) / 16)
-    # Per token: prompts of 10, 20 and 30 at the early rate, then 1, 3 + 2 and 3 + 4 generated ones.
-    expected = (60 * early + (1 + 3 + 3) * early + (2 + 4) * late) / (60 + 13)
-    assert decoder.rate_per_token([2, 6, 8], [10, 20, 30], 8) == pytest.approx(expected)
-    assert decoder.describe(8) == [{"step": 1, "rate": early}, {"step": 5, "rate": late}]
-    assert decoder.describe(1) == [{"step": 1, "rate": early}, {"step": 2, "rate": late}]
-    assert Decoder(model, tokenizer, None).rate_per_step([3], 8) == 0.0
 
 
 def ranks(model: Any) -> dict[str, int | None]:
