@@ -180,14 +180,6 @@ class RunConfig:
                 fix="sensitivity=fisher",
             )
         phased = self.searches or len(self.schedule.phases(self.rate)) > 1
-        if phased and not self.form.NESTED:
-            raise UserError(
-                f"form={self.form.name} runs at the one rank it was built for, and the schedule "
-                "changes ranks while it generates",
-                given=f"form={self.form.name}, schedule={self.schedule.name}",
-                allowed="a nested form, such as two_factor, or a schedule of one phase",
-                fix="schedule=constant, or form=two_factor",
-            )
         if phased and self.refine.REFINES:
             raise UserError(
                 f"refine={self.refine.name} fits factors to one plan, and the schedule changes "

@@ -20,8 +20,8 @@ class Form(Component, ABC):
     """Storage of factors of one target."""
 
     NESTED: ClassVar[bool] = True
-    """Whether a built layer's first ranks are the answer at that rank, so that its rank can change
-    while it runs; without it only constant schedules can be run."""
+    """Whether a built layer's first ranks are the answer at that rank; without it a schedule stores
+    every rank that it asks for."""
 
     @abstractmethod
     def cost(self, rank: int, target: Target) -> int:

@@ -24,6 +24,7 @@ from flrc.models.int8_rows import Int8Rows
 from flrc.models.lowrank import LowRankLinear, replace
 from flrc.models.pivoted import PivotedLinear
 from flrc.models.rows import FloatRows, Rows
+from flrc.models.separate import SeparateLinear
 from flrc.models.shared import SharedProduct
 from flrc.models.surgery import activate
 from flrc.records import jsonfile
@@ -41,6 +42,7 @@ _LAYERS: dict[str, type[nn.Module]] = {
     "low_rank": LowRankLinear,
     "pivoted": PivotedLinear,
     "dense": DenseLinear,
+    "separate": SeparateLinear,
 }
 _ROWS: dict[str, type[FloatRows | Int8Rows]] = {"float": FloatRows, "int8": Int8Rows}
 
@@ -134,6 +136,8 @@ def _described(layer: nn.Module, names: dict[int, str]) -> dict[str, Any] | None
         described |= {"target": layer.target, "shared": layer.shared is not None}
     if isinstance(layer, PivotedLinear):
         described["order"] = names[id(layer.order)]
+    if isinstance(layer, SeparateLinear):
+        described["layers"] = {rank: _described(one, names) for rank, one in layer.layers.items()}
     return described
 
 
@@ -196,7 +200,7 @@ class _Built:
         self.dtype = dtype
         self.rows: dict[str, Rows] = {}
         self.orders: dict[str, Tensor] = {}
-        self.groups: dict[str, SharedProduct] = {}
+        self.groups: dict[int, SharedProduct] = {}
 
     def layer(self, layer: dict[str, Any], linear: nn.Linear) -> nn.Module:
         """In place of a dense layer of the same widths."""
@@ -204,20 +208,29 @@ class _Built:
         bias = self._empty(linear.out_features) if layer["bias"] else None
         if layer["kind"] == "dense":
             return DenseLinear(rows["weight"], bias)
-        shared = None
-        if layer["shared"]:
-            shared = self.groups.setdefault(layer["target"], SharedProduct(0))
-            shared.members += 1
         weight = rows.get("weight")
         built: FactoredLinear
-        if layer["kind"] == "pivoted":
+        if layer["kind"] == "separate":
+            parts = {int(rank): self.layer(one, linear) for rank, one in layer["layers"].items()}
+            built = SeparateLinear(parts, bias, weight)  # type: ignore[arg-type]
+        elif layer["kind"] == "pivoted":
             order = torch.empty(linear.in_features, dtype=torch.int32, device="meta")
             order = self.orders.setdefault(layer["order"], order)
+            shared = self._group(layer, rows["coefficients"])
             built = PivotedLinear(rows["left_t"], rows["coefficients"], order, bias, weight, shared)
         else:
+            shared = self._group(layer, rows["right"])
             built = LowRankLinear(rows["left_t"], rows["right"], bias, weight, shared)
         built.target = layer["target"]
         return built
+
+    def _group(self, layer: dict[str, Any], input_rows: Rows) -> SharedProduct | None:
+        """Of the layers that hold the same rows on the input side."""
+        if not layer["shared"]:
+            return None
+        shared = self.groups.setdefault(id(input_rows), SharedProduct(0))
+        shared.members += 1
+        return shared
 
     def _rows(self, held: dict[str, Any]) -> Rows:
         if held["tensor"] not in self.rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
@@ -75,6 +76,19 @@ class FactoredLinear(nn.Module, ABC):
     @abstractmethod
     def expand(self, hidden: Tensor) -> Tensor:
         """``(..., rank)`` to ``(..., d_out)``, bias included."""
+
+    def matrices(self) -> list[tuple[Rows, Callable[[], int]]]:
+        """All rows that the layer may read, in the order of use, and how many it reads now."""
+        found = self.dense_matrix()
+        factors = (self.input_rows, self.left_t)
+        return [*found, *((rows, lambda: self._rank or 0) for rows in factors)]
+
+    def dense_matrix(self) -> list[tuple[Rows, Callable[[], int]]]:
+        """The dense weight, where it is held, and how many of its rows the layer reads now."""
+        weight = self.weight
+        if weight is None:
+            return []
+        return [(weight, lambda: self.out_features if self._rank is None else 0)]
 
     @property
     def rank(self) -> int | None:

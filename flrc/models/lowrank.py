@@ -66,8 +66,14 @@ class LowRankLinear(FactoredLinear):
 
 
 def low_rank_layers(model: nn.Module) -> dict[str, FactoredLinear]:
-    """All factored layers of a model, of any form, by full name."""
-    return {n: m for n, m in model.named_modules() if isinstance(m, FactoredLinear)}
+    """All factored layers of a model, of any form, by full name; not those inside another."""
+    found: dict[str, FactoredLinear] = {}
+    last = ""
+    for name, module in model.named_modules():  # a module comes right before what it holds
+        if isinstance(module, FactoredLinear) and not (last and name.startswith(f"{last}.")):
+            found[name] = module
+            last = name
+    return found
 
 
 def replace(model: nn.Module, name: str, layer: nn.Module) -> None:

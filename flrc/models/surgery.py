@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from flrc.allocator.plan import plan_cost
 from flrc.models.factored import FactoredLinear
 from flrc.models.lowrank import low_rank_layers, replace, target_parameters
+from flrc.models.separate import SeparateLinear
 
 if TYPE_CHECKING:
     from flrc.allocator.plan import RankPlan
@@ -28,8 +29,9 @@ def compress(
 ) -> None:
     """Replace each target that some plan factors; its dense weight is freed before the next.
 
-    A layer holds the most ranks that any plan asks for, and its dense weight only if some plan
-    keeps it dense. The layers of a group share what they do with their input.
+    A layer holds the most ranks that any plan asks for, or, in a form that is not nested, each
+    number of them; and its dense weight only if some plan keeps it dense. The layers of a group
+    share what they do with their input.
 
     Args:
         model: Changed in place.
@@ -37,26 +39,49 @@ def compress(
         plans: Every plan that will be activated.
         form: How factors are stored.
         factors: ``(target name, rank) -> (left_t, right)``.
-
-    Raises:
-        ValueError: If plans ask for several ranks where the form can run only one.
     """
     for target in targets:
         ranks = [plan.ranks[target.name] for plan in plans]
         factored = [rank for rank in ranks if rank is not None]
         if not factored:
             continue
-        if not form.NESTED and len(set(factored)) > 1:
-            raise ValueError(f"form {form.name} cannot run {target.name} at several ranks")
         linears = [_linear(model, layer.name) for layer in target.layers]
         device = linears[0].weight.device
         # Not rounded here: a form may change the basis before it rounds.
         left_t, right = (f.to(device) for f in factors(target.name, max(factored)))
-        built = form.build(left_t, right, linears, None in ranks)
+        if form.NESTED or len(set(factored)) == 1:
+            built = form.build(left_t, right, linears, None in ranks)
+        else:
+            built = _one_a_rank(form, left_t, right, linears, ranks)
         for part, linear, layer in zip(target.layers, linears, built, strict=True):
             assert isinstance(layer, FactoredLinear)
             layer.target = target.name
             replace(model, part.name, layer.train(linear.training))
+
+
+def _one_a_rank(
+    form: Form,
+    left_t: Tensor,
+    right: Tensor,
+    linears: Sequence[nn.Linear],
+    ranks: Sequence[int | None],
+) -> list[nn.Module]:
+    """Layers of a form whose prefixes mean nothing, at several ranks."""
+    made: list[dict[int, FactoredLinear]] = [{} for _ in linears]
+    for rank in sorted({rank for rank in ranks if rank is not None}, reverse=True):
+        built = form.build(left_t[:rank], right[:rank], linears, False)
+        for by_rank, layer in zip(made, built, strict=True):
+            assert isinstance(layer, FactoredLinear)
+            layer.bias = None  # the layer around it adds the bias
+            by_rank[rank] = layer
+    return [
+        SeparateLinear(
+            by_rank,
+            None if linear.bias is None else linear.bias.data,
+            linear.weight.data if None in ranks else None,
+        )
+        for by_rank, linear in zip(made, linears, strict=True)
+    ]
 
 
 @contextmanager
@@ -120,22 +145,24 @@ def stored_parameters(targets: Sequence[Target], plans: Sequence[RankPlan], form
     """Parameters that must be stored to run all of these plans (arithmetic, not measured)."""
     total = 0
     for target in targets:
-        rank = _largest(target, plans)
-        total += 0 if rank is None else form.cost(rank, target)
+        total += sum(form.cost(rank, target) for rank in _stored_ranks(target, plans, form))
         total += target.dense if any(plan.ranks[target.name] is None for plan in plans) else 0
     return total
 
 
 def stored_index_bytes(targets: Sequence[Target], plans: Sequence[RankPlan], form: Form) -> int:
     """Bytes of the integers that the form stores beside the parameters (arithmetic)."""
-    ranks = ((target, _largest(target, plans)) for target in targets)
-    return sum(form.index_bytes(rank, target) for target, rank in ranks if rank is not None)
+    return sum(
+        form.index_bytes(rank, target)
+        for target in targets
+        for rank in _stored_ranks(target, plans, form)
+    )
 
 
-def _largest(target: Target, plans: Sequence[RankPlan]) -> int | None:
-    """The most ranks that a plan asks for; None where every plan keeps the target dense."""
-    ranks = [plan.ranks[target.name] for plan in plans]
-    return max((rank for rank in ranks if rank is not None), default=None)
+def _stored_ranks(target: Target, plans: Sequence[RankPlan], form: Form) -> set[int]:
+    """Ranks that are stored by themselves: the largest, whose prefixes are all others, or each."""
+    ranks = {rank for plan in plans if (rank := plan.ranks[target.name]) is not None}
+    return {max(ranks)} if ranks and form.NESTED else ranks
 
 
 def check_counts(model: nn.Module, targets: Sequence[Target], plans: Plans, form: Form) -> None:

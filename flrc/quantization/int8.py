@@ -51,9 +51,10 @@ class Int8(Quantization):
                 bias = None if layer.bias is None else layer.bias.data
                 replace(model, name, DenseLinear(Int8Rows(layer.weight), bias))
                 continue
-            for child, rows in list(layer.named_children()):
-                if isinstance(rows, Rows):
-                    if id(rows) not in made:
-                        ranked = isinstance(layer, LowRankLinear) and child != "weight"
-                        made[id(rows)] = Int8Rows(rows.dense(), fine=1 if ranked else 0)
-                    setattr(layer, child, made[id(rows)])
+            for part in list(layer.modules()):
+                for child, rows in list(part.named_children()):
+                    if isinstance(rows, Rows):
+                        if id(rows) not in made:
+                            ranked = isinstance(part, LowRankLinear) and child != "weight"
+                            made[id(rows)] = Int8Rows(rows.dense(), fine=1 if ranked else 0)
+                        setattr(part, child, made[id(rows)])

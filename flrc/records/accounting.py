@@ -114,8 +114,9 @@ def note_coefficients(
     """
     for row, target in zip(layers, targets, strict=True):
         layer = model.get_submodule(target.layers[0].name)  # a group shares its coefficients
-        if isinstance(layer, PivotedLinear):
-            row["largest_coefficient"] = layer.largest_coefficient
+        found = [m.largest_coefficient for m in layer.modules() if isinstance(m, PivotedLinear)]
+        if found:
+            row["largest_coefficient"] = max(found)
 
 
 def account_dense(model: nn.Module, targets: Sequence[Target]) -> dict[str, Any]:

