@@ -16,7 +16,7 @@ from flrc.progress import progress
 from flrc.runtime.streaming import streamers
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import Cache, PreTrainedModel
 
     from flrc.allocator.plan import RankPlan
 
@@ -52,7 +52,10 @@ def timed(
     """
     switches = {step: prepared(model, plan) for step, plan in (at or {}).items()}
     device = ids.device
-    cache, fed, found, seconds = None, ids, [], []
+    batch, prompt = ids.shape
+    positions = torch.arange(prompt + steps, device=device).expand(batch, -1)
+    position = positions[:, :prompt]
+    cache, fed, found, seconds = _cache(model, prompt + steps), ids, [], []
     streamed = 0
     for step in range(steps):
         if step == 1:
@@ -61,13 +64,29 @@ def timed(
         begun = time.perf_counter()
         if step in switches:
             switches[step]()
-        output = model(input_ids=fed, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        output = model(
+            input_ids=fed,
+            past_key_values=cache,
+            position_ids=position,
+            use_cache=True,
+            logits_to_keep=1,
+        )
         cache, fed = output.past_key_values, output.logits[:, -1:].argmax(-1)
         wait(device)
         seconds.append(time.perf_counter() - begun)
+        position = positions[:, prompt + step : prompt + step + 1]
         found.append(fed)
     streamed = sum(one.moved for one in streamers(model)) - streamed
     return Timing(seconds[0], seconds[1:], torch.cat(found, dim=1), streamed)
+
+
+def _cache(model: PreTrainedModel, length: int) -> Cache:
+    """Of fixed size where the runtime has asked for that."""
+    from transformers import DynamicCache, StaticCache
+
+    if model.generation_config.cache_implementation == "static":  # type: ignore[union-attr]
+        return StaticCache(config=model.config, max_cache_len=length)
+    return DynamicCache(config=model.config)
 
 
 def alternate(

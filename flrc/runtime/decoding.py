@@ -116,10 +116,12 @@ class Decoder:
             use_cache=True,
             disable_compile=True,  # a switch of ranks would compile in the middle of a reply
         )
+        shipped = self.model.generation_config
+        if config.cache_implementation is None:  # the runtime's, where it asks for one
+            config.cache_implementation = shipped.cache_implementation  # type: ignore[union-attr]
         switch = _Switch(self.model, self.plans_by_step(max_new_tokens), on_switch)
         handle = self.model.register_forward_pre_hook(switch)
         # transformers fills unset fields from the model's own settings (repetition penalties ...).
-        shipped = self.model.generation_config
         self.model.generation_config = GenerationConfig()
         try:
             output = self.model.generate(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flrc.models.targets import Target
 
 UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
-BUFFERS = (2, 4)
+BUFFERS = (2, 6)
 """Fewest and most matrices that are in memory at a time, besides those that stay."""
 
 

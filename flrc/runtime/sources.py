@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +35,8 @@ class DiskSource(Source):
     Attributes:
         cache: ``bypassed``, or ``dropped`` (after every read) where the file system cannot.
     """
+
+    READERS: ClassVar[int] = 2  # the disk has the next request before it has answered the last
 
     def __init__(self, matrices: Sequence[Tensor], folder: Path, buffers: int) -> None:
         self.widths = [matrix.shape[1] for matrix in matrices]

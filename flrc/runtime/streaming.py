@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -19,6 +20,9 @@ class Source(ABC):
     A source has numbered buffers; one is filled by :meth:`read`, in another thread than the one
     that computes, and then handed over by :meth:`ready`.
     """
+
+    READERS: ClassVar[int] = 1
+    """Threads that read at a time, into different buffers."""
 
     @abstractmethod
     def read(self, item: int, rows: int, buffer: int) -> int:
@@ -50,7 +54,7 @@ class _Slot:
 class Streamer:
     """Keeps the next matrices coming while the present one is used.
 
-    A thread reads ahead in the order of use, around and around, as far as there are free buffers. A
+    Threads read ahead in the order of use, around and around, as far as there are free buffers. A
     matrix that is asked for out of this order, or at more rows than were read, is fetched on the
     spot, and reading ahead goes on behind it: right, but slow, so it is counted. One thread
     computes.
@@ -77,8 +81,11 @@ class Streamer:
         self._next = 0
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._read_ahead, daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._read_ahead, daemon=True) for _ in range(source.READERS)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def use(self, item: int, rows: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """``compute`` of the first rows of a matrix, which are there only until it returns."""
@@ -95,11 +102,12 @@ class Streamer:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """End the thread and let go of the source."""
+        """End the threads and let go of the source."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self.source.close()
 
     def _take(self, item: int, rows: int) -> tuple[int, _Slot]:

@@ -43,6 +43,7 @@ BAD: dict[tuple[str, str], list[dict[str, Any]]] = {
     ],
     ("decomposition", "whitened"): [{"cutoff": 0.0}, {"cutoff": 1.0}],
     ("form", "pivoted"): [{"bound": 1.0}, {"bound": -2.0}],
+    ("runtime", "compiled"): [{"backend": "inducter"}],
     ("runtime", "offload"): [{"budget": "0"}, {"budget": "2"}, {"budget": "8 XB"}],
     ("evaluation", "efficiency"): [
         {"batch_sizes": []},

@@ -1,0 +1,73 @@
+"""The decoding step compiled, once for each phase."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from flrc.errors import choose
+from flrc.runtime.base import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import nn
+
+    from flrc.models.targets import Target
+
+BACKENDS = ("inductor", "aot_eager", "eager")
+RECOMPILATIONS = 64
+"""Most versions of one step: phases, times the shapes that were seen before one became general."""
+
+
+@dataclass
+class Compiled(Runtime):
+    """Forward steps of one token through ``torch.compile``, over a cache of fixed size.
+
+    Active ranks are constants of the compiled step, so each phase has its own, made when the phase
+    is first reached; the prefill is not compiled. A step that cannot be compiled whole is an error,
+    never run uncompiled in silence.
+
+    Attributes:
+        backend: Of ``torch.compile``: ``inductor``, or one that only traces (``aot_eager``,
+            ``eager``).
+    """
+
+    name: str = "compiled"
+    backend: str = "inductor"
+
+    def check(self) -> None:
+        """The backend is known."""
+        choose("runtime.backend", self.backend, BACKENDS)
+
+    @contextmanager
+    def running(
+        self, model: nn.Module, targets: Sequence[Target], dense_bytes: int
+    ) -> Iterator[None]:
+        """See :class:`~flrc.runtime.base.Runtime`; asks for a static cache meanwhile."""
+        import torch
+        import torch._dynamo as dynamo
+
+        model.eval()
+        forward = model.forward
+        step = torch.compile(forward, fullgraph=True, backend=self.backend)
+
+        @wraps(forward)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            ids = kwargs.get("input_ids")
+            decoding = ids is not None and ids.shape[1] == 1
+            return (step if decoding else forward)(*args, **kwargs)
+
+        config: Any = model.generation_config
+        before = config.cache_implementation
+        config.cache_implementation = "static"
+        model.forward = run  # type: ignore[method-assign]
+        try:
+            with dynamo.config.patch(recompile_limit=RECOMPILATIONS):  # type: ignore[no-untyped-call]
+                yield
+        finally:
+            del model.forward
+            config.cache_implementation = before
+            dynamo.reset()  # what was compiled holds the model
