@@ -7,7 +7,8 @@ safetensors, sharded where they are large) and ``flrc.json``: how targets are bu
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,25 +156,46 @@ def load(folder: Path, device: torch.device) -> Loaded:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     described = _read(folder)
-    dtype = getattr(torch, described["dtype"])
     config = AutoConfig.from_pretrained(folder)
+    with _describing(folder):
+        dtype = getattr(torch, described["dtype"])
+        if not isinstance(dtype, torch.dtype):
+            raise TypeError(f"{described['dtype']} is no dtype")
+        plans = _plans(described["plans"])
     with init_empty_weights(include_buffers=False):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
     built = _Built(dtype)
-    for name, layer in described["layers"].items():
-        linear = model.get_submodule(name)
-        assert isinstance(linear, nn.Linear)
-        replace(model, name, built.layer(layer, linear))
+    with _describing(folder):
+        for name, layer in described["layers"].items():
+            linear = model.get_submodule(name)
+            if not isinstance(linear, nn.Linear):
+                raise TypeError(f"{name} is no linear layer")
+            replace(model, name, built.layer(layer, linear))
     model.tie_weights()
     _fill(model, _tensors(folder), folder)
     model.tie_weights()
     model.requires_grad_(False)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
-    plans = _plans(described["plans"])
     model.eval().to(device)  # type: ignore[arg-type]
-    activate(model, plans.constant)
+    with _describing(folder):
+        for plan in plans.all:  # each of them can be run
+            activate(model, plan)
+        activate(model, plans.constant)
     return Loaded(model, AutoTokenizer.from_pretrained(folder), plans)
+
+
+@contextmanager
+def _describing(folder: Path) -> Iterator[None]:
+    """Whatever is wrong with the description is the checkpoint's fault, and is told as that."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        raise UserError(
+            "the compressed model's description is damaged",
+            given=f"{folder / FILE} ({type(e).__name__}: {(str(e).splitlines() or [''])[0]})",
+            fix="save the model again: model.save=true",
+        ) from e
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -221,6 +243,8 @@ class _Built:
         else:
             shared = self._group(layer, rows["right"])
             built = LowRankLinear(rows["left_t"], rows["right"], bias, weight, shared)
+        if (built.in_features, built.out_features) != (linear.in_features, linear.out_features):
+            raise ValueError(f"{built} stands for {linear}")
         built.target = layer["target"]
         return built
 

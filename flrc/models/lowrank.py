@@ -33,6 +33,8 @@ class LowRankLinear(FactoredLinear):
         shared: SharedProduct | None = None,
     ) -> None:
         left, inner = as_rows(left_t), as_rows(right)
+        if left.count != inner.count:
+            raise ValueError(f"factors of {left.count} and {inner.count} ranks")
         super().__init__(left.width, inner.width, inner.count, bias, weight, shared)
         self.left_t, self.right = left, inner
 

@@ -35,9 +35,11 @@ class PivotedLinear(FactoredLinear):
         weight: Float[Tensor, "m n"] | Rows | None = None,
         shared: SharedProduct | None = None,
     ) -> None:
-        left = as_rows(left_t)
+        left, rest = as_rows(left_t), as_rows(coefficients)
+        if (rest.count, rest.width) != (left.count, order.shape[0] - left.count):
+            raise ValueError(f"{rest} are no coefficients of rank {left.count}")
         super().__init__(left.width, order.shape[0], left.count, bias, weight, shared)
-        self.left_t, self.coefficients = left, as_rows(coefficients)
+        self.left_t, self.coefficients = left, rest
         self.register_buffer("order", order)
         self.index_bytes = order.nbytes
 

@@ -171,7 +171,7 @@ def damaged(folder: Path, how: str) -> None:
     [
         ("truncated", "damaged"),
         ("gone", "is missing"),
-        ("rank", "do not fit its description"),
+        ("rank", "description is damaged"),
         ("layer", "do not fit its description"),
         ("format", "format 99"),
         ("json", "cannot be read"),
@@ -186,6 +186,48 @@ def test_what_is_damaged_is_refused(
     damaged(tmp_path / "model", how)
     with pytest.raises(UserError, match=message):
         flrc.load(tmp_path / "model")
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every entry of nested JSON, by the keys that lead to it."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value)
+    found = []
+    for key, one in inside:
+        found.append((*path, key))
+        if isinstance(one, dict | list):
+            found += places(one, (*path, key))
+    return found
+
+
+@pytest.mark.parametrize("value", [None, -1, "x", {}, 1e9])
+def test_an_odd_description_is_refused_or_makes_no_difference(
+    value: Any, make_model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Any entry of flrc.json exchanged for something else: never a traceback of ours."""
+    model = make_model("tiny_qwen2")
+    targets, plans = built(model, Pivoted(), Progressive(), True, True)
+    ids = torch.arange(9)[None]
+    expected = model(input_ids=ids).logits
+    folder = tmp_path / "model"
+    save(model, tokenizer, targets, plans, folder)
+    text = (folder / "flrc.json").read_text()
+    every = places(json.loads(text))
+    chosen = [*every[:3], *every[3 : len(every) : max(1, len(every) // 15)]]
+    refused = 0
+    for path in chosen:
+        described = json.loads(text)
+        inner = described
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = value
+        (folder / "flrc.json").write_text(json.dumps(described))
+        try:
+            loaded = load(folder, CPU)
+        except UserError:
+            refused += 1
+        else:
+            assert loaded.model(input_ids=ids).logits.shape == expected.shape, path
+    assert refused >= 5
 
 
 def test_no_checkpoint_at_all(tmp_path: Path, capsys: Any) -> None:
