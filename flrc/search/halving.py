@@ -39,8 +39,8 @@ class Halving(GeneratingSearch):
     VERSION: ClassVar[int] = 2  # 1 kept the rates of the last round
 
     name: str = "halving"
-    rounds: int = 3
-    switches: list[int] = field(default_factory=lambda: [1, 8, 16])
+    rounds: int = 2
+    switches: list[int] = field(default_factory=lambda: [8, 16])
     drops: list[float] = field(default_factory=lambda: [0.1, 0.2])
 
     def check(self) -> None:
