@@ -19,14 +19,8 @@ from torch import Tensor, nn
 from flrc.allocator.plan import RankPlan
 from flrc.allocator.planning import Plans
 from flrc.errors import UserError
-from flrc.models.dense import DenseLinear
-from flrc.models.factored import FactoredLinear
-from flrc.models.int8_rows import Int8Rows
-from flrc.models.lowrank import LowRankLinear, replace
-from flrc.models.pivoted import PivotedLinear
-from flrc.models.rows import FloatRows, Rows
-from flrc.models.separate import SeparateLinear
-from flrc.models.shared import SharedProduct
+from flrc.models.description import Built, described
+from flrc.models.lowrank import replace
 from flrc.models.surgery import activate
 from flrc.records import jsonfile
 from flrc.schedule.base import Phase
@@ -39,13 +33,6 @@ if TYPE_CHECKING:
 FILE = "flrc.json"
 FORMAT = 2
 """Version of the layout; 1 had no exponents beside 8-bit rows."""
-_LAYERS: dict[str, type[nn.Module]] = {
-    "low_rank": LowRankLinear,
-    "pivoted": PivotedLinear,
-    "dense": DenseLinear,
-    "separate": SeparateLinear,
-}
-_ROWS: dict[str, type[FloatRows | Int8Rows]] = {"float": FloatRows, "int8": Int8Rows}
 
 
 @dataclass(frozen=True)
@@ -92,7 +79,7 @@ def save(
     kept = {name: tensors[name].contiguous() for name in names.values()}
     save_torch_state_dict(kept, str(unfinished), safe_serialization=True)
     layers = {
-        name: _described(model.get_submodule(name), names)
+        name: described(model.get_submodule(name), names)
         for name in (layer.name for target in targets for layer in target.layers)
     }
     jsonfile.write(
@@ -116,32 +103,6 @@ def _names(model: nn.Module) -> dict[int, str]:
     return found
 
 
-def _described(layer: nn.Module, names: dict[int, str]) -> dict[str, Any] | None:
-    """How a layer is built again; None for one that is as the config says."""
-    if isinstance(layer, nn.Linear):
-        return None
-    kind = next(kind for kind, built in _LAYERS.items() if type(layer) is built)
-    rows = {
-        child: {
-            "kind": next(k for k, built in _ROWS.items() if type(held) is built),
-            "count": held.count,
-            "width": held.width,
-            "tensor": names[id(next(held.parameters()))].rpartition(".")[0],
-            **({"fine": len(held.remainder)} if isinstance(held, Int8Rows) else {}),
-        }
-        for child, held in layer.named_children()
-        if isinstance(held, Rows)
-    }
-    described: dict[str, Any] = {"kind": kind, "rows": rows, "bias": layer.bias is not None}
-    if isinstance(layer, FactoredLinear):
-        described |= {"target": layer.target, "shared": layer.shared is not None}
-    if isinstance(layer, PivotedLinear):
-        described["order"] = names[id(layer.order)]
-    if isinstance(layer, SeparateLinear):
-        described["layers"] = {rank: _described(one, names) for rank, one in layer.layers.items()}
-    return described
-
-
 def load(folder: Path, device: torch.device) -> Loaded:
     """Read what :func:`save` wrote; no code is executed and nothing is unpickled.
 
@@ -155,18 +116,18 @@ def load(folder: Path, device: torch.device) -> Loaded:
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    described = _read(folder)
+    description = _read(folder)
     config = AutoConfig.from_pretrained(folder)
     with _describing(folder):
-        dtype = getattr(torch, described["dtype"])
+        dtype = getattr(torch, description["dtype"])
         if not isinstance(dtype, torch.dtype):
-            raise TypeError(f"{described['dtype']} is no dtype")
-        plans = _plans(described["plans"])
+            raise TypeError(f"{description['dtype']} is no dtype")
+        plans = _plans(description["plans"])
     with init_empty_weights(include_buffers=False):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    built = _Built(dtype)
+    built = Built(dtype)
     with _describing(folder):
-        for name, layer in described["layers"].items():
+        for name, layer in description["layers"].items():
             linear = model.get_submodule(name)
             if not isinstance(linear, nn.Linear):
                 raise TypeError(f"{name} is no linear layer")
@@ -201,9 +162,9 @@ def _describing(folder: Path) -> Iterator[None]:
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     try:
-        described = jsonfile.read(path)
-        if described["format"] != FORMAT:
-            raise ValueError(f"format {described['format']!r}")
+        description = jsonfile.read(path)
+        if description["format"] != FORMAT:
+            raise ValueError(f"format {description['format']!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"this is no compressed model: {path.name} cannot be read",
@@ -211,61 +172,8 @@ def _read(folder: Path) -> dict[str, Any]:
             allowed=f"a folder that a run with model.save=true has written (format {FORMAT})",
             fix="python run.py method=flrc rate=0.2 model.save=true",
         ) from error
-    found: dict[str, Any] = described
+    found: dict[str, Any] = description
     return found
-
-
-class _Built:
-    """Empty layers of the right kinds and sizes; what layers share is made once."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self.rows: dict[str, Rows] = {}
-        self.orders: dict[str, Tensor] = {}
-        self.groups: dict[int, SharedProduct] = {}
-
-    def layer(self, layer: dict[str, Any], linear: nn.Linear) -> nn.Module:
-        """In place of a dense layer of the same widths."""
-        rows = {child: self._rows(held) for child, held in layer["rows"].items()}
-        bias = self._empty(linear.out_features) if layer["bias"] else None
-        if layer["kind"] == "dense":
-            return DenseLinear(rows["weight"], bias)
-        weight = rows.get("weight")
-        built: FactoredLinear
-        if layer["kind"] == "separate":
-            parts = {int(rank): self.layer(one, linear) for rank, one in layer["layers"].items()}
-            built = SeparateLinear(parts, bias, weight)  # type: ignore[arg-type]
-        elif layer["kind"] == "pivoted":
-            order = torch.empty(linear.in_features, dtype=torch.int32, device="meta")
-            order = self.orders.setdefault(layer["order"], order)
-            shared = self._group(layer, rows["coefficients"])
-            built = PivotedLinear(rows["left_t"], rows["coefficients"], order, bias, weight, shared)
-        else:
-            shared = self._group(layer, rows["right"])
-            built = LowRankLinear(rows["left_t"], rows["right"], bias, weight, shared)
-        if (built.in_features, built.out_features) != (linear.in_features, linear.out_features):
-            raise ValueError(f"{built} stands for {linear}")
-        built.target = layer["target"]
-        return built
-
-    def _group(self, layer: dict[str, Any], input_rows: Rows) -> SharedProduct | None:
-        """Of the layers that hold the same rows on the input side."""
-        if not layer["shared"]:
-            return None
-        shared = self.groups.setdefault(id(input_rows), SharedProduct(0))
-        shared.members += 1
-        return shared
-
-    def _rows(self, held: dict[str, Any]) -> Rows:
-        if held["tensor"] not in self.rows:
-            empty = self._empty(held["count"], held["width"])
-            self.rows[held["tensor"]] = (
-                Int8Rows(empty, held["fine"]) if held["kind"] == "int8" else FloatRows(empty)
-            )
-        return self.rows[held["tensor"]]
-
-    def _empty(self, *shape: int) -> Tensor:
-        return torch.empty(*shape, dtype=self.dtype, device="meta")
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:

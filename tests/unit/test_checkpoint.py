@@ -159,6 +159,10 @@ def damaged(folder: Path, how: str) -> None:
     elif how == "rank":
         layer = next(iter(described["layers"].values()))
         layer["rows"]["right"]["count"] += 1
+    elif how == "kind":
+        next(iter(described["layers"].values()))["kind"] = "unknown"
+    elif how == "rows":
+        next(iter(described["layers"].values()))["rows"]["right"]["kind"] = "unknown"
     elif how == "format":
         described["format"] = 99
     elif how == "layer":
@@ -173,6 +177,8 @@ def damaged(folder: Path, how: str) -> None:
         ("gone", "is missing"),
         ("rank", "description is damaged"),
         ("layer", "do not fit its description"),
+        ("kind", "description is damaged"),
+        ("rows", "description is damaged"),
         ("format", "format 99"),
         ("json", "cannot be read"),
     ],

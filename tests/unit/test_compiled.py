@@ -10,6 +10,7 @@ import pytest
 import torch
 from jaxtyping import config
 from test_separate import built, generated
+from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch._dynamo.utils import counters
 
 from flrc.errors import UserError
@@ -66,6 +67,17 @@ def test_inductor(make_model: Callable[..., Any], tokenizer: Any) -> None:
     eager = generated(model, tokenizer, plans)
     with Compiled().running(model, [], 0):
         assert torch.equal(generated(model, tokenizer, plans), eager)
+
+
+def test_too_many_versions_are_an_error(
+    make_model: Callable[..., Any], tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never run uncompiled in silence."""
+    monkeypatch.setattr("flrc.runtime.compiled.RECOMPILATIONS", 1)
+    model = make_model("tiny_qwen2", spread=0.1)
+    _, plans = built(model, TwoFactor(), False)
+    with Compiled(backend="eager").running(model, [], 0), pytest.raises(FailOnRecompileLimitHit):
+        generated(model, tokenizer, plans)
 
 
 def test_a_backend_that_is_none() -> None:

@@ -57,6 +57,16 @@ def counting(model: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]
             handle.remove()
 
 
+def endless(
+    model: Any, tokenizer: Any, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Decoder, int]:
+    """A decoder whose replies run to their full length, and the weights of the dense targets."""
+    targets, plans = compressed(model, schedule)
+    decoder = Decoder(model, tokenizer, plans)
+    monkeypatch.setattr(decoder, "end_tokens", list)
+    return decoder, sum(target.dense for target in targets)
+
+
 @pytest.mark.parametrize(
     "schedule", [Constant(), Progressive(), Increasing(), THREE], ids=["c", "p", "i", "three"]
 )
@@ -68,12 +78,8 @@ def test_rate_per_step_is_what_the_layers_used(
     tokenizer: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = make_model()
-    targets, plans = compressed(model, schedule)
-    dense = sum(t.d_out * t.d_in for t in targets)
-    decoder = Decoder(model, tokenizer, plans)
-    monkeypatch.setattr(decoder, "end_tokens", list)  # runs to its full length
-    with counting(model, monkeypatch) as steps:
+    decoder, dense = endless(make_model(), tokenizer, schedule, monkeypatch)
+    with counting(decoder.model, monkeypatch) as steps:
         reply = generate(decoder, prompt(), new)
     assert len(steps) == len(reply) == new
     measured = sum(1 - used / dense for used in steps) / len(steps)
@@ -81,7 +87,8 @@ def test_rate_per_step_is_what_the_layers_used(
     if schedule.name == "progressive":
         assert steps == sorted(steps, reverse=True)
     if new == 12:
-        assert len(set(steps)) == len(plans.phases)
+        assert decoder.plans is not None
+        assert len(set(steps)) == len(decoder.plans.phases)
         assert measured == pytest.approx(0.3, abs=0.003)  # a rank is 0.0012 of this model
 
 
@@ -94,18 +101,14 @@ def test_rate_of_a_reply_that_ends_early(
     tokenizer: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = make_model()
-    targets, plans = compressed(model, schedule)
-    dense = sum(t.d_out * t.d_in for t in targets)
-    decoder = Decoder(model, tokenizer, plans)
-    monkeypatch.setattr(decoder, "end_tokens", list)
+    decoder, dense = endless(make_model(), tokenizer, schedule, monkeypatch)
     # The token that the model says at step `end`, and not before, is made the end of a reply.
     for seed in range(50):
         free = generate(decoder, prompt(seed=seed), 12)
         if free.index(free[end - 1]) == end - 1:
             break
     monkeypatch.setattr(decoder, "end_tokens", lambda: [free[end - 1]])
-    with counting(model, monkeypatch) as steps:
+    with counting(decoder.model, monkeypatch) as steps:
         reply = generate(decoder, prompt(seed=seed), 12)
     assert reply == free[:end]
     assert len(steps) == end
