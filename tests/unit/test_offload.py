@@ -116,6 +116,9 @@ def test_ranks_that_change() -> None:
             check(streamer, item, 2)
     assert streamer.misses == 0
     assert {rows for _, rows, _ in source.read_by[-3:]} == {2}
+    until = time.monotonic() + 60
+    while len(source.read_by) < 14 and time.monotonic() < until:  # both buffers are read ahead
+        time.sleep(0.001)
     ranks[:] = [6, 6, 6]
     for item in range(3):
         check(streamer, item, 6)
