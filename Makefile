@@ -23,7 +23,7 @@ install: $(VENV)/.installed  ## virtual environment with everything, the default
 run: install  ## compress the default model by three methods, compare them in a table
 	$(BIN)/python run.py -m method=dense,svdllm,flrc rate=0.2
 
-test: install  ## the test suite, under 10 minutes on two cores, no network
+test: install  ## the test suite, about a quarter of an hour on two cores, no network
 	$(BIN)/python -m pytest
 
 test-slow: install  ## what takes minutes, on the real model and data (../shared/data, where present)
