@@ -3,9 +3,13 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUNS ?= runs
+SCALE ?= small
+DATA ?= ../shared/data
+STUDY = $(if $(filter 0% 1%,$(TABLE)),table$(TABLE),$(TABLE))
+STUDIES := $(sort $(patsubst experiments/%/table.yaml,%,$(wildcard experiments/*/table.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow lint types ci report clean
+.PHONY: help install run table tables test test-slow lint types ci report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -22,6 +26,17 @@ install: $(VENV)/.installed  ## virtual environment with everything, the default
 
 run: install  ## compress the default model by three methods, compare them in a table
 	$(BIN)/python run.py -m method=dense,svdllm,flrc rate=0.2
+
+table: install  ## run what is missing of a table of the paper and render it: TABLE=02 SCALE=small DATA=folder
+	@test -n "$(TABLE)" || { echo "which table? TABLE=01 ... 14, or one of: $(STUDIES)"; exit 1; }
+	$(BIN)/python -m flrc.studies restore experiments/$(STUDY) --scale $(SCALE) --runs $(RUNS)
+	$(BIN)/python run.py experiment=$(STUDY) scale=$(SCALE) paths.runs=$(RUNS) $(if $(filter small,$(SCALE)),data.root=$(DATA))
+	$(BIN)/python -m flrc.studies collect experiments/$(STUDY) --scale $(SCALE) --runs $(RUNS)
+	$(BIN)/python -m flrc.reporting experiments/$(STUDY) --scale $(SCALE)
+
+tables: install  ## all of them
+	for study in $(STUDIES); do $(MAKE) table TABLE=$$study || exit 1; done
+	$(BIN)/python -m flrc.studies claims experiments
 
 test: install  ## the test suite, about a quarter of an hour on two cores, no network
 	$(BIN)/python -m pytest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 import tempfile
 import time
@@ -56,7 +57,7 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
         jobs = _read(ledger)
         ledger.unlink(missing_ok=True)
         del os.environ[LEDGER]
-    _report(jobs)
+    _report(jobs, Path(conf).parent / "experiments", arguments)
     return max(code, int(any(job["status"] == "failed" for job in jobs)))
 
 
@@ -73,7 +74,7 @@ def job(compose: Callable[[], Any]) -> None:
         config = compose()
         assert isinstance(config, RunConfig)
         if config.dry_run:
-            _note(**plan(config))
+            _note(**plan(config), **_which(config))
             return
         from flrc import completion, pipeline
         from flrc.records.identity import run_folder
@@ -87,16 +88,41 @@ def job(compose: Callable[[], Any]) -> None:
             folder=str(folder.path),
             error=record.run.get("error"),
             measurements=completion.requested(config, folder),
+            **_which(config),
         )
     except UserError as error:
         _complain(error)
-        _note(status="failed", folder=None, error=error.problem)
+        _note(status="failed", folder=None, error=error.problem, **_which(config))
     except Exception as error:
         cause = error.__cause__
         if not isinstance(cause, UserError):
             log.exception("a job failed")
         _complain(cause if isinstance(cause, UserError) else error)
-        _note(status="failed", folder=None, error=str(error))
+        _note(status="failed", folder=None, error=str(error), **_which(config))
+
+
+def _which(config: Any) -> dict[str, Any]:
+    """The job's place in its study; nothing outside of one, or where it cannot be composed."""
+    from flrc.records.identity import run_folder, run_id
+    from flrc.studies.facts import facts_of
+
+    if config is None or config.scale == "none":
+        return {}
+    runs = config.runs_path()
+    try:
+        place = {
+            "run": run_id(config),
+            "place": str(run_folder(config).path.relative_to(runs)),
+        }
+    except UserError:  # the model is not there, and the id is made of its weights
+        return {}
+    return place | {
+        "study": config.study,
+        "scale": config.scale,
+        "runs": str(runs),
+        "facts": facts_of(config.to_plain()),
+        "seed": config.seed,
+    }
 
 
 def plan(config: Any) -> dict[str, Any]:
@@ -116,7 +142,7 @@ def _note(**job: Any) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     path = os.environ.get(LEDGER)
-    job["job"] = " ".join(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ""
+    job["job"] = shlex.join(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ""
     if path is not None:
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(job) + "\n")
@@ -133,7 +159,7 @@ def _complain(error: BaseException) -> int:
     return 1
 
 
-def _report(jobs: list[dict[str, Any]]) -> None:
+def _report(jobs: list[dict[str, Any]], experiments: Path, arguments: list[str]) -> None:
     """The table of the sweep's records, where it is rendered, and what failed."""
     from rich.console import Console
 
@@ -141,10 +167,16 @@ def _report(jobs: list[dict[str, Any]]) -> None:
     folders = list(dict.fromkeys(job["folder"] for job in jobs if job["folder"]))
     waiting = [job for job in jobs if job["status"] in ("done", "would run")]
     if waiting:
-        for job in waiting:
-            console.print(f"{job['status']:>10}  {job['folder']}", soft_wrap=True, highlight=False)
+        _announce(waiting, experiments, console)
         return
-    if folders:
+    if any("study" in job for job in jobs):
+        from flrc.studies import sweep as studies
+
+        try:
+            studies.report([job for job in jobs if "study" in job], experiments, arguments, console)
+        except UserError as error:
+            _complain(error)
+    elif folders:
         from flrc.records.store import RunFolder
         from flrc.reporting import print_table, render
 
@@ -164,6 +196,26 @@ def _report(jobs: list[dict[str, Any]]) -> None:
                 _complain(error)
             else:
                 console.print("rendered: " + ", ".join(str(p) for p in written), soft_wrap=True)
+    _list_failed(jobs, console)
+
+
+def _announce(jobs: list[dict[str, Any]], experiments: Path, console: Any) -> None:
+    """What a dry run says: every job, and how long those that will run may take."""
+    seen: set[str] = set()
+    for job in jobs:
+        again = "  (the same run)" if job["folder"] in seen else ""
+        seen.add(job["folder"])
+        line = f"{job['status']:>10}  {job['folder']}{again}"
+        console.print(line, soft_wrap=True, highlight=False)
+    first = {job["folder"]: job for job in reversed(jobs)}
+    waiting = [job for job in first.values() if job["status"] == "would run"]
+    if waiting and all("study" in job for job in waiting):
+        from flrc.studies.estimate import estimate
+
+        console.print(estimate(waiting, experiments), soft_wrap=True, highlight=False)
+
+
+def _list_failed(jobs: list[dict[str, Any]], console: Any) -> None:
     failed = [job for job in jobs if job["status"] == "failed"]
     if failed:
         console.print(f"{len(failed)} of {len(jobs)} jobs failed:", style="bold red")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from flrc.allocator.base import Allocator
 from flrc.calibration.base import Calibration
@@ -118,6 +118,7 @@ class RunConfig:
         force: Compute again what is done.
         dry_run: Say what would run, and stop.
         study: Name under which runs are grouped.
+        scale: How large the study is: small, paper, or none.
     """
 
     method: Method = field(default_factory=Method)
@@ -145,6 +146,7 @@ class RunConfig:
     force: bool = False
     dry_run: bool = False
     study: str = "adhoc"
+    scale: str = "none"
 
     def __post_init__(self) -> None:
         """Rules that join several fields; the components check themselves."""
@@ -236,10 +238,20 @@ def components(group: str) -> dict[str, type[Component]]:
 
 
 def register() -> None:
-    """Store the schemas with Hydra: ``run_schema`` and one ``schema/<group>/<name>`` each."""
+    """Store the schemas with Hydra: ``run_schema`` and one ``schema/<group>/<name>`` each.
+
+    Also registers ``${by_scale:PAPER,SMALL}``, by which a study names two values at once.
+    """
+    OmegaConf.register_new_resolver("by_scale", _by_scale, replace=True)
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
     store.store(group="schema/paths", name="paths", node=Paths)
     for group in GROUPS:
         for name, component in components(group).items():
             store.store(group=f"schema/{group}", name=name, node=component)
+
+
+def _by_scale(paper: Any, small: Any, *, _root_: DictConfig) -> Any:
+    """The value of a study at the scale at which it runs."""
+    values = {"paper": paper, "small": small}
+    return values[choose("scale", str(_root_.scale), list(values))]

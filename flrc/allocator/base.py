@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flrc.component import Component
 
@@ -23,9 +23,12 @@ class Allocator(Component, ABC):
 
     Attributes:
         minimum_rank: Smallest rank that any target may get.
+        samples: Calibration sequences that are measured on, None for all. Read by allocators that
+            measure; the others take it too, so that a sweep over methods can set it once.
     """
 
     minimum_rank: int = 1
+    samples: int | None = None
 
     SCORED: ClassVar[bool] = False
     """Whether :meth:`allocate` reads scores, so that a sensitivity must be chosen."""
@@ -35,8 +38,18 @@ class Allocator(Component, ABC):
     """Whether :meth:`allocate` measures the model on calibration sequences with targets cut."""
 
     def check(self) -> None:
-        """Range of the minimum rank."""
+        """Ranges."""
         self.require(self.minimum_rank >= 1, "minimum_rank", "a whole number from 1 on")
+        self.require(
+            self.samples is None or self.samples >= 1, "samples", "1 or more, or null for all"
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """As every component's; ``samples`` only where it is read."""
+        described = super().describe()
+        if not type(self).PROBES:
+            del described["samples"]
+        return described
 
     def budget(
         self, targets: Sequence[Target], form: Form, rate: float, within: RankPlan | None = None
@@ -62,19 +75,6 @@ class Allocator(Component, ABC):
 
 @dataclass
 class ProbingAllocator(Allocator):
-    """An allocator that measures the model with targets cut.
-
-    Attributes:
-        samples: Calibration sequences that are measured on; None for all.
-    """
-
-    samples: int | None = None
+    """An allocator that measures the model with targets cut."""
 
     PROBES: ClassVar[bool] = True
-
-    def check(self) -> None:
-        """Ranges."""
-        super().check()
-        self.require(
-            self.samples is None or self.samples >= 1, "samples", "1 or more, or null for all"
-        )

@@ -40,7 +40,7 @@ class Mixed(Text):
         """Ranges."""
         super().check()
         choose_kind("calibration.dialogue_dataset", [self.dialogue_dataset], "summarization")
-        self.require(self.dialogues >= 1, "dialogues", "a whole number from 1 on")
+        self.require(self.dialogues >= 0, "dialogues", "a whole number from 0 on")
 
     def splits(self) -> list[tuple[str, str]]:
         """Text from the train splits, dialogues from the validation split."""

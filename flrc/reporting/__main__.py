@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ from pathlib import Path
 from rich.console import Console
 
 from flrc.errors import UserError
-from flrc.records.store import find_records
+from flrc.records.store import RECORD, find_folders, find_records
 from flrc.reporting import report, stability
 from flrc.reporting.plot import AXES
+from flrc.studies.layout import TABLE
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
@@ -41,9 +43,18 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         metavar="PNG",
         help="also draw how ranks and scores move with seed and calibration tokens, numbers as CSV",
     )
+    parser.add_argument(
+        "--scale",
+        choices=("small", "paper"),
+        default="small",
+        help="which results of a study (a PATH with table.yaml) are rendered (default: small)",
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
+    console = console or _console()
     try:
+        if (options.path / TABLE).is_file():
+            return _list(_study(options, console), console)
         records = find_records(options.path)
         if not records:
             raise UserError(
@@ -51,8 +62,6 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
                 given=str(options.path),
                 allowed="a folder that holds record.json files, at any depth",
             )
-        width = None if sys.stdout.isatty() else report.PIPED_WIDTH
-        console = console or Console(width=width, markup=False, highlight=False)
         report.print_table(records, console)
         written: list[Path] = []
         if options.stability:
@@ -63,6 +72,39 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     except UserError as error:
         Console(stderr=True).print(str(error), markup=False, style="red")
         return 1
+    return _list(written, console)
+
+
+def _study(options: argparse.Namespace, console: Console) -> list[Path]:
+    """Render ``experiments/<study>`` in its own folder."""
+    from flrc.studies import render
+    from flrc.studies.page import read, results_of
+
+    folder, results = options.path, results_of(options.path, options.scale)
+    study = read(folder, options.scale)
+    assert study is not None, "table.yaml is there"
+    if not study.runs:
+        raise UserError(
+            "no record in this study",
+            given=str(results),
+            fix=f"make table TABLE={folder.resolve().name}",
+        )
+    render.show(study, console)
+    output = options.output or results.parent
+    places = {
+        str(record.run["id"]): os.path.relpath(run.path / RECORD, output)
+        for run, record in find_folders(results)
+    }
+    formats = [name for name in options.format if name in render.FORMATS]
+    return render.render(study, output, places, formats)
+
+
+def _console() -> Console:
+    width = None if sys.stdout.isatty() else report.PIPED_WIDTH
+    return Console(width=width, markup=False, highlight=False)
+
+
+def _list(written: Sequence[Path], console: Console) -> int:
     for path in written:
         console.print(str(path))
     return 0

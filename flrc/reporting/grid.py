@@ -11,6 +11,11 @@ from flrc.reporting.table import Table
 MISSING = "\N{EN DASH}"
 """What stands in a cell that was not measured."""
 
+LEFT = frozenset(
+    {"model", "method", "better", "worse", "metric", "score", "schedule", "precision", "verdict"}
+)
+"""Titles of columns that hold words."""
+
 
 @dataclass(frozen=True)
 class Cell:

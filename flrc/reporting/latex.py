@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flrc.reporting.grid import Cell, lay_out
+from flrc.reporting.grid import LEFT, Cell, Grid, lay_out
 from flrc.reporting.notes import BEST
 from flrc.reporting.table import Table
 
@@ -31,22 +31,36 @@ ESCAPES = {
 def render(table: Table) -> str:
     r"""A ``table`` environment to ``\input``; needs ``\usepackage{booktabs,graphicx}``."""
     grid = lay_out(table)
-    left = sum(title in {"model", "method"} for title in grid.label_titles)
-    layout = "l" * left + "r" * (len(grid.label_titles) - left + len(grid.columns))
+    lines = ["% needs \\usepackage{booktabs,graphicx}", r"\begin{table}", r"\centering"]
+    lines += tabular(grid)
+    models = ", ".join(table.models)
+    lines.append(rf"\caption{{Model: {escape(models)}.}}")
+    notes = table.notes
+    below = [f"[{k}] {text}" for k, text in enumerate(grid.footnotes, start=1)]
+    marked = any(cell.best for row in grid.rows for cell in row.cells)
+    below += [f"Bold: {BEST}"] * marked
+    below += [*notes.general, *notes.failed, *notes.settings, *notes.provenance]
+    lines += [r"\par\raggedright\footnotesize", *(rf"{escape(text)}\par" for text in below)]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def tabular(grid: Grid) -> list[str]:
+    """A grid as a ``tabular`` that is no wider than the line."""
+    names = [*grid.label_titles, *(column.metric for column in grid.columns)]
+    layout = "".join("l" if name in LEFT else "r" for name in names)
     groups, rules = _groups([c.group for c in grid.columns], len(grid.label_titles))
     titles = grid.label_titles + [
         f"{c.metric} {'' if c.unit in {'', 'rate', c.metric} else f'({c.unit})'} {c.arrow}"
         for c in grid.columns
     ]
     lines = [
-        "% needs \\usepackage{booktabs,graphicx}",
-        r"\begin{table}",
-        r"\centering",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{layout}}}",
         r"\toprule",
-        f"{groups} \\\\",
-        rules,
+    ]
+    if any(c.group for c in grid.columns):
+        lines += [f"{groups} \\\\", rules]
+    lines += [
         " & ".join(escape(" ".join(title.split())) for title in titles) + r" \\",
         r"\midrule",
     ]
@@ -55,15 +69,7 @@ def render(table: Table) -> str:
             lines.append(r"\midrule")
         cells = [escape(label) for label in row.labels] + [_cell(cell) for cell in row.cells]
         lines.append(" & ".join(cells) + r" \\")
-    models = ", ".join(table.models)
-    lines += [r"\bottomrule", r"\end{tabular}}", rf"\caption{{Model: {escape(models)}.}}"]
-    notes = table.notes
-    below = [f"[{k}] {text}" for k, text in enumerate(grid.footnotes, start=1)]
-    marked = any(cell.best for row in grid.rows for cell in row.cells)
-    below += [f"Bold: {BEST}"] * marked
-    below += [*notes.general, *notes.failed, *notes.settings, *notes.provenance]
-    lines += [r"\par\raggedright\footnotesize", *(rf"{escape(text)}\par" for text in below)]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+    return [*lines, r"\bottomrule", r"\end{tabular}}"]
 
 
 def escape(text: str) -> str:

@@ -95,8 +95,8 @@ def collect(
     return Notes(
         missing=_missing(rows, measured, count),
         general=general,
-        settings=_settings(measured),
-        provenance=_provenance(finished),
+        settings=settings_lines(measured),
+        provenance=provenance_lines(finished),
         failed=[_failure(record) for record in records if record.run["status"] != "ok"],
     )
 
@@ -140,7 +140,8 @@ def _missing(rows: Rows, measured: Sequence[Column], count: pd.DataFrame) -> dic
     return lines
 
 
-def _settings(measured: Sequence[Column]) -> list[str]:
+def settings_lines(measured: Sequence[Column]) -> list[str]:
+    """One line per set of columns that share settings."""
     shared: dict[str, list[Column]] = {}
     for column in measured:
         if column.settings:
@@ -153,7 +154,9 @@ def _settings(measured: Sequence[Column]) -> list[str]:
     return lines
 
 
-def _provenance(records: Sequence[Record]) -> list[str]:
+def provenance_lines(records: Sequence[Record]) -> list[str]:
+    """Versions, commit, device, dtype, threads and calibration behind the records."""
+
     def config(record: Record) -> str:
         group = record.run.get("config", {}).get("calibration")
         if not isinstance(group, dict):

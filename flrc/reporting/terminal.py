@@ -8,7 +8,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from flrc.reporting.columns import Column
-from flrc.reporting.grid import Cell, Grid, Row, lay_out
+from flrc.reporting.grid import LEFT, Cell, Grid, Row, lay_out
 from flrc.reporting.notes import BEST
 from flrc.reporting.table import Table
 
@@ -24,9 +24,7 @@ def show(table: Table, console: Console) -> None:
     for model in table.models:
         own = _of_model(grid, model) if len(table.models) > 1 else grid
         console.print(Text(f"Model: {model}", style="bold"))
-        for part in _parts(own, console.width):
-            console.print(_rich(own, part))
-            console.print()
+        print_grid(own, console)
     notes = table.notes
     for k, text in enumerate(grid.footnotes, start=1):
         console.print(Text(f"[{k}] {text}", style="dim"))
@@ -36,6 +34,13 @@ def show(table: Table, console: Console) -> None:
         console.print(Text(text, style="red"))
     for text in [*notes.general, *notes.settings, *notes.provenance]:
         console.print(Text(text, style="dim"))
+
+
+def print_grid(grid: Grid, console: Console) -> None:
+    """Print a grid; where it is wider than the terminal, in parts that repeat the labels."""
+    for part in _parts(grid, console.width):
+        console.print(_rich(grid, part))
+        console.print()
 
 
 def _of_model(grid: Grid, model: str) -> Grid:
@@ -70,7 +75,7 @@ def _parts(grid: Grid, width: int) -> list[list[int]]:
 def _rich(grid: Grid, part: list[int]) -> RichTable:
     table = RichTable(box=box.SIMPLE_HEAD, show_edge=False)
     for title in grid.label_titles:
-        left = title in {"model", "method"}
+        left = title in LEFT
         table.add_column(Text(title), justify="left" if left else "right", no_wrap=left)
     for k in part:
         table.add_column(Text(_title(grid.columns[k])), justify="right", no_wrap=True)

@@ -29,7 +29,7 @@ NEEDS = {
 """Components that cannot be made without one value: nothing sensible could be its default."""
 BAD: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("calibration", "text"): [{"samples": 0}, {"length": 1}, {"datasets": []}],
-    ("calibration", "mixed"): [{"dialogues": 0}, {"samples": 0}],
+    ("calibration", "mixed"): [{"dialogues": -1}, {"samples": 0}],
     ("decomposition", "activation_scaled"): [{"alpha": 1.1}, {"alpha": -0.1}, {"floor": 0.0}],
     ("decomposition", "kfac"): [
         {"input_shrinkage": 1.0},
@@ -268,7 +268,7 @@ def test_every_value_carries_a_comment(path: Path) -> None:
     assert lines[0].startswith("#") or path.parent.name == "tracker", (
         "the first line says what this is"
     )
-    if path.parent.name in ("experiment", "job_logging"):
+    if path.parent.name in ("experiment", "base", "job_logging"):
         return  # a grid of options that are explained where they are defined
     inside_defaults = False
     for number, line in enumerate(lines):

@@ -1,0 +1,224 @@
+"""The cells of a study's table: runs that agree in all facts of row and column, as one value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flrc.errors import UserError
+from flrc.evaluation.base import Measurement
+from flrc.records.record import Record
+from flrc.reporting.columns import check_settings
+from flrc.studies.facts import Facts, facts_of, matches
+from flrc.studies.layout import Layout
+
+RATE_TOLERANCE = 0.05
+"""How far the rates behind one cell may lie apart: seeds spend a schedule a little differently."""
+OWN_VERSIONS = frozenset({"python", "flrc"})
+"""Versions that may differ within a column: the numbers do not come from them."""
+
+
+LAYER = frozenset({"block", "projection"})
+"""Facts of a layer; a table with these rows has one row a layer."""
+NEUTRAL = frozenset({"targets/stored", "score"})
+"""What has no better direction."""
+SECONDS, SEARCH_SPEEDUP = "allocation/seconds", "allocation/speedup"
+
+
+class MixedVersions(UserError):
+    """A column would hold numbers made by different versions of a library."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One cell.
+
+    Attributes:
+        mean: Mean over the seeds.
+        deviation: Sample standard deviation over the seeds; None for one.
+        stderr: Standard error over the items, for one seed, where the evaluation gives one.
+        count: Seeds.
+        rate: The rate that was spent, mean over the seeds.
+        runs: Ids of the runs.
+        unit: Unit of the value.
+        higher_is_better: Direction.
+    """
+
+    mean: float
+    deviation: float | None
+    stderr: float | None
+    count: int
+    rate: float
+    runs: list[str]
+    unit: str
+    higher_is_better: bool | None
+
+    @property
+    def error(self) -> float | None:
+        """Standard error of the mean: over the seeds, or over the items of one."""
+        if self.deviation is not None:
+            return self.deviation / math.sqrt(self.count)
+        return self.stderr
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run with its facts, in the paper's words."""
+
+    record: Record
+    facts: Facts
+    measurements: dict[str, Measurement]
+
+
+def runs_of(records: Sequence[Record], layout: Layout) -> list[Run]:
+    """The finished runs.
+
+    Raises:
+        MixedSettings: If a measurement was made under different settings.
+        MixedVersions: If it was made by different versions of a library.
+    """
+    finished = [record for record in records if record.run["status"] == "ok"]
+    check_settings(finished)
+    check_versions(finished)
+    if LAYER.issubset(layout.rows):
+        return [run for record in finished for run in _layers(record, layout)]
+    runs = [
+        Run(
+            record,
+            layout.read(facts_of(record.run["config"])),
+            {layout.read_name(m.name): m for m in [*record.measurements, *derived(record)]},
+        )
+        for record in finished
+    ]
+    return _with_speedups(runs) if SEARCH_SPEEDUP in layout.columns else runs
+
+
+def _layers(record: Record, layout: Layout) -> list[Run]:
+    """One row a layer of the model: its score."""
+    whole = layout.read(facts_of(record.run["config"]))
+    return [
+        Run(
+            record,
+            whole | {fact: layer[fact] for fact in LAYER},
+            {"score": Measurement("score", layer["score"], "", True, None, 1, {}, whole["rate"])},
+        )
+        for layer in record.results.get("layers", [])
+        if layer.get("score") is not None
+    ]
+
+
+def _with_speedups(runs: list[Run]) -> list[Run]:
+    """How many times faster each search is than ASVD's (the paper's section 4.4)."""
+    slow = [r.measurements[SECONDS].value for r in runs
+            if r.facts["method"] == "asvd_alloc" and SECONDS in r.measurements]  # fmt: skip
+    if not slow:
+        return runs
+    faster = []
+    for run in runs:
+        own = run.measurements.get(SECONDS)
+        more = dict(run.measurements)
+        if own is not None and own.value > 0:
+            ratio = slow[0] / own.value
+            more[SEARCH_SPEEDUP] = Measurement(
+                SEARCH_SPEEDUP, ratio, "", True, None, 1, {}, own.rate
+            )
+        faster.append(Run(run.record, run.facts, more))
+    return faster
+
+
+def check_versions(records: Sequence[Record]) -> None:
+    """Raise MixedVersions unless all records come from the same libraries."""
+    first: dict[str, tuple[str, str]] = {}
+    for record in records:
+        for library, version in (record.meta.get("versions") or {}).items():
+            known, run = first.setdefault(library, (str(version), str(record.run["id"])))
+            if library not in OWN_VERSIONS and known != version:
+                raise MixedVersions(
+                    f"one table would mix versions of {library}",
+                    given=f"{run}: {known}; {record.run['id']}: {version}",
+                    allowed="records made by the same versions (constraints.txt pins them)",
+                    fix="remove the older record and run the study again: it alone is computed",
+                )
+
+
+def derived(record: Record) -> list[Measurement]:
+    """What a record knows without calling it a measurement: shares stored, seconds of a search."""
+    found = []
+    results = record.results
+    parameters = results.get("parameters", {})
+    realised = float(results.get("rate", {}).get("realised", 0.0))
+
+    def add(name: str, value: float, unit: str, better: bool | None) -> None:
+        found.append(Measurement(name, value, unit, bool(better), None, 1, {}, realised))
+
+    if parameters.get("targets_dense"):
+        add("targets/stored", parameters["targets_stored"] / parameters["targets_dense"], "", None)
+    seconds = allocation_seconds(record)
+    if seconds is not None:
+        add("allocation/seconds", seconds, "s", False)
+    return found
+
+
+def allocation_seconds(record: Record) -> float | None:
+    """Seconds for deciding the ranks: scores, probes and the allocation itself.
+
+    None where a part was read from the cache of another run and its time is not known.
+    """
+    if "search" not in record.results:
+        return None
+    stages = {stage["name"]: stage for stage in record.meta.get("stages", [])}
+    scoring = stages.get("sensitivity")
+    if scoring is not None and scoring["cached"]:
+        return None
+    total = float(stages.get("allocation", {}).get("seconds", 0.0))
+    probes = float(record.results["search"].get("seconds") or 0.0)
+    # Probes that were read from the cache took their seconds in another run.
+    total = max(total, probes)
+    return total + (float(scoring["seconds"]) if scoring is not None else 0.0)
+
+
+def value(runs: Sequence[Run], asked: Facts, name: str) -> Value | None:
+    """The cell of all runs with these facts, or None if there is none.
+
+    Raises:
+        UserError: If the runs differ in more than the seed, or were measured at different rates.
+    """
+    chosen = [run for run in runs if matches(run.facts, asked) and name in run.measurements]
+    if not chosen:
+        return None
+    _check_only_seeds(chosen, asked, name)
+    found = [run.measurements[name] for run in chosen]
+    values = [m.value for m in found]
+    return Value(
+        mean=float(np.mean(values)),
+        deviation=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        stderr=found[0].stderr if len(values) == 1 else None,
+        count=len(values),
+        rate=float(np.mean([m.rate for m in found])),
+        runs=[str(run.record.run["id"]) for run in chosen],
+        unit=found[0].unit,
+        higher_is_better=None if name in NEUTRAL else found[0].higher_is_better,
+    )
+
+
+def _check_only_seeds(chosen: Sequence[Run], asked: Facts, name: str) -> None:
+    seeds = [run.record.run["seed"] for run in chosen]
+    rates = [run.measurements[name].rate for run in chosen]
+    where = ", ".join(f"{fact} {shown}" for fact, shown in asked.items())
+    given = ", ".join(dict.fromkeys(str(run.record.run["id"]) for run in chosen))
+    if len(set(seeds)) < len(seeds):
+        raise UserError(
+            f"two runs of one seed fall into one cell ({where}; {name})",
+            given=given,
+            allowed="runs that differ in the seed only",
+            fix="name the fact in which they differ in the table's rows, or keep one of them",
+        )
+    if max(rates) - min(rates) > RATE_TOLERANCE:
+        raise UserError(
+            f"one cell would mix rates ({where}; {name})",
+            given=given + f": {min(rates):.4f} to {max(rates):.4f}",
+            allowed=f"rates that lie within {RATE_TOLERANCE} of each other",
+        )

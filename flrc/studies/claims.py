@@ -1,0 +1,75 @@
+"""``experiments/README.md``: for every claim of the paper, whether it holds here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from flrc.reporting import markdown
+from flrc.reporting.section import Section
+from flrc.studies import orders
+from flrc.studies.layout import TABLE
+from flrc.studies.page import Study, read
+
+HEAD = """# Experiments
+
+One folder a study: `table.yaml` (layout), `expected.yaml` (the paper's numbers), `results/`
+(records, small scale), and rendered from them `table.md`, `table.tex`, `table.csv` and plots.
+`make table TABLE=02` computes what is missing of one and renders it.
+This page is rendered from the same records: `python -m flrc.studies claims experiments`.
+
+Small scale: SmolLM2-135M (a chat model of 135 M parameters), float32, two cores. What the paper
+found on models of 3 to 30 B parameters need not hold on it."""
+SEPARATOR = "\n\n"
+
+
+def write(experiments: Path) -> Path:
+    """Write the page of all studies below a folder; returns its path."""
+    path = experiments / "README.md"
+    path.write_text(text(studies(experiments)), encoding="utf-8")
+    return path
+
+
+def studies(experiments: Path) -> list[Study]:
+    """Every study below the folder, by name."""
+    folders = sorted(path.parent for path in experiments.glob(f"*/{TABLE}"))
+    return [found for found in (read(folder) for folder in folders) if found is not None]
+
+
+def text(found: Sequence[Study]) -> str:
+    """The page."""
+    parts, counted = [], Counter[str]()
+    for study in found:
+        lines = [f"## [{study.name}]({study.name}/table.md): {study.layout.caption}"]
+        lines.append(f"{study.layout.place}. {_extent(study)}")
+        for section in _claims(study):
+            lines += _bullets(section)
+            if section.grid is not None:
+                lines.append("\n".join(markdown.lines(section.grid)))
+                counted.update(row.cells[-1].text for row in section.grid.rows)
+        parts.append(SEPARATOR.join(lines))
+    total = ", ".join(f"{counted[name]} {name}" for name in reversed(orders.VERDICTS))
+    summary = f"Orders that the paper claims, at every rate measured here: {total}."
+    return SEPARATOR.join([HEAD, summary, orders.READING, *parts]) + "\n"
+
+
+def _claims(study: Study) -> list[Section]:
+    if study.expected is None:
+        return []
+    return orders.sections(study.layout, study.expected, study.runs)
+
+
+def _bullets(section: Section) -> list[str]:
+    texts = [text for text in section.text if text != orders.READING]
+    return ["\n".join(f"- {markdown.escape(text)}" for text in texts)] if texts else []
+
+
+def _extent(study: Study) -> str:
+    if not study.runs:
+        return "Not run at this scale yet."
+    seconds = sum(
+        float(stage["seconds"]) for run in study.runs for stage in run.record.meta.get("stages", [])
+    )
+    count = len(study.runs)
+    return f"{count} {'run' if count == 1 else 'runs'}, {max(1, round(seconds / 60))} minutes."

@@ -1,0 +1,75 @@
+"""What a sweep over a study leaves: its jobs, and its table in the paper's layout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flrc.records.store import RunFolder
+from flrc.studies import manifest, render
+from flrc.studies.collect import manifest_folder
+from flrc.studies.manifest import Job
+from flrc.studies.page import study
+
+WHOLE = frozenset({"experiment", "scale", "data", "data.root", "device", "force"})
+"""Keys of a command that leave a study whole; any other (``rate=0.2``) narrows or changes it."""
+WHOLE_GROUPS = ("paths.", "tracker", "hydra")
+
+
+def report(
+    jobs: Sequence[dict[str, Any]], experiments: Path, arguments: Sequence[str], console: Console
+) -> None:
+    """Note the study's jobs, print its table, write it below ``<runs>/studies/<study>-<scale>``.
+
+    A narrowed sweep adds its jobs to those that are known; a whole one replaces them.
+
+    Args:
+        jobs: The sweep's ledger, jobs of one study.
+        experiments: Folder of the studies.
+        arguments: The command line.
+        console: Where it is printed.
+
+    Raises:
+        UserError: If a column would mix settings or versions.
+    """
+    first = jobs[0]
+    runs = Path(first["runs"])
+    folder = manifest_folder(runs, first["study"], first["scale"])
+    noted = [
+        Job(
+            job["run"],
+            job["place"],
+            job["facts"],
+            job["seed"],
+            job.get("measurements", []),
+            f"python run.py {job['job']}",
+        )
+        for job in jobs
+    ]
+    if _narrowed(arguments):
+        noted = [*noted, *manifest.read(folder)]
+    manifest.write(folder, noted)
+    noted = manifest.read(folder)
+    records = []
+    for job in noted:
+        record = RunFolder(runs / job.folder).read_record()
+        if record is not None:
+            measured = record.results.get("measurements", [])
+            record.results["measurements"] = [m for m in measured if m["name"] in job.measurements]
+            records.append(record)
+    found = study(experiments / first["study"], records, noted)
+    if found is None or not found.runs:
+        return
+    render.show(found, console)
+    places = {job.run: os.path.relpath(runs / job.folder / "record.json", folder) for job in noted}
+    written = render.render(found, folder, places)
+    console.print("rendered: " + ", ".join(str(path) for path in written), soft_wrap=True)
+
+
+def _narrowed(arguments: Sequence[str]) -> bool:
+    keys = [a.partition("=")[0].lstrip("+~") for a in arguments if not a.startswith("-")]
+    return any(key not in WHOLE and not key.startswith(WHOLE_GROUPS) for key in keys)
