@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -122,6 +123,7 @@ def _which(config: Any) -> dict[str, Any]:
         "runs": str(runs),
         "facts": facts_of(config.to_plain()),
         "seed": config.seed,
+        "tracker": dataclasses.asdict(config.tracker),
     }
 
 

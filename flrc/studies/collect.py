@@ -22,6 +22,12 @@ def manifest_folder(runs: Path, study: str, scale: str) -> Path:
     return runs / STUDIES / f"{study}-{scale}"
 
 
+def known_studies(runs: Path) -> list[tuple[str, str]]:
+    """Study and scale of every ``jobs.json`` below a folder of runs."""
+    folders = sorted(path.parent.name for path in (runs / STUDIES).glob(f"*-*/{manifest.NAME}"))
+    return [(study, scale) for study, _, scale in (name.rpartition("-") for name in folders)]
+
+
 def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
     """Copy ``jobs.json`` and what it names to ``results``; drop records it does not name.
 
@@ -59,7 +65,7 @@ def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
             measured = record.results["measurements"]
             record.results["measurements"] = [m for m in measured if m["name"] in job.measurements]
             _write(to / RECORD, record.to_json())
-            for path, values in _evaluations(runs / job.folder, record):
+            for path, values in evaluations(runs / job.folder, record):
                 _write(to / EVALUATIONS / path.name, values)
         if (to / RECORD).is_file():
             kept.append(to)
@@ -93,8 +99,8 @@ def restore(results: Path, runs: Path) -> list[Path]:
     return touched
 
 
-def _evaluations(folder: Path, record: Record) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The evaluation files behind the record's measurements."""
+def evaluations(folder: Path, record: Record) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The evaluation files behind the record's measurements, with their content."""
     known = {jsonfile.canonical(m) for m in record.results["measurements"]}
     for path in sorted((folder / EVALUATIONS).glob("*.json")):
         values = jsonfile.read(path)

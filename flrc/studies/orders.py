@@ -15,6 +15,8 @@ SEPARATED = 2.0
 """Standard errors of the difference from which on two numbers are told apart."""
 EXACT = ("/perplexity",)
 """Metrics compared on the same tokens: the spread over windows is no error of the difference."""
+VERDICT = "verdict"
+"""Name of the column that holds one of these."""
 VERDICTS = (
     "does not hold",
     "not separated, reversed",
@@ -35,7 +37,7 @@ def sections(layout: Layout, expected: Expected, runs: Sequence[Run]) -> list[Se
     if not rows:
         return [Section("What the paper says", text)] if text else []
     columns = [Column("paper", "", "paper", ""), Column("here", "", "here", "")]
-    columns.append(Column("verdict", "", "verdict", ""))
+    columns.append(Column(VERDICT, "", "verdict", ""))
     grid = Grid(["better", "worse", "metric", "rate"], columns, rows, [])
     return [Section("What the paper says", [*text, READING], grid)]
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -139,14 +140,12 @@ def _latex(study: Study, sections: Sequence[Section]) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _csv(study: Study) -> str:
-    """One line a number, at full precision: ours, then the paper's."""
+def numbers(study: Study) -> tuple[list[str], list[list[Any]]]:
+    """Headings, and one row a number at full precision: ours, then the paper's."""
     facts = list(dict.fromkeys([*study.layout.rows, study.layout.group, "model", "method", "rate"]))
     facts = [fact for fact in facts if fact]
     head = ["source", *facts, "measurement", "value", "deviation", "stderr", "n", "spent", "runs"]
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(head)
+    rows: list[list[Any]] = []
     seen: set[tuple[object, ...]] = set()
     for run in study.runs:
         for name in run.measurements:
@@ -155,15 +154,21 @@ def _csv(study: Study) -> str:
             found = None if key in seen else value(study.runs, asked, name)
             seen.add(key)
             if found is not None:
-                row = [run.facts.get(f, "") for f in facts]
-                row += [name, repr(found.mean), _plain(found.deviation), _plain(found.stderr)]
-                out.writerow(["here", *row, found.count, repr(found.rate), " ".join(found.runs)])
+                of = [run.facts.get(f) for f in facts]
+                spread = [found.mean, found.deviation, found.stderr, found.count, found.rate]
+                rows.append(["here", *of, name, *spread, " ".join(found.runs)])
     for where, values in study.expected.rows if study.expected else []:
         for name, number in values.items():
-            row = [where.get(f, "") for f in facts]
-            out.writerow(["paper", *row, name, repr(float(number)), "", "", "", "", ""])
+            of = [where.get(f) for f in facts]
+            rows.append(["paper", *of, name, float(number), None, None, None, None, None])
+    return head, rows
+
+
+def _csv(study: Study) -> str:
+    """The numbers; the csv module writes None as an empty cell and floats in full."""
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    head, rows = numbers(study)
+    out.writerow(head)
+    out.writerows(rows)
     return text.getvalue()
-
-
-def _plain(number: float | None) -> str:
-    return "" if number is None else repr(number)

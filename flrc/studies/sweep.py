@@ -9,11 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
-from flrc.records.store import RunFolder
+from flrc.records.store import RECORD, RunFolder
 from flrc.studies import manifest, render
 from flrc.studies.collect import manifest_folder
 from flrc.studies.manifest import Job
-from flrc.studies.page import study
+from flrc.studies.page import Study, study
+from flrc.tracking.base import from_plain
 
 WHOLE = frozenset({"experiment", "scale", "data", "data.root", "device", "force"})
 """Keys of a command that leave a study whole; any other (``rate=0.2``) narrows or changes it."""
@@ -25,7 +26,8 @@ def report(
 ) -> None:
     """Note the study's jobs, print its table, write it below ``<runs>/studies/<study>-<scale>``.
 
-    A narrowed sweep adds its jobs to those that are known; a whole one replaces them.
+    The jobs' tracker then publishes it. A narrowed sweep adds its jobs to those that are known; a
+    whole one replaces them.
 
     Args:
         jobs: The sweep's ledger, jobs of one study.
@@ -53,21 +55,42 @@ def report(
     if _narrowed(arguments):
         noted = [*noted, *manifest.read(folder)]
     manifest.write(folder, noted)
-    noted = manifest.read(folder)
+    found = stored(runs, first["study"], first["scale"], experiments)
+    if found is None:
+        return
+    render.show(found, console)
+    written = rendered(found, first["scale"], runs)
+    console.print("rendered: " + ", ".join(str(path) for path in written), soft_wrap=True)
+    if "tracker" in first:
+        from_plain(first["tracker"]).publish_study(found, first["scale"], folder)
+
+
+def stored(runs: Path, name: str, scale: str, experiments: Path) -> Study | None:
+    """A study as its jobs and their records are below ``runs`` now.
+
+    Returns:
+        None if it has no layout, or none of its jobs has finished.
+
+    Raises:
+        UserError: If a column would mix settings or versions.
+    """
+    jobs = manifest.read(manifest_folder(runs, name, scale))
     records = []
-    for job in noted:
+    for job in jobs:
         record = RunFolder(runs / job.folder).read_record()
         if record is not None:
             measured = record.results.get("measurements", [])
             record.results["measurements"] = [m for m in measured if m["name"] in job.measurements]
             records.append(record)
-    found = study(experiments / first["study"], records, noted)
-    if found is None or not found.runs:
-        return
-    render.show(found, console)
-    places = {job.run: os.path.relpath(runs / job.folder / "record.json", folder) for job in noted}
-    written = render.render(found, folder, places)
-    console.print("rendered: " + ", ".join(str(path) for path in written), soft_wrap=True)
+    found = study(experiments / name, records, jobs)
+    return found if found is not None and found.runs else None
+
+
+def rendered(found: Study, scale: str, runs: Path) -> list[Path]:
+    """Write a study's files below ``<runs>/studies/<study>-<scale>``."""
+    folder = manifest_folder(runs, found.name, scale)
+    places = {job.run: os.path.relpath(runs / job.folder / RECORD, folder) for job in found.jobs}
+    return render.render(found, folder, places)
 
 
 def _narrowed(arguments: Sequence[str]) -> bool:

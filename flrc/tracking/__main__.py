@@ -1,4 +1,4 @@
-"""``python -m flrc.tracking publish RUNS``: send finished records to W&B."""
+"""``python -m flrc.tracking publish RUNS``: send finished records and studies to W&B."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ from pathlib import Path
 from rich.console import Console
 
 from flrc.errors import UserError
-from flrc.records.store import find_folders
-from flrc.tracking.wandb import MODES, Wandb
+from flrc.records.record import Record
+from flrc.records.store import RunFolder, find_folders
+from flrc.studies import manifest
+from flrc.studies.collect import known_studies, manifest_folder
+from flrc.studies.layout import TABLE
+from flrc.tracking.wandb import MODES, PROJECT, Wandb
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+"""The layouts of the studies' tables, beside the package."""
 
 
 class _Warnings(logging.Handler):
@@ -31,52 +38,135 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        The exit code: 0; 1 after a user's mistake or if a record could not be sent.
+        The exit code: 0; 1 after a user's mistake or if something could not be sent.
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     warnings = _Warnings()
     logging.getLogger("flrc.tracking.wandb").addHandler(warnings)
     try:
-        found = [
-            (folder, record)
-            for folder, record in find_folders(options.runs)
-            if options.study is None or record.run.get("study") == options.study
-        ]
-        finished = [pair for pair in found if pair[1].run["status"] == "ok"]
-        if not finished:
-            raise UserError(
-                "no finished record to publish",
-                given=f"{options.runs}" + (f", study {options.study}" if options.study else ""),
-                allowed=f"{len(found)} records are there, none with status ok",
-                fix="python -m flrc.records ls lists what is there",
-            )
-        tracker = Wandb(project=options.project, entity=options.entity, mode=options.mode)
-        for folder, record in finished:
-            tracker.publish(record, folder.path)
+        complete = _publish(options, warnings)
     except UserError as error:
-        Console(stderr=True).print(str(error), markup=False, style="red")
+        _complain(error)
         return 1
     finally:
         logging.getLogger("flrc.tracking.wandb").removeHandler(warnings)
-    sent = len(finished) - warnings.count
-    skipped = len(found) - len(finished)
-    Console(highlight=False).print(
+    return 0 if complete else 1
+
+
+def _publish(options: argparse.Namespace, warnings: _Warnings) -> bool:
+    """Send what was asked for, and say what was sent; whether that is all."""
+    if options.scale is not None and options.study is None:
+        raise UserError("a scale is one of a study's", given="--scale", fix="add --study NAME")
+    studies = [
+        (study, scale)
+        for study, scale in known_studies(options.runs)
+        if options.study in (None, study) and options.scale in (None, scale)
+    ]
+    found = _belonging(find_folders(options.runs), options, studies)
+    finished = [pair for pair in found if pair[1].run["status"] == "ok"]
+    if not finished:
+        raise UserError(
+            "no finished record to publish",
+            given=f"{options.runs}" + (f", study {options.study}" if options.study else ""),
+            allowed=f"{len(found)} records are there, none with status ok",
+            fix="python -m flrc.records ls lists what is there",
+        )
+    tracker = Wandb(project=options.project, entity=options.entity, mode=options.mode)
+    for folder, record in finished:
+        tracker.publish(record, folder.path)
+    sent, skipped = len(finished) - warnings.count, len(found) - len(finished)
+    console = Console(highlight=False)
+    console.print(
         f"{sent} of {len(finished)} finished records are published"
         + (f"; {skipped} failed or unfinished ones are not sent" if skipped else "")
     )
-    return 1 if warnings.count else 0
+    pages = []
+    for study, scale in studies:
+        page = _publish_study(tracker, options, study, scale, warnings)
+        if page is None:
+            console.print(
+                f"{study}-{scale} has no page: no {study}/{TABLE} in {options.experiments}, "
+                "or no finished run",
+                soft_wrap=True,
+            )
+        else:
+            pages.append(page)
+    if pages:
+        console.print(f"{sum(pages)} of {len(pages)} studies' pages are published")
+    return sent == len(finished) and all(pages)
+
+
+def _belonging(
+    found: list[tuple[RunFolder, Record]],
+    options: argparse.Namespace,
+    studies: list[tuple[str, str]],
+) -> list[tuple[RunFolder, Record]]:
+    """The records that are asked for.
+
+    Studies share records, and a record knows only the study that computed it: ``jobs.json`` decides
+    where there is one.
+    """
+    if options.study is None:
+        return found
+    jobs = {
+        job.run for which in studies for job in manifest.read(manifest_folder(options.runs, *which))
+    }
+    return [
+        (folder, record)
+        for folder, record in found
+        if (
+            record.run["id"] in jobs
+            if studies
+            else record.run.get("study") == options.study
+            and options.scale in (None, record.run.get("config", {}).get("scale"))
+        )
+    ]
+
+
+def _publish_study(
+    tracker: Wandb, options: argparse.Namespace, study: str, scale: str, warnings: _Warnings
+) -> bool | None:
+    """Render a study as its records are now and send it.
+
+    Returns:
+        Whether it was sent; None if it has nothing to show.
+    """
+    from flrc.studies.sweep import rendered, stored
+
+    before = warnings.count
+    try:
+        found = stored(options.runs, study, scale, options.experiments)
+        if found is None:
+            return None
+        rendered(found, scale, options.runs)
+    except UserError as error:
+        _complain(error)
+        return False
+    tracker.publish_study(found, scale, manifest_folder(options.runs, study, scale))
+    return warnings.count == before
+
+
+def _complain(error: UserError) -> None:
+    Console(stderr=True).print(str(error), markup=False, style="red")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flrc.tracking", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    publish = commands.add_parser("publish", help="send finished records; twice changes nothing")
+    publish = commands.add_parser("publish", help="send what is finished; twice changes nothing")
     publish.add_argument("runs", type=Path, help="folder of runs, or of one run")
-    publish.add_argument("--study", help="only the runs of this study")
+    publish.add_argument("--study", help="only this study: its runs and its page")
+    publish.add_argument("--scale", help="only this scale of the study (default: all)")
     publish.add_argument("--mode", choices=MODES, default="auto", help="default: auto")
-    publish.add_argument("--project", default="flrc", help="W&B project (default: flrc)")
+    publish.add_argument("--project", default=PROJECT, help="W&B project (default: flrc)")
     publish.add_argument("--entity", help="W&B user or team (default: the key's)")
+    publish.add_argument(
+        "--experiments",
+        type=Path,
+        default=EXPERIMENTS,
+        help="folder of the studies' layouts (default: the one beside the package)",
+    )
     return parser
 
 

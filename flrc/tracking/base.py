@@ -5,9 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from flrc.component import Component
+from flrc.component import Component, discover
 from flrc.records.record import Record
+
+if TYPE_CHECKING:
+    from flrc.studies.page import Study
 
 
 @dataclass
@@ -25,3 +29,22 @@ class Tracker(Component, ABC):
             record: The run's record.
             folder: The run's folder, ``<runs>/<model>/<run>``.
         """
+
+    @abstractmethod
+    def publish_study(self, study: Study, scale: str, folder: Path) -> None:
+        """Send a study's rendered tables and plots; as for a record, twice changes nothing.
+
+        A failure is logged as a warning and never raised.
+
+        Args:
+            study: What was rendered.
+            scale: Its scale.
+            folder: Where it was rendered, ``<runs>/studies/<study>-<scale>``.
+        """
+
+
+def from_plain(values: dict[str, Any]) -> Tracker:
+    """The tracker with these fields, as ``dataclasses.asdict`` gives them: ``name`` says which."""
+    found = discover("flrc.tracking", Tracker)[values["name"]](**values)
+    assert isinstance(found, Tracker)
+    return found

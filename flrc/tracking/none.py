@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flrc.records.record import Record
 from flrc.tracking.base import Tracker
+
+if TYPE_CHECKING:
+    from flrc.studies.page import Study
 
 
 @dataclass
@@ -16,4 +20,7 @@ class NoTracker(Tracker):
     name: str = "none"
 
     def publish(self, record: Record, folder: Path) -> None:
+        """Do nothing."""
+
+    def publish_study(self, study: Study, scale: str, folder: Path) -> None:
         """Do nothing."""

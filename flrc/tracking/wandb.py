@@ -1,38 +1,50 @@
-"""Weights & Biases: one page per finished run, online, or offline for a later upload."""
+"""Weights & Biases: a page per run and per study, online, or offline for a later upload."""
 
 from __future__ import annotations
 
 import logging
 import netrc
 import os
+import shlex
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flrc.records import jsonfile
 from flrc.records.record import Record
-from flrc.records.store import RunFolder, model_name
+from flrc.records.store import RunFolder
+from flrc.tracking import run_page
 from flrc.tracking.base import Tracker
+from flrc.tracking.pages import Page
+
+if TYPE_CHECKING:
+    from flrc.studies.page import Study
 
 log = logging.getLogger(__name__)
 
 MODES = ("online", "offline", "auto")
 PUBLISHED = "published.json"
-"""In a run's folder: per destination, digest and mode of what was sent, and the offline files."""
+"""In the folder of a run or a study: per destination, digest and mode of what was sent, and the
+offline files."""
+PROJECT = "flrc"
 PUBLIC_SERVER = "https://api.wandb.ai"
 
 
 @dataclass
 class Wandb(Tracker):
-    """Publishes a record as a W&B run with the run's id, grouped by study.
+    """Publishes a record as a W&B run with the run's id, and a study as a run of its own.
 
-    Config is the run's configuration, the summary holds all measurements, rates, parameter counts
-    and seconds, and a table the ranks and errors of all layers. Only finished records (``status:
-    ok``) are sent, so nothing is appended later: online the same id replaces its page, offline a
-    record that is already there is skipped and a changed one replaces the files of the old one.
+    A run's config is its configuration, the summary holds all measurements, rates, parameter counts
+    and seconds; tables hold the ranks and errors of all layers and the first generated replies. Its
+    group is the study that computed it; tags name all studies that it belongs to. A study's run
+    holds the tables as rendered, their numbers at full precision and the plots.
+
+    Only finished records (``status: ok``) are sent, so nothing is appended later: online the same
+    id replaces its page, offline a page that is already there is skipped and a changed one replaces
+    the files of the old one.
 
     Attributes:
         project: W&B project.
@@ -42,7 +54,7 @@ class Wandb(Tracker):
     """
 
     name: str = "wandb"
-    project: str = "flrc"
+    project: str = PROJECT
     entity: str | None = None
     mode: str = "auto"
 
@@ -56,39 +68,84 @@ class Wandb(Tracker):
         if record.run.get("status") != "ok":
             log.info("run %s has not finished and is not published", record.run.get("id"))
             return
+        self._try(lambda: run_page.page(record, folder), folder, [str(folder)])
+
+    def publish_study(self, study: Study, scale: str, folder: Path) -> None:
+        """Send a study's page, and its runs as far as they changed: a new study is a new tag."""
+        from flrc.tracking import study_page  # not above: pandas comes with the tables
+
+        runs = folder.resolve().parent.parent
+        later = [str(runs), "--study", study.name, "--scale", scale]
+        if not self._try(lambda: study_page.page(study, scale, folder), folder, later):
+            return  # no use in asking W&B again for every run
+        for job in study.jobs:
+            of = RunFolder(runs / job.folder)
+            record = of.read_record()
+            if record is None or record.run["status"] != "ok":
+                continue
+            make = partial(run_page.page, record, of.path)
+            if not self._try(make, of.path, later, only_changed=True):
+                return
+
+    def _try(
+        self,
+        make: Callable[[], Page],
+        folder: Path,
+        later: Sequence[str],
+        *,
+        only_changed: bool = False,
+    ) -> bool:
+        """Send a page; whatever W&B raises, the run is done and its record is safe.
+
+        Args:
+            make: Makes the page.
+            folder: Where ``published.json`` is kept, two folders below that of the runs.
+            later: Arguments of the command that sends it later.
+            only_changed: Whether to skip, online too, what was sent before and is the same.
+
+        Returns:
+            Whether it is there.
+        """
         try:
-            self._publish(record, folder)
-        except Exception as error:  # whatever W&B raises, the run is done and its record is safe
+            self._publish(make(), folder, only_changed)
+        except Exception as error:
             log.warning(
-                "W&B did not take run %s (%s: %s); its record is kept in %s. "
-                "Send it later with: python -m flrc.tracking publish %s",
-                record.run.get("id"),
+                "%s was not sent to W&B (%s: %s); all of it is kept on disk. Send it later with: "
+                "python -m flrc.tracking publish %s",
+                folder,
                 type(error).__name__,
                 error,
-                folder,
-                folder,
+                shlex.join([*later, *self._destination()]),
             )
+            return False
+        return True
 
-    def _publish(self, record: Record, folder: Path) -> None:
+    def _destination(self) -> list[str]:
+        """The options of the command line that lead to the same place."""
+        project = ["--project", self.project] if self.project != PROJECT else []
+        return [*project, *(["--entity", self.entity] if self.entity else [])]
+
+    def _publish(self, page: Page, folder: Path, only_changed: bool) -> None:
         mode = _resolved(self.mode)
         files = RunFolder(folder)
         sent: dict[str, Any] = files.read_json(PUBLISHED) or {}
         destination = f"wandb/{mode}/{self.entity or ''}/{self.project}"
-        content = jsonfile.digest(record.to_json(), 64)
+        content = page.digest()
         before = sent.get(destination, {})
         runs = folder.resolve().parent.parent
         kept = runs / before["files"] if before.get("files") else None
-        if mode == "offline" and before.get("content") == content and kept and kept.is_dir():
-            log.info("run %s is already in %s", record.run["id"], kept)
+        same = before.get("content") == content
+        if same and (kept.is_dir() if kept else mode == "online" and only_changed):
+            log.debug("%s is already published", page.name)
             return
-        written = self._send(record, folder, mode, runs)
+        written = self._send(page, mode, runs)
         if mode == "offline" and kept is not None and kept != written:
-            _remove_superseded(kept, str(record.run["id"]))
+            _remove_superseded(kept, page.id)
         place = str(written.relative_to(runs)) if written is not None else None
         sent[destination] = {"content": content, "mode": mode, "files": place}
         files.write_json(PUBLISHED, sent)
 
-    def _send(self, record: Record, folder: Path, mode: str, runs: Path) -> Path | None:
+    def _send(self, page: Page, mode: str, runs: Path) -> Path | None:
         """One W&B run, from init to finish.
 
         Returns:
@@ -99,12 +156,13 @@ class Wandb(Tracker):
         with wandb.init(
             project=self.project,
             entity=self.entity,
-            id=str(record.run["id"]),
-            name=f"{model_name(record)}/{folder.resolve().name}",
-            group=record.run.get("study"),
-            job_type=str(record.run["method"]),
-            tags=_tags(record),
-            config=_config(record),
+            id=page.id,
+            name=page.name,
+            group=page.group,
+            job_type=page.job_type,
+            tags=page.tags,
+            notes=page.notes or None,
+            config=page.config,
             dir=str(runs),
             mode="offline" if mode == "offline" else "online",
             reinit="finish_previous",
@@ -116,57 +174,17 @@ class Wandb(Tracker):
                 x_disable_stats=True,
                 x_disable_meta=True,
             ),
-        ) as page:
-            layers = record.results.get("layers", [])
-            if layers:
-                columns = list(dict.fromkeys(key for layer in layers for key in layer))
-                rows: list[Iterable[Any]] = [
-                    [_cell(layer.get(key)) for key in columns] for layer in layers
-                ]
-                page.log({"layers": wandb.Table(columns=columns, data=rows)})
-            page.summary.update(summary(record))
-            written = Path(page.dir).resolve().parent
-        if mode == "online":
-            return None
-        return written
-
-
-def summary(record: Record) -> dict[str, Any]:
-    """The scalars of a record: ``<dataset>/<metric>``, ``rate/...``, ``seconds/<stage>`` ..."""
-    scalars: dict[str, Any] = {}
-    for m in record.measurements:
-        scalars[m.name] = m.value
-        if m.stderr is not None:
-            scalars[f"{m.name}_stderr"] = m.stderr
-    for part in ("rate", "parameters", "bytes"):
-        for key, value in record.results.get(part, {}).items():
-            scalars[f"{part}/{key}"] = value
-    if record.results.get("flops_per_token") is not None:
-        scalars["flops_per_token"] = record.results["flops_per_token"]
-    for stage in record.meta.get("stages", []):
-        scalars[f"seconds/{stage['name']}"] = stage.get("seconds")
-        scalars[f"peak_bytes/{stage['name']}"] = stage.get("peak_bytes")
-    return {name: value for name, value in scalars.items() if isinstance(value, int | float)}
-
-
-def _config(record: Record) -> dict[str, Any]:
-    """Plain values only: W&B takes no configuration objects."""
-    meta = {key: value for key, value in record.meta.items() if key != "stages"}
-    return {
-        **record.run.get("config", {}),
-        "components": record.run.get("components"),
-        "meta": meta,
-    }
-
-
-def _tags(record: Record) -> list[str]:
-    """``slot:component``; W&B takes tags of 1 to 64 characters."""
-    components = record.run.get("components", {})
-    return [f"{slot}:{name}"[:64] for slot, name in components.items() if isinstance(name, str)]
-
-
-def _cell(value: Any) -> Any:
-    return value if value is None or isinstance(value, int | float | str) else str(value)
+        ) as run:
+            shown: dict[str, Any] = {
+                key: wandb.Table(columns=table.columns, data=table.rows)
+                for key, table in page.tables.items()
+            }
+            shown |= {key: wandb.Image(str(path)) for key, path in page.pictures.items()}
+            if shown:
+                run.log(shown)
+            run.summary.update(page.summary)
+            written = Path(run.dir).resolve().parent
+        return None if mode == "online" else written
 
 
 def _resolved(mode: str) -> str:

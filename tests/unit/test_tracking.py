@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import records_factory as factory
+from wandb_files import no_account, read_back
 
 from flrc.component import discover
 from flrc.errors import UserError
@@ -25,55 +24,13 @@ pytest.importorskip("wandb")
 
 @pytest.fixture(autouse=True)
 def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    no_account(monkeypatch, tmp_path)
 
 
 def keep(runs: Path, record: Record) -> Path:
     folder = runs / "smollm2_135m" / f"run-{record.run['id']}"
     RunFolder(folder).write_record(record)
     return folder
-
-
-def chunks(data: bytes) -> Iterator[bytes]:
-    """Records of a LevelDB log: 32 KiB blocks of (crc32 u32, length u16, type u8, bytes).
-
-    W&B puts a header of 7 bytes before the first record of the first block. Types: 1 whole,
-    2 first, 3 middle, 4 last part.
-    """
-    block, at, parts = 32768, 7, b""
-    while at + 7 <= len(data):
-        if block - at % block < 7:
-            at += block - at % block
-            continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
-        if kind == 0:
-            break
-        parts += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):
-            yield parts
-            parts = b""
-
-
-def read_back(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """The run, its configuration and its summary as they stand in a ``.wandb`` file."""
-    from wandb.proto import wandb_internal_pb2
-
-    run, config, summary = None, {}, {}
-    for chunk in chunks(path.read_bytes()):
-        message = wandb_internal_pb2.Record()
-        message.ParseFromString(chunk)
-        kind = message.WhichOneof("record_type")
-        if kind == "run":
-            run = message.run
-            for item in message.run.config.update:
-                config[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
-        elif kind == "summary":
-            for item in message.summary.update:
-                summary[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
-    return run, config, summary
 
 
 def test_two_runs_of_one_process_are_two_pages(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""What a W&B page says, as plain values: nothing here knows W&B."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flrc.records import jsonfile
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        columns: Headings.
+        rows: Cells: numbers, texts or None.
+    """
+
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One W&B run.
+
+    Attributes:
+        id: What it is found by; the same content under the same id is the same page.
+        name: Printed name.
+        group: Study that it belongs to.
+        job_type: The method's preset, or ``study``.
+        tags: ``what:name``.
+        config: Plain values.
+        summary: Scalars.
+        tables: By key.
+        notes: Text of the page's overview.
+        pictures: PNG files, by key.
+    """
+
+    id: str
+    name: str
+    group: str | None
+    job_type: str
+    tags: list[str]
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    tables: dict[str, Table] = field(default_factory=dict)
+    notes: str = ""
+    pictures: dict[str, Path] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Digest of everything on the page; of a picture its bytes, wherever it is."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["tables"] = {key: [t.columns, t.rows] for key, t in self.tables.items()}
+        values["pictures"] = {
+            key: hashlib.sha256(path.read_bytes()).hexdigest()
+            for key, path in self.pictures.items()
+        }
+        return jsonfile.digest(values, 64)
+
+
+def cell(value: Any) -> Any:
+    """A value as W&B's tables take it; lists and the like become the text of their JSON values."""
+    plain = value is None or isinstance(value, int | float | str)
+    return value if plain else str(jsonfile.encode(value))
+
+
+def tag(kind: str, name: str) -> str:
+    """``kind:name``; W&B takes tags of 1 to 64 characters."""
+    return f"{kind}:{name}"[:64]

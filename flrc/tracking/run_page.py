@@ -1,0 +1,116 @@
+"""The page of one run: its configuration, measurements, layers and generated samples."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from flrc.records.record import Record
+from flrc.records.store import model_name
+from flrc.studies import manifest
+from flrc.studies.collect import evaluations, known_studies, manifest_folder
+from flrc.tracking.pages import Page, Table, cell, tag
+
+SAMPLES = 8
+"""Generated replies shown of each data set."""
+SAMPLE_COLUMNS = ("id", "reply", "rougeL", "bertscore_f1", "dense_agreement")
+"""What is shown of a reply: never the data set's own text, whose licence may not allow it."""
+
+
+def page(record: Record, folder: Path) -> Page:
+    """The page of a finished run.
+
+    Args:
+        record: Its record, whole.
+        folder: ``<runs>/<model>/<run>``; holds the generated text.
+    """
+    folder = folder.resolve()
+    tables = {"layers": _layers(record), "samples": _samples(record, folder)}
+    return Page(
+        id=str(record.run["id"]),
+        name=f"{model_name(record)}/{folder.name}",
+        group=record.run.get("study"),
+        job_type=str(record.run["method"]),
+        tags=_tags(record, folder.parent.parent),
+        config=_config(record),
+        summary=summary(record),
+        tables={key: table for key, table in tables.items() if table.rows},
+    )
+
+
+def summary(record: Record) -> dict[str, Any]:
+    """The scalars of a record: ``<dataset>/<metric>``, ``rate/...``, ``seconds/<stage>`` ..."""
+    scalars: dict[str, Any] = {}
+    for m in record.measurements:
+        scalars[m.name] = m.value
+        if m.stderr is not None:
+            scalars[f"{m.name}_stderr"] = m.stderr
+    for part in ("rate", "parameters", "bytes"):
+        for key, value in record.results.get(part, {}).items():
+            scalars[f"{part}/{key}"] = value
+    if record.results.get("flops_per_token") is not None:
+        scalars["flops_per_token"] = record.results["flops_per_token"]
+    for stage in record.meta.get("stages", []):
+        scalars[f"seconds/{stage['name']}"] = stage.get("seconds")
+        scalars[f"peak_bytes/{stage['name']}"] = stage.get("peak_bytes")
+    return {name: value for name, value in scalars.items() if isinstance(value, int | float)}
+
+
+def _layers(record: Record) -> Table:
+    layers = record.results.get("layers", [])
+    columns = list(dict.fromkeys(key for layer in layers for key in layer))
+    return Table(columns, [[cell(layer.get(key)) for key in columns] for layer in layers])
+
+
+def _samples(record: Record, folder: Path) -> Table:
+    """The first replies of every data set, in the order of their ids."""
+    rows = []
+    for path, values in evaluations(folder, record):
+        if not path.name.startswith("summarization."):
+            continue
+        first = sorted(values["items"], key=lambda item: _natural(str(item["id"])))[:SAMPLES]
+        label = str(values["settings"]["dataset"])
+        rows += [[label, *(cell(item.get(key)) for key in SAMPLE_COLUMNS)] for item in first]
+    return Table(["dataset", *SAMPLE_COLUMNS], rows)
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """A sorting key by which ``test_2`` comes before ``test_10``."""
+    parts = enumerate(re.split(r"(\d+)", text))
+    return [(int(part), "") if place % 2 else (0, part) for place, part in parts]
+
+
+def _config(record: Record) -> dict[str, Any]:
+    """Plain values only: W&B takes no configuration objects."""
+    meta = {key: value for key, value in record.meta.items() if key != "stages"}
+    return {
+        **record.run.get("config", {}),
+        "components": record.run.get("components"),
+        "meta": meta,
+    }
+
+
+def _tags(record: Record, runs: Path) -> list[str]:
+    """``slot:component``, and ``study:name`` for every study that the run belongs to."""
+    components = record.run.get("components", {})
+    return [
+        *(tag(slot, name) for slot, name in components.items() if isinstance(name, str)),
+        *(tag("study", name) for name in _studies(record, runs)),
+    ]
+
+
+def _studies(record: Record, runs: Path) -> list[str]:
+    """The studies whose jobs name the run, and the one that computed it.
+
+    A sweep notes its jobs when it ends: while it runs, only the record knows the study.
+    """
+    names = {
+        study
+        for study, scale in known_studies(runs)
+        for job in manifest.read(manifest_folder(runs, study, scale))
+        if job.run == record.run["id"]
+    }
+    if record.run.get("config", {}).get("scale", "none") != "none":
+        names.add(str(record.run["study"]))
+    return sorted(names)

@@ -1,0 +1,356 @@
+"""A study's page in W&B: as rendered, once, and never at the cost of a run."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import hashlib
+import io
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+import yaml
+from records_factory import measurement, record
+from rich.console import Console
+from wandb_files import no_account, read_back, tables, whole
+
+from flrc import command_line
+from flrc.config import RunConfig
+from flrc.records import jsonfile
+from flrc.records.record import Record
+from flrc.records.store import RunFolder
+from flrc.reporting.grid import MISSING
+from flrc.studies import page, sweep
+from flrc.studies.collect import manifest_folder
+from flrc.studies.facts import facts_of
+from flrc.tracking.__main__ import main
+from flrc.tracking.base import from_plain
+from flrc.tracking.run_page import SAMPLE_COLUMNS
+from flrc.tracking.wandb import Wandb
+
+pytest.importorskip("wandb")
+
+TRACKER = {"name": "wandb", "project": "test", "entity": None, "mode": "offline"}
+LAYOUT: dict[str, Any] = {
+    "caption": "Perplexity",
+    "place": "Table 99",
+    "rows": ["rate", "method"],
+    "columns": [
+        {"name": "wikitext2/perplexity", "title": "Wiki2"},
+        {"name": "c4/perplexity", "title": "C4"},
+    ],
+}
+EXPECTED: dict[str, Any] = {
+    "source": "arXiv 0000.00000",
+    "place": "Table 99",
+    "rows": [
+        {"where": {"method": "svdllm", "rate": 0.2}, "values": {"wikitext2/perplexity": 14.0}},
+        {"where": {"method": "flrc", "rate": 0.2}, "values": {"wikitext2/perplexity": 12.0}},
+    ],
+    "claims": [{"text": "FLRC is ahead", "place": "Section 0"}],
+    "orders": [
+        {
+            "metric": "wikitext2/perplexity",
+            "above": {"method": "flrc"},
+            "below": {"method": "svdllm"},
+        }
+    ],
+}
+DIALOGUE = "Anna: did you feed the heron?"
+ANSWERED = [measurement("dialogsum/rougeL", 12.5, 0.2)]
+
+
+def note(made: Record, runs: Path, tracker: dict[str, Any] = TRACKER) -> dict[str, Any]:
+    """What a job of the sweep leaves in the ledger."""
+    folder = f"smollm2_135m/{made.run['id']}"
+    return {
+        "study": "table99",
+        "scale": "small",
+        "runs": str(runs),
+        "run": made.run["id"],
+        "place": folder,
+        "facts": facts_of(made.run["config"]),
+        "seed": 0,
+        "tracker": tracker,
+        "status": made.run["status"],
+        "folder": str(runs / folder),
+        "error": None,
+        "measurements": ["wikitext2/perplexity", "c4/perplexity", "dialogsum/rougeL"],
+        "job": f"method={made.run['method']}",
+    }
+
+
+def report(experiments: Path, jobs: list[dict[str, Any]]) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    sweep.report(jobs, experiments, ["experiment=table99"], console)
+
+
+def published(runs: Path, ending: str) -> Path:
+    (file,) = (runs / "wandb").glob(f"offline-run-*/run-{ending}.wandb")
+    return file
+
+
+def state(runs: Path) -> dict[str, bytes]:
+    """Everything that publishing writes: W&B's folders, and the notes of what was sent."""
+    return {
+        str(path.relative_to(runs)): path.read_bytes()
+        for path in [*(runs / "wandb").rglob("*"), *runs.rglob("published.json")]
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+STUDY = hashlib.sha256(b'{"scale":"small","study":"table99"}').hexdigest()[:10]
+
+
+@pytest.fixture(autouse=True)
+def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    no_account(monkeypatch, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project") / "experiments"
+    (folder / "table99").mkdir(parents=True)
+    for name, values in (("table", LAYOUT), ("expected", EXPECTED)):
+        (folder / "table99" / f"{name}.yaml").write_text(yaml.safe_dump(values), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    """One computed by this study, one by another, one by none and with replies."""
+    base = [measurement("wikitext2/perplexity", 90.125, 0.2, stderr=1 / 3)]
+    return [
+        record("svdllm", 0.2, study="table99", config={"scale": "small"}, measurements=base),
+        record("flrc", 0.2, study="table01", config={"scale": "small"},
+               measurements=[measurement("wikitext2/perplexity", 100 / 3, 0.2), *ANSWERED]),
+        record("kfac", 0.2, study="adhoc", measurements=base),
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def swept(
+    tmp_path_factory: pytest.TempPathFactory, experiments: Path, records: list[Record]
+) -> Path:
+    """A folder of runs after a sweep of two of the records; do not change it."""
+    runs = tmp_path_factory.mktemp("swept") / "runs"
+    for made in records:
+        RunFolder(runs / "smollm2_135m" / made.run["id"]).write_record(made)
+    of = RunFolder(runs / "smollm2_135m" / records[1].run["id"])
+    ids = [f"test_{n}" for n in range(12)]
+    items = [{"id": i, "reply": f"reply to {i}", "tokens": [1], "rougeL": 0.5 * n,
+              "bertscore_f1": 40.0, "dense_agreement": 1.0, "dialogue": DIALOGUE,
+              "reference": DIALOGUE} for n, i in enumerate(ids)]  # fmt: skip
+    for name, measured in (("now", ANSWERED), ("old", [measurement("dialogsum/rougeL", 3.0, 0.2)])):
+        of.write_json(f"evaluations/summarization.dialogsum-{name}.json", {
+            "settings": {"dataset": "dialogsum"}, "measurements": measured,
+            "items": sorted(items, key=lambda item: item["id"])})  # fmt: skip
+    report(experiments, [note(made, runs) for made in records[:2]])
+    for file in (runs / "wandb").glob("offline-run-*/run-*.wandb"):
+        whole(file)
+    return runs
+
+
+@pytest.fixture
+def again(swept: Path, tmp_path: Path) -> Path:
+    """A copy of ``swept`` that may be changed."""
+    return Path(shutil.copytree(swept, tmp_path / "runs", symlinks=True))
+
+
+@pytest.fixture
+def publish(experiments: Path) -> Callable[..., int]:
+    """The command line, offline."""
+
+    def call(runs: Path, *more: str) -> int:
+        return main(["publish", str(runs), "--mode", "offline", "--project", "test",
+                     "--experiments", str(experiments), *more])  # fmt: skip
+
+    return call
+
+
+def test_a_sweep_leaves_a_page_of_the_study_and_of_its_runs(
+    swept: Path, records: list[Record]
+) -> None:
+    run, config, summary = read_back(published(swept, STUDY))
+    assert (run.run_id, run.display_name) == (STUDY, "table99-small")
+    assert (run.run_group, run.job_type) == ("table99", "study")
+    assert config["runs"] == sorted(config["runs"], key=config["runs"].index)
+    assert set(config["runs"]) == {made.run["id"] for made in records[:2]}
+    assert summary["runs"] == 2
+    assert {k: v for k, v in summary.items() if k.startswith("claims/")} == {
+        "claims/holds": 1,
+        "claims/not_separated": 0,
+        "claims/not_separated_reversed": 0,
+        "claims/does_not_hold": 0,
+    }
+    assert len(list((swept / "wandb").glob("offline-run-*"))) == 3
+    tags = [set(read_back(published(swept, made.run["id"]))[0].tags) for made in records[:2]]
+    assert "study:table99" in tags[0]
+    assert {"study:table99", "study:table01"} <= tags[1]
+
+
+def test_the_numbers_are_those_of_the_files(swept: Path, experiments: Path) -> None:
+    rendered = manifest_folder(swept, "table99", "small")
+    found = tables(published(swept, STUDY))
+    with (rendered / "table.csv").open(encoding="utf-8") as file:
+        lines = list(csv.reader(file))
+    assert found["numbers"]["columns"] == lines[0]
+    as_text = [["" if c is None else c for c in row] for row in found["numbers"]["data"]]
+    assert [[str(c) for c in row] for row in as_text] == lines[1:]
+    values = {row[lines[0].index("value")] for row in found["numbers"]["data"]}
+    assert {90.125, 100 / 3, 12.5, 14.0} <= values  # numbers, at full precision
+
+    study = sweep.stored(swept, "table99", "small", experiments)
+    assert study is not None
+    keys = ("table", "measured_beside_it", "the_paper", "what_the_paper_says")
+    assert set(found) == {*keys, "numbers"}
+    for key, section in zip(keys, page.page(study), strict=True):
+        assert section.grid is not None
+        titles = [*section.grid.label_titles, *(c.title for c in section.grid.columns)]
+        assert found[key]["columns"] == titles
+        without_notes = [[c.partition(" [")[0] for c in row] for row in found[key]["data"]]
+        assert without_notes == [
+            [*row.labels, *(cell.text for cell in row.cells)] for row in section.grid.rows
+        ]
+    page_of = (rendered / "table.md").read_text("utf-8")
+    for row in found["table"]["data"]:
+        assert all(cell in page_of for cell in row)
+    assert found["table"]["data"][0][:5] == ["20 %", "flrc", "33.33", f"{MISSING} [1]", "0.80"]
+    notes = read_back(published(swept, STUDY))[0].notes
+    assert "FLRC is ahead" in notes
+    assert "- [1] not measured yet: `python run.py method=flrc`" in notes
+
+
+def test_the_plots_are_those_of_the_folder(swept: Path) -> None:
+    file = published(swept, STUDY)
+    shown = read_back(file)[2]["plots/plot/path"]
+    picture = manifest_folder(swept, "table99", "small") / "plot.png"
+    assert (file.parent / "files" / shown).read_bytes() == picture.read_bytes()
+
+
+def test_samples_are_the_first_replies_and_nothing_of_the_data_set(
+    swept: Path, records: list[Record]
+) -> None:
+    file = published(swept, records[1].run["id"])
+    samples = tables(file)["samples"]
+    assert samples["columns"] == ["dataset", *SAMPLE_COLUMNS]
+    assert samples["data"] == [
+        ["dialogsum", f"test_{n}", f"reply to test_{n}", 0.5 * n, 40.0, 1.0] for n in range(8)
+    ]  # in the order of the numbers, of the evaluation behind the record only
+    for path in (swept / "wandb").rglob("*"):
+        assert not path.is_file() or DIALOGUE.encode() not in path.read_bytes()
+    assert "samples" not in tables(published(swept, records[0].run["id"]))
+
+
+def test_publishing_again_changes_nothing(
+    again: Path, publish: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = state(again)
+    assert publish(again, "--study", "table99") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 of 2 finished records are published" in said  # table01's too: jobs.json names it
+    assert "1 of 1 studies' pages are published" in said
+    assert state(again) == before
+    assert publish(again, "--study", "table99", "--scale", "paper") == 1  # there is none
+    assert state(again) == before
+
+
+def test_a_changed_record_replaces_its_page_and_the_studys(
+    again: Path, publish: Callable[..., int], records: list[Record]
+) -> None:
+    changed, same = records[0].run["id"], records[1].run["id"]
+    before = {name: published(again, name) for name in (STUDY, changed, same)}
+    of = RunFolder(again / "smollm2_135m" / changed)
+    made = of.read_record()
+    assert made is not None
+    made.results["measurements"][0]["value"] = 20.5
+    of.write_record(made)
+    assert publish(again, "--study", "table99", "--scale", "small") == 0
+    assert published(again, same) == before[same]
+    _, _, summary = read_back(published(again, STUDY))
+    assert summary["claims/holds"] == 0
+    assert summary["claims/does_not_hold"] == 1
+    numbers = tables(published(again, STUDY))["numbers"]
+    column = numbers["columns"].index("value")
+    assert 20.5 in [row[column] for row in numbers["data"]]
+    assert 90.125 not in [row[column] for row in numbers["data"]]
+
+
+def test_a_failure_of_wandb_costs_neither_the_table_nor_the_sweep(
+    tmp_path: Path,
+    experiments: Path,
+    records: list[Record],
+    publish: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    import wandb
+
+    asked = []
+
+    def refuse(**options: Any) -> None:
+        asked.append(options["id"])
+        raise wandb.errors.CommError("server is down")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    runs = tmp_path / "some runs"
+    for made in records[:2]:
+        RunFolder(runs / "smollm2_135m" / made.run["id"]).write_record(made)
+    ledger = [note(made, runs) for made in records[:2]]
+    monkeypatch.setattr(command_line, "_read", lambda _: ledger)
+    monkeypatch.setattr("flrc.overrides.check_overrides", lambda *_: None)
+    with caplog.at_level(logging.WARNING):
+        conf = str(experiments.parent / "conf")
+        assert command_line.sweep(lambda: None, conf, ["experiment=table99"]) == 0
+    assert (manifest_folder(runs, "table99", "small") / "table.csv").is_file()
+    assert not list(runs.rglob("published.json"))
+    assert asked == [STUDY]  # not once more for every run
+    assert "server is down" in caplog.text
+    later = f"publish '{runs}' --study table99 --scale small --project test"
+    assert later in caplog.text
+    assert publish(runs, "--study", "table99") == 1
+
+
+def test_online_a_study_sends_the_runs_that_changed_only(
+    again: Path, experiments: Path, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    asked = []
+
+    def init(**options: Any) -> Any:
+        asked.append((options["mode"], options["id"]))
+        run = MagicMock()
+        run.__enter__.return_value.dir = str(again)
+        return run
+
+    monkeypatch.setattr(wandb, "init", init)
+    tracker = {**TRACKER, "mode": "online"}
+    for _ in range(2):
+        report(experiments, [note(made, again, tracker) for made in records[:2]])
+    runs = [made.run["id"] for made in records[:2]]
+    assert asked == [("online", each) for each in (STUDY, *runs, STUDY)]
+    of = RunFolder(again / "smollm2_135m" / runs[1])
+    changed = copy.deepcopy(records[1])
+    changed.results["layers"][0]["rank"] += 1
+    of.write_record(changed)
+    report(experiments, [note(made, again, tracker) for made in records[:2]])
+    assert asked[4:] == [("online", STUDY), ("online", runs[1])]
+
+
+def test_the_ledger_carries_the_tracker(run_config: Callable[..., RunConfig]) -> None:
+    config = run_config("tracker=wandb", "tracker.project=mine", "scale=small", "study=table99")
+    place = json.loads(json.dumps(command_line._which(config)))
+    assert from_plain(place["tracker"]) == Wandb(project="mine")
+    assert from_plain(asdict(run_config().tracker)).name == "none"
+
+
+def test_an_id_depends_on_study_and_scale_only() -> None:
+    assert jsonfile.digest({"study": "table99", "scale": "small"}) == STUDY
