@@ -58,7 +58,7 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
         jobs = _read(ledger)
         ledger.unlink(missing_ok=True)
         del os.environ[LEDGER]
-    _report(jobs, Path(conf).parent / "experiments", arguments)
+    code = max(code, _report(jobs, Path(conf).parent / "experiments", arguments))
     return max(code, int(any(job["status"] == "failed" for job in jobs)))
 
 
@@ -161,8 +161,12 @@ def _complain(error: BaseException) -> int:
     return 1
 
 
-def _report(jobs: list[dict[str, Any]], experiments: Path, arguments: list[str]) -> None:
-    """The table of the sweep's records, where it is rendered, and what failed."""
+def _report(jobs: list[dict[str, Any]], experiments: Path, arguments: list[str]) -> int:
+    """The table of the sweep's records, where it is rendered, and what failed.
+
+    Returns:
+        1 if there should be a table and cannot be one, else 0.
+    """
     from rich.console import Console
 
     console = Console()
@@ -170,14 +174,15 @@ def _report(jobs: list[dict[str, Any]], experiments: Path, arguments: list[str])
     waiting = [job for job in jobs if job["status"] in ("done", "would run")]
     if waiting:
         _announce(waiting, experiments, console)
-        return
+        return 0
+    code = 0
     if any("study" in job for job in jobs):
         from flrc.studies import sweep as studies
 
         try:
             studies.report([job for job in jobs if "study" in job], experiments, arguments, console)
         except UserError as error:
-            _complain(error)
+            code = _complain(error)
     elif folders:
         from flrc.records.store import RunFolder
         from flrc.reporting import print_table, render
@@ -195,10 +200,11 @@ def _report(jobs: list[dict[str, Any]], experiments: Path, arguments: list[str])
             try:
                 written = render(records, runs / "tables" / name)
             except UserError as error:
-                _complain(error)
+                code = _complain(error)
             else:
                 console.print("rendered: " + ", ".join(str(p) for p in written), soft_wrap=True)
     _list_failed(jobs, console)
+    return code
 
 
 def _announce(jobs: list[dict[str, Any]], experiments: Path, console: Any) -> None:

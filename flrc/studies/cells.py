@@ -14,6 +14,7 @@ from flrc.records.record import Record
 from flrc.reporting.columns import check_settings
 from flrc.studies.facts import Facts, facts_of, matches
 from flrc.studies.layout import Layout
+from flrc.studies.manifest import Job
 
 RATE_TOLERANCE = 0.05
 """How far the rates behind one cell may lie apart: seeds spend a schedule a little differently."""
@@ -73,8 +74,11 @@ class Run:
     measurements: dict[str, Measurement]
 
 
-def runs_of(records: Sequence[Record], layout: Layout) -> list[Run]:
-    """The finished runs.
+def runs_of(records: Sequence[Record], layout: Layout, jobs: Sequence[Job] = ()) -> list[Run]:
+    """The finished runs, as the study asked for them.
+
+    A run that two methods share carries the name under which it was computed first; what it is in
+    this study its job says.
 
     Raises:
         MixedSettings: If a measurement was made under different settings.
@@ -85,13 +89,17 @@ def runs_of(records: Sequence[Record], layout: Layout) -> list[Run]:
     check_versions(finished)
     if LAYER.issubset(layout.rows):
         return [run for record in finished for run in _layers(record, layout)]
+    asked: dict[str, list[Facts]] = {}
+    for job in jobs:
+        asked.setdefault(job.run, []).append(job.facts)
     runs = [
         Run(
             record,
-            layout.read(facts_of(record.run["config"])),
+            layout.read(facts),
             {layout.read_name(m.name): m for m in [*record.measurements, *derived(record)]},
         )
         for record in finished
+        for facts in asked.get(str(record.run["id"]), [facts_of(record.run["config"])])
     ]
     return _with_speedups(runs) if SEARCH_SPEEDUP in layout.columns else runs
 

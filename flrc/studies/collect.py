@@ -57,7 +57,7 @@ def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
         )
     manifest.write(results, jobs)
     kept = []
-    for job in jobs:
+    for job in {job.run: job for job in jobs}.values():
         to = results / Path(job.folder).name
         record = RunFolder(runs / job.folder).read_record()
         if record is not None and record.run["status"] == "ok":

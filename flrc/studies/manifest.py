@@ -18,7 +18,7 @@ class Job:
     """One cell of a study's grid.
 
     Attributes:
-        run: Id of its run; several jobs may have one (a dense run at every rate).
+        run: Id of its run; several jobs may have one (``flra`` is ``flrc`` without its schedule).
         folder: The run's folder, below the folder of runs.
         facts: What it is.
         seed: Of everything that is drawn.
@@ -35,10 +35,10 @@ class Job:
 
 
 def write(folder: Path, jobs: Sequence[Job]) -> None:
-    """Write ``jobs.json``; of jobs with one run the first."""
+    """Write ``jobs.json``; of jobs that are the same in everything but the command the first."""
     first: dict[str, Job] = {}
     for job in jobs:
-        first.setdefault(job.run, job)
+        first.setdefault(jsonfile.canonical([job.run, job.facts]), job)
     jsonfile.write(folder / NAME, {"jobs": [asdict(job) for job in first.values()]})
 
 

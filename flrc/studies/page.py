@@ -69,7 +69,9 @@ def study(folder: Path, records: Sequence[Record], jobs: Sequence[Job]) -> Study
     layout = read_layout(folder)
     if layout is None:
         return None
-    return Study(folder.name, layout, read_expected(folder), runs_of(records, layout), list(jobs))
+    return Study(
+        folder.name, layout, read_expected(folder), runs_of(records, layout, jobs), list(jobs)
+    )
 
 
 def sections(folder: Path) -> list[Section]:

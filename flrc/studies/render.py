@@ -114,7 +114,7 @@ def _runs(study: Study, folders: dict[str, str]) -> list[str]:
         commit = str(git.get("commit") or "?")[:10] + (" (modified)" if git.get("dirty") else "")
         command = str(record.meta.get("command", "?")).replace("|", "\\|").replace("`", "")
         rate = study.layout.label("rate", run.facts["rate"])
-        cells = [shown, record.run["method"], rate, record.run["seed"], commit, f"`{command}`"]
+        cells = [shown, run.facts["method"], rate, record.run["seed"], commit, f"`{command}`"]
         lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     return lines
 

@@ -76,7 +76,7 @@ def stored(runs: Path, name: str, scale: str, experiments: Path) -> Study | None
     """
     jobs = manifest.read(manifest_folder(runs, name, scale))
     records = []
-    for job in jobs:
+    for job in {job.run: job for job in jobs}.values():
         record = RunFolder(runs / job.folder).read_record()
         if record is not None:
             measured = record.results.get("measurements", [])

@@ -273,3 +273,18 @@ def test_malformed_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"expected\.yaml"):
         read_expected(folder)
     assert read_layout(tmp_path) is None
+
+
+def test_a_run_is_what_the_study_asked_for_not_what_first_computed_it(tmp_path: Path) -> None:
+    shared = perplexity("flra", 50.0)
+    asked = Job(shared.run["id"], "m/x", facts_of(shared.run["config"]) | {"method": "svdllm"}, 0,
+                ["wikitext2/perplexity"], "python run.py")  # fmt: skip
+    both = [asked, job(shared)]
+    manifest.write(tmp_path, both)
+    assert manifest.read(tmp_path) == both  # one run, two places in the table
+    found = page.study(study_folder(tmp_path), [shared], both)
+    assert found is not None
+    assert text(page.page(found)[0].grid) == [
+        ["20 %", "SVD-LLM", "50.00", "0.80"],
+        ["20 %", "FLRC", "50.00", "0.80"],
+    ]
