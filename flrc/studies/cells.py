@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from flrc.errors import UserError
 from flrc.evaluation.base import Measurement
 from flrc.records.record import Record
+from flrc.records.store import RunFolder
 from flrc.reporting.columns import check_settings
 from flrc.studies.facts import Facts, facts_of, matches
 from flrc.studies.layout import Layout
@@ -67,14 +68,28 @@ class Value:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run with its facts, in the paper's words."""
+    """A finished run with its facts, in the paper's words.
+
+    Attributes:
+        record: Its record.
+        facts: What it is in this study.
+        measurements: By name, the derived ones too.
+        folder: Where its items are, for comparing two runs item by item; None where they are not
+            at hand.
+    """
 
     record: Record
     facts: Facts
     measurements: dict[str, Measurement]
+    folder: RunFolder | None = None
 
 
-def runs_of(records: Sequence[Record], layout: Layout, jobs: Sequence[Job] = ()) -> list[Run]:
+def runs_of(
+    records: Sequence[Record],
+    layout: Layout,
+    jobs: Sequence[Job] = (),
+    folders: Mapping[str, RunFolder] | None = None,
+) -> list[Run]:
     """The finished runs, as the study asked for them.
 
     A run that two methods share carries the name under which it was computed first; what it is in
@@ -97,6 +112,7 @@ def runs_of(records: Sequence[Record], layout: Layout, jobs: Sequence[Job] = ())
             record,
             layout.read(facts),
             {layout.read_name(m.name): m for m in [*record.measurements, *derived(record)]},
+            (folders or {}).get(str(record.run["id"])),
         )
         for record in finished
         for facts in asked.get(str(record.run["id"]), [facts_of(record.run["config"])])
@@ -133,7 +149,7 @@ def _with_speedups(runs: list[Run]) -> list[Run]:
             more[SEARCH_SPEEDUP] = Measurement(
                 SEARCH_SPEEDUP, ratio, "", True, None, 1, {}, own.rate
             )
-        faster.append(Run(run.record, run.facts, more))
+        faster.append(Run(run.record, run.facts, more, run.folder))
     return faster
 
 

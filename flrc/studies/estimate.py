@@ -40,7 +40,7 @@ def estimate(jobs: Sequence[dict[str, Any]], experiments: Path) -> str:
     if unknown < len(jobs):
         text += f", about {_duration(total)} in all by the records of runs like them"
     if unknown:
-        text += f"; for {unknown} of them there is no run like it yet"
+        text += f"; for {unknown} of these there is no run like it yet"
     return text + "."
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flrc.records.paired import Paired, compare
 from flrc.reporting.columns import Column
 from flrc.reporting.grid import Cell, Grid, Row, number
 from flrc.reporting.section import Section
@@ -24,9 +25,10 @@ VERDICTS = (
     "holds",
 )
 READING = (
-    f"Told apart: by {SEPARATED:g} standard errors of the difference (over items or seeds, as if "
-    "they were independent; on the same items this is cautious). Perplexities are of the same "
-    "tokens: any difference counts."
+    "Told apart: where the items of both runs are at hand, by the 95 % interval of a paired "
+    "bootstrap over them, in brackets; else by "
+    f"{SEPARATED:g} standard errors of the difference (over items or seeds, as if they were "
+    "independent, which is cautious). Perplexities are of the same tokens: any difference counts."
 )
 
 
@@ -42,15 +44,37 @@ def sections(layout: Layout, expected: Expected, runs: Sequence[Run]) -> list[Se
     return [Section("What the paper says", [*text, READING], grid)]
 
 
-def verdict(better: Value, worse: Value, metric: str) -> str:
-    """Whether the first is better than the second, and by more than their errors."""
-    gain = better.mean - worse.mean if better.higher_is_better else worse.mean - better.mean
-    errors = [e for e in (better.error, worse.error) if e is not None]
-    seeds = better.count > 1 and worse.count > 1
-    if not errors or (metric.endswith(EXACT) and not seeds):
-        return VERDICTS[3] if gain > 0 else VERDICTS[0]
-    apart = abs(gain) > SEPARATED * sum(e * e for e in errors) ** 0.5
+def verdict(better: Value, worse: Value, metric: str, pair: Paired | None = None) -> str:
+    """Whether the first is better than the second, and by more than chance.
+
+    Args:
+        better: The number that is claimed to be the better one.
+        worse: The other.
+        metric: What both measure.
+        pair: ``better`` against ``worse`` item by item, where the items are at hand.
+    """
+    sign = 1 if better.higher_is_better else -1
+    gain = sign * (better.mean - worse.mean)
+    if pair is not None:
+        apart = pair.low > 0 or pair.high < 0
+    else:
+        errors = [e for e in (better.error, worse.error) if e is not None]
+        exact = metric.endswith(EXACT) and min(better.count, worse.count) == 1
+        error = 0.0 if exact else sum(e * e for e in errors) ** 0.5
+        apart = abs(gain) > SEPARATED * error
     return VERDICTS[(3 if apart else 2) if gain > 0 else (0 if apart else 1)]
+
+
+def _paired(better: Value, worse: Value, metric: str, runs: Sequence[Run]) -> Paired | None:
+    """``better`` against ``worse`` item by item; None for several seeds or without their items."""
+    folders = {str(run.record.run["id"]): run.folder for run in runs}
+    dataset, _, score = metric.rpartition("/")
+    if better.count > 1 or worse.count > 1 or metric.endswith(EXACT):
+        return None
+    first, second = folders.get(worse.runs[0]), folders.get(better.runs[0])
+    if first is None or second is None:
+        return None
+    return next((p for p in compare(first, second) if p.name.endswith(f"/{dataset} {score}")), None)
 
 
 def _rows(layout: Layout, expected: Expected, runs: Sequence[Run], order: Order) -> list[Row]:
@@ -72,8 +96,10 @@ def _rows(layout: Layout, expected: Expected, runs: Sequence[Run], order: Order)
             layout.label("rate", rate) if rate is not None else "",
         ]
         papers = _papers(expected, order, rate)
+        pair = _paired(better, worse, order.metric, runs)
         here = f"{number(better.mean, better.unit)} / {number(worse.mean, worse.unit)}"
-        cells = [Cell(papers), Cell(here), Cell(verdict(better, worse, order.metric))]
+        here += f" ({pair.low:+.1f} to {pair.high:+.1f})" if pair else ""
+        cells = [Cell(papers), Cell(here), Cell(verdict(better, worse, order.metric, pair))]
         rows.append(Row(labels, cells, False))
     return rows
 

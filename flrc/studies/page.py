@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flrc.records.record import Record
-from flrc.records.store import find_records
+from flrc.records.store import RunFolder, find_folders
 from flrc.reporting.columns import Column
 from flrc.reporting.grid import MISSING, Cell, Grid, Row, number
 from flrc.reporting.section import Section
@@ -60,17 +60,34 @@ def read(folder: Path, scale: str = "small") -> Study | None:
         UserError: If a file is malformed, or a column would mix settings or versions.
     """
     results = results_of(folder, scale)
-    records = find_records(results) if results.is_dir() else []
-    return study(folder, records, manifest.read(results))
+    found = find_folders(results) if results.is_dir() else []
+    folders = {str(record.run["id"]): at for at, record in found}
+    return study(folder, [record for _, record in found], manifest.read(results), folders)
 
 
-def study(folder: Path, records: Sequence[Record], jobs: Sequence[Job]) -> Study | None:
-    """The study of these records; None if the folder has no ``table.yaml``."""
+def study(
+    folder: Path,
+    records: Sequence[Record],
+    jobs: Sequence[Job],
+    folders: Mapping[str, RunFolder] | None = None,
+) -> Study | None:
+    """The study of these records; None if the folder has no ``table.yaml``.
+
+    Args:
+        folder: ``experiments/<study>``.
+        records: Records of its runs.
+        jobs: What belongs to it.
+        folders: Run id -> where its items are.
+    """
     layout = read_layout(folder)
     if layout is None:
         return None
     return Study(
-        folder.name, layout, read_expected(folder), runs_of(records, layout, jobs), list(jobs)
+        folder.name,
+        layout,
+        read_expected(folder),
+        runs_of(records, layout, jobs, folders),
+        list(jobs),
     )
 
 

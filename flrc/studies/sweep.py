@@ -82,7 +82,8 @@ def stored(runs: Path, name: str, scale: str, experiments: Path) -> Study | None
             measured = record.results.get("measurements", [])
             record.results["measurements"] = [m for m in measured if m["name"] in job.measurements]
             records.append(record)
-    found = study(experiments / name, records, jobs)
+    folders = {job.run: RunFolder(runs / job.folder) for job in jobs}
+    found = study(experiments / name, records, jobs, folders)
     return found if found is not None and found.runs else None
 
 

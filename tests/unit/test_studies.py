@@ -288,3 +288,32 @@ def test_a_run_is_what_the_study_asked_for_not_what_first_computed_it(tmp_path: 
         ["20 %", "SVD-LLM", "50.00", "0.80"],
         ["20 %", "FLRC", "50.00", "0.80"],
     ]
+
+
+def test_items_of_both_runs_decide_where_they_are_at_hand(tmp_path: Path) -> None:
+    """A gain of one point on every item is one, however far the items lie apart."""
+    layout = LAYOUT | {"columns": [{"name": "dialogsum/rougeL", "title": "ROUGE-L"}]}
+    folder = study_folder(tmp_path, layout)
+    better = {
+        "metric": "dialogsum/rougeL",
+        "above": {"method": "flrc"},
+        "below": {"method": "svdllm"},
+    }
+    (folder / "expected.yaml").write_text(yaml.safe_dump(EXPECTED | {"orders": [better]}), "utf-8")
+    made, folders = [], {}
+    for method, shift in (("svdllm", 0.0), ("flra", 1.0)):
+        scores = [float(10 * k) + shift for k in range(20)]
+        mean = sum(scores) / len(scores)
+        own = measurement("dialogsum/rougeL", mean, 0.2, stderr=13.0)
+        made.append(record(method, 0.2, measurements=[own]))
+        at = RunFolder(tmp_path / method)
+        items = [{"id": str(k), "rougeL": score} for k, score in enumerate(scores)]
+        at.write_json("evaluations/s.json", {"evaluation": "summarization", "part": "dialogsum",
+                                             "settings": {}, "items": items})  # fmt: skip
+        folders[str(made[-1].run["id"])] = at
+    without = page.study(folder, made, [])
+    with_items = page.study(folder, made, [], folders)
+    assert without is not None
+    assert with_items is not None
+    assert text(page.page(without)[-1].grid)[0][-2:] == ["96.00 / 95.00", "not separated"]
+    assert text(page.page(with_items)[-1].grid)[0][-2:] == ["96.00 / 95.00 (+1.0 to +1.0)", "holds"]
