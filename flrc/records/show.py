@@ -17,10 +17,9 @@ from flrc.records.headline import headline
 from flrc.records.jsonfile import canonical
 from flrc.records.paired import Paired
 from flrc.records.record import Record
+from flrc.records.rows import DASH, Rows, candidates, layers, stages
 from flrc.records.store import model_name, requested_rate
 
-DASH = "\N{EN DASH}"
-"""What stands for a value that is not there."""
 STATUS_STYLE = {"ok": "green", "failed": "bold red", "running": "yellow"}
 
 
@@ -66,11 +65,13 @@ def whole(record: Record) -> Group:
         if results.get(key) not in (None, [], {}):
             parts.append(_pairs({key: results[key]}))
     if results.get("schedule_search"):
-        parts += [_section("schedule search"), *_search(results["schedule_search"])]
+        search = results["schedule_search"]
+        cost = {key: value for key, value in search.items() if key != "candidates"}
+        parts += [_section("schedule search"), _pairs({"cost": cost}), _table(candidates(search))]
     if results.get("layers"):
-        parts += [_section("layers"), _layers(results["layers"])]
+        parts += [_section("layers"), _table(layers(results["layers"]))]
     if meta.get("stages"):
-        parts += [_section("stages"), _stages(meta["stages"])]
+        parts += [_section("stages"), _table(stages(meta["stages"]))]
     return Group(*parts)
 
 
@@ -193,51 +194,10 @@ def _measurements(measurements: list[Measurement]) -> Table:
     return table
 
 
-def _search(search: dict[str, Any]) -> list[RenderableType]:
-    table = Table(
-        "switch", "drop", "rates", "items", "score", "± stderr", "average", "stored", "", box=None
-    )
-    for row in search.get("candidates", []):
-        rates = ", ".join(f"{phase['rate']:.3f}" for phase in row["phases"])
-        numbers = [
-            DASH if row[key] is None else f"{row[key]:{form}}"
-            for key, form in (
-                ("score", ".2f"),
-                ("stderr", ".2f"),
-                ("rate", ".4f"),
-                ("stored", ".3f"),
-            )
-        ]
-        drop = "constant" if row["drop"] == 0 else f"{row['drop']:+g}"
-        switch = DASH if row["drop"] == 0 else f"after {row['switch']}"
-        table.add_row(switch, drop, rates, str(row["items"]), *numbers, row["fate"])
-    cost = {key: value for key, value in search.items() if key != "candidates"}
-    return [_pairs({"cost": cost}), table]
-
-
-def _layers(layers: list[dict[str, Any]]) -> Table:
-    table = Table("target", "shape", "rank", "relative error", box=None)
-    for layer in layers:
-        rank, error = layer.get("rank"), layer.get("relative_error")
-        table.add_row(
-            str(layer.get("target")),
-            " x ".join(str(size) for size in layer.get("shape", [])),
-            "dense" if rank is None else str(rank),
-            "" if error is None else f"{error:.4g}",
-        )
-    return table
-
-
-def _stages(stages: list[dict[str, Any]]) -> Table:
-    table = Table("stage", "seconds", "peak", "", box=None)
-    for stage in stages:
-        peak = stage.get("peak_bytes")
-        table.add_row(
-            str(stage.get("name")),
-            f"{stage.get('seconds') or 0:.1f}",
-            "" if peak is None else f"{peak / 2**30:.2f} GiB",
-            "from the cache" if stage.get("cached") else "",
-        )
+def _table(shown: Rows) -> Table:
+    table = Table(*shown.titles, box=None)
+    for row in shown.rows:
+        table.add_row(*row)
     return table
 
 

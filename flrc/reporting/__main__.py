@@ -1,4 +1,4 @@
-"""``python -m flrc.reporting PATH``: tables and a plot from the records below a folder."""
+"""``python -m flrc.reporting PATH``: tables, plots and pages from the records below a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from flrc.errors import UserError
 from flrc.records.store import RECORD, find_folders, find_records
-from flrc.reporting import report, stability
+from flrc.reporting import html, report, stability
 from flrc.reporting.plot import AXES
 from flrc.studies.layout import TABLE
 
@@ -31,8 +31,13 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         "--format",
         nargs="+",
         choices=report.FORMATS,
-        default=list(report.FORMATS),
-        help="what is written (default: all)",
+        help="what is written (default: all; with --html only that)",
+    )
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="one self-contained page: every study below PATH, its tables, plots and runs",
     )
     parser.add_argument(
         "--x", choices=sorted(AXES), default="rate", help="the plot's axis (default: rate)"
@@ -53,7 +58,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     console = console or _console()
     try:
-        if (options.path / TABLE).is_file():
+        if (options.path / TABLE).is_file() and not options.html:
             return _list(_study(options, console), console)
         records = find_records(options.path)
         if not records:
@@ -62,13 +67,17 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
                 given=str(options.path),
                 allowed="a folder that holds record.json files, at any depth",
             )
-        report.print_table(records, console)
+        tables = options.format or not options.html
+        if tables:
+            report.print_table(records, console)
         written: list[Path] = []
         if options.stability:
             written += stability.render(records, options.stability, report.presets())
-        written += report.render(
-            records, options.output or options.path / "report", options.format, options.x
-        )
+        if tables:
+            output = options.output or options.path / "report"
+            written += report.render(records, output, options.format, options.x)
+        if options.html:
+            written.append(html.render(options.path, options.html))
     except UserError as error:
         Console(stderr=True).print(str(error), markup=False, style="red")
         return 1
@@ -95,7 +104,7 @@ def _study(options: argparse.Namespace, console: Console) -> list[Path]:
         str(record.run["id"]): os.path.relpath(run.path / RECORD, output)
         for run, record in find_folders(results)
     }
-    formats = [name for name in options.format if name in render.FORMATS]
+    formats = options.format or render.FORMATS
     return render.render(study, output, places, formats)
 
 

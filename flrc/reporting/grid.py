@@ -10,6 +10,8 @@ from flrc.reporting.table import Table
 
 MISSING = "\N{EN DASH}"
 """What stands in a cell that was not measured."""
+PREFIXES = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3}
+"""Of counts, the largest first."""
 
 LEFT = frozenset(
     {"model", "method", "better", "worse", "metric", "score", "schedule", "precision", "verdict"}
@@ -105,7 +107,7 @@ def number(value: float, unit: str) -> str:
     if unit == "rate":
         return f"{value:.4f}"
     if unit in {"parameters", "bytes", "FLOPs"}:
-        for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        for prefix, size in PREFIXES.items():
             if abs(value) >= size:
                 return f"{value / size:.1f}{prefix}"
         return f"{value:.0f}"
@@ -132,12 +134,13 @@ def _text(table: Table, key: tuple[str, float, str], column: Column) -> str:
 
 
 def _like(mean: str, deviation: float) -> str:
-    """A deviation with as many decimals as the mean that it belongs to."""
+    """A deviation in the unit, and with as many decimals, as the mean that it belongs to."""
+    deviation /= PREFIXES.get(mean[-1], 1.0)
     if not math.isfinite(deviation) or not math.isfinite(float(mean.rstrip("TGMk"))):
         return "NaN"
     if "e" in mean:
         return f"{deviation:.2e}"
-    return f"{deviation:.{len(mean.partition('.')[2])}f}"
+    return f"{deviation:.{len(mean.rstrip('TGMk').partition('.')[2])}f}"
 
 
 def _best(table: Table, column: Column, texts: list[str]) -> list[bool]:

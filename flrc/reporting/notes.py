@@ -95,8 +95,8 @@ def collect(
     return Notes(
         missing=_missing(rows, measured, count),
         general=general,
-        settings=settings_lines(measured),
-        provenance=provenance_lines(finished),
+        settings=settings(measured),
+        provenance=provenance(finished),
         failed=[_failure(record) for record in records if record.run["status"] != "ok"],
     )
 
@@ -140,8 +140,8 @@ def _missing(rows: Rows, measured: Sequence[Column], count: pd.DataFrame) -> dic
     return lines
 
 
-def settings_lines(measured: Sequence[Column]) -> list[str]:
-    """One line per set of columns that share settings."""
+def settings(measured: Sequence[Column]) -> list[str]:
+    """One line per set of columns that share settings: what produced them."""
     shared: dict[str, list[Column]] = {}
     for column in measured:
         if column.settings:
@@ -154,8 +154,8 @@ def settings_lines(measured: Sequence[Column]) -> list[str]:
     return lines
 
 
-def provenance_lines(records: Sequence[Record]) -> list[str]:
-    """Versions, commit, device, dtype, threads and calibration behind the records."""
+def provenance(records: Sequence[Record]) -> list[str]:
+    """Versions, commit, device, dtype, threads and calibration, each with the runs behind it."""
 
     def config(record: Record) -> str:
         group = record.run.get("config", {}).get("calibration")

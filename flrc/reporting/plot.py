@@ -10,12 +10,11 @@ from flrc.evaluation.base import Measurement
 from flrc.records.headline import headline
 from flrc.reporting.columns import Column
 from flrc.reporting.grid import number
+from flrc.reporting.style import DPI, colour, finish, legend, marker
 from flrc.reporting.table import Table
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 AXES = {
     "rate": "rate (share of target parameters not used per step)",
@@ -23,9 +22,6 @@ AXES = {
 }
 """What a plot can be drawn against."""
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#44AA99")
-"""Told apart with a colour vision deficiency too. Source: Okabe and Ito; Tol."""
-MARKERS = "osD^vPX*<>"
 DENSE = "dense"
 PANELS_ACROSS = 4
 LOG_SPAN = 5.0
@@ -49,21 +45,21 @@ def draw(table: Table, path: Path, x: str = "rate") -> list[Path]:
     """
     from matplotlib.figure import Figure
 
-    columns = _headline(table)
+    columns = headline_columns(table)
     if not columns:
         return []
     methods = [m for m in dict.fromkeys(method for _, _, method in table.keys) if m != DENSE]
     rates = {rate for _, rate, method in table.keys if method != DENSE}
     bars = len(rates) <= 1
     across = min(len(columns), PANELS_ACROSS)
-    lines = math.ceil(len(columns) / across)  # of panels, for one model
+    down = math.ceil(len(columns) / across)  # of panels, for one model
     height = max(2.0, 0.7 + 0.36 * (len(methods) + 1)) if bars else 3.1
     margin = 0.07 * max([0, *(len(m) - 6 for m in methods)]) if bars else 0.0  # for long labels
-    size = (max(4.2, (3.7 + margin) * across), height * lines * len(table.models) + 0.75)
+    size = (max(4.2, (3.7 + margin) * across), height * down * len(table.models) + 0.75)
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(lines * len(table.models), across, squeeze=False).flatten()
+    panels = figure.subplots(down * len(table.models), across, squeeze=False).flatten()
     for place, axes in enumerate(panels):
-        number_, panel = divmod(place, lines * across)
+        number_, panel = divmod(place, down * across)
         if panel >= len(columns):
             axes.set_axis_off()
             continue
@@ -73,33 +69,17 @@ def draw(table: Table, path: Path, x: str = "rate") -> list[Path]:
         if bars:
             _bars(axes, table, model, column, [DENSE, *methods])
         else:
-            _lines(axes, table, model, column, methods, x)
+            lines(axes, table, model, column, methods, x)
     if not bars:
-        _legend(figure, list(panels), 2 * across)
+        legend(figure, list(panels), 2 * across)
     model = table.models[0] if len(table.models) == 1 else ""
     rate = f"rate {next(iter(rates)):g}" if bars and rates else ""
     figure.suptitle(", ".join(part for part in (model, rate) if part), fontsize=11)
-    figure.savefig(path, dpi=160)
+    figure.savefig(path, dpi=DPI)
     return [path]
 
 
-def _legend(figure: Figure, panels: list[Axes], across: int) -> None:
-    """One legend for all panels, below them."""
-    entries: dict[str, Artist] = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    if entries:
-        figure.legend(
-            list(entries.values()),
-            list(entries),
-            loc="outside lower center",
-            ncols=min(len(entries), across),
-            frameon=False,
-        )
-
-
-def _headline(table: Table) -> list[Column]:
+def headline_columns(table: Table) -> list[Column]:
     """The columns of the headline metrics."""
     by_name = {c.name: c for c in table.columns if c.settings or "/" in c.name}
     candidates = [
@@ -110,9 +90,17 @@ def _headline(table: Table) -> list[Column]:
     return [by_name[m.name] for m in headline(candidates)]
 
 
-def _lines(
-    axes: Axes, table: Table, model: str, column: Column, methods: list[str], x: str
-) -> None:
+def lines(axes: Axes, table: Table, model: str, column: Column, methods: list[str], x: str) -> None:
+    """Draw one panel: a line for each method over its rates, the dense model as a dashed line.
+
+    Args:
+        axes: The panel.
+        table: What to draw.
+        model: Whose rows.
+        column: The metric.
+        methods: Row labels without dense; equal places have equal colours in every panel.
+        x: ``rate`` or ``stored``, see :func:`draw`.
+    """
     lost = []
     drawn: list[float] = []
     for number_, method in enumerate(methods):
@@ -123,7 +111,7 @@ def _lines(
             value = table.cell(key, column.name).mean
             if math.isfinite(value):
                 deviation = table.cell(key, column.name).deviation
-                points.append((_position(table, key, column, x), value, deviation))
+                points.append((position(table, key, column, x), value, deviation))
             else:
                 lost.append(f"{method} at {key[1]:g}: {number(value, column.unit)}")
         if not points:
@@ -135,10 +123,10 @@ def _lines(
             values,
             yerr=[0.0 if math.isnan(d) else d for d in deviations],
             label=method,
-            color=COLOURS[number_ % len(COLOURS)],
-            marker=MARKERS[number_ % len(MARKERS)],
+            color=colour(number_),
+            marker=marker(number_),
             markersize=max(
-                4.0, 8.0 - number_
+                5.0, 8.0 - number_
             ),  # later ones are thinner, so that equal lines both show
             linewidth=max(1.0, 2.6 - 0.4 * number_),
             capsize=2,
@@ -166,7 +154,7 @@ def _bars(axes: Axes, table: Table, model: str, column: Column, methods: list[st
             texts.append(number(value, column.unit))
             values.append(value if math.isfinite(value) else 0.0)
             deviations.append(deviation if math.isfinite(deviation) else 0.0)
-            colours.append("0.6" if method == DENSE else COLOURS[(number_ - 1) % len(COLOURS)])
+            colours.append("0.6" if method == DENSE else colour(number_ - 1))
     errors = deviations if any(deviations) else None
     axes.barh(names, values, 0.65, xerr=errors, color=colours, error_kw={"elinewidth": 1})
     for row, (value, deviation) in enumerate(zip(values, deviations, strict=True)):
@@ -182,7 +170,8 @@ def _bars(axes: Axes, table: Table, model: str, column: Column, methods: list[st
     _finish(axes, [])
 
 
-def _position(table: Table, key: tuple[str, float, str], column: Column, x: str) -> float:
+def position(table: Table, key: tuple[str, float, str], column: Column, x: str) -> float:
+    """Where a row stands on the axis ``x``; NaN where its runs do not say."""
     if x == "stored":
         return table.cell(key, "stored").mean
     spent = f"{column.group}/rate"
@@ -223,10 +212,7 @@ def _log_axis(axes: Axes, column: Column, values: list[float]) -> None:
 
 
 def _finish(axes: Axes, lost: list[str]) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=9)
+    finish(axes)
     if lost:
         axes.text(0.02, 0.98, "not drawn: " + "; ".join(lost), transform=axes.transAxes,
                   fontsize=7, va="top", color="#AA3333", wrap=True)  # fmt: skip

@@ -29,8 +29,12 @@ SIZE = ("samples", "length")
 LAYER = ("target", "projection", "share", "score")
 
 
-def keep_shares(record: Record) -> list[float]:
+def keep_shares(record: Record, phase: int | None = None) -> list[float]:
     """Parameters that a step reads of each layer over its dense ones; 1 where it is kept dense.
+
+    Args:
+        record: A compressed run.
+        phase: Of which phase of its schedule, from 0; None for the constant plan's ranks.
 
     Raises:
         UserError: If the record's form is none of this version's.
@@ -44,7 +48,7 @@ def keep_shares(record: Record) -> list[float]:
     for layer in record.results["layers"]:
         (d_out, d_in), target = layer["shape"], layer["target"]
         sized = Target(target, d_out, d_in, layer["block"], layer["projection"], target)
-        rank = layer["rank"]
+        rank = layer["rank"] if phase is None else layer["phase_ranks"][phase]
         shares.append(1.0 if rank is None else form.cost(rank, sized) / (d_out * d_in))
     return shares
 

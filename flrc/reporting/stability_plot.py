@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from flrc.reporting.plot import COLOURS, MARKERS
+from flrc.reporting.style import colour, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,8 +45,7 @@ def draw(frame: pd.DataFrame, numbers: pd.DataFrame, path: Path) -> None:
     from matplotlib.lines import Line2D
 
     methods = list(dict.fromkeys(numbers["method"]))
-    style = {m: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, m in
-             enumerate(methods)}  # fmt: skip
+    style = {method: (colour(i), marker(i)) for i, method in enumerate(methods)}
     cells = list(dict.fromkeys(zip(numbers["model"], numbers["rate"], strict=True)))
     height = max(ROW_HEIGHT, 1.2 + LANE_HEIGHT * len(methods))
     figure = Figure(figsize=(WIDTH, height * len(cells) + 0.6), layout="constrained")

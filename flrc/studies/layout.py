@@ -29,6 +29,7 @@ class Layout:
         read_as: Fact -> our value -> the paper's value that it stands for, where a row of the paper
             is computed under another name (FLRC's constant plan is ``flra``); under ``measurement``
             the same for the part of a measurement's name before the metric.
+        plots: What is drawn, by the names of ``flrc/studies/plots.py``.
     """
 
     caption: str
@@ -38,6 +39,7 @@ class Layout:
     group: str = ""
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     read_as: dict[str, dict[str, str]] = field(default_factory=dict)
+    plots: list[str] = field(default_factory=lambda: ["quality"])
 
     def read(self, facts: Facts) -> Facts:
         """The facts in the paper's words."""

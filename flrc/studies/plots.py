@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flrc.reporting import plot
+from flrc.records.record import Record
+from flrc.reporting import (
+    importance_plot,
+    pareto_plot,
+    plot,
+    ranks_plot,
+    schedule_plot,
+    search_plot,
+    speed_plot,
+)
+from flrc.reporting.labels import Presets
 from flrc.reporting.report import presets
 from flrc.reporting.table import build
-from flrc.studies.page import Study
+from flrc.studies.cells import Run
 
 
-def draw(study: Study, output: Path) -> list[Path]:
-    """Draw what the study's records hold; nothing for a study without a finished run.
+def _quality(records: Sequence[Record], path: Path, known: Presets | None = None) -> list[Path]:
+    return plot.draw(build(records, known), path)
+
+
+PLOTS: dict[str, Callable[[Sequence[Record], Path, Presets | None], list[Path]]] = {
+    "quality": _quality,
+    "pareto": pareto_plot.draw,
+    "importance": importance_plot.draw,
+    "ranks": ranks_plot.draw,
+    "schedule": schedule_plot.draw,
+    "search": search_plot.draw,
+    "speed": speed_plot.draw,
+}
+"""What ``plots`` of a ``table.yaml`` may name."""
+
+
+def draw(names: Sequence[str], runs: Sequence[Run], output: Path) -> list[Path]:
+    """Draw what the study's layout names and its records hold.
 
     Returns:
-        The PNG files below ``output``.
+        ``<output>/<name>.png``, in the order of the names.
     """
-    records = [run.record for run in study.runs]
-    if not records:
-        return []
-    return plot.draw(build(records, presets()), output / "plot.png")
+    records = list({str(run.record.run["id"]): run.record for run in runs}.values())
+    written: list[Path] = []
+    for name in names if records else ():
+        written += PLOTS[name](records, output / f"{name}.png", presets())
+    return written

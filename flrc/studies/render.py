@@ -16,7 +16,7 @@ from flrc.records.record import Record
 from flrc.reporting import latex, markdown, terminal
 from flrc.reporting.columns import measurement_columns
 from flrc.reporting.grid import Grid
-from flrc.reporting.notes import provenance_lines, settings_lines
+from flrc.reporting.notes import provenance, settings
 from flrc.reporting.section import Section
 from flrc.studies import plots
 from flrc.studies.cells import value
@@ -43,7 +43,7 @@ def render(
     """
     output.mkdir(parents=True, exist_ok=True)
     sections = page(study)
-    pictures = plots.draw(study, output) if "plot" in formats else []
+    pictures = plots.draw(study.layout.plots, study.runs, output) if "plot" in formats else []
     files = {
         "markdown": ("table.md", partial(_markdown, study, sections, folders, pictures)),
         "latex": ("table.tex", partial(_latex, study, sections)),
@@ -120,7 +120,7 @@ def _runs(study: Study, folders: dict[str, str]) -> list[str]:
 
 
 def _made_with(records: Sequence[Record]) -> list[str]:
-    return [*settings_lines(measurement_columns(records)), *provenance_lines(records)]
+    return [*settings(measurement_columns(records)), *provenance(records)]
 
 
 def _latex(study: Study, sections: Sequence[Section]) -> str:

@@ -91,7 +91,7 @@ def record(
             {"target": "block.0.k_proj", "block": 0, "shape": [192, 576], "rank": None,
              "relative_error": 0.0},
         ],
-        "phases": [{"step": 1, "rate": realised}],
+        "phases": [{"begin": 0.0, "requested": rate, "realised": realised}],
         "rescues": [],
     }  # fmt: skip
     return Record(

@@ -99,7 +99,7 @@ def test_expected_values_have_the_known_form(study: str) -> None:
 def test_tables_have_the_known_form(study: str) -> None:
     content = load(study, "table")
     required = {"caption", "place", "rows", "columns", "labels"}
-    assert required <= set(content) <= required | {"group", "read_as"}
+    assert required <= set(content) <= required | {"group", "read_as", "plots"}
     facts = [*content["rows"], *([content["group"]] if "group" in content else [])]
     assert facts
     assert len(set(facts)) == len(facts)

@@ -118,6 +118,18 @@ def test_parameters_and_seconds() -> None:
     assert row["evaluate_seconds"] == pytest.approx(7.0)
 
 
+def test_a_deviation_is_in_the_unit_of_its_mean() -> None:
+    """A spread of 10 and of 10,000,000 beside millions of parameters."""
+    texts = []
+    for spread in (10, 10_000_000):
+        records = [factory.record("svdllm", seed=seed) for seed in (0, 1)]
+        records[1].results["parameters"]["model_stored"] += spread
+        grid = lay_out(build(records))
+        place = [column.name for column in grid.columns].index("model_stored")
+        texts.append(grid.rows[0].cells[place].text)
+    assert texts == ["113.3M", "118.3M ± 7.1"]
+
+
 def test_time_of_seeds_that_used_the_cache_is_left_out() -> None:
     table = build([one("svdllm", 8, seed=0), one("svdllm", 8, seed=1)])
     cell = table.cell((MODEL, 0.2, "svdllm"), "compress_seconds")

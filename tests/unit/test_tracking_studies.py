@@ -230,8 +230,8 @@ def test_the_numbers_are_those_of_the_files(swept: Path, experiments: Path) -> N
 
 def test_the_plots_are_those_of_the_folder(swept: Path) -> None:
     file = published(swept, STUDY)
-    shown = read_back(file)[2]["plots/plot/path"]
-    picture = manifest_folder(swept, "table99", "small") / "plot.png"
+    shown = read_back(file)[2]["plots/quality/path"]
+    picture = manifest_folder(swept, "table99", "small") / "quality.png"
     assert (file.parent / "files" / shown).read_bytes() == picture.read_bytes()
 
 

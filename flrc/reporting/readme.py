@@ -1,0 +1,25 @@
+"""What a study's README says first."""
+
+from __future__ import annotations
+
+import re
+
+
+def heading(readme: str) -> str:
+    """The first heading of a Markdown text; empty where there is none."""
+    found = re.search(r"^#\s+(.+)$", readme, re.MULTILINE)
+    return _unmarked(found[1]) if found else ""
+
+
+def first_paragraph(readme: str) -> str:
+    """The first paragraph that is neither heading, table, list nor code, without its markup."""
+    for block in re.split(r"\n\s*\n", readme):
+        lines = [line for line in block.strip("\n").splitlines() if not line.startswith("#")]
+        if lines and not re.match(r"\||[-*] |    |```|<", lines[0]):
+            return _unmarked(" ".join(line.strip() for line in lines))
+    return ""
+
+
+def _unmarked(text: str) -> str:
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return re.sub(r"[*`]", "", text).strip()

@@ -1,0 +1,295 @@
+"""Plots of a study: what they draw is what the records hold, and nothing where these hold none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import records_factory as factory
+from matplotlib.figure import Figure
+
+from flrc.records.record import Record
+from flrc.reporting import (
+    importance_plot,
+    pareto_plot,
+    ranks_plot,
+    schedule_plot,
+    search_plot,
+    speed_plot,
+)
+from flrc.reporting.table import build
+
+SHAPES = {"q_proj": (64, 64), "down_proj": (64, 192)}
+BLOCKS = 3
+ALL = (importance_plot, ranks_plot, schedule_plot, search_plot, speed_plot, pareto_plot)
+
+
+def ranked(
+    method: str = "flra",
+    rate: float = 0.2,
+    *,
+    form: str = "two_factor",
+    ranks: Callable[[int, str], int | None] = lambda block, _: 10 + block,
+    score: Callable[[int, str], float | None] = lambda block, name: 1.5 + block + len(name),
+    **changes: Any,
+) -> Record:
+    """A record whose layers have ranks and scores."""
+    made = factory.record(
+        method,
+        rate,
+        components={"form": form} | changes.pop("components", {}),
+        config={"form": {"name": form}} | changes.pop("config", {}),
+        **changes,
+    )
+    made.results["layers"] = [
+        {
+            "target": f"layers.{block}.{name}",
+            "block": block,
+            "projection": name,
+            "shape": list(shape),
+            "rank": ranks(block, name),
+            "phase_ranks": [ranks(block, name)],
+            "score": score(block, name),
+            "relative_error": 0.1,
+        }
+        for block in range(BLOCKS)
+        for name, shape in SHAPES.items()
+    ]
+    return made
+
+
+def scheduled(rate: float = 0.2, first: float = 0.1, then: float = 0.3, step: int = 8) -> Record:
+    """A run of two phases that generated 48 tokens a reply at most."""
+    made = ranked(
+        "flrc",
+        rate,
+        config={"evaluation": {"summarization": {"max_new_tokens": 48}}},
+        measurements=[factory.measurement("dialogsum/rate", 0.2345, 0.2345)],
+    )
+    made.results["phases"] = [
+        {"begin": 0.0, "requested": first, "realised": first},
+        {"step": step, "requested": then, "realised": then},
+    ]
+    for layer in made.results["layers"]:
+        layer["phase_ranks"] = [None, 7]
+    return made
+
+
+def timed(rate: float, dense: float = 4.0, **settings: Any) -> Record:
+    """A run that was timed beside the dense model; the compressed one is 1 + rate times as fast."""
+    values = {
+        "tokens_per_second": dense * (1 + rate),
+        "dense_tokens_per_second": dense,
+        "speedup": 1 + rate,
+        "speedup_lowest": 1 + rate / 2,
+        "speedup_highest": 1 + 2 * rate,
+    }
+    return factory.record(
+        "svdllm",
+        rate,
+        measurements=[
+            factory.measurement(f"decode/{k}", v, rate, settings={"runtime": "eager"} | settings)
+            for k, v in values.items()
+        ],
+    )
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that were saved; nothing is rendered."""
+    figures: list[Figure] = []
+
+    def save(figure: Figure, path: Path, **_: Any) -> None:
+        figures.append(figure)
+        Path(path).write_bytes(b"png")
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    return figures
+
+
+def test_files_are_pictures(tmp_path: Path) -> None:
+    for module, records in (
+        (importance_plot, [ranked()]),
+        (ranks_plot, [ranked(), scheduled()]),
+        (schedule_plot, [scheduled(), ranked(rate=0.2)]),
+        (search_plot, [scheduled()]),
+        (speed_plot, [timed(0.2)]),
+        (pareto_plot, factory.sweep()),
+    ):
+        records[0].meta["schedule_search_seconds"] = {"all": 12.0}
+        path = tmp_path / f"{module.__name__}.png"
+        assert module.draw(records, path) == [path]
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("module", ALL, ids=lambda module: module.__name__.split(".")[-1])
+def test_nothing_to_draw(tmp_path: Path, module: Any) -> None:
+    failed = factory.record("kfac", status="failed")
+    for records in ([], [factory.record("dense", measurements=[])], [failed]):
+        assert module.draw(records, tmp_path / "plot.png") == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_are_drawn_as_recorded(tmp_path: Path, drawn: list[Figure]) -> None:
+    record = ranked()
+    importance_plot.draw([record, ranked(rate=0.3)], tmp_path / "plot.png")
+    (axes,) = drawn[0].axes  # both rates have the same scores: one panel
+    assert axes.get_yscale() == "log"
+    lines = {line.get_label(): line for line in axes.lines}
+    for name in SHAPES:
+        line = lines[name.replace("_proj", "")]
+        layers = [layer for layer in record.results["layers"] if layer["projection"] == name]
+        assert list(line.get_xdata()) == [layer["block"] for layer in layers]
+        assert list(line.get_ydata()) == [layer["score"] for layer in layers]
+
+
+def test_scores_without_a_logarithm_are_named(tmp_path: Path, drawn: list[Figure]) -> None:
+    record = ranked(score=lambda block, name: -1.0 if (block, name) == (1, "q_proj") else 2.0)
+    importance_plot.draw([record], tmp_path / "plot.png")
+    axes = drawn[0].axes[0]
+    assert [len(line.get_xdata()) for line in axes.lines] == [2, 3]
+    assert "not drawn: 1 " in axes.texts[0].get_text()
+
+
+def test_a_score_of_the_block_is_one_line() -> None:
+    assert list(importance_plot.curves(ranked(score=lambda block, _: block + 1.0))) == ["all"]
+    assert importance_plot.curves(ranked(score=lambda *_: None)) == {}
+
+
+@pytest.mark.parametrize("form", ["two_factor", "pivoted"])
+def test_shares_of_a_heat_map(tmp_path: Path, drawn: list[Figure], form: str) -> None:
+    def ranks(block: int, name: str) -> int | None:
+        return None if (block, name) == (2, "q_proj") else 5 * (block + 1)
+
+    ranks_plot.draw([ranked(form=form, ranks=ranks)], tmp_path / "plot.png")
+    image = drawn[0].axes[0].images[0].get_array()
+    for row, (m, n) in enumerate(SHAPES.values()):
+        for block in range(BLOCKS):
+            r = ranks(block, list(SHAPES)[row])
+            cost = m * n if r is None else r * (m + n - (r if form == "pivoted" else 0))
+            assert image[row][block] == pytest.approx(cost / (m * n))
+
+
+def test_phases_stand_side_by_side() -> None:
+    (run,) = ranks_plot.panels([scheduled()])
+    before, after = run
+    assert "first steps" in before.title
+    assert "step 8" in after.title
+    assert before.shares == [[1.0] * BLOCKS, [1.0] * BLOCKS]
+    assert after.shares[0][0] == pytest.approx(7 * 128 / 64**2)
+
+
+def test_no_more_than_twelve_heat_maps(tmp_path: Path, drawn: list[Figure]) -> None:
+    records = [ranked(rate=k / 100) for k in range(1, 15)]
+    ranks_plot.draw(records, tmp_path / "plot.png")
+    assert sum(bool(axes.images) for axes in drawn[0].axes) == 12
+    assert "2 more runs" in drawn[0].get_supxlabel()
+
+
+def test_rates_of_a_schedule(tmp_path: Path, drawn: list[Figure]) -> None:
+    records = [scheduled(), ranked(rate=0.2), ranked(rate=0.4)]
+    flrc, flra = schedule_plot.timelines(records)  # nothing at 0.4 changes its rate
+    assert (flrc.name, flrc.requested, flrc.average) == ("flrc", 0.2, 0.2345)
+    assert flrc.rates == [0.1] * 8 + [0.3] * 40
+    assert flra.constant
+    assert set(flra.rates) == {0.2}
+    schedule_plot.draw(records, tmp_path / "plot.png")
+    stairs = drawn[0].axes[0].patches[0].get_data()
+    assert list(stairs.values) == flrc.rates
+    assert list(stairs.edges) == list(range(49))
+    assert "0.2345" in drawn[0].axes[0].patches[0].get_label()
+
+
+def test_phases_by_share_of_the_reply() -> None:
+    record = scheduled()
+    record.results["phases"][1] = {"begin": 0.5, "requested": 0.3, "realised": 0.3}
+    assert schedule_plot.timelines([record])[0].rates == [0.1] * 24 + [0.3] * 24
+
+
+def test_seconds_of_a_search(tmp_path: Path, drawn: list[Figure]) -> None:
+    def with_cost(method: str, search: float, stage: tuple[float, bool] | None) -> Record:
+        made = factory.record(method, 0.2)
+        made.results["search"] = {"seconds": search}
+        if stage:
+            seconds, cached = stage
+            made.meta["stages"].append(
+                {"name": "sensitivity", "seconds": seconds, "peak_bytes": 1, "cached": cached}
+            )
+        return made
+
+    both = with_cost("flra", 30.0, (12.0, False))
+    cached = with_cost("flrc", 0.0, (0.1, True))
+    cached.meta["schedule_search_seconds"] = {"all": 100.0, "now": 1.0}
+    free = with_cost("svdllm", 0.0, None)
+    costs = {cost.name: cost for cost in search_plot.costs([free, both, cached])}
+    assert list(costs) == ["flrc at 0.2", "flra at 0.2", "svdllm at 0.2"]  # dearest first
+    assert costs["flra at 0.2"].ranks == 42.0
+    assert (costs["flrc at 0.2"].ranks, costs["flrc at 0.2"].schedule) == (None, 100.0)
+    assert costs["svdllm at 0.2"].ranks == 0.0
+    assert search_plot.costs([free]) == []
+    search_plot.draw([free, both, cached], tmp_path / "plot.png")
+    axes = drawn[0].axes[0]
+    ends = sorted(bar.get_x() + bar.get_width() for bar in axes.patches)
+    assert ends == pytest.approx([42.0, 100.0])
+    assert axes.get_xscale() == "log"
+    assert {"no search", "not timed: from the cache"} < {t.get_text().strip() for t in axes.texts}
+
+
+def test_speed_bars(tmp_path: Path, drawn: list[Figure]) -> None:
+    records = [timed(0.4), timed(0.2), timed(0.2, 8.0, runtime="compiled")]
+    speed_plot.draw(records, tmp_path / "plot.png")
+    eager, compiled = (axes for axes in drawn[0].axes if axes.patches)
+    assert [bar.get_height() for bar in eager.patches] == pytest.approx([4, 4.8, 4, 5.6])
+    assert [bar.get_height() for bar in compiled.patches] == pytest.approx([8, 9.6])
+    assert eager.texts[0].get_text() == "1.20x\n1.10 to 1.40"
+    assert compiled.get_title() == "runtime compiled"
+
+
+def test_speed_without_the_dense_model_is_not_drawn(tmp_path: Path) -> None:
+    record = timed(0.2)
+    record.results["measurements"] = record.results["measurements"][:1]
+    assert speed_plot.draw([record], tmp_path / "plot.png") == []
+
+
+def test_pareto_axes_and_points(tmp_path: Path, drawn: list[Figure]) -> None:
+    records = factory.sweep()
+    pareto_plot.draw(records, tmp_path / "plot.png")
+    columns = pareto_plot.quality(build(records))
+    stored, realised = drawn[0].axes[0], drawn[0].axes[len(columns)]
+    method = next(c for c in stored.containers if c.get_label() == "kfac")
+    assert list(method.lines[0].get_xdata()) == pytest.approx([70, 80, 90], abs=0.1)
+    method = next(c for c in realised.containers if c.get_label() == "kfac")
+    assert list(method.lines[0].get_xdata()) == pytest.approx([0.1, 0.2, 0.3], abs=1e-3)
+    expected = [18.4 * 2.718 ** (2.0 * r * (1 + 4 * r)) for r in (0.1, 0.2, 0.3)]
+    assert list(method.lines[0].get_ydata()) == pytest.approx(expected)
+    (dense,) = (line for line in realised.lines if line.get_label() == "dense")
+    assert list(dense.get_ydata()) == pytest.approx([18.4] * 2)
+    assert all(math.isfinite(value) for value in method.lines[0].get_ydata())
+
+
+def test_one_cost_is_no_pareto_picture(tmp_path: Path) -> None:
+    records = [factory.record(method, 0.2) for method in ("dense", "svdllm", "kfac")]
+    assert pareto_plot.draw(records, tmp_path / "plot.png") == []
+
+
+def test_a_metric_at_one_cost_has_no_panel(tmp_path: Path, drawn: list[Figure]) -> None:
+    records = [factory.record("kfac", rate) for rate in (0.1, 0.2)]
+    values = [factory.measurement("c4/perplexity", 9.0, 0.2)]
+    records.append(factory.record("svdllm", 0.2, measurements=values))
+    pareto_plot.draw(records, tmp_path / "plot.png")
+    assert {axes.get_title() for axes in drawn[0].axes} == {"wikitext2 perplexity ↓"}
+
+
+def test_settings_are_not_mixed_in_a_pareto_picture(tmp_path: Path, drawn: list[Figure]) -> None:
+    def measured(rate: float, windows: int) -> Record:
+        settings = {"windows": windows}
+        values = [factory.measurement("c4/perplexity", 9 + rate, rate, settings=settings)]
+        return factory.record("kfac", rate, measurements=values)
+
+    records = [measured(rate, windows) for windows in (4, 8) for rate in (0.1, 0.2)]
+    written = pareto_plot.draw(records, tmp_path / "plot.png")
+    assert [path.name for path in written] == ["plot.png", "plot-2.png"]
+    assert len(drawn) == 2
