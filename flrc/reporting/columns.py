@@ -173,6 +173,11 @@ def rate_column(measurement: Measurement) -> str:
     return f"{dataset(measurement.name)}/rate"
 
 
+def is_neutral(metric: str) -> bool:
+    """Whether a metric is a baseline or a description, of which neither direction is better."""
+    return metric == "reply_tokens" or metric.startswith("copy_")
+
+
 def is_sample(name: str) -> bool:
     """Whether a measurement ran on the text that is shipped with the code."""
     return re.match(r"(sample|sotu)_", name) is not None
@@ -182,8 +187,7 @@ def _column(m: Measurement) -> Column:
     metric = m.name.rpartition("/")[2]
     if metric in {"rate", "rate_per_token"}:
         return Column(m.name, dataset(m.name), metric, "rate", None, m.settings)
-    neutral = metric == "reply_tokens" or metric.startswith("copy_")  # baselines and descriptions
-    better = None if neutral else m.higher_is_better
+    better = None if is_neutral(metric) else m.higher_is_better
     return Column(m.name, dataset(m.name), metric, m.unit, better, m.settings)
 
 

@@ -12,7 +12,7 @@ from flrc.errors import UserError
 from flrc.evaluation.base import Measurement
 from flrc.records.record import Record
 from flrc.records.store import RunFolder
-from flrc.reporting.columns import check_settings
+from flrc.reporting.columns import check_settings, is_neutral
 from flrc.studies.facts import Facts, facts_of, matches
 from flrc.studies.layout import Layout
 from flrc.studies.manifest import Job
@@ -224,8 +224,12 @@ def value(runs: Sequence[Run], asked: Facts, name: str) -> Value | None:
         rate=float(np.mean([m.rate for m in found])),
         runs=[str(run.record.run["id"]) for run in chosen],
         unit=found[0].unit,
-        higher_is_better=None if name in NEUTRAL else found[0].higher_is_better,
+        higher_is_better=None if _is_neutral(name) else found[0].higher_is_better,
     )
+
+
+def _is_neutral(name: str) -> bool:
+    return name in NEUTRAL or is_neutral(name.rpartition("/")[2])
 
 
 def _check_only_seeds(chosen: Sequence[Run], asked: Facts, name: str) -> None:

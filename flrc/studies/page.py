@@ -232,7 +232,8 @@ class Block:
         if found is None:
             return False
         asked = dict(zip(self.layout.rows, row, strict=True)).get("rate")
-        return isinstance(asked, float | int) and abs(found.rate - asked) > SPENT_TOLERANCE
+        # A table that does not name the rate in its rows says it in any case.
+        return not isinstance(asked, float | int) or abs(found.rate - asked) > SPENT_TOLERANCE
 
     def _best(
         self, column: dict[tuple[object, ...], Value | None], head: Column

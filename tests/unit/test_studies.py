@@ -317,3 +317,20 @@ def test_items_of_both_runs_decide_where_they_are_at_hand(tmp_path: Path) -> Non
     assert with_items is not None
     assert text(page.page(without)[-1].grid)[0][-2:] == ["96.00 / 95.00", "not separated"]
     assert text(page.page(with_items)[-1].grid)[0][-2:] == ["96.00 / 95.00 (+1.0 to +1.0)", "holds"]
+
+
+def test_descriptions_and_baselines_have_no_better_direction(tmp_path: Path) -> None:
+    names = ("dialogsum/rougeL", "dialogsum/copy_rougeL", "dialogsum/reply_tokens")
+    made = [
+        record(method, 0.2, measurements=[measurement(name, at, 0.2) for name in names])
+        for method, at in (("svdllm", 9.0), ("flra", 10.0))
+    ]
+    layout = LAYOUT | {"columns": [{"name": names[0], "title": "ROUGE-L"}]}
+    found = page.study(study_folder(tmp_path, layout), made, [])
+    assert found is not None
+    own, beside = (section.grid for section in page.page(found)[:2])
+    assert own is not None
+    assert beside is not None
+    assert [row.cells[0].best for row in own.rows] == [False, True]
+    assert [column.arrow for column in beside.columns] == ["", ""]
+    assert not any(cell.best for row in beside.rows for cell in row.cells)
