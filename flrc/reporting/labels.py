@@ -67,7 +67,8 @@ def _components(record: Record) -> dict[str, Any]:
     if record.run["method"] == "dense":  # whatever stands in its slots is not used
         return {}
     components = record.run.get("components", {})
-    return {slot: components[slot] for slot in METHOD_SLOTS if slot in components}
+    unused = {"search"} if components.get("schedule") == "constant" else set()
+    return {slot: components[slot] for slot in METHOD_SLOTS if slot in components.keys() - unused}
 
 
 def _overridden(record: Record, presets: Presets) -> str:

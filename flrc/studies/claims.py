@@ -41,7 +41,8 @@ def text(found: Sequence[Study]) -> str:
     """The page."""
     parts, counted = [], Counter[str]()
     for study in found:
-        lines = [f"## [{study.name}]({study.name}/table.md): {study.layout.caption}"]
+        page = "table.md" if study.runs else "README.md"
+        lines = [f"## [{study.name}]({study.name}/{page}): {study.layout.caption}"]
         lines.append(f"{study.layout.place}. {_extent(study)}")
         for section in _claims(study):
             lines += _bullets(section)

@@ -207,7 +207,7 @@ class Block:
                 for row in self.rows
             }
             if any(self._off(row, found) for row, found in first.items()):
-                heads.append(Column("rate", label, SPENT, "%"))
+                heads.append(Column("rate", label, SPENT, ""))
                 for row, found in first.items():
                     cells[row].append(Cell(f"{100 * found.rate:.1f} %" if found else MISSING))
                     runs[row].append(found.runs if found else [])

@@ -249,3 +249,11 @@ def test_numbers(value: float, unit: str, text: str) -> None:
 def test_sample_data_is_no_benchmark() -> None:
     assert any("not benchmark numbers" in line for line in build(factory.sweep()).notes.general)
     assert not any("benchmark" in line for line in build([one("svdllm", 8)]).notes.general)
+
+
+def test_a_search_that_a_constant_schedule_does_not_read_is_no_part_of_the_label() -> None:
+    presets = {"svdllm": {"schedule": "constant", "search": "none"}}
+    constant = factory.record("svdllm", components={"search": "halving"})
+    other = factory.record("svdllm", components={"search": "halving", "schedule": "progressive"})
+    assert label_rows([constant], presets) == ["svdllm"]
+    assert label_rows([other], presets) == ["svdllm · schedule=progressive · search=halving"]
