@@ -211,9 +211,9 @@ def _announce(jobs: list[dict[str, Any]], experiments: Path, console: Any) -> No
     """What a dry run says: every job, and how long those that will run may take."""
     seen: set[str] = set()
     for job in jobs:
-        again = "  (the same run)" if job["folder"] in seen else ""
+        status = "as above" if job["folder"] in seen else job["status"]
         seen.add(job["folder"])
-        line = f"{job['status']:>10}  {job['folder']}{again}"
+        line = f"{status:>10}  {job['folder']}"
         console.print(line, soft_wrap=True, highlight=False)
     first = {job["folder"]: job for job in reversed(jobs)}
     waiting = [job for job in first.values() if job["status"] == "would run"]

@@ -32,6 +32,8 @@ SPEED = (
 )  # fmt: skip
 FEWER = {"ours": "dense,kfac", "search_time": "flra,asvd_alloc", "stability": "dense,svdllm"}
 """Studies of many methods, each of which runs in tests of its own."""
+QUICK = {"figure02", "table05", "table06", "table12"}
+"""Those that share nothing; the others take minutes together and run with the slow tests."""
 PREFILL = {"table02", "table09", "skipcat", "ours"}
 TEXT = {"table06", "table14", "figure02", "search_time", "stability"}
 
@@ -71,7 +73,10 @@ def studies_place(tmp_path_factory: pytest.TempPathFactory) -> StudyPlace:
     return StudyPlace(tmp_path_factory.mktemp("studies"), data)
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize(
+    "study",
+    [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in STUDIES],
+)
 def test_a_study_runs_at_tiny_scale_and_ends_in_its_table(
     study: str, call: Call, studies_place: StudyPlace
 ) -> None:
@@ -125,9 +130,10 @@ def without_seconds(path: Path, before: str) -> str:
     return now
 
 
+@pytest.mark.parametrize("scale", ["small", "paper"])
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_study_composes_at_the_papers_scale(study: str) -> None:
-    """The first job of the grid, without a model or data at hand, in the paper's sizes."""
+def test_a_study_composes_at_both_scales(study: str, scale: str) -> None:
+    """The first job of the grid, without a model or data at hand."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
@@ -137,15 +143,17 @@ def test_a_study_composes_at_the_papers_scale(study: str) -> None:
     register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        line = [f"experiment={study}", "scale=paper"]
+        line = [f"experiment={study}", f"scale={scale}"]
+        line += ["data.root=/data"] if scale == "small" else []
         whole = compose("config", overrides=line, return_hydra_config=True)
         grid = OmegaConf.to_container(whole.hydra.sweeper.params, resolve=True)
         assert isinstance(grid, dict)
         first = [f"{key}={str(values).split(',')[0]}" for key, values in grid.items()]
         config = OmegaConf.to_object(compose("config", overrides=[*line, *first]))
     assert isinstance(config, RunConfig)
-    assert (config.study, config.scale, config.data.name) == (study, "paper", "hub")
-    assert config.model.name == "hub"
-    if study not in {"table11", "table12", "stability"}:
+    assert (config.study, config.scale) == (study, scale)
+    assert config.data.name == {"small": "folder", "paper": "hub"}[scale]
+    assert (config.model.name == "hub") == (scale == "paper")
+    if scale == "paper" and study not in {"table11", "table12", "stability"}:
         calibration = config.calibration
         assert (calibration.samples, calibration.length) == (256, 2048)  # type: ignore[attr-defined]
