@@ -39,7 +39,7 @@ tables: install  ## all of them
 	$(BIN)/python -m flrc.studies claims experiments
 
 test: install  ## the test suite, about a quarter of an hour on two cores, no network
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: install  ## what takes minutes, on the real model and data (../shared/data, where present)
 	$(BIN)/python -m pytest -m slow
