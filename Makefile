@@ -38,8 +38,8 @@ tables: install  ## all of them
 	for study in $(STUDIES); do $(MAKE) table TABLE=$$study || exit 1; done
 	$(BIN)/python -m flrc.studies claims experiments
 
-test: install  ## the test suite, about twelve minutes on two cores, no network
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: install  ## the test suite, about a quarter of an hour on two cores, no network
+	$(BIN)/python -m pytest
 
 test-slow: install  ## what takes minutes, on the real model and data (../shared/data, where present)
 	$(BIN)/python -m pytest -m slow

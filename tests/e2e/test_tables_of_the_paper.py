@@ -32,7 +32,7 @@ SPEED = (
 )  # fmt: skip
 FEWER = {"ours": "dense,kfac", "search_time": "flra,asvd_alloc", "stability": "dense,svdllm"}
 """Studies of many methods, each of which runs in tests of its own."""
-QUICK = {"figure02", "table05", "table06", "table12"}
+QUICK = {"figure02", "table05", "table06"}
 """Those that share nothing; the others take minutes together and run with the slow tests."""
 PREFILL = {"table02", "table09", "skipcat", "ours"}
 TEXT = {"table06", "table14", "figure02", "search_time", "stability"}
@@ -130,7 +130,7 @@ def without_seconds(path: Path, before: str) -> str:
     return now
 
 
-@pytest.mark.parametrize("scale", ["small", "paper"])
+@pytest.mark.parametrize("scale", [pytest.param("small", marks=pytest.mark.slow), "paper"])
 @pytest.mark.parametrize("study", STUDIES)
 def test_a_study_composes_at_both_scales(study: str, scale: str) -> None:
     """The first job of the grid, without a model or data at hand."""
