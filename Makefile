@@ -30,7 +30,7 @@ run: install  ## compress the default model by three methods, compare them in a 
 table: install  ## run what is missing of a table of the paper and render it: TABLE=02 SCALE=small DATA=folder
 	@test -n "$(TABLE)" || { echo "which table? TABLE=01 ... 14, or one of: $(STUDIES)"; exit 1; }
 	$(BIN)/python -m flrc.studies restore experiments/$(STUDY) --scale $(SCALE) --runs $(RUNS)
-	$(BIN)/python run.py experiment=$(STUDY) scale=$(SCALE) paths.runs=$(RUNS) $(if $(filter small,$(SCALE)),data.root=$(DATA))
+	$(BIN)/python run.py experiment=$(STUDY) scale=$(SCALE) $(if $(filter-out runs,$(RUNS)),paths.runs=$(RUNS)) $(if $(filter small,$(SCALE)),data.root=$(DATA))
 	$(BIN)/python -m flrc.studies collect experiments/$(STUDY) --scale $(SCALE) --runs $(RUNS)
 	$(BIN)/python -m flrc.reporting experiments/$(STUDY) --scale $(SCALE)
 

@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
 def _study(options: argparse.Namespace, console: Console) -> list[Path]:
     """Render ``experiments/<study>`` in its own folder."""
     from flrc.studies import render
-    from flrc.studies.page import read, results_of
+    from flrc.studies.study import read, results_of
 
     folder, results = options.path, results_of(options.path, options.scale)
     study = read(folder, options.scale)

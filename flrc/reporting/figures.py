@@ -60,14 +60,14 @@ def figures(groups: Sequence[Sequence[Record]], presets: Presets) -> list[Figure
     everything = [[record for group in groups for record in group]]
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for draw, caption, alt in _PLOTS:
-            for records in groups if draw in _OF_METRICS else everything:
+        for name, kind in PLOTS.items():
+            for records in groups if name in OF_METRICS else everything:
                 try:
-                    files = draw(records, Path(folder) / "plot.png", presets)
+                    files = kind.draw(records, Path(folder) / "plot.png", presets)
                 except UserError as error:
-                    log.warning("not drawn: %s: %s", caption, error)
+                    log.warning("not drawn: %s: %s", kind.caption, error)
                     continue
-                found += [_image(file, caption, alt) for file in files]
+                found += [_image(file, kind.caption, kind.alt) for file in files]
     return found
 
 
@@ -100,51 +100,70 @@ def _stability(records: Sequence[Record], path: Path, presets: Presets) -> list[
     return [path]
 
 
-_OF_METRICS = (pareto_plot.draw, _bars)
 Draw = Callable[[Sequence[Record], Path, Presets], list[Path]]
-_PLOTS: tuple[tuple[Draw, str, str], ...] = (
-    (
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A kind of plot.
+
+    Attributes:
+        draw: Records, the PNG file and the presets -> the files written; none for nothing to draw.
+        caption: What it shows.
+        alt: The same for who does not see it.
+    """
+
+    draw: Draw
+    caption: str
+    alt: str
+
+
+PLOTS: dict[str, Plot] = {
+    "pareto": Plot(
         pareto_plot.draw,
         "Quality against parameters stored, and against the rate (dense: dashed)",
         "Line charts: each headline metric against the share of parameters stored and against the "
         "realised rate, one line for each method, the dense model as a dashed line.",
     ),
-    (
+    "bars": Plot(
         _bars,
         "Headline metrics",
         "Bar charts: each headline metric, one bar for each method and one for the dense model.",
     ),
-    (
+    "speed": Plot(
         speed_plot.draw,
         "Decoding speed, dense beside compressed; speed-up as median and range of the repeats",
         "Bar charts: tokens per second of the dense and the compressed model against the rate, "
         "the speed-up above each pair.",
     ),
-    (
+    "schedule": Plot(
         schedule_plot.draw,
         "Rate at each forward step of a reply (constant: dashed)",
         "Step lines: the rate used at each forward step of a reply, one line for each run.",
     ),
-    (
+    "ranks": Plot(
         ranks_plot.draw,
         "Parameters kept of every layer",
         "Heat maps: share of parameters kept, block by projection, one map for each run and two "
         "for a run whose ranks change.",
     ),
-    (
+    "importance": Plot(
         importance_plot.draw,
         "Importance score of every layer",
         "Line charts, logarithmic: the score over the blocks, one line for each projection.",
     ),
-    (
+    "search": Plot(
         search_plot.draw,
         "Time of the search for ranks and schedules",
         "Horizontal bars, logarithmic: seconds of the search, one bar for each method and rate.",
     ),
-    (
+    "stability": Plot(
         _stability,
         "Agreement of runs that differ in seed or calibration tokens, and range of their ranks",
         "Line charts: rank correlation and mean difference of runs against calibration tokens, and "
         "the range of each layer's share of parameters kept.",
     ),
-)
+}
+"""In the order in which a page shows them."""
+OF_METRICS = ("pareto", "bars")
+"""Those that compare metrics: drawn table by table."""

@@ -24,12 +24,12 @@ from flrc.reporting.notes import provenance, settings
 from flrc.reporting.readme import first_paragraph, heading
 from flrc.reporting.run_page import RunPage, page, plain
 from flrc.reporting.samples import Replies, replies
-from flrc.reporting.section import Section, from_records, laid_out
+from flrc.reporting.section import Section, from_records
 from flrc.reporting.style import names
+from flrc.studies.page import sections
+from flrc.studies.study import RESULTS
 
 PAGE = Path(__file__).parent / "page"
-RESULTS = "results"
-"""A folder that holds one of this name is a study; the records below it make its main table."""
 README = "README.md"
 
 Runs = list[tuple[RunFolder, Record]]
@@ -259,8 +259,8 @@ def _groups(folder: Path, runs: Runs, links: Sequence[Link]) -> dict[str, list[L
 
 def _parts(folder: Path, groups: Mapping[str, list[Link]], presets: Presets) -> list[Part]:
     """The study's own tables; without them one for the results and one for each other folder."""
-    own = laid_out(folder)
-    if own is not None:
+    own = sections(folder)
+    if own:
         # An id may be there twice, with other measurements; the results are what is laid out.
         ordered = [link for group in reversed(list(groups.values())) for link in group]
         anchors = {link.run: link.anchor for link in ordered}
@@ -269,8 +269,8 @@ def _parts(folder: Path, groups: Mapping[str, list[Link]], presets: Presets) -> 
     for name, group in groups.items():
         anchors = {link.run: link.anchor for link in group}
         title = "" if name == RESULTS else name
-        sections = from_records([link.record for link in group], presets, title)
-        parts += [Part(section, anchors) for section in sections]
+        found = from_records([link.record for link in group], presets, title)
+        parts += [Part(section, anchors) for section in found]
     return parts
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from flrc.errors import UserError
 from flrc.records.record import Record
@@ -13,9 +12,6 @@ from flrc.reporting.grid import Grid, lay_out
 from flrc.reporting.labels import Presets
 from flrc.reporting.notes import BEST
 from flrc.reporting.table import Table, build
-
-LAYOUT = "table.yaml"
-"""A study that has this file in its folder says itself what its tables look like."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +30,6 @@ class Section:
     text: list[str]
     grid: Grid | None = None
     runs: list[list[list[str]]] | None = None
-
-
-def laid_out(folder: Path) -> list[Section] | None:
-    """The sections as the study lays them out; None where it does not."""
-    if not (folder / LAYOUT).is_file():
-        return None
-    from flrc.studies.page import sections
-
-    return sections(folder)
 
 
 def from_records(records: Iterable[Record], presets: Presets, title: str = "") -> list[Section]:

@@ -13,7 +13,7 @@ from flrc.errors import UserError
 from flrc.studies import claims, front
 from flrc.studies.collect import collect, restore
 from flrc.studies.layout import TABLE
-from flrc.studies.page import read, results_of
+from flrc.studies.study import read, results_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from flrc.reporting import markdown
 from flrc.reporting.section import Section
 from flrc.studies import orders
 from flrc.studies.layout import TABLE
-from flrc.studies.page import Study, read
+from flrc.studies.study import Study, read
 
 HEAD = """# Experiments
 
@@ -50,7 +50,11 @@ def text(found: Sequence[Study]) -> str:
                 lines.append("\n".join(markdown.lines(section.grid)))
                 counted.update(row.cells[-1].text for row in section.grid.rows)
         parts.append(SEPARATOR.join(lines))
-    total = ", ".join(f"{counted[name]} {name}" for name in reversed(orders.VERDICTS))
+    shown = [
+        *reversed(orders.VERDICTS),
+        *([orders.NOT_FINITE] if orders.NOT_FINITE in counted else []),
+    ]
+    total = ", ".join(f"{counted[name]} {name}" for name in shown)
     summary = f"Orders that the paper claims, at every rate measured here: {total}."
     return SEPARATOR.join([HEAD, summary, orders.READING, *parts]) + "\n"
 

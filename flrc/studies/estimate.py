@@ -10,7 +10,7 @@ from typing import Any
 from flrc.records.record import Record
 from flrc.records.store import find_records
 from flrc.studies.facts import facts_of
-from flrc.studies.page import RESULTS
+from flrc.studies.study import RESULTS
 
 
 def estimate(jobs: Sequence[dict[str, Any]], experiments: Path) -> str:

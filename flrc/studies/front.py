@@ -7,7 +7,7 @@ from flrc.reporting import markdown
 from flrc.reporting.columns import Column
 from flrc.reporting.grid import MISSING, Cell, Grid, Row, number
 from flrc.studies.cells import value
-from flrc.studies.page import Study
+from flrc.studies.study import Study
 
 BEGIN = (
     "<!-- written from the records by: python -m flrc.studies front README.md experiments/ours -->"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from flrc.records.paired import Paired, compare
@@ -18,12 +19,9 @@ EXACT = ("/perplexity",)
 """Metrics compared on the same tokens: the spread over windows is no error of the difference."""
 VERDICT = "verdict"
 """Name of the column that holds one of these."""
-VERDICTS = (
-    "does not hold",
-    "not separated, reversed",
-    "not separated",
-    "holds",
-)
+NOT_FINITE = "a number is not finite"
+VERDICTS = ("does not hold", "not separated, reversed", "not separated", "holds")
+"""From the worst for the claim to the best; equal numbers are not separated."""
 READING = (
     "Told apart: where the items of both runs are at hand, by the 95 % interval of a paired "
     "bootstrap over them, in brackets; else by "
@@ -62,6 +60,10 @@ def verdict(better: Value, worse: Value, metric: str, pair: Paired | None = None
         exact = metric.endswith(EXACT) and min(better.count, worse.count) == 1
         error = 0.0 if exact else sum(e * e for e in errors) ** 0.5
         apart = abs(gain) > SEPARATED * error
+    if not math.isfinite(gain):
+        return NOT_FINITE
+    if gain == 0:
+        return VERDICTS[2]
     return VERDICTS[(3 if apart else 2) if gain > 0 else (0 if apart else 1)]
 
 

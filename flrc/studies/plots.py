@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from flrc.records.record import Record
-from flrc.reporting import (
-    importance_plot,
-    pareto_plot,
-    plot,
-    ranks_plot,
-    schedule_plot,
-    search_plot,
-    speed_plot,
-)
+from flrc.reporting import figures, plot
 from flrc.reporting.labels import Presets
 from flrc.reporting.report import presets
 from flrc.reporting.table import build
 from flrc.studies.cells import Run
 
 
-def _quality(records: Sequence[Record], path: Path, known: Presets | None = None) -> list[Path]:
+def _quality(records: Sequence[Record], path: Path, known: Presets) -> list[Path]:
+    """Headline metrics against the rate; bars at a single one."""
     return plot.draw(build(records, known), path)
 
 
-PLOTS: dict[str, Callable[[Sequence[Record], Path, Presets | None], list[Path]]] = {
+PLOTS: dict[str, figures.Draw] = {
     "quality": _quality,
-    "pareto": pareto_plot.draw,
-    "importance": importance_plot.draw,
-    "ranks": ranks_plot.draw,
-    "schedule": schedule_plot.draw,
-    "search": search_plot.draw,
-    "speed": speed_plot.draw,
+    **{name: kind.draw for name, kind in figures.PLOTS.items()},
 }
 """What ``plots`` of a ``table.yaml`` may name."""
 

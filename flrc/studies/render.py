@@ -15,12 +15,12 @@ from rich.text import Text
 from flrc.records.record import Record
 from flrc.reporting import latex, markdown, terminal
 from flrc.reporting.columns import measurement_columns
-from flrc.reporting.grid import Grid
 from flrc.reporting.notes import provenance, settings
 from flrc.reporting.section import Section
 from flrc.studies import plots
 from flrc.studies.cells import value
-from flrc.studies.page import Study, page
+from flrc.studies.page import page
+from flrc.studies.study import Study
 
 BEST = "best of its column at its rate, dense excluded."
 SPREAD = "±: standard error over the items of one run; over several seeds their standard deviation."
@@ -64,6 +64,8 @@ def show(study: Study, console: Console) -> None:
             continue
         console.print(Text(section.title, style="bold"))
         terminal.print_grid(section.grid, console)
+        for k, text in enumerate(section.grid.footnotes, start=1):
+            console.print(Text(f"[{k}] {text}", style="dim"))
 
 
 def _markdown(
@@ -74,7 +76,7 @@ def _markdown(
         parts += [f"{'#' if level == 0 else '##'} {section.title}", ""]
         parts += [line for text in section.text for line in (markdown.escape(text), "")]
         if section.grid is not None:
-            parts += [*_with_fixes(section.grid), ""]
+            parts += [*markdown.lines(section.grid), ""]
         if level == 0:
             parts += [f"- {text}" for text in _reading(section)] + [""]
             parts += [f"![{path.stem}]({path.name})" for path in pictures]
@@ -85,13 +87,6 @@ def _markdown(
         parts += ["## Made with", ""]
         parts += [f"- {markdown.escape(text)}" for text in _made_with(records)]
     return "\n".join(parts).rstrip() + "\n"
-
-
-def _with_fixes(grid: Grid) -> list[str]:
-    """The table; a footnote that is a command is set as one."""
-    lines = markdown.lines(Grid(grid.label_titles, grid.columns, grid.rows, []))
-    notes = [f"- [{k}] not measured yet: `{text}`" for k, text in enumerate(grid.footnotes, 1)]
-    return [*lines, "", *notes] if notes else lines
 
 
 def _reading(section: Section) -> list[str]:
@@ -130,7 +125,8 @@ def _latex(study: Study, sections: Sequence[Section]) -> str:
         if section.grid is None:
             continue
         parts += [r"\begin{table}", r"\centering", *latex.tabular(section.grid)]
-        below = [*section.text, *(_reading(section) if section is sections[0] else [])]
+        below = [f"[{k}] {text}" for k, text in enumerate(section.grid.footnotes, start=1)]
+        below += [*section.text, *(_reading(section) if section is sections[0] else [])]
         caption = (
             section.title if section is sections[0] else f"{study.layout.place}. {section.title}"
         )

@@ -13,7 +13,7 @@ from flrc.records.store import RECORD, RunFolder
 from flrc.studies import manifest, render
 from flrc.studies.collect import manifest_folder
 from flrc.studies.manifest import Job
-from flrc.studies.page import Study, study
+from flrc.studies.study import Study, of_records
 from flrc.tracking.base import from_plain
 
 WHOLE = frozenset({"experiment", "scale", "data", "data.root", "device", "force"})
@@ -83,7 +83,7 @@ def stored(runs: Path, name: str, scale: str, experiments: Path) -> Study | None
             record.results["measurements"] = [m for m in measured if m["name"] in job.measurements]
             records.append(record)
     folders = {job.run: RunFolder(runs / job.folder) for job in jobs}
-    found = study(experiments / name, records, jobs, folders)
+    found = of_records(experiments / name, records, jobs, folders)
     return found if found is not None and found.runs else None
 
 

@@ -11,7 +11,7 @@ from flrc.component import Component, discover
 from flrc.records.record import Record
 
 if TYPE_CHECKING:
-    from flrc.studies.page import Study
+    from flrc.studies.study import Study
 
 
 @dataclass

@@ -10,7 +10,7 @@ from flrc.records.record import Record
 from flrc.tracking.base import Tracker
 
 if TYPE_CHECKING:
-    from flrc.studies.page import Study
+    from flrc.studies.study import Study
 
 
 @dataclass

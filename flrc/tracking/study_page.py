@@ -10,8 +10,8 @@ from flrc.records import jsonfile
 from flrc.reporting.grid import Cell, Grid
 from flrc.reporting.section import Section
 from flrc.studies import orders, render
-from flrc.studies.page import Study
 from flrc.studies.page import page as sections_of
+from flrc.studies.study import Study
 from flrc.tracking.pages import Page, Table, tag
 
 OWN = "table"
@@ -74,7 +74,11 @@ def _verdicts(sections: Sequence[Section]) -> dict[str, int]:
         for column, cell in zip(section.grid.columns, row.cells, strict=True)
         if column.name == orders.VERDICT
     ]
-    return {f"claims/{_key(v)}": found.count(v) for v in orders.VERDICTS} if found else {}
+    return (
+        {f"claims/{_key(v)}": found.count(v) for v in (*orders.VERDICTS, orders.NOT_FINITE)}
+        if found
+        else {}
+    )
 
 
 def _notes(sections: Sequence[Section]) -> str:
@@ -82,7 +86,7 @@ def _notes(sections: Sequence[Section]) -> str:
     parts = []
     for section in sections:
         missing = section.grid.footnotes if section.grid is not None else []
-        notes = [f"- [{k}] not measured yet: `{text}`" for k, text in enumerate(missing, 1)]
+        notes = [f"- [{k}] {text}" for k, text in enumerate(missing, 1)]
         parts += [f"## {section.title}", *section.text, *(["\n".join(notes)] if notes else [])]
     return "\n\n".join(parts)
 

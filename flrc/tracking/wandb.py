@@ -21,7 +21,7 @@ from flrc.tracking.base import Tracker
 from flrc.tracking.pages import Page
 
 if TYPE_CHECKING:
-    from flrc.studies.page import Study
+    from flrc.studies.study import Study
 
 log = logging.getLogger(__name__)
 

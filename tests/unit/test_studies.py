@@ -7,15 +7,14 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from records_factory import measurement, record
+from study_factory import EXPECTED, LAYOUT, job, perplexity, study_folder
 
 from flrc.errors import UserError
 from flrc.records import jsonfile
-from flrc.records.record import Record
 from flrc.records.store import RunFolder
 from flrc.reporting.grid import MISSING, Grid
 from flrc.studies import collect, manifest, orders, page, render
@@ -23,52 +22,7 @@ from flrc.studies.cells import MixedVersions, Value, allocation_seconds, derived
 from flrc.studies.facts import facts_of, matches
 from flrc.studies.layout import Layout, read_expected, read_layout
 from flrc.studies.manifest import Job
-
-LAYOUT: dict[str, Any] = {
-    "caption": "Perplexity of two methods",
-    "place": "Table 99",
-    "rows": ["rate", "method"],
-    "columns": [{"name": "wikitext2/perplexity", "title": "Wiki2 perplexity"}],
-    "labels": {"method": {"dense": "Baseline", "svdllm": "SVD-LLM", "flrc": "FLRC"}},
-    "read_as": {"method": {"flra": "flrc"}},
-}
-EXPECTED: dict[str, Any] = {
-    "source": "arXiv 0000.00000",
-    "place": "Table 99",
-    "rows": [
-        {"where": {"method": "dense", "rate": 0}, "values": {"wikitext2/perplexity": 6.0}},
-        {"where": {"method": "svdllm", "rate": 0.2}, "values": {"wikitext2/perplexity": 14.0}},
-        {"where": {"method": "flrc", "rate": 0.2}, "values": {"wikitext2/perplexity": 12.0}},
-    ],
-    "claims": [{"text": "FLRC is ahead", "place": "Section 0"}],
-    "orders": [
-        {
-            "metric": "wikitext2/perplexity",
-            "above": {"method": "flrc"},
-            "below": {"method": "svdllm"},
-        }
-    ],
-}
-
-
-def study_folder(tmp_path: Path, layout: dict[str, Any] = LAYOUT) -> Path:
-    folder = tmp_path / "experiments" / "table99"
-    folder.mkdir(parents=True)
-    (folder / "table.yaml").write_text(yaml.safe_dump(layout, sort_keys=False), "utf-8")
-    (folder / "expected.yaml").write_text(yaml.safe_dump(EXPECTED, sort_keys=False), "utf-8")
-    return folder
-
-
-def job(of: Record, measurements: tuple[str, ...] = ("wikitext2/perplexity",)) -> Job:
-    run = of.run
-    return Job(run["id"], f"m/{run['id']}", facts_of(run["config"]), run["seed"], [*measurements],
-               f"python run.py method={run['method']}")  # fmt: skip
-
-
-def perplexity(method: str, at: float, rate: float = 0.2, seed: int = 0, **more: Any) -> Record:
-    spent = 0.0 if method == "dense" else rate
-    made = [measurement("wikitext2/perplexity", at, spent)]
-    return record(method, rate, seed, measurements=made, **more)
+from flrc.studies.study import of_records
 
 
 def text(grid: Grid | None) -> list[list[str]]:
@@ -112,7 +66,7 @@ def test_a_table_never_mixes_versions_settings_or_rates() -> None:
 
 def test_the_page_has_ours_the_papers_and_the_verdicts(tmp_path: Path) -> None:
     records = [perplexity("dense", 20.0), perplexity("svdllm", 90.0), perplexity("flra", 50.0)]
-    found = page.study(study_folder(tmp_path), records, [job(r) for r in records])
+    found = of_records(study_folder(tmp_path), records, [job(r) for r in records])
     assert found is not None
     ours, papers, claims = page.page(found)
     assert text(ours.grid) == [
@@ -136,20 +90,33 @@ def test_the_page_has_ours_the_papers_and_the_verdicts(tmp_path: Path) -> None:
 
 def test_a_missing_cell_says_what_fills_it(tmp_path: Path) -> None:
     there, absent = perplexity("svdllm", 90.0), perplexity("flra", 50.0)
-    found = page.study(study_folder(tmp_path), [there], [job(there), job(absent, ())])
+    found = of_records(study_folder(tmp_path), [there], [job(there), job(absent, ())])
     assert found is not None
     ours = page.page(found)[0].grid
     assert ours is not None
     assert text(ours)[1] == ["20 %", "FLRC", MISSING, MISSING]
     assert ours.rows[1].cells[0].note == 1
-    assert ours.footnotes == ["python run.py method=flra"]
+    assert ours.footnotes == ["not measured yet: python run.py method=flra"]
+    for file in render.render(found, tmp_path / "out", {}, ["markdown", "latex"]):
+        assert "[1] not measured yet: python run.py method=flra" in file.read_text("utf-8")
+
+
+def test_a_cell_that_lacks_a_seed_says_so(tmp_path: Path) -> None:
+    one, two = perplexity("svdllm", 90.0), perplexity("svdllm", 92.0, seed=1)
+    found = of_records(study_folder(tmp_path), [one], [job(one), job(two, ())])
+    assert found is not None
+    grid = page.page(found)[0].grid
+    assert grid is not None
+    assert text(grid) == [["20 %", "SVD-LLM", "90.00", "0.80"]]
+    assert grid.rows[0].cells[0].note == 1
+    assert grid.footnotes == ["not measured yet: python run.py method=svdllm"]
 
 
 def test_the_rate_stands_beside_a_number_that_was_not_taken_at_the_asked_one(
     tmp_path: Path,
 ) -> None:
     spent = record("flrc", 0.2, measurements=[measurement("wikitext2/perplexity", 30.0, 0.213)])
-    found = page.study(study_folder(tmp_path), [spent], [])
+    found = of_records(study_folder(tmp_path), [spent], [])
     assert found is not None
     grid = page.page(found)[0].grid
     assert grid is not None
@@ -163,7 +130,7 @@ def test_ours_minus_the_papers_where_the_model_is_the_same(tmp_path: Path) -> No
     for row in expected["rows"]:
         row["where"]["model"] = "smollm2_135m"
     (folder / "expected.yaml").write_text(yaml.safe_dump(expected), "utf-8")
-    found = page.study(folder, [perplexity("svdllm", 90.0)], [])
+    found = of_records(folder, [perplexity("svdllm", 90.0)], [])
     assert found is not None
     (difference,) = (s for s in page.page(found) if "minus" in s.title)
     assert text(difference.grid) == [["20 %", "SVD-LLM", "76.00"]]
@@ -177,6 +144,8 @@ def test_ours_minus_the_papers_where_the_model_is_the_same(tmp_path: Path) -> No
         ((9.5, 0.5), (10.0, 0.5), "not separated, reversed"),
         ((8.0, 0.5), (10.0, 0.5), "does not hold"),
         ((10.1, None), (10.0, None), "holds"),
+        ((10.0, None), (10.0, None), "not separated"),
+        ((float("nan"), None), (10.0, None), "a number is not finite"),
     ],
 )
 def test_verdicts(better: tuple[float, float], worse: tuple[float, float], verdict: str) -> None:
@@ -205,7 +174,7 @@ def test_seconds_of_an_allocation() -> None:
 
 def test_files_hold_every_number_and_the_way_to_its_record(tmp_path: Path) -> None:
     records = [perplexity("dense", 20.0), perplexity("svdllm", 90.125), perplexity("flra", 50.5)]
-    found = page.study(study_folder(tmp_path), records, [job(r) for r in records])
+    found = of_records(study_folder(tmp_path), records, [job(r) for r in records])
     assert found is not None
     run_id = str(records[1].run["id"])
     written = render.render(found, tmp_path / "out", {run_id: "results/x/record.json"},
@@ -282,7 +251,7 @@ def test_a_run_is_what_the_study_asked_for_not_what_first_computed_it(tmp_path: 
     both = [asked, job(shared)]
     manifest.write(tmp_path, both)
     assert manifest.read(tmp_path) == both  # one run, two places in the table
-    found = page.study(study_folder(tmp_path), [shared], both)
+    found = of_records(study_folder(tmp_path), [shared], both)
     assert found is not None
     assert text(page.page(found)[0].grid) == [
         ["20 %", "SVD-LLM", "50.00", "0.80"],
@@ -311,8 +280,8 @@ def test_items_of_both_runs_decide_where_they_are_at_hand(tmp_path: Path) -> Non
         at.write_json("evaluations/s.json", {"evaluation": "summarization", "part": "dialogsum",
                                              "settings": {}, "items": items})  # fmt: skip
         folders[str(made[-1].run["id"])] = at
-    without = page.study(folder, made, [])
-    with_items = page.study(folder, made, [], folders)
+    without = of_records(folder, made, [])
+    with_items = of_records(folder, made, [], folders)
     assert without is not None
     assert with_items is not None
     assert text(page.page(without)[-1].grid)[0][-2:] == ["96.00 / 95.00", "not separated"]
@@ -326,7 +295,7 @@ def test_descriptions_and_baselines_have_no_better_direction(tmp_path: Path) -> 
         for method, at in (("svdllm", 9.0), ("flra", 10.0))
     ]
     layout = LAYOUT | {"columns": [{"name": names[0], "title": "ROUGE-L"}]}
-    found = page.study(study_folder(tmp_path, layout), made, [])
+    found = of_records(study_folder(tmp_path, layout), made, [])
     assert found is not None
     own, beside = (section.grid for section in page.page(found)[:2])
     assert own is not None

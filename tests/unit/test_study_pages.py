@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from records_factory import measurement, record
-from test_studies import EXPECTED, LAYOUT, job, perplexity, study_folder
+from study_factory import EXPECTED, LAYOUT, job, perplexity, study_folder
 
 from flrc.errors import UserError
 from flrc.records.record import Record
@@ -16,7 +16,7 @@ from flrc.records.store import RunFolder
 from flrc.studies import claims, front, manifest
 from flrc.studies.estimate import estimate
 from flrc.studies.facts import facts_of
-from flrc.studies.page import read
+from flrc.studies.study import read
 
 ORDERS = [
     {"metric": "wikitext2/perplexity", "above": {"method": "flrc"}, "below": {"method": "svdllm"}},

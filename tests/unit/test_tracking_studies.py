@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+import study_factory
 import yaml
 from records_factory import measurement, record
 from rich.console import Console
@@ -38,31 +39,15 @@ from flrc.tracking.wandb import Wandb
 pytest.importorskip("wandb")
 
 TRACKER = {"name": "wandb", "project": "test", "entity": None, "mode": "offline"}
-LAYOUT: dict[str, Any] = {
-    "caption": "Perplexity",
-    "place": "Table 99",
-    "rows": ["rate", "method"],
+LAYOUT: dict[str, Any] = study_factory.LAYOUT | {
     "columns": [
         {"name": "wikitext2/perplexity", "title": "Wiki2"},
         {"name": "c4/perplexity", "title": "C4"},
     ],
+    "labels": {},
+    "read_as": {},
 }
-EXPECTED: dict[str, Any] = {
-    "source": "arXiv 0000.00000",
-    "place": "Table 99",
-    "rows": [
-        {"where": {"method": "svdllm", "rate": 0.2}, "values": {"wikitext2/perplexity": 14.0}},
-        {"where": {"method": "flrc", "rate": 0.2}, "values": {"wikitext2/perplexity": 12.0}},
-    ],
-    "claims": [{"text": "FLRC is ahead", "place": "Section 0"}],
-    "orders": [
-        {
-            "metric": "wikitext2/perplexity",
-            "above": {"method": "flrc"},
-            "below": {"method": "svdllm"},
-        }
-    ],
-}
+EXPECTED: dict[str, Any] = study_factory.EXPECTED | {"rows": study_factory.EXPECTED["rows"][1:]}
 DIALOGUE = "Anna: did you feed the heron?"
 ANSWERED = [measurement("dialogsum/rougeL", 12.5, 0.2)]
 
@@ -189,6 +174,7 @@ def test_a_sweep_leaves_a_page_of_the_study_and_of_its_runs(
         "claims/not_separated": 0,
         "claims/not_separated_reversed": 0,
         "claims/does_not_hold": 0,
+        "claims/a_number_is_not_finite": 0,
     }
     assert len(list((swept / "wandb").glob("offline-run-*"))) == 3
     tags = [set(read_back(published(swept, made.run["id"]))[0].tags) for made in records[:2]]
@@ -225,7 +211,7 @@ def test_the_numbers_are_those_of_the_files(swept: Path, experiments: Path) -> N
     assert found["table"]["data"][0][:5] == ["20 %", "flrc", "33.33", f"{MISSING} [1]", "0.80"]
     notes = read_back(published(swept, STUDY))[0].notes
     assert "FLRC is ahead" in notes
-    assert "- [1] not measured yet: `python run.py method=flrc`" in notes
+    assert "- [1] not measured yet: python run.py method=flrc" in notes
 
 
 def test_the_plots_are_those_of_the_folder(swept: Path) -> None:
