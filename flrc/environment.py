@@ -113,7 +113,9 @@ def git_state() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    status = git("status", "--porcelain", "--untracked-files=no")
+    # Records that a study keeps in the checkout are results, not code.
+    code = (":/", ":(exclude,top)experiments")
+    status = git("status", "--porcelain", "--untracked-files=no", "--", *code)
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
 
 

@@ -1,0 +1,31 @@
+"""What a record says of the code that made it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flrc import environment
+
+
+def test_changed_results_do_not_make_the_code_modified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    files = {name: tmp_path / name for name in ("flrc/x.py", "conf/x.yaml", "experiments/t/r.json")}
+    for path in files.values():
+        path.parent.mkdir(parents=True)
+        path.write_text("1\n", "utf-8")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(environment, "__file__", str(files["flrc/x.py"]))
+    files["experiments/t/r.json"].unlink()
+    assert environment.git_state()["dirty"] is False
+    files["conf/x.yaml"].write_text("2\n", "utf-8")
+    assert environment.git_state()["dirty"] is True
