@@ -15,6 +15,7 @@ from flrc.errors import UserError
 from flrc.records.store import RECORD, find_folders, find_records
 from flrc.reporting import html, report, stability
 from flrc.reporting.plot import AXES
+from flrc.reporting.references import References
 from flrc.studies.layout import TABLE
 
 
@@ -40,6 +41,12 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         help="one self-contained page: every study below PATH, its tables, plots and runs",
     )
     parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="with --html: data set folders, so that references stand beside the replies",
+    )
+    parser.add_argument(
         "--x", choices=sorted(AXES), default="rate", help="the plot's axis (default: rate)"
     )
     parser.add_argument(
@@ -55,6 +62,8 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         help="which results of a study (a PATH with table.yaml) are rendered (default: small)",
     )
     options = parser.parse_args(arguments)
+    if options.data and not options.html:
+        parser.error("--data is read for --html FILE")
     logging.basicConfig(format="%(levelname)s: %(message)s")
     console = console or _console()
     try:
@@ -77,7 +86,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
             output = options.output or options.path / "report"
             written += report.render(records, output, options.format, options.x)
         if options.html:
-            written.append(html.render(options.path, options.html))
+            written.append(html.render(options.path, options.html, References(options.data)))
     except UserError as error:
         Console(stderr=True).print(str(error), markup=False, style="red")
         return 1

@@ -22,6 +22,7 @@ from flrc.reporting.grid import MISSING
 from flrc.reporting.labels import Presets
 from flrc.reporting.notes import provenance, settings
 from flrc.reporting.readme import first_paragraph, heading
+from flrc.reporting.references import References
 from flrc.reporting.run_page import RunPage, page, plain
 from flrc.reporting.samples import Replies, replies
 from flrc.reporting.section import Section, from_records
@@ -123,13 +124,14 @@ class Pages:
         return self.anchors[content]
 
 
-def render(root: Path, output: Path) -> Path:
+def render(root: Path, output: Path, references: References | None = None) -> Path:
     """Write the report of all studies below a folder.
 
     Args:
         root: Folder whose sub-folders hold ``results``, or any folder of runs: one study.
         output: The file; its folder is created. It loads nothing: images, style and script are in
             it, and its content security policy forbids the rest.
+        references: Where people's summaries are looked up; None for the sample data alone.
 
     Returns:
         ``output``.
@@ -147,7 +149,7 @@ def render(root: Path, output: Path) -> Path:
     pages, presets = Pages(), report.presets()
     studies = [study(folder, runs, pages, presets) for folder, runs in found]
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(to_html(studies, pages), encoding="utf-8")
+    output.write_text(to_html(studies, pages, references or References()), encoding="utf-8")
     return output
 
 
@@ -183,7 +185,7 @@ def study(folder: Path, runs: Runs, pages: Pages, presets: Presets) -> Study:
     )
 
 
-def to_html(studies: Sequence[Study], pages: Pages) -> str:
+def to_html(studies: Sequence[Study], pages: Pages, references: References) -> str:
     """Fill the template; everything but our own style and script is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -207,7 +209,8 @@ def to_html(studies: Sequence[Study], pages: Pages) -> str:
         if record.run["method"] == "dense"
     ]
     run_pages: list[RunPage] = [
-        page(anchor, record, replied[anchor], dense) for anchor, (_, record) in pages.runs.items()
+        page(anchor, record, replied[anchor], dense, references)
+        for anchor, (_, record) in pages.runs.items()
     ]
     return environment.get_template("report.html").render(
         studies=studies,

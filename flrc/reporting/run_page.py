@@ -12,6 +12,7 @@ from flrc.records.rows import DASH, Rows, candidates, layers, stages
 from flrc.records.show import flatten
 from flrc.records.store import model_name, requested_rate
 from flrc.reporting.columns import dataset
+from flrc.reporting.references import References
 from flrc.reporting.samples import Replies, Sample, dense_replies, first
 
 COUNTED = ("rate", "parameters", "bytes", "flops_per_token", "search", "phases")
@@ -26,7 +27,8 @@ class Answers:
         dataset: Its name.
         total: Replies that there are.
         settings: What they were generated under.
-        beside: Whether the dense model's replies stand beside them.
+        beside: Whether the dense model's replies are among the runs.
+        referenced: Whether the data's own references stand beside them.
         samples: The first ones.
     """
 
@@ -34,6 +36,7 @@ class Answers:
     total: int
     settings: str
     beside: bool
+    referenced: bool
     samples: list[Sample]
 
 
@@ -85,6 +88,7 @@ def page(
     record: Record,
     replies: Sequence[Replies],
     dense: Sequence[tuple[Record, list[Replies]]],
+    references: References,
 ) -> RunPage:
     """Collect what a record says.
 
@@ -93,6 +97,7 @@ def page(
         record: The run.
         replies: What it generated, see :func:`flrc.reporting.samples.replies`.
         dense: The dense runs at hand with their replies.
+        references: Where those of people are looked up.
     """
     run, results, meta = record.run, record.results, record.meta
     measurements, settings = _measurements(record)
@@ -125,17 +130,30 @@ def page(
         candidates=candidates(results.get("schedule_search") or {}),
         stages=stages(meta.get("stages", [])),
         rescues=[f"{row['target']}: {row['what']}" for row in results.get("rescues", [])],
-        answers=[] if run["status"] != "ok" else [_answers(r, record, dense) for r in replies],
+        answers=[
+            _answers(mine, record, dense, references) for mine in replies if run["status"] == "ok"
+        ],
     )
 
 
 def _answers(
-    mine: Replies, record: Record, dense: Sequence[tuple[Record, list[Replies]]]
+    mine: Replies,
+    record: Record,
+    dense: Sequence[tuple[Record, list[Replies]]],
+    references: References,
 ) -> Answers:
     is_dense = record.run["method"] == "dense"
     beside = None if is_dense else dense_replies(mine, record, dense)
     settings = ", ".join(f"{key}={plain(value)}" for key, value in mine.settings.items())
-    return Answers(mine.dataset, len(mine.items), settings, beside is not None, first(mine, beside))
+    people = references.of(mine.dataset, mine.settings)
+    return Answers(
+        dataset=mine.dataset,
+        total=len(mine.items),
+        settings=settings,
+        beside=is_dense or beside is not None,
+        referenced=bool(people),
+        samples=first(mine, beside, people),
+    )
 
 
 def _command(recorded: str) -> str:

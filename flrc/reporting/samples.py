@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class Sample:
         item: Its id.
         reply: The run's.
         dense: The dense model's; None where there is none to show.
-        reference: What was expected; None where the items do not hold it.
+        reference: What a person wrote; None where the data is not at hand.
         scores: The reply's scores, by name.
     """
 
@@ -95,21 +95,20 @@ def dense_replies(
     return None
 
 
-def first(mine: Replies, dense: Replies | None, count: int = SHOWN) -> list[Sample]:
+def first(
+    mine: Replies, dense: Replies | None, references: Mapping[str, str], count: int = SHOWN
+) -> list[Sample]:
     """The first items by id, numbers in it counted as numbers."""
     found = []
     for item in sorted(mine.items, key=_natural)[:count]:
         values = mine.items[item]
         beside = dense.items.get(item, {}).get("reply") if dense else None
-        reference = values.get("reference", values.get("references"))
-        if isinstance(reference, list):
-            reference = "\n".join(str(text) for text in reference)
         found.append(
             Sample(
                 item,
                 str(values.get("reply", "")),
                 None if beside is None else str(beside),
-                None if reference is None else str(reference),
+                references.get(item),
                 {k: float(v) for k, v in values.items() if isinstance(v, float)},
             )
         )

@@ -26,6 +26,7 @@ from flrc.reporting.__main__ import main
 from flrc.reporting.columns import Column
 from flrc.reporting.grid import Cell, Grid, Row
 from flrc.reporting.readme import first_paragraph, heading
+from flrc.reporting.references import References
 from flrc.reporting.run_page import page
 from flrc.reporting.section import Section
 
@@ -101,16 +102,17 @@ def generated(method: str, settings: dict[str, Any], **changes: Any) -> Record:
     return factory.record(method, 0.2, measurements=measured, **changes)
 
 
-def keep(run: RunFolder, settings: dict[str, Any], replies: dict[str, str], **more: Any) -> None:
-    items = [{"id": i, "reply": reply, "rougeL": 10.0, **more} for i, reply in replies.items()]
+def keep(run: RunFolder, settings: dict[str, Any], replies: dict[str, str]) -> None:
+    items = [{"id": i, "reply": reply, "rougeL": 10.0} for i, reply in replies.items()]
     run.write_json(
         "evaluations/summarization.dialogsum-1.json",
         {"evaluation": "summarization", "part": "dialogsum", "settings": settings, "items": items},
     )
 
 
-def read(root: Path, tmp_path: Path) -> Node:
-    return Tree(html.render(root, tmp_path / "out" / "report.html").read_text("utf-8")).root
+def read(root: Path, tmp_path: Path, data: Path | None = None) -> Node:
+    page_file = html.render(root, tmp_path / "out" / "report.html", References(data))
+    return Tree(page_file.read_text("utf-8")).root
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +290,12 @@ def test_order_of_cells() -> None:
 
 @pytest.mark.usefixtures("without_plots")
 def test_replies_beside_those_of_the_dense_model(tmp_path: Path) -> None:
-    settings = {"dataset": "dialogsum", "limit": 8}
+    written = tmp_path / "data" / "dialogsum" / "test.jsonl"
+    written.parent.mkdir(parents=True)
+    rows = [{"id": f"test_{k}", "dialogue": "?", "summary": f"as expected {k}"} for k in range(12)]
+    written.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    digest = hashlib.sha256(written.read_bytes()).hexdigest()
+    settings = {"dataset": "dialogsum", "limit": 8, "split": "test", "data": digest}
     runs = tmp_path / "runs"
     ids = [f"test_{k}" for k in (10, 9, 2, 1, 0, 11, 3)]
     dense = write(runs, generated("dense", settings))
@@ -296,22 +303,32 @@ def test_replies_beside_those_of_the_dense_model(tmp_path: Path) -> None:
     other = write(runs, generated("dense", settings, model="llama"))
     keep(other, settings, {i: "another model's" for i in ids})
     mine = write(runs, record := generated("kfac", settings))
-    keep(mine, settings, {i: EVIL for i in ids}, reference="as expected")
+    keep(mine, settings, {i: EVIL for i in ids})
     later = write(runs, elsewhere := generated("svdllm", {"limit": 9}))
     keep(later, {"limit": 9}, {"test_0": "alone"})
-    root = read(runs, tmp_path)
+    root = read(runs, tmp_path, tmp_path / "data")
 
     (section,) = root.all("section", id=f"run-{record.run['id']}")
     samples = section.all("article")
     shown = [sample.all("h5")[0].text.split()[0] for sample in samples]
     assert shown == ["test_0", "test_1", "test_2", "test_3", "test_9"]
     texts = [quote.text for quote in samples[0].all("blockquote")]
-    assert texts == ["dense says test_0", EVIL, "as expected"]
+    assert texts == ["dense says test_0", EVIL, "as expected 0"]
+    assert "--data DIR" not in section.text
     assert len(root.all("script")) == 1  # ours
     assert not root.all("img")
     (section,) = root.all("section", id=f"run-{elsewhere.run['id']}")
     assert [quote.text for quote in section.all("blockquote")] == ["alone"]
     assert "are not among these runs" in section.text
+    assert "--data DIR" in section.text  # another data set's settings: no reference of this one
+
+    written.write_text(written.read_text("utf-8").replace("expected 0", "changed"), "utf-8")
+    root = read(runs, tmp_path, tmp_path / "data")
+    (section,) = root.all("section", id=f"run-{record.run['id']}")
+    assert [quote.text for quote in section.all("blockquote")][:2] == ["dense says test_0", EVIL]
+    assert "changed" not in root.text  # not the data that the run read
+    with pytest.raises(UserError, match="does not exist"):
+        References(tmp_path / "nowhere")
 
 
 @pytest.mark.usefixtures("without_plots")
@@ -448,9 +465,9 @@ def test_what_a_readme_says_first() -> None:
 def test_a_command_can_be_typed() -> None:
     record = factory.record("kfac")
     record.meta["command"] = "run.py method=kfac"
-    assert page("run-x", record, [], []).command == "python run.py method=kfac"
+    assert page("run-x", record, [], [], References()).command == "python run.py method=kfac"
     record.meta["command"] = "python run.py method=kfac"
-    assert page("run-x", record, [], []).command == "python run.py method=kfac"
+    assert page("run-x", record, [], [], References()).command == "python run.py method=kfac"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""Summaries written by people, read from the data when a page is rendered: records keep none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from flrc.data.base import DataSource
+from flrc.data.folder import Folder
+from flrc.data.pairs import pairs
+from flrc.data.sample import Sample
+from flrc.errors import UserError
+
+NONE: Mapping[str, str] = MappingProxyType({})
+
+
+class References:
+    """References by item id, for the very data that a run read and no other.
+
+    Attributes:
+        sources: Where they are looked for: the sample data, and a folder if one is named.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        """Look in the sample data and in ``root``, a folder as ``data=folder`` reads it.
+
+        Raises:
+            UserError: If ``root`` is no folder.
+        """
+        if root is not None and not root.is_dir():
+            raise UserError("the data folder does not exist", given=root, fix="set --data DIR")
+        self.sources: Sequence[DataSource] = [Sample()]
+        if root is not None:
+            self.sources = [*self.sources, Folder(root=str(root))]
+        self._found: dict[tuple[str, str, str], Mapping[str, str]] = {}
+
+    def of(self, dataset: str, settings: Mapping[str, Any]) -> Mapping[str, str]:
+        """Item id -> reference; empty where no source has data of the run's fingerprint.
+
+        Args:
+            dataset: Its name in the catalogue.
+            settings: Of the evaluation: ``split``, and ``data``, the fingerprint.
+        """
+        key = (dataset, str(settings.get("split")), str(settings.get("data")))
+        if key not in self._found:
+            self._found[key] = self._read(*key)
+        return self._found[key]
+
+    def _read(self, dataset: str, split: str, fingerprint: str) -> Mapping[str, str]:
+        for source in self.sources:
+            try:
+                if source.fingerprint(dataset, split) == fingerprint:
+                    return {p.id: p.reference for p in pairs(source, dataset, split)}
+            except UserError:
+                continue  # this source lacks the data set: a page without references is a page
+        return NONE
