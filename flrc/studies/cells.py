@@ -14,7 +14,7 @@ from flrc.records.record import Record
 from flrc.records.store import RunFolder
 from flrc.reporting.columns import check_settings, is_neutral
 from flrc.studies.facts import Facts, facts_of, matches
-from flrc.studies.layout import Layout
+from flrc.studies.layout import LAYER, Layout
 from flrc.studies.manifest import Job
 
 RATE_TOLERANCE = 0.05
@@ -23,8 +23,6 @@ OWN_VERSIONS = frozenset({"python", "flrc"})
 """Versions that may differ within a column: the numbers do not come from them."""
 
 
-LAYER = frozenset({"block", "projection"})
-"""Facts of a layer; a table with these rows has one row a layer."""
 NEUTRAL = frozenset({"targets/stored", "score"})
 """What has no better direction."""
 SECONDS, SEARCH_SPEEDUP = "allocation/seconds", "allocation/speedup"
@@ -102,7 +100,7 @@ def runs_of(
     finished = [record for record in records if record.run["status"] == "ok"]
     check_settings(finished)
     check_versions(finished)
-    if LAYER.issubset(layout.rows):
+    if layout.of_layers:
         return [run for record in finished for run in _layers(record, layout)]
     asked: dict[str, list[Facts]] = {}
     for job in jobs:
@@ -121,7 +119,7 @@ def runs_of(
 
 
 def _layers(record: Record, layout: Layout) -> list[Run]:
-    """One row a layer of the model: its score."""
+    """One run for each layer of the model: its score."""
     whole = layout.read(facts_of(record.run["config"]))
     return [
         Run(

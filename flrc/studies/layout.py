@@ -13,6 +13,8 @@ from flrc.studies.facts import Facts
 TABLE = "table.yaml"
 EXPECTED = "expected.yaml"
 BASELINE = "Baseline"
+LAYER = frozenset({"block", "projection"})
+"""Facts of a layer."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Layout:
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     read_as: dict[str, dict[str, str]] = field(default_factory=dict)
     plots: list[str] = field(default_factory=lambda: ["quality"])
+
+    @property
+    def of_layers(self) -> bool:
+        """Whether a cell is a layer of the model, not a run."""
+        return LAYER.issubset([*self.rows, self.group])
 
     def read(self, facts: Facts) -> Facts:
         """The facts in the paper's words."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from flrc.reporting.section import Section
 from flrc.studies import orders
 from flrc.studies.block import Block, Find
-from flrc.studies.cells import LAYER, Value, value
+from flrc.studies.cells import Value, value
 from flrc.studies.facts import Facts, matches
 from flrc.studies.layout import Expected
 from flrc.studies.manifest import Job
@@ -35,7 +35,7 @@ def page(study: Study) -> list[Section]:
             [_models(ours, "measured here")],
             *ours.grid(
                 list(layout.columns.items()),
-                spent=not LAYER.issubset(layout.rows),
+                spent=not layout.of_layers,
                 keep_empty=True,
                 missing=_missing(study),
             ),
