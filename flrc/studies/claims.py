@@ -20,7 +20,8 @@ One folder a study: `table.yaml` (layout), `expected.yaml` (the paper's numbers)
 This page is rendered from the same records: `python -m flrc.studies claims experiments`.
 
 Small scale: SmolLM2-135M (a chat model of 135 M parameters), float32, two cores. What the paper
-found on models of 3 to 30 B parameters need not hold on it."""
+found on models of 3 to 30 B parameters need not hold on it. Minutes are the sum of what the runs'
+stages took; what was cached by the run of another study counts there."""
 SEPARATOR = "\n\n"
 
 
@@ -73,8 +74,9 @@ def _bullets(section: Section) -> list[str]:
 def _extent(study: Study) -> str:
     if not study.runs:
         return "Not run at this scale yet."
+    records = {str(run.record.run["id"]): run.record for run in study.runs}.values()
     seconds = sum(
-        float(stage["seconds"]) for run in study.runs for stage in run.record.meta.get("stages", [])
+        float(stage["seconds"]) for record in records for stage in record.meta.get("stages", [])
     )
-    count = len(study.runs)
-    return f"{count} {'run' if count == 1 else 'runs'}, {max(1, round(seconds / 60))} minutes."
+    runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
+    return f"{runs}, {max(1, round(seconds / 60))} minutes. [About it]({study.name}/README.md)."

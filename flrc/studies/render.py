@@ -111,7 +111,7 @@ def _runs(study: Study, folders: dict[str, str]) -> list[str]:
         rate = study.layout.label("rate", run.facts["rate"])
         cells = [shown, run.facts["method"], rate, record.run["seed"], commit, f"`{command}`"]
         lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
-    return lines
+    return list(dict.fromkeys(lines))  # one for all layers of a run
 
 
 def _made_with(records: Sequence[Record]) -> list[str]:

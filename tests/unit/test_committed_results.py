@@ -1,0 +1,45 @@
+"""What is committed beside the records is what the records give."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flrc.records.store import RECORD, find_folders
+from flrc.studies import claims
+from flrc.studies.layout import TABLE
+from flrc.studies.render import render
+from flrc.studies.study import RESULTS, read, results_of
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+MEASURED = sorted(path.parent.name for path in EXPERIMENTS.glob(f"*/{TABLE}")
+                  if (path.parent / RESULTS).is_dir())  # fmt: skip
+TEXTS = ("markdown", "latex", "csv")
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_tables_are_current(name: str, tmp_path: Path) -> None:
+    folder = EXPERIMENTS / name
+    study = read(folder)
+    assert study is not None
+    places = {
+        str(record.run["id"]): os.path.relpath(run.path / RECORD, folder)
+        for run, record in find_folders(results_of(folder, "small"))
+    }
+    plots = {path.stem for path in folder.glob("*.png")}
+    for written in render(study, tmp_path, places, TEXTS):
+        fresh, kept = written.read_text("utf-8"), (folder / written.name).read_text("utf-8")
+        without = "\n".join(line for line in kept.splitlines() if not line.startswith("!["))
+        assert fresh.split() == without.split(), f"python -m flrc.reporting experiments/{name}"
+    assert all(
+        f"![{plot}]({plot}.png)" in (folder / "table.md").read_text("utf-8") for plot in plots
+    )
+
+
+def test_the_page_of_claims_is_current() -> None:
+    kept = (EXPERIMENTS / "README.md").read_text("utf-8")
+    assert kept == claims.text(claims.studies(EXPERIMENTS)), (
+        "python -m flrc.studies claims experiments"
+    )
