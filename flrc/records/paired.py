@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 DRAWS = 10_000
 """Resamples of a bootstrap."""
+TASK, MEAN = "zeroshot/", "zeroshot/zeroshot mean_acc"
+"""How evaluation, part and score of a task's items begin; and those of the mean over the tasks."""
+NO_SCORES = ("tokens", "predicted", "gold")
+
+Parts = list[tuple[list[float], list[float]]]
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,23 @@ def bootstrap(
 
     Source: Efron and Tibshirani (1993), chapter 13; Koehn (2004) for comparing systems.
     """
+    return bootstrap_of_mean([(first, second)], name, seed)
+
+
+def bootstrap_of_mean(
+    parts: Sequence[tuple[Sequence[float], Sequence[float]]], name: str = "", seed: int = 0
+) -> Paired:
+    """The same for a mean over parts (tasks) of their means: each part's items are drawn apart."""
     import numpy as np
 
-    one, two = (np.asarray(scores, dtype=np.float64) for scores in (first, second))
-    differences = two - one
-    means = _resampled_means(differences, np.random.default_rng(seed))
+    draw = np.random.default_rng(seed)
+    pairs = [np.asarray(part, dtype=np.float64) for part in parts]
+    means = sum(_resampled_means(two - one, draw) for one, two in pairs) / len(pairs)
     low, high = np.quantile(means, [0.025, 0.975])
     above = float((means > 0).mean() + (means == 0).mean() / 2)
-    return Paired(name, len(one), one.mean(), two.mean(), float(low), float(high), above)
+    one, two = (float(np.mean([pair[side].mean() for pair in pairs])) for side in (0, 1))
+    items = sum(pair.shape[1] for pair in pairs)
+    return Paired(name, items, one, two, float(low), float(high), above)
 
 
 def _resampled_means(values: np.ndarray[Any, Any], draw: np.random.Generator) -> Any:
@@ -75,29 +89,44 @@ def _resampled_means(values: np.ndarray[Any, Any], draw: np.random.Generator) ->
     return np.concatenate(found) / count
 
 
-def compare(first: RunFolder, second: RunFolder) -> list[Paired]:
+def compare(first: RunFolder, second: RunFolder, only: str = "") -> list[Paired]:
     """Every score of every item that two runs both have, under equal settings.
 
-    A score is any number of an evaluation's items that is no token count.
+    A score is any number of an item that is no count or label, or whether its answer is right (in
+    per cent). Where several zero-shot tasks were answered, and by both runs the same ones, their
+    mean accuracy comes last.
+
+    Args:
+        first: A run.
+        second: Another.
+        only: End of the names of those that are wanted: ``/arc_easy acc``; all if empty.
     """
-    found = []
     mine, theirs = (_items(folder) for folder in (first, second))
+    found: dict[str, Parts] = {}
     for key in sorted(mine.keys() & theirs.keys()):
         one, two = mine[key], theirs[key]
         ids = [item for item in one if item in two]
         if len(ids) < 2:
             continue
-        names = [
-            name
-            for name, value in one[ids[0]].items()
-            if isinstance(value, int | float)
-            and not isinstance(value, bool)
-            and not name.endswith("tokens")
-        ]
-        for name in names:
-            before, after = ([float(side[i][name]) for i in ids] for side in (one, two))
-            found.append(bootstrap(before, after, f"{key.split(' ')[0]} {name}"))
-    return found
+        for name in _scores(one[ids[0]]):
+            pair = [[_scores(side[i])[name] for i in ids] for side in (one, two)]
+            found[f"{key.split(' ')[0]} {name}"] = [(pair[0], pair[1])]
+    answered = [parts[0] for name, parts in found.items() if name.startswith(TASK)]
+    same = {k for k in mine if k.startswith(TASK)} == {k for k in theirs if k.startswith(TASK)}
+    if same and len(answered) > 1:
+        found[MEAN] = answered
+    return [bootstrap_of_mean(parts, name) for name, parts in found.items() if name.endswith(only)]
+
+
+def _scores(item: Mapping[str, Any]) -> dict[str, float]:
+    scores = {
+        name: float(value)
+        for name, value in item.items()
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and not name.endswith(NO_SCORES)
+    }
+    return scores | ({"acc": 100.0 * item["correct"]} if "correct" in item else {})
 
 
 def _items(folder: RunFolder) -> Mapping[str, dict[str, dict[str, Any]]]:

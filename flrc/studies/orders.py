@@ -76,7 +76,7 @@ def _paired(better: Value, worse: Value, metric: str, runs: Sequence[Run]) -> Pa
     first, second = folders.get(worse.runs[0]), folders.get(better.runs[0])
     if first is None or second is None:
         return None
-    return next((p for p in compare(first, second) if p.name.endswith(f"/{dataset} {score}")), None)
+    return next(iter(compare(first, second, only=f"/{dataset} {score}")), None)
 
 
 def _rows(layout: Layout, expected: Expected, runs: Sequence[Run], order: Order) -> list[Row]:

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from flrc.pipeline import run
 from flrc.records.__main__ import main
-from flrc.records.paired import bootstrap
+from flrc.records.paired import bootstrap, compare
+from flrc.records.store import RunFolder
 
 
 def test_interval_of_a_mean_difference() -> None:
@@ -62,3 +63,50 @@ def test_diff_compares_items(run_config: Callable[..., Any], monkeypatch: Any) -
     assert "paired bootstrap" in text
     assert "summarization/dialogsum rougeL" in text
     assert "prompt_tokens" not in text
+
+
+def folder_with(path: Path, tasks: dict[str, list[bool]], limit: int = 9) -> RunFolder:
+    folder = RunFolder(path)
+    for task, correct in tasks.items():
+        items = [
+            {"id": str(i), "correct": right, "predicted": 1, "gold": 0, "loglikelihoods": [-1.0]}
+            for i, right in enumerate(correct)
+        ]
+        values = {"evaluation": "zeroshot", "part": task, "settings": {"limit": limit}}
+        folder.write_json(f"evaluations/zeroshot.{task}.json", {**values, "items": items})
+    return folder
+
+
+def test_zero_shot_answers_and_their_mean_over_tasks(tmp_path: Path) -> None:
+    """The mean is of the tasks' means, not of all answers; its variance the sum over the tasks."""
+    draw = np.random.default_rng(5)
+    sizes = {"piqa": 400, "arc_easy": 100}
+    before = {task: draw.random(size) < 0.4 for task, size in sizes.items()}
+    after = {task: right | (draw.random(len(right)) < 0.1) for task, right in before.items()}
+    one, two = (
+        folder_with(tmp_path / name, {t: r.tolist() for t, r in side.items()})
+        for name, side in (("one", before), ("two", after))
+    )
+    found = {p.name: p for p in compare(one, two)}
+    assert list(found) == [
+        "zeroshot/arc_easy acc",
+        "zeroshot/piqa acc",
+        "zeroshot/zeroshot mean_acc",
+    ]
+    gains = {task: 100.0 * (after[task].astype(float) - before[task]) for task in sizes}
+    assert found["zeroshot/piqa acc"].second == pytest.approx(100 * after["piqa"].mean())
+    mean = found["zeroshot/zeroshot mean_acc"]
+    gain = np.mean([g.mean() for g in gains.values()])
+    error = np.sqrt(sum(g.var() / len(g) for g in gains.values())) / 2
+    assert mean.second - mean.first == pytest.approx(gain)
+    assert mean.low == pytest.approx(gain - 1.96 * error, abs=0.3 * error)
+    assert mean.high == pytest.approx(gain + 1.96 * error, abs=0.3 * error)
+    assert mean.items == 500
+    assert compare(one, two, only="/piqa acc") == [found["zeroshot/piqa acc"]]
+
+
+def test_no_mean_where_one_run_answered_more_tasks(tmp_path: Path) -> None:
+    right = [True, False, True]
+    one = folder_with(tmp_path / "one", {"piqa": right, "mathqa": right, "arc_easy": right})
+    two = folder_with(tmp_path / "two", {"piqa": right, "mathqa": right})
+    assert [p.name for p in compare(one, two)] == ["zeroshot/mathqa acc", "zeroshot/piqa acc"]
