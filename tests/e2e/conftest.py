@@ -11,15 +11,6 @@ import pytest
 from running import ROOT, SWEEP, Call, Ended, Place, Swept, load_script, write_data
 
 
-@pytest.fixture(scope="session", autouse=True)
-def libraries_that_log() -> None:
-    """Libraries bind their log handler to the stderr of their import: not to one test's capture."""
-    import datasets  # noqa: F401
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.get_logger("transformers")
-
-
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder that tests read and do not change."""
