@@ -50,10 +50,10 @@ def test_each_counts_only_the_making_of_items() -> None:
 
     stages, taken = Stages(), []
     for item in stages.each("making", make()):
-        time.sleep(0.1)
+        time.sleep(0.3)
         taken.append(item)
     assert taken == [0, 1, 2]
-    assert 0.06 <= stages.done[0].seconds < 0.2
+    assert 0.06 <= stages.done[0].seconds < 0.6  # what is done with them takes 0.9
 
 
 PROGRAM = """
