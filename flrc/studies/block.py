@@ -83,13 +83,13 @@ class Block:
                     runs[row].append([] if found is None else found.runs)
             if not spent:
                 continue
-            first = {
-                row: next((v for n, _ in columns if (v := values[row, group, n])), None)
+            furthest = {
+                row: self._furthest(row, [values[row, group, name] for name, _ in columns])
                 for row in self.rows
             }
-            if any(self._off(row, found) for row, found in first.items()):
+            if any(self._off(row, found) for row, found in furthest.items()):
                 heads.append(Column("rate", label, SPENT, ""))
-                for row, found in first.items():
+                for row, found in furthest.items():
                     cells[row].append(Cell(f"{100 * found.rate:.1f} %" if found else MISSING))
                     runs[row].append(found.runs if found else [])
             heads.append(Column(STORED.name, label, STORED.metric, ""))
@@ -108,6 +108,16 @@ class Block:
 
     def _labels(self, row: tuple[object, ...]) -> list[str]:
         return [self.layout.label(f, what) for f, what in zip(self.layout.rows, row, strict=True)]
+
+    def _furthest(self, row: tuple[object, ...], found: Sequence[Value | None]) -> Value | None:
+        """The number of a row whose rate is the furthest from the asked one.
+
+        Perplexity is taken on the constant plan, a summary beside it under the schedule.
+        """
+        asked = dict(zip(self.layout.rows, row, strict=True)).get("rate")
+        near = asked if isinstance(asked, float | int) else 0.0
+        known = [value for value in found if value is not None]
+        return max(known, key=lambda value: abs(value.rate - near), default=None)
 
     def _off(self, row: tuple[object, ...], found: Value | None) -> bool:
         if found is None:

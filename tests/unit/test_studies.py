@@ -88,6 +88,28 @@ def test_the_page_has_ours_the_papers_and_the_verdicts(tmp_path: Path) -> None:
     ]
 
 
+def test_the_rate_that_was_spent_is_that_of_the_number_furthest_from_the_asked(
+    tmp_path: Path,
+) -> None:
+    """Perplexity on the constant plan must not hide what the schedule spent beside it."""
+    columns = [*LAYOUT["columns"], {"name": "dialogsum/rougeL", "title": "ROUGE-L"}]
+    layout = LAYOUT | {"columns": columns}
+    runs = [
+        record(method, 0.3, measurements=[
+            measurement("wikitext2/perplexity", 50.0, 0.3),
+            measurement("dialogsum/rougeL", 10.0, spent),
+        ])
+        for method, spent in (("svdllm", 0.3), ("flrc", 0.311))
+    ]  # fmt: skip
+    names = ("wikitext2/perplexity", "dialogsum/rougeL")
+    found = of_records(study_folder(tmp_path, layout), runs, [job(run, names) for run in runs])
+    assert found is not None
+    grid = page.page(found)[0].grid
+    assert grid is not None
+    assert [head.metric for head in grid.columns][2] == "rate spent"
+    assert [row.cells[2].text for row in grid.rows] == ["30.0 %", "31.1 %"]
+
+
 def test_a_missing_cell_says_what_fills_it(tmp_path: Path) -> None:
     there, absent = perplexity("svdllm", 90.0), perplexity("flra", 50.0)
     found = of_records(study_folder(tmp_path), [there], [job(there), job(absent, ())])
