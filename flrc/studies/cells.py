@@ -23,7 +23,7 @@ OWN_VERSIONS = frozenset({"python", "flrc"})
 """Versions that may differ within a column: the numbers do not come from them."""
 
 
-NEUTRAL = frozenset({"targets/stored", "score"})
+NEUTRAL = frozenset({"targets/stored", "model/bytes_of_dense", "score"})
 """What has no better direction."""
 SECONDS, SEARCH_SPEEDUP = "allocation/seconds", "allocation/speedup"
 
@@ -167,7 +167,10 @@ def check_versions(records: Sequence[Record]) -> None:
 
 
 def derived(record: Record) -> list[Measurement]:
-    """What a record knows without calling it a measurement: shares stored, seconds of a search."""
+    """What a record knows without calling it a measurement: shares stored, seconds of a search.
+
+    ``model/bytes_of_dense`` is of the whole model, ``targets/stored`` of the targets' parameters.
+    """
     found = []
     results = record.results
     parameters = results.get("parameters", {})
@@ -176,6 +179,9 @@ def derived(record: Record) -> list[Measurement]:
     def add(name: str, value: float, unit: str, better: bool | None) -> None:
         found.append(Measurement(name, value, unit, bool(better), None, 1, {}, realised))
 
+    sizes = results.get("bytes", {})
+    if sizes.get("model_dense"):
+        add("model/bytes_of_dense", sizes["model_stored"] / sizes["model_dense"], "", None)
     if parameters.get("targets_dense"):
         add("targets/stored", parameters["targets_stored"] / parameters["targets_dense"], "", None)
     seconds = allocation_seconds(record)

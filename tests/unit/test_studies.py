@@ -68,7 +68,9 @@ def test_the_page_has_ours_the_papers_and_the_verdicts(tmp_path: Path) -> None:
     records = [perplexity("dense", 20.0), perplexity("svdllm", 90.0), perplexity("flra", 50.0)]
     found = of_records(study_folder(tmp_path), records, [job(r) for r in records])
     assert found is not None
-    ours, papers, claims = page.page(found)
+    ours, beside, papers, claims = page.page(found)
+    assert beside.grid is not None
+    assert [column.name for column in beside.grid.columns] == ["model/bytes_of_dense"]
     assert text(ours.grid) == [
         ["-", "Baseline", "20.00", "1.00"],
         ["20 %", "SVD-LLM", "90.00", "0.80"],
@@ -191,7 +193,11 @@ def test_seconds_of_an_allocation() -> None:
     assert allocation_seconds(made) == 70.0  # the probes' own time, though they were kept
     made.meta["stages"][0]["cached"] = True
     assert allocation_seconds(made) is None
-    assert {m.name: m.value for m in derived(made)} == {"targets/stored": pytest.approx(0.8)}
+    sizes = made.results["bytes"]
+    assert {m.name: m.value for m in derived(made)} == {
+        "targets/stored": pytest.approx(0.8),
+        "model/bytes_of_dense": sizes["model_stored"] / sizes["model_dense"],
+    }
 
 
 def test_files_hold_every_number_and_the_way_to_its_record(tmp_path: Path) -> None:
@@ -323,5 +329,6 @@ def test_descriptions_and_baselines_have_no_better_direction(tmp_path: Path) -> 
     assert own is not None
     assert beside is not None
     assert [row.cells[0].best for row in own.rows] == [False, True]
-    assert [column.arrow for column in beside.columns] == ["", ""]
+    arrows = {column.name: column.arrow for column in beside.columns}
+    assert arrows == {**dict.fromkeys(names[1:], ""), "model/bytes_of_dense": ""}
     assert not any(cell.best for row in beside.rows for cell in row.cells)
