@@ -13,7 +13,7 @@ from rich.console import Console
 
 from flrc.errors import UserError, nearest
 from flrc.records import show
-from flrc.records.paired import compare
+from flrc.records.paired import compare, items_of
 from flrc.records.record import Record
 from flrc.records.store import find_folders, find_records
 
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
             pair = [find(wanted, records) for wanted in (options.first, options.second)]
             console.print(show.difference(*pair))
             first, second = (
-                next(folder for folder, record in folders if record is one) for one in pair
+                next(items_of(folder, record) for folder, record in folders if record is one)
+                for one in pair
             )
             if comparisons := compare(first, second):
                 names = [str(one.run["id"]) for one in pair]

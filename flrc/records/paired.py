@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flrc.records.jsonfile import canonical
-from flrc.records.store import EVALUATIONS, RunFolder
+from flrc.records.record import Record
+from flrc.records.store import RunFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +18,11 @@ DRAWS = 10_000
 TASK, MEAN = "zeroshot/", "zeroshot/zeroshot mean_acc"
 """How evaluation, part and score of a task's items begin; and those of the mean over the tasks."""
 NO_SCORES = ("tokens", "predicted", "gold")
+"""Ends of the names of counts and labels."""
 
 Parts = list[tuple[list[float], list[float]]]
+Items = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Evaluation, part and settings -> item id -> what was kept of it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,18 @@ def _resampled_means(values: np.ndarray[Any, Any], draw: np.random.Generator) ->
     return np.concatenate(found) / count
 
 
-def compare(first: RunFolder, second: RunFolder, only: str = "") -> list[Paired]:
+def items_of(folder: RunFolder, record: Record) -> Items:
+    """What is known of every item behind a run's measurements."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for _, values in folder.evaluations(record):
+        items = [item for item in values.get("items", []) if "id" in item]
+        if items:
+            key = f"{values['evaluation']}/{values['part']} {canonical(values['settings'])}"
+            found[key] = {str(item["id"]): item for item in items}
+    return found
+
+
+def compare(first: Items, second: Items, only: str = "") -> list[Paired]:
     """Every score of every item that two runs both have, under equal settings.
 
     A score is any number of an item that is no count or label, or whether its answer is right (in
@@ -97,23 +112,22 @@ def compare(first: RunFolder, second: RunFolder, only: str = "") -> list[Paired]
     mean accuracy comes last.
 
     Args:
-        first: A run.
-        second: Another.
+        first: Of a run, see :func:`items_of`.
+        second: Of another.
         only: End of the names of those that are wanted: ``/arc_easy acc``; all if empty.
     """
-    mine, theirs = (_items(folder) for folder in (first, second))
     found: dict[str, Parts] = {}
-    for key in sorted(mine.keys() & theirs.keys()):
-        one, two = mine[key], theirs[key]
-        ids = [item for item in one if item in two]
-        if len(ids) < 2:
+    for key in sorted(first.keys() & second.keys()):
+        both = [item for item in first[key] if item in second[key]]
+        if len(both) < 2:
             continue
-        for name in _scores(one[ids[0]]):
-            pair = [[_scores(side[i])[name] for i in ids] for side in (one, two)]
-            found[f"{key.split(' ')[0]} {name}"] = [(pair[0], pair[1])]
+        one, two = ([_scores(side[key][item]) for item in both] for side in (first, second))
+        for name in one[0]:
+            pair = ([scores[name] for scores in one], [scores[name] for scores in two])
+            found[f"{key.split(' ')[0]} {name}"] = [pair]
+    tasks = [{key for key in side if key.startswith(TASK)} for side in (first, second)]
     answered = [parts[0] for name, parts in found.items() if name.startswith(TASK)]
-    same = {k for k in mine if k.startswith(TASK)} == {k for k in theirs if k.startswith(TASK)}
-    if same and len(answered) > 1:
+    if tasks[0] == tasks[1] and len(answered) == len(tasks[0]) > 1:
         found[MEAN] = answered
     return [bootstrap_of_mean(parts, name) for name, parts in found.items() if name.endswith(only)]
 
@@ -127,15 +141,3 @@ def _scores(item: Mapping[str, Any]) -> dict[str, float]:
         and not name.endswith(NO_SCORES)
     }
     return scores | ({"acc": 100.0 * item["correct"]} if "correct" in item else {})
-
-
-def _items(folder: RunFolder) -> Mapping[str, dict[str, dict[str, Any]]]:
-    """Items by their id, by evaluation, part and settings."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for path in sorted((folder.path / EVALUATIONS).glob("*.json")):
-        values = folder.read_json(f"{EVALUATIONS}/{path.name}") or {}
-        items = [item for item in values.get("items", []) if "id" in item]
-        if items:
-            key = f"{values['evaluation']}/{values['part']} {canonical(values['settings'])}"
-            found[key] = {str(item["id"]): item for item in items}
-    return found

@@ -170,6 +170,19 @@ class RunFolder:
             log.warning("%s counts as missing: %s", self.path / file, error)
             return None
 
+    def evaluations(self, record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The evaluation files behind a record's measurements, by file name, with their content.
+
+        Others that the folder keeps were made under settings that were asked for before.
+        """
+        known = {jsonfile.canonical(m) for m in record.results.get("measurements", [])}
+        for path in sorted((self.path / EVALUATIONS).glob("*.json")):
+            values = self.read_json(f"{EVALUATIONS}/{path.name}")
+            if isinstance(values, dict) and all(
+                jsonfile.canonical(m) in known for m in values["measurements"]
+            ):
+                yield path.name, values
+
 
 def find_folders(root: Path) -> list[tuple[RunFolder, Record]]:
     """Every run below ``root`` (or at it) that has a readable record, in a stable order.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from flrc.errors import UserError
 from flrc.evaluation.base import Measurement
+from flrc.records.paired import Items, items_of
 from flrc.records.record import Record
 from flrc.records.store import RunFolder
 from flrc.reporting.columns import check_settings, is_neutral
@@ -80,6 +82,11 @@ class Run:
     facts: Facts
     measurements: dict[str, Measurement]
     folder: RunFolder | None = None
+
+    @cached_property
+    def items(self) -> Items:
+        """Its items; empty where they are not at hand."""
+        return items_of(self.folder, self.record) if self.folder is not None else {}
 
 
 def runs_of(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from flrc.errors import UserError
 from flrc.records import jsonfile
-from flrc.records.record import Record
 from flrc.records.store import EVALUATIONS, RECORD, RunFolder
 from flrc.studies import manifest
 
@@ -65,8 +63,8 @@ def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
             measured = record.results["measurements"]
             record.results["measurements"] = [m for m in measured if m["name"] in job.measurements]
             _write(to / RECORD, record.to_json())
-            for path, values in evaluations(runs / job.folder, record):
-                _write(to / EVALUATIONS / path.name, values)
+            for name, values in RunFolder(runs / job.folder).evaluations(record):
+                _write(to / EVALUATIONS / name, values)
         if (to / RECORD).is_file():
             kept.append(to)
     for folder in results.iterdir():
@@ -97,15 +95,6 @@ def restore(results: Path, runs: Path) -> list[Path]:
             shutil.copyfile(path, target)
         touched += [to] if missing else []
     return touched
-
-
-def evaluations(folder: Path, record: Record) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The evaluation files behind the record's measurements, with their content."""
-    known = {jsonfile.canonical(m) for m in record.results["measurements"]}
-    for path in sorted((folder / EVALUATIONS).glob("*.json")):
-        values = jsonfile.read(path)
-        if all(jsonfile.canonical(m) in known for m in values["measurements"]):
-            yield path, values
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

@@ -69,13 +69,11 @@ def verdict(better: Value, worse: Value, metric: str, pair: Paired | None = None
 
 def _paired(better: Value, worse: Value, metric: str, runs: Sequence[Run]) -> Paired | None:
     """``better`` against ``worse`` item by item; None for several seeds or without their items."""
-    folders = {str(run.record.run["id"]): run.folder for run in runs}
+    known = {str(run.record.run["id"]): run for run in runs}
     dataset, _, score = metric.rpartition("/")
     if better.count > 1 or worse.count > 1 or metric.endswith(EXACT):
         return None
-    first, second = folders.get(worse.runs[0]), folders.get(better.runs[0])
-    if first is None or second is None:
-        return None
+    first, second = (known[side.runs[0]].items for side in (worse, better))
     return next(iter(compare(first, second, only=f"/{dataset} {score}")), None)
 
 

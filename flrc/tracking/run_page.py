@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from flrc.records.record import Record
-from flrc.records.store import model_name
+from flrc.records.store import RunFolder, model_name
 from flrc.studies import manifest
-from flrc.studies.collect import evaluations, known_studies, manifest_folder
+from flrc.studies.collect import known_studies, manifest_folder
 from flrc.tracking.pages import Page, Table, cell, tag
 
 SAMPLES = 8
@@ -66,8 +66,8 @@ def _layers(record: Record) -> Table:
 def _samples(record: Record, folder: Path) -> Table:
     """The first replies of every data set, in the order of their ids."""
     rows = []
-    for path, values in evaluations(folder, record):
-        if not path.name.startswith("summarization."):
+    for name, values in RunFolder(folder).evaluations(record):
+        if not name.startswith("summarization."):
             continue
         first = sorted(values["items"], key=lambda item: _natural(str(item["id"])))[:SAMPLES]
         label = str(values["settings"]["dataset"])

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from records_factory import measurement, record
 from rich.console import Console
 
 from flrc.pipeline import run
 from flrc.records.__main__ import main
-from flrc.records.paired import bootstrap, compare
+from flrc.records.paired import Items, bootstrap, compare, items_of
 from flrc.records.store import RunFolder
 
 
@@ -65,26 +66,32 @@ def test_diff_compares_items(run_config: Callable[..., Any], monkeypatch: Any) -
     assert "prompt_tokens" not in text
 
 
-def folder_with(path: Path, tasks: dict[str, list[bool]], limit: int = 9) -> RunFolder:
-    folder = RunFolder(path)
-    for task, correct in tasks.items():
-        items = [
-            {"id": str(i), "correct": right, "predicted": 1, "gold": 0, "loglikelihoods": [-1.0]}
-            for i, right in enumerate(correct)
-        ]
-        values = {"evaluation": "zeroshot", "part": task, "settings": {"limit": limit}}
-        folder.write_json(f"evaluations/zeroshot.{task}.json", {**values, "items": items})
-    return folder
+def answered(path: Path, tasks: dict[str, list[bool]], limits: tuple[int, ...] = (9,)) -> Items:
+    """A run's items; its record has the measurements of the last limit only."""
+    folder, measured = RunFolder(path), []
+    for limit in limits:
+        measured = []
+        for task, correct in tasks.items():
+            items = [
+                {"id": str(i), "correct": right, "predicted": 1, "gold": 0, "loglikelihoods": [-1]}
+                for i, right in enumerate(correct[: limit if len(limits) > 1 else None])
+            ]
+            settings = {"task": task, "limit": limit}
+            measured.append(measurement(f"{task}/acc", 0.0, 0.2, settings=settings))
+            values = {"evaluation": "zeroshot", "part": task, "settings": settings}
+            values |= {"measurements": measured[-1:], "items": items}
+            folder.write_json(f"evaluations/zeroshot.{task}-{limit}.json", values)
+    return items_of(folder, record("flra", 0.2, measurements=measured))
 
 
 def test_zero_shot_answers_and_their_mean_over_tasks(tmp_path: Path) -> None:
     """The mean is of the tasks' means, not of all answers; its variance the sum over the tasks."""
     draw = np.random.default_rng(5)
-    sizes = {"piqa": 400, "arc_easy": 100}
+    sizes = {"piqa": 4000, "arc_easy": 1000}
     before = {task: draw.random(size) < 0.4 for task, size in sizes.items()}
     after = {task: right | (draw.random(len(right)) < 0.1) for task, right in before.items()}
     one, two = (
-        folder_with(tmp_path / name, {t: r.tolist() for t, r in side.items()})
+        answered(tmp_path / name, {t: r.tolist() for t, r in side.items()})
         for name, side in (("one", before), ("two", after))
     )
     found = {p.name: p for p in compare(one, two)}
@@ -99,14 +106,26 @@ def test_zero_shot_answers_and_their_mean_over_tasks(tmp_path: Path) -> None:
     gain = np.mean([g.mean() for g in gains.values()])
     error = np.sqrt(sum(g.var() / len(g) for g in gains.values())) / 2
     assert mean.second - mean.first == pytest.approx(gain)
-    assert mean.low == pytest.approx(gain - 1.96 * error, abs=0.3 * error)
-    assert mean.high == pytest.approx(gain + 1.96 * error, abs=0.3 * error)
-    assert mean.items == 500
+    assert mean.low == pytest.approx(gain - 1.96 * error, abs=0.1 * error)
+    assert mean.high == pytest.approx(gain + 1.96 * error, abs=0.1 * error)
+    assert mean.items == 5000
     assert compare(one, two, only="/piqa acc") == [found["zeroshot/piqa acc"]]
 
 
 def test_no_mean_where_one_run_answered_more_tasks(tmp_path: Path) -> None:
     right = [True, False, True]
-    one = folder_with(tmp_path / "one", {"piqa": right, "mathqa": right, "arc_easy": right})
-    two = folder_with(tmp_path / "two", {"piqa": right, "mathqa": right})
+    one = answered(tmp_path / "one", {"piqa": right, "mathqa": right, "arc_easy": right})
+    two = answered(tmp_path / "two", {"piqa": right, "mathqa": right})
     assert [p.name for p in compare(one, two)] == ["zeroshot/mathqa acc", "zeroshot/piqa acc"]
+
+
+@pytest.mark.parametrize("limits", [(4, 9), (9, 4)])
+def test_items_are_those_that_the_records_numbers_stand_on(
+    tmp_path: Path, limits: tuple[int, int]
+) -> None:
+    """A folder keeps what it was asked for before; no interval may come from that."""
+    wrong, right = [False] * 9, [True] * 9
+    one = answered(tmp_path / "one", {"piqa": wrong}, limits)
+    two = answered(tmp_path / "two", {"piqa": right}, limits)
+    (found,) = compare(one, two)
+    assert found.items == limits[-1]

@@ -306,7 +306,8 @@ def test_items_of_both_runs_decide_where_they_are_at_hand(tmp_path: Path) -> Non
         at = RunFolder(tmp_path / method)
         items = [{"id": str(k), "rougeL": score} for k, score in enumerate(scores)]
         at.write_json("evaluations/s.json", {"evaluation": "summarization", "part": "dialogsum",
-                                             "settings": {}, "items": items})  # fmt: skip
+                                             "settings": {}, "measurements": [own],
+                                             "items": items})  # fmt: skip
         folders[str(made[-1].run["id"])] = at
     without = of_records(folder, made, [])
     with_items = of_records(folder, made, [], folders)
