@@ -100,7 +100,7 @@ def first(
 ) -> list[Sample]:
     """The first items by id, numbers in it counted as numbers."""
     found = []
-    for item in sorted(mine.items, key=_natural)[:count]:
+    for item in sorted(mine.items, key=natural)[:count]:
         values = mine.items[item]
         beside = dense.items.get(item, {}).get("reply") if dense else None
         found.append(
@@ -120,5 +120,6 @@ def _items(items: Any) -> dict[str, dict[str, Any]]:
     return {str(item["id"]): item for item in given if isinstance(item, dict) and "id" in item}
 
 
-def _natural(item: str) -> list[tuple[int, str]]:
+def natural(item: str) -> list[tuple[int, str]]:
+    """A sorting key by which ``test_2`` comes before ``test_10``."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", item)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from flrc.records.record import Record
 from flrc.records.store import RunFolder, model_name
+from flrc.reporting.samples import natural
 from flrc.studies import manifest
 from flrc.studies.collect import known_studies, manifest_folder
 from flrc.tracking.pages import Page, Table, cell, tag
@@ -69,16 +69,10 @@ def _samples(record: Record, folder: Path) -> Table:
     for name, values in RunFolder(folder).evaluations(record):
         if not name.startswith("summarization."):
             continue
-        first = sorted(values["items"], key=lambda item: _natural(str(item["id"])))[:SAMPLES]
+        first = sorted(values["items"], key=lambda item: natural(str(item["id"])))[:SAMPLES]
         label = str(values["settings"]["dataset"])
         rows += [[label, *(cell(item.get(key)) for key in SAMPLE_COLUMNS)] for item in first]
     return Table(["dataset", *SAMPLE_COLUMNS], rows)
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """A sorting key by which ``test_2`` comes before ``test_10``."""
-    parts = enumerate(re.split(r"(\d+)", text))
-    return [(int(part), "") if place % 2 else (0, part) for place, part in parts]
 
 
 def _config(record: Record) -> dict[str, Any]:
