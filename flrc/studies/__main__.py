@@ -13,7 +13,7 @@ from flrc.errors import UserError
 from flrc.studies import claims, front
 from flrc.studies.collect import collect, restore
 from flrc.studies.layout import TABLE
-from flrc.studies.study import read, results_of
+from flrc.studies.study import results_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,9 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(str(claims.write(options.experiments)))
         return 0
     if options.command == "front":
-        found = read(options.study)
-        assert found is not None, "the front page's study has a table.yaml"
-        options.readme.write_text(front.fill(options.readme.read_text("utf-8"), found), "utf-8")
+        page = options.readme.read_text("utf-8")
+        try:
+            options.readme.write_text(front.fill(page, options.experiments), "utf-8")
+        except UserError as error:
+            Console(stderr=True).print(str(error), markup=False, style="red")
+            return 1
         return 0
     study, results = options.study.resolve(), results_of(options.study, options.scale)
     try:
@@ -65,9 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--scale", choices=("small", "paper"), default="small")
     command = commands.add_parser("claims", help="write the page of the paper's claims")
     command.add_argument("experiments", type=Path, help="folder of the studies")
-    command = commands.add_parser("front", help="write the front page's table")
+    command = commands.add_parser("front", help="write the tables of the front page")
     command.add_argument("readme", type=Path)
-    command.add_argument("study", type=Path, help="experiments/<study>")
+    command.add_argument("experiments", type=Path, help="folder of the studies")
     return parser
 
 

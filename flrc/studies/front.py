@@ -1,40 +1,63 @@
-"""The table on the front page, written from the records of a study."""
+"""The tables on the front page, written from the records of studies."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
 
 from flrc.errors import UserError
 from flrc.reporting import markdown
 from flrc.reporting.columns import Column
 from flrc.reporting.grid import MISSING, Cell, Grid, Row, number
 from flrc.studies.cells import value
-from flrc.studies.study import Study
+from flrc.studies.study import Study, read
 
-BEGIN = (
-    "<!-- written from the records by: python -m flrc.studies front README.md experiments/ours -->"
+MARK = re.compile(
+    r"(?P<begin><!-- table of (?P<study>\w+): (?P<metrics>[^>]+?) -->\n).*?(?P<end><!-- end -->)",
+    re.DOTALL,
 )
-END = "<!-- end -->"
 
 
-def fill(readme: str, study: Study, rates: tuple[float, ...] = (0.2, 0.3)) -> str:
-    """The page with what stands between the two marks written anew.
+def fill(page: str, experiments: Path) -> str:
+    """The page with every table between ``<!-- table of STUDY: METRIC, ... -->`` and an end mark.
+
+    Args:
+        page: Its text.
+        experiments: Folder of the studies.
 
     Raises:
-        UserError: If the marks are not there.
+        UserError: If there is no such mark, or it names what the study does not have.
     """
-    head, begin, rest = readme.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise UserError("the page has no place for the table", given="README.md", allowed=BEGIN)
-    return "\n".join([head + begin, "", *table(study, rates), "", end + tail])
+    if MARK.search(page) is None:
+        raise UserError(
+            "the page has no place for a table",
+            given="neither mark",
+            allowed="<!-- table of table02: wikitext2/perplexity --> ... <!-- end -->",
+        )
+
+    def filled(mark: re.Match[str]) -> str:
+        study = read(experiments / mark["study"])
+        metrics = [name.strip() for name in mark["metrics"].split(",")]
+        if study is None or not set(metrics) <= set(study.layout.columns):
+            raise UserError(
+                "the page asks for a table that no study has",
+                given=mark["begin"].strip(),
+                allowed=list(study.layout.columns) if study else "a study with a table.yaml",
+            )
+        return "\n".join([mark["begin"], *table(study, metrics), "", mark["end"]])
+
+    return MARK.sub(filled, page)
 
 
-def table(study: Study, rates: tuple[float, ...]) -> list[str]:
+def table(study: Study, metrics: Sequence[str]) -> list[str]:
     """Methods across, metrics and rates down; the best of a row is bold."""
     known = {str(run.facts["method"]) for run in study.runs}
     methods = [name for name in study.layout.labels["method"] if name in known]
+    rates = sorted({float(run.facts["rate"]) for run in study.runs} - {0.0})
     columns = [Column(m, "", study.layout.label("method", m), "") for m in methods]
     rows = []
-    for metric, title in study.layout.columns.items():
+    for metric in metrics:
         for rate in rates:
             found = [
                 value(study.runs, {"method": m, "rate": 0.0 if m == "dense" else rate}, metric)
@@ -49,5 +72,5 @@ def table(study: Study, rates: tuple[float, ...]) -> list[str]:
                 Cell(number(v.mean, v.unit), v.mean == top and m != "dense") if v else Cell(MISSING)
                 for m, v in zip(methods, found, strict=True)
             ]
-            rows.append(Row([f"{title}, {100 * rate:g} %"], cells, False))
+            rows.append(Row([f"{study.layout.columns[metric]}, {100 * rate:g} %"], cells, False))
     return markdown.lines(Grid(["metric"], columns, rows, []))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flrc.records.store import RECORD, find_folders
-from flrc.studies import claims
+from flrc.studies import claims, front
 from flrc.studies.layout import TABLE
 from flrc.studies.render import render
 from flrc.studies.study import RESULTS, read, results_of
@@ -42,4 +42,11 @@ def test_the_page_of_claims_is_current() -> None:
     kept = (EXPERIMENTS / "README.md").read_text("utf-8")
     assert kept == claims.text(claims.studies(EXPERIMENTS)), (
         "python -m flrc.studies claims experiments"
+    )
+
+
+def test_the_tables_of_the_front_page_are_current() -> None:
+    kept = (EXPERIMENTS.parent / "README.md").read_text("utf-8")
+    assert kept == front.fill(kept, EXPERIMENTS), (
+        "python -m flrc.studies front README.md experiments"
     )

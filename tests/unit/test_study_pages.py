@@ -16,7 +16,6 @@ from flrc.records.store import RunFolder
 from flrc.studies import claims, front, manifest
 from flrc.studies.estimate import estimate
 from flrc.studies.facts import facts_of
-from flrc.studies.study import read
 
 ORDERS = [
     {"metric": "wikitext2/perplexity", "above": {"method": "flrc"}, "below": {"method": "svdllm"}},
@@ -53,17 +52,19 @@ def test_the_front_page_is_written_between_its_marks(tmp_path: Path) -> None:
     folder = committed(
         tmp_path, [perplexity("dense", 20.0), perplexity("svdllm", 90.0), perplexity("flra", 50.0)]
     )
-    study = read(folder)
-    assert study is not None
-    page = f"# Head\n\n{front.BEGIN}\nold\n{front.END}\n\ntail\n"
-    filled = front.fill(page, study, (0.2,))
-    assert filled.startswith("# Head\n")
-    assert filled.endswith("tail\n")
+    mark = f"<!-- table of {folder.name}: wikitext2/perplexity -->"
+    page = f"# Head\n\n{mark}\nold\n<!-- end -->\n\ntail\n"
+    filled = front.fill(page, folder.parent)
+    assert filled.startswith(f"# Head\n\n{mark}\n")
+    assert filled.endswith("<!-- end -->\n\ntail\n")
     assert "old" not in filled
     assert "| Wiki2 perplexity, 20 % |    20.00 |   90.00 | **50.00** |" in filled
-    assert front.fill(filled, study, (0.2,)) == filled
+    assert front.fill(filled, folder.parent) == filled
     with pytest.raises(UserError, match="no place"):
-        front.fill("# Head\n", study)
+        front.fill("# Head\n", folder.parent)
+    for wrong in (f"table of {folder.name}: c4/nothing", "table of nowhere: wikitext2/perplexity"):
+        with pytest.raises(UserError, match="no study has"):
+            front.fill(f"<!-- {wrong} -->\n<!-- end -->", folder.parent)
 
 
 def waiting(made: Record, runs: Path) -> dict[str, Any]:
