@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flrc.models.registration import register
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
     from flrc.models.checkpoint import Loaded
 
 __all__ = ["generate", "load"]
+
+register()
 
 
 def load(path: str | Path, device: str = "auto") -> Loaded:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from flrc.evaluation.replies import generate_replies
-from flrc.models.checkpoint import FILE, Loaded
+from flrc.models.checkpoint import Loaded
 from flrc.models.checkpoint import load as load_folder
 from flrc.models.loading import resolve_device
+from flrc.models.reading import FILE
 from flrc.runtime.decoding import Decoder
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from flrc.evaluation.base import Measurement, Subject
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from flrc.allocator.planning import Plans
+    from flrc.allocator.plans import Plans
     from flrc.config import RunConfig
     from flrc.models.targets import Target
     from flrc.preflight import Prepared

@@ -19,7 +19,8 @@ from flrc.records.record import Record
 from flrc.stages import Stages
 
 if TYPE_CHECKING:
-    from flrc.allocator.planning import Planner, Plans
+    from flrc.allocator.planning import Planner
+    from flrc.allocator.plans import Plans
     from flrc.calibration.statistics import GradientStatistics
     from flrc.decomposition.factorise import Calibrated
     from flrc.decomposition.stored import StoredFactors
@@ -209,7 +210,7 @@ def schedule(
     config: RunConfig, prepared: Prepared, model: Any, planner: Planner, factors: StoredFactors
 ) -> tuple[Plans, Found]:
     """The phases, given or searched, and their ranks (eq. 3)."""
-    from flrc.allocator.planning import Plans
+    from flrc.allocator.plans import Plans
     from flrc.search.base import Compression
     from flrc.search.none import NoSearch
 

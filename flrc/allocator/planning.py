@@ -1,55 +1,21 @@
-"""All plans of one run: the constant one, and one for each phase of the schedule."""
+"""Makes the plans of one run: the constant one, and one for each phase of the schedule."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from flrc.allocator.plan import RankPlan
+from flrc.allocator.plans import Plans
 
 if TYPE_CHECKING:
     from flrc.allocator.base import Allocator
     from flrc.allocator.evidence import Evidence
     from flrc.form.base import Form
     from flrc.models.targets import Target
-    from flrc.schedule.base import Phase, Schedule
-
-
-@dataclass(frozen=True)
-class Plans:
-    """Ranks of a run.
-
-    Attributes:
-        constant: The plan at the requested rate; prefill-only evaluations run on it.
-        phases: The schedule's phases with their plans, in order; they nest.
-        candidates: All schedules that competed, where one was searched.
-    """
-
-    constant: RankPlan
-    phases: list[tuple[Phase, RankPlan]]
-    candidates: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def all(self) -> list[RankPlan]:
-        """Every plan that the model must be able to run."""
-        return [self.constant, *(plan for _, plan in self.phases)]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values (``plan.json``)."""
-        return {
-            "constant": self.constant.to_json(),
-            "phases": [
-                {**phase_json(phase), "rate": phase.rate, "plan": plan.to_json()}
-                for phase, plan in self.phases
-            ],
-            **({"candidates": self.candidates} if self.candidates else {}),
-        }
-
-
-def phase_json(phase: Phase) -> dict[str, Any]:
-    """Where a phase begins: a share of the steps, or a step."""
-    return {"begin": phase.begin} if phase.step is None else {"step": phase.step}
+    from flrc.schedule.base import Schedule
+    from flrc.schedule.phase import Phase
 
 
 class Planner:

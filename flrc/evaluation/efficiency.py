@@ -107,7 +107,7 @@ class Efficiency(Evaluation):
         from flrc.evaluation import roofline
         from flrc.evaluation.step_cost import step_costs
         from flrc.evaluation.timed import alternate, timed
-        from flrc.models.surgery import activate
+        from flrc.models.switching import activate
         from flrc.stages import peak_memory
 
         settings = self.settings(part, subject.data)

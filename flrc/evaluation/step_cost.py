@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flrc.models.dense import DenseLinear
 from flrc.models.lowrank import low_rank_layers
-from flrc.models.surgery import activate
+from flrc.models.switching import activate
 
 if TYPE_CHECKING:
     from torch import nn

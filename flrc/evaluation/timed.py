@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flrc.evaluation.roofline import wait
-from flrc.models.surgery import prepared
+from flrc.models.switching import prepared
 from flrc.progress import progress
 from flrc.runtime.streaming import streamers
 

@@ -1,38 +1,33 @@
 """A compressed model on disk: safetensors, JSON, and nothing that has to be executed.
 
 A folder holds what ``transformers`` writes for any model (config, tokenizer, generation settings,
-safetensors, sharded where they are large) and ``flrc.json``: how targets are built, and the plans.
+safetensors, sharded where they are large) and ``flrc.json``: how targets are built, the plans, and
+the digest of every file. ``modeling_flrc.py`` beside them is for whoever loads the folder without
+this package.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from flrc.allocator.plan import RankPlan
-from flrc.allocator.planning import Plans
-from flrc.errors import UserError
-from flrc.models.description import Built, described
-from flrc.models.lowrank import replace
-from flrc.models.surgery import activate
+from flrc.allocator.plans import Plans
+from flrc.models import modelling_file
+from flrc.models.description import described
+from flrc.models.integrity import listed
+from flrc.models.reading import FILE, FORMAT, described_digest
 from flrc.records import jsonfile
-from flrc.schedule.base import Phase
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from flrc.models.targets import Target
-
-FILE = "flrc.json"
-FORMAT = 2
-"""Version of the layout; 1 had no exponents beside 8-bit rows."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ def save(
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    model.config.save_pretrained(unfinished)
+    _write_config(model, unfinished)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
@@ -82,15 +77,16 @@ def save(
         name: described(model.get_submodule(name), names)
         for name in (layer.name for target in targets for layer in target.layers)
     }
-    jsonfile.write(
-        unfinished / FILE,
-        {
-            "format": FORMAT,
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "layers": {name: layer for name, layer in layers.items() if layer is not None},
-            "plans": plans.to_json(),
-        },
-    )
+    (unfinished / modelling_file.NAME).write_text(modelling_file.source(), "utf-8")
+    description = {
+        "format": FORMAT,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "layers": {name: layer for name, layer in layers.items() if layer is not None},
+        "plans": plans.to_json(),
+        "files": listed(unfinished),
+    }
+    digest = described_digest(description)
+    jsonfile.write(unfinished / FILE, description | {"digest": digest})
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
 
@@ -103,6 +99,25 @@ def _names(model: nn.Module) -> dict[int, str]:
     return found
 
 
+def _write_config(model: PreTrainedModel, folder: Path) -> None:
+    """The base's config under the type of compressed models, and where their code is."""
+    from flrc.models.huggingface import BASE, MODEL_TYPE
+
+    fields = model.config.to_diff_dict()
+    if fields["model_type"] != MODEL_TYPE:
+        fields[BASE] = fields["model_type"]
+    module = modelling_file.NAME.removesuffix(".py")
+    fields |= {
+        "model_type": MODEL_TYPE,
+        "architectures": ["FlrcForCausalLM"],
+        "auto_map": {
+            "AutoConfig": f"{module}.FlrcConfig",
+            "AutoModelForCausalLM": f"{module}.FlrcForCausalLM",
+        },
+    }
+    jsonfile.write(folder / "config.json", fields)
+
+
 def load(folder: Path, device: torch.device) -> Loaded:
     """Read what :func:`save` wrote; no code is executed and nothing is unpickled.
 
@@ -113,119 +128,9 @@ def load(folder: Path, device: torch.device) -> Loaded:
     Raises:
         UserError: If the folder is no checkpoint, or its files do not fit each other.
     """
-    from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoTokenizer
 
-    description = _read(folder)
-    config = AutoConfig.from_pretrained(folder)
-    with _describing(folder):
-        dtype = getattr(torch, description["dtype"])
-        if not isinstance(dtype, torch.dtype):
-            raise TypeError(f"{description['dtype']} is no dtype")
-        plans = _plans(description["plans"])
-    with init_empty_weights(include_buffers=False):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    built = Built(dtype)
-    with _describing(folder):
-        for name, layer in description["layers"].items():
-            linear = model.get_submodule(name)
-            if not isinstance(linear, nn.Linear):
-                raise TypeError(f"{name} is no linear layer")
-            replace(model, name, built.layer(layer, linear))
-    model.tie_weights()
-    _fill(model, _tensors(folder), folder)
-    model.tie_weights()
-    model.requires_grad_(False)
-    if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
-    model.eval().to(device)  # type: ignore[arg-type]
-    with _describing(folder):
-        for plan in plans.all:  # each of them can be run
-            activate(model, plan)
-        activate(model, plans.constant)
-    return Loaded(model, AutoTokenizer.from_pretrained(folder), plans)
+    from flrc.models.huggingface import FlrcForCausalLM
 
-
-@contextmanager
-def _describing(folder: Path) -> Iterator[None]:
-    """Whatever is wrong with the description is the checkpoint's fault, and is told as that."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        raise UserError(
-            "the compressed model's description is damaged",
-            given=f"{folder / FILE} ({type(e).__name__}: {(str(e).splitlines() or [''])[0]})",
-            fix="save the model again: model.save=true",
-        ) from e
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    path = folder / FILE
-    try:
-        description = jsonfile.read(path)
-        if description["format"] != FORMAT:
-            raise ValueError(f"format {description['format']!r}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"this is no compressed model: {path.name} cannot be read",
-            given=f"{folder} ({type(error).__name__}: {error})",
-            allowed=f"a folder that a run with model.save=true has written (format {FORMAT})",
-            fix="python run.py method=flrc rate=0.2 model.save=true",
-        ) from error
-    found: dict[str, Any] = description
-    return found
-
-
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of the folder's safetensors files."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    files = sorted(folder.glob("*.safetensors"))
-    found: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            found |= load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise UserError(
-                "a file of the compressed model is damaged", given=f"{file} ({error})"
-            ) from error
-    return found
-
-
-def _fill(model: PreTrainedModel, tensors: dict[str, Tensor], folder: Path) -> None:
-    """Give every parameter its tensor; names and shapes must agree exactly."""
-    names = model.state_dict(keep_vars=True)
-    first: dict[int, str] = {}
-    for name, tensor in names.items():
-        first.setdefault(id(tensor), name)
-    wanted = {name: first[id(tensor)] for name, tensor in names.items()}
-    missing = sorted(set(wanted.values()) - set(tensors))
-    unknown = sorted(set(tensors) - set(wanted.values()))
-    wrong = [
-        f"{name} is {tuple(tensors[name].shape)} {tensors[name].dtype}"
-        for name in sorted(set(tensors) & set(names))
-        if (tensors[name].shape, tensors[name].dtype) != (names[name].shape, names[name].dtype)
-    ]
-    problems = [
-        *(f"{name} is missing" for name in missing),
-        *(f"{name} is not part of the model" for name in unknown),
-        *wrong,
-    ]
-    if problems:
-        raise UserError(
-            "the compressed model's tensors do not fit its description",
-            given=f"{folder}: {'; '.join(problems[:3])}",
-        )
-    model.load_state_dict({name: tensors[key] for name, key in wanted.items()}, assign=True)
-
-
-def _plans(values: dict[str, Any]) -> Plans:
-    phases = [
-        (
-            Phase(phase.get("begin", 0.0), phase["rate"], phase.get("step")),
-            RankPlan.from_json(phase["plan"]),
-        )
-        for phase in values["phases"]
-    ]
-    return Plans(RankPlan.from_json(values["constant"]), phases, values.get("candidates", []))
+    model = FlrcForCausalLM.from_pretrained(folder).to(device)  # type: ignore[arg-type]
+    return Loaded(model, AutoTokenizer.from_pretrained(folder), model.plans)

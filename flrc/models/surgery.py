@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from flrc.allocator.plan import plan_cost
 from flrc.models.factored import FactoredLinear
-from flrc.models.lowrank import low_rank_layers, replace, target_parameters
+from flrc.models.lowrank import replace, target_parameters
 from flrc.models.separate import SeparateLinear
+from flrc.models.switching import activate
 
 if TYPE_CHECKING:
     from flrc.allocator.plan import RankPlan
-    from flrc.allocator.planning import Plans
+    from flrc.allocator.plans import Plans
     from flrc.form.base import Form
     from flrc.models.targets import Target
 
@@ -110,35 +111,6 @@ def _linear(model: nn.Module, name: str) -> nn.Linear:
     linear = model.get_submodule(name)
     assert isinstance(linear, nn.Linear)
     return linear
-
-
-def activate(model: nn.Module, plan: RankPlan) -> None:
-    """Set every low-rank layer to its target's rank: changes views, copies nothing."""
-    for name, layer in low_rank_layers(model).items():
-        layer.rank = plan.ranks[layer.target or name]
-
-
-def prepared(model: nn.Module, plan: RankPlan) -> Callable[[], None]:
-    """:func:`activate` in two parts: all that can be done before, and a switch of microseconds.
-
-    Args:
-        model: Its layers must not be exchanged in between.
-        plan: What will be activated, any number of times.
-
-    Raises:
-        ValueError: If a layer cannot run at its rank.
-    """
-    states = []
-    for name, layer in low_rank_layers(model).items():
-        rank = plan.ranks[layer.target or name]
-        layer.check(rank)
-        states.append((vars(layer), rank))
-
-    def switch() -> None:
-        for state, rank in states:
-            state["_rank"] = rank
-
-    return switch
 
 
 def stored_parameters(targets: Sequence[Target], plans: Sequence[RankPlan], form: Form) -> int:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from flrc.allocator.planning import phase_json
+from flrc.allocator.plans import phase_json
 from flrc.decomposition.factors import relative_error
 from flrc.models.loading import parameter_count
 from flrc.models.pivoted import PivotedLinear
 from flrc.models.surgery import stored_index_bytes, stored_parameters
 
 if TYPE_CHECKING:
-    from flrc.allocator.planning import Plans
+    from flrc.allocator.plans import Plans
     from flrc.config import RunConfig
     from flrc.decomposition.stored import StoredFactors
     from flrc.models.targets import Target

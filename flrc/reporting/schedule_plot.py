@@ -13,7 +13,7 @@ from flrc.records.record import Record
 from flrc.records.store import requested_rate
 from flrc.reporting.labels import Presets
 from flrc.reporting.style import DPI, colour, finish, finished, names
-from flrc.schedule.base import Phase, first_steps
+from flrc.schedule.phase import Phase, first_steps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from flrc.errors import UserError
-from flrc.models.surgery import activate, prepared
-from flrc.schedule.base import first_steps
+from flrc.models.switching import Switch, activate
+from flrc.schedule.phase import first_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from transformers.generation.streamers import BaseStreamer
 
     from flrc.allocator.plan import RankPlan
-    from flrc.allocator.planning import Plans
+    from flrc.allocator.plans import Plans
 
 
 OPTIONS = (
@@ -119,12 +119,14 @@ class Decoder:
         shipped = self.model.generation_config
         if config.cache_implementation is None:  # the runtime's, where it asks for one
             config.cache_implementation = shipped.cache_implementation  # type: ignore[union-attr]
-        switch = _Switch(self.model, self.plans_by_step(max_new_tokens), on_switch)
+        switch = Switch(self.model, self.plans_by_step(max_new_tokens), on_switch)
         handle = self.model.register_forward_pre_hook(switch)
         # transformers fills unset fields from the model's own settings (repetition penalties ...).
         self.model.generation_config = GenerationConfig()
         try:
-            output = self.model.generate(
+            # A loaded checkpoint follows its schedule by itself; here that is done above.
+            generate = getattr(self.model, "generate_at_one_rank", self.model.generate)
+            output = generate(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 generation_config=config,
@@ -139,17 +141,8 @@ class Decoder:
         return output[:, input_ids.shape[1] :]
 
     def plans_by_step(self, steps: int) -> dict[int, RankPlan]:
-        """The plan of each phase by its first forward step, 0 for the prefill.
-
-        A phase that begins where the next one does has no step; the later one wins.
-
-        Args:
-            steps: Longest reply, in tokens.
-        """
-        if self.plans is None:
-            return {}
-        starts = first_steps([phase for phase, _ in self.plans.phases], steps)
-        return {s: plan for s, (_, plan) in zip(starts, self.plans.phases, strict=True)}
+        """See :meth:`flrc.allocator.plans.Plans.by_step`; empty for the dense model."""
+        return {} if self.plans is None else self.plans.by_step(steps)
 
     def _phases(self, steps: int) -> list[tuple[int, float]]:
         """First forward step (0-based) and realised rate of each phase that is reached."""
@@ -198,25 +191,3 @@ class Decoder:
     def describe(self, max_new_tokens: int) -> list[dict[str, Any]]:
         """The phases as ``{"step": first forward step, counted from 1, "rate": realised rate}``."""
         return [{"step": start + 1, "rate": rate} for start, rate in self._phases(max_new_tokens)]
-
-
-class _Switch:
-    """Forward pre-hook that activates the plan of the coming step; one a ``generate`` call."""
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        at: Mapping[int, RankPlan],
-        on_switch: Callable[[int, RankPlan], None] | None,
-    ) -> None:
-        self.step = 0
-        self.at = {step: (plan, prepared(model, plan)) for step, plan in at.items()}
-        self.on_switch = on_switch
-
-    def __call__(self, *_: object) -> None:
-        if self.step in self.at:
-            plan, switch = self.at[self.step]
-            switch()
-            if self.on_switch is not None:
-                self.on_switch(self.step, plan)
-        self.step += 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flrc.schedule.base import Phase, Schedule
+from flrc.schedule.base import Schedule
+from flrc.schedule.phase import Phase
 
 
 @dataclass

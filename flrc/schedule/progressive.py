@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from flrc.errors import UserError
-from flrc.schedule.base import Phase, Schedule
+from flrc.schedule.base import Schedule
+from flrc.schedule.phase import Phase
 
 
 @dataclass

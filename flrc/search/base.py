@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from flrc.cache import Entry
     from flrc.data.base import DataSource
     from flrc.decomposition.stored import StoredFactors
-    from flrc.schedule.base import Phase, Schedule
+    from flrc.schedule.base import Schedule
+    from flrc.schedule.phase import Phase
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from flrc.errors import UserError
 from flrc.progress import progress
-from flrc.schedule.base import Phase
+from flrc.schedule.phase import Phase
 from flrc.search.candidates import Candidate
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from flrc.allocator.planning import Plans
+from flrc.allocator.plans import Plans
 from flrc.data.pairs import chat_prompt, pairs
 from flrc.errors import UserError
 from flrc.evaluation.replies import generate_replies
@@ -19,7 +19,7 @@ from flrc.search.halve import Trial
 
 if TYPE_CHECKING:
     from flrc.allocator.plan import RankPlan
-    from flrc.schedule.base import Phase
+    from flrc.schedule.phase import Phase
     from flrc.search.base import Compression
     from flrc.search.generating import GeneratingSearch
 

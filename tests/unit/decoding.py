@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planning import Plans, make_plans
+from flrc.allocator.planning import make_plans
+from flrc.allocator.plans import Plans
 from flrc.allocator.uniform import Uniform
 from flrc.decomposition.svd import Svd
 from flrc.evaluation.replies import up_to_end
 from flrc.form.two_factor import TwoFactor
-from flrc.models.surgery import activate, compress
+from flrc.models.surgery import compress
+from flrc.models.switching import activate
 from flrc.models.targets import Target, find_targets
 from flrc.runtime.decoding import Decoder
 from flrc.schedule.base import Schedule

@@ -11,11 +11,11 @@ import torch
 from decoding import compressed, generate, prompt
 
 from flrc.allocator.plan import RankPlan
-from flrc.allocator.planning import Plans
+from flrc.allocator.plans import Plans
 from flrc.errors import UserError
 from flrc.evaluation.replies import agreement, generate_replies, up_to_end
 from flrc.models.lowrank import LowRankLinear
-from flrc.models.surgery import activate, prepared
+from flrc.models.switching import activate, prepared
 from flrc.runtime.decoding import Decoder
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive

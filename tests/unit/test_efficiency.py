@@ -19,7 +19,8 @@ from flrc.evaluation.timed import Timing, alternate, timed
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
 from flrc.grouping.shared import Shared
-from flrc.models.surgery import activate, compress
+from flrc.models.surgery import compress
+from flrc.models.switching import activate
 from flrc.models.targets import find_targets
 from flrc.pipeline import run
 from flrc.quantization.int8 import Int8

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flrc.errors import UserError
-from flrc.schedule.base import Phase, first_steps
+from flrc.schedule.phase import Phase, first_steps
 from flrc.search.candidates import Candidate, grid, rounds
 from flrc.search.halve import Trial, halve
 

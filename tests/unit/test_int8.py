@@ -11,7 +11,8 @@ import torch
 from plain_factors import stacked_factors
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planning import Plans, make_plans
+from flrc.allocator.planning import make_plans
+from flrc.allocator.plans import Plans
 from flrc.allocator.uniform import Uniform
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
@@ -21,7 +22,8 @@ from flrc.models.dense import DenseLinear
 from flrc.models.int8_rows import Int8Rows
 from flrc.models.lowrank import low_rank_layers, target_parameters
 from flrc.models.rows import FloatRows
-from flrc.models.surgery import activate, check_counts, compress
+from flrc.models.surgery import check_counts, compress
+from flrc.models.switching import activate
 from flrc.models.targets import find_targets
 from flrc.pipeline import run
 from flrc.quantization.int8 import Int8

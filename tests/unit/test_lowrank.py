@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from flrc.allocator.evidence import Evidence
 from flrc.allocator.plan import RankPlan
-from flrc.allocator.planning import Plans, make_plans
+from flrc.allocator.planning import make_plans
+from flrc.allocator.plans import Plans
 from flrc.allocator.uniform import Uniform
 from flrc.decomposition.svd import Svd
 from flrc.form.two_factor import TwoFactor
 from flrc.models.lowrank import LowRankLinear, low_rank_layers, target_parameters
 from flrc.models.rows import FloatRows
-from flrc.models.surgery import activate, check_counts, compress, stored_parameters
+from flrc.models.surgery import check_counts, compress, stored_parameters
+from flrc.models.switching import activate
 from flrc.models.targets import Target, find_targets
 from flrc.schedule.progressive import Progressive
 

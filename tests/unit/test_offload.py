@@ -20,7 +20,8 @@ from flrc.errors import UserError
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
 from flrc.grouping.shared import Shared
-from flrc.models.surgery import activate, compress
+from flrc.models.surgery import compress
+from flrc.models.switching import activate
 from flrc.models.targets import find_targets
 from flrc.pipeline import run
 from flrc.quantization.int8 import Int8

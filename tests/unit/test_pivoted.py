@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from flrc.allocator.evidence import Evidence
 from flrc.allocator.plan import RankPlan
-from flrc.allocator.planning import Plans, make_plans
+from flrc.allocator.planning import make_plans
+from flrc.allocator.plans import Plans
 from flrc.allocator.uniform import Uniform
 from flrc.config import components
 from flrc.form.base import Form
@@ -24,7 +25,8 @@ from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
 from flrc.models.lowrank import target_parameters
 from flrc.models.pivoted import PivotedLinear
-from flrc.models.surgery import activate, check_counts, compress
+from flrc.models.surgery import check_counts, compress
+from flrc.models.switching import activate
 from flrc.models.targets import Target, find_targets
 from flrc.records.accounting import account, note_coefficients
 from flrc.runtime.decoding import Decoder

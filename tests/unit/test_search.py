@@ -14,7 +14,7 @@ import torch
 from flrc.errors import UserError
 from flrc.pipeline import run
 from flrc.records.identity import run_id
-from flrc.schedule.base import Phase
+from flrc.schedule.phase import Phase
 
 SEARCH = (
     "search=halving",

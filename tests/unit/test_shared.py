@@ -12,7 +12,7 @@ from plain_factors import stacked_factors
 from torch import Tensor, nn
 
 from flrc.allocator.plan import RankPlan
-from flrc.allocator.planning import Plans
+from flrc.allocator.plans import Plans
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
@@ -20,9 +20,10 @@ from flrc.grouping.shared import Shared
 from flrc.models.factored import FactoredLinear
 from flrc.models.lowrank import low_rank_layers, target_parameters
 from flrc.models.rows import FloatRows
-from flrc.models.surgery import activate, check_counts, compress
+from flrc.models.surgery import check_counts, compress
+from flrc.models.switching import activate
 from flrc.models.targets import Target, find_targets
-from flrc.schedule.base import Phase
+from flrc.schedule.phase import Phase
 
 WIDTHS = (6, 4, 5)
 FORMS = [TwoFactor(), Pivoted()]
