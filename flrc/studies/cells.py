@@ -25,7 +25,7 @@ OWN_VERSIONS = frozenset({"python", "flrc"})
 """Versions that may differ within a column: the numbers do not come from them."""
 
 
-NEUTRAL = frozenset({"targets/stored", "model/bytes_of_dense", "score"})
+NEUTRAL = frozenset({"targets/stored", "model/bytes_of_dense", "model/flops_of_dense", "score"})
 """What has no better direction."""
 SECONDS, SEARCH_SPEEDUP = "allocation/seconds", "allocation/speedup"
 
@@ -176,7 +176,8 @@ def check_versions(records: Sequence[Record]) -> None:
 def derived(record: Record) -> list[Measurement]:
     """What a record knows without calling it a measurement: shares stored, seconds of a search.
 
-    ``model/bytes_of_dense`` is of the whole model, ``targets/stored`` of the targets' parameters.
+    ``model/bytes_of_dense`` and ``model/flops_of_dense`` (of one token, attention over the context
+    left out) are of the whole model, ``targets/stored`` of the targets' parameters.
     """
     found = []
     results = record.results
@@ -190,6 +191,10 @@ def derived(record: Record) -> list[Measurement]:
     if sizes.get("model_dense"):
         add("model/bytes_of_dense", sizes["model_stored"] / sizes["model_dense"], "", None)
     if parameters.get("targets_dense"):
+        flops = results.get("flops_per_token")
+        if flops:
+            saved = 2 * (parameters["targets_dense"] - parameters["targets_activated"])
+            add("model/flops_of_dense", flops / (flops + saved), "", None)
         add("targets/stored", parameters["targets_stored"] / parameters["targets_dense"], "", None)
     seconds = allocation_seconds(record)
     if seconds is not None:

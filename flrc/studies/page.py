@@ -67,7 +67,7 @@ def _models(block: Block, what: str) -> str:
 def _beside(study: Study) -> list[tuple[str, str]]:
     """Measurements of the same runs for which the paper has no column."""
     hidden = ("/rate", "/rate_per_token")
-    derived = ("targets/", "allocation/")
+    derived = ("targets/", "allocation/", "model/flops")
     names = dict.fromkeys(name for run in study.runs for name in run.measurements)
     return [
         (name, name.replace("/", " "))

@@ -194,8 +194,13 @@ def test_seconds_of_an_allocation() -> None:
     made.meta["stages"][0]["cached"] = True
     assert allocation_seconds(made) is None
     sizes = made.results["bytes"]
+    # Of 100 weights of targets 80 are met by a token, and 50 of the head.
+    made.results["parameters"] |= {"targets_dense": 100, "targets_activated": 80}
+    made.results["parameters"]["targets_stored"] = 80
+    made.results["flops_per_token"] = 2 * (80 + 50)
     assert {m.name: m.value for m in derived(made)} == {
         "targets/stored": pytest.approx(0.8),
+        "model/flops_of_dense": pytest.approx(130 / 150),
         "model/bytes_of_dense": sizes["model_stored"] / sizes["model_dense"],
     }
 
