@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flrc.calibration.statistics import GradientStatistics
     from flrc.decomposition.factorise import Calibrated
     from flrc.decomposition.stored import StoredFactors
+    from flrc.models.checkpoint import Loaded
     from flrc.models.targets import Target
     from flrc.records.store import RunFolder
     from flrc.refine.stored import RefinedFactors
@@ -50,22 +51,38 @@ def run(config: RunConfig) -> Record:
             then.
     """
     check_inputs(config)
-    folder = run_folder(config)
-    if (done := finished(config, folder)) is not None:
+    if (done := finished(config, run_folder(config))) is not None:
         return done
+    return _run(config, again=False)[0]
+
+
+def run_with_model(config: RunConfig) -> tuple[Record, Loaded | None]:
+    """:func:`run`, and the model that it made; evaluations that are done are not repeated.
+
+    Returns:
+        The record, and the compressed model; None where nothing is compressed or the run failed.
+    """
+    check_inputs(config)
+    return _run(config, again=True)
+
+
+def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
+    """The run, in its locked folder; ``again``: even if its record is done."""
+    folder = run_folder(config)
     stages = Stages()
     environment.set_threads(config.threads)
     with stages("preflight"):
         prepared = prepare(config)
     with folder.lock(), environment.log_file(folder.path / "run.log"):
         # Another worker may have finished it while this one waited.
-        if (done := finished(config, folder)) is not None:
-            return done
+        if not again and (done := finished(config, folder)) is not None:
+            return done, None
         record = Record(
             run=environment.run_block(config, run_id(config)), meta=environment.meta_block(config)
         )
+        compressed: Loaded | None = None
         try:
-            compress_and_evaluate(config, prepared, folder, record, stages)
+            compressed = compress_and_evaluate(config, prepared, folder, record, stages)
             record.run["status"] = "ok"
         except Exception as error:
             record.run |= {
@@ -76,15 +93,19 @@ def run(config: RunConfig) -> Record:
             log.exception("failed in stage %s: %s", stages.current, folder.path)
         record.meta["stages"] = stages.to_json()
         folder.write_record(record)
-        return record
+        return record, compressed
 
 
 def compress_and_evaluate(
     config: RunConfig, prepared: Prepared, folder: RunFolder, record: Record, stages: Stages
-) -> None:
-    """Everything that needs the model; fills the record as it goes."""
+) -> Loaded | None:
+    """Everything that needs the model; fills the record as it goes.
+
+    Returns:
+        The compressed model; None where nothing is compressed.
+    """
     from flrc.evaluation.dense_replies import replies_of_dense_model
-    from flrc.models.checkpoint import save
+    from flrc.models.checkpoint import Loaded, save
     from flrc.models.loading import load_model
     from flrc.models.surgery import check_counts, compress
     from flrc.models.targets import find_targets
@@ -119,13 +140,14 @@ def compress_and_evaluate(
             record.results["bytes"] |= stored_bytes(model, targets)
         if config.model.save:
             with stages("save"):
-                save(model, prepared.tokenizer, targets, plans, folder.model)
+                save(Loaded(model, prepared.tokenizer, plans), folder.model)
         prepared.cache.trim()
     else:
         record.results |= account_dense(model, targets)
     run_of = Run(config, prepared, folder, stages, record.results["bytes"]["model_dense"])
     measured = measure(run_of, model, targets, plans, dense_replies)
     record.results["measurements"] = [vars(measurement) for measurement in measured]
+    return None if plans is None else Loaded(model, prepared.tokenizer, plans)
 
 
 def decompose(

@@ -9,7 +9,6 @@ this package.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,15 +18,13 @@ from torch import nn
 
 from flrc.allocator.plans import Plans
 from flrc.models import modelling_file
-from flrc.models.description import described
+from flrc.models.description import compressed_layers, described
 from flrc.models.integrity import listed
 from flrc.models.reading import FILE, FORMAT, described_digest
 from flrc.records import jsonfile
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from flrc.models.targets import Target
 
 
 @dataclass(frozen=True)
@@ -45,43 +42,32 @@ class Loaded:
     plans: Plans
 
 
-def save(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    targets: Sequence[Target],
-    plans: Plans,
-    folder: Path,
-) -> None:
+def save(loaded: Loaded, folder: Path) -> None:
     """Write a compressed model; the folder appears whole, in place of an older one.
 
     Args:
-        model: Compressed, quantised or not.
-        tokenizer: Its tokenizer.
-        targets: What was compressed.
-        plans: What it can run.
+        loaded: Compressed, quantised or not.
         folder: Where to.
     """
     from huggingface_hub import save_torch_state_dict
 
+    model, plans = loaded.model, loaded.plans
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     _write_config(model, unfinished)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(unfinished)
-    tokenizer.save_pretrained(unfinished)
+    loaded.tokenizer.save_pretrained(unfinished)
     names, tensors = _names(model), model.state_dict()
     kept = {name: tensors[name].contiguous() for name in names.values()}
     save_torch_state_dict(kept, str(unfinished), safe_serialization=True)
-    layers = {
-        name: described(model.get_submodule(name), names)
-        for name in (layer.name for target in targets for layer in target.layers)
-    }
+    layers = {name: described(layer, names) for name, layer in compressed_layers(model)}
     (unfinished / modelling_file.NAME).write_text(modelling_file.source(), "utf-8")
     description = {
         "format": FORMAT,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "layers": {name: layer for name, layer in layers.items() if layer is not None},
+        "layers": layers,
         "plans": plans.to_json(),
         "files": listed(unfinished),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from flrc.models.dense import DenseLinear
+from flrc.models.description import compressed_layers
 from flrc.models.factored import FactoredLinear
 from flrc.models.lowrank import replace
 from flrc.progress import progress
@@ -43,7 +43,7 @@ def densify(model: nn.Module) -> None:
     Args:
         model: Changed in place; its active plan is what it keeps.
     """
-    for name, layer in progress(list(_compressed(model)), "writing out products"):
+    for name, layer in progress(list(compressed_layers(model)), "writing out products"):
         weight = dense_weight(layer)
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), weight.dtype)
         linear = nn.Linear(
@@ -53,16 +53,6 @@ def densify(model: nn.Module) -> None:
         if layer.bias is not None:
             linear.bias = layer.bias
         replace(model, name, linear)
-
-
-def _compressed(model: nn.Module) -> Iterator[tuple[str, FactoredLinear | DenseLinear]]:
-    """The outermost ones."""
-    last = ""
-    for name, module in model.named_modules():
-        inside = bool(last) and name.startswith(f"{last}.")
-        if isinstance(module, FactoredLinear | DenseLinear) and not inside:
-            last = name
-            yield name, module
 
 
 def export(loaded: Loaded, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,10 +26,18 @@ _LAYERS: dict[str, type[nn.Module]] = {
 _ROWS: dict[str, type[FloatRows | Int8Rows]] = {"float": FloatRows, "int8": Int8Rows}
 
 
-def described(layer: nn.Module, names: dict[int, str]) -> dict[str, Any] | None:
-    """How a layer is built again; None for one that is as the config says."""
-    if isinstance(layer, nn.Linear):
-        return None
+def compressed_layers(model: nn.Module) -> Iterator[tuple[str, FactoredLinear | DenseLinear]]:
+    """Layers that are not as the model's config says, by full name; not those inside another."""
+    last = ""
+    for name, module in model.named_modules():  # a module comes right before what it holds
+        inside = bool(last) and name.startswith(f"{last}.")
+        if isinstance(module, FactoredLinear | DenseLinear) and not inside:
+            last = name
+            yield name, module
+
+
+def described(layer: nn.Module, names: dict[int, str]) -> dict[str, Any]:
+    """How a layer is built again."""
     kind = next(kind for kind, built in _LAYERS.items() if type(layer) is built)
     rows = {
         child: {

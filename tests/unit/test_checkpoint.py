@@ -21,7 +21,7 @@ from flrc.errors import UserError
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
-from flrc.models.checkpoint import load, save
+from flrc.models.checkpoint import Loaded, load, save
 from flrc.models.lowrank import low_rank_layers
 from flrc.models.reading import described_digest
 from flrc.models.switching import activate
@@ -48,7 +48,7 @@ def test_the_same_model_again(
 ) -> None:
     model = make_model(shape)
     targets, plans = built(model, form, schedule, shared, int8)
-    save(model, tokenizer, targets, plans, tmp_path / "model")
+    save(Loaded(model, tokenizer, plans), tmp_path / "model")
     again = load(tmp_path / "model", CPU)
     assert again.plans == plans
     ids = torch.arange(40)[None]
@@ -157,8 +157,8 @@ def test_what_is_damaged_is_refused(
     how: str, message: str, make_model: Any, tokenizer: Any, tmp_path: Path
 ) -> None:
     model = make_model()
-    targets, plans = built(model, TwoFactor(), Constant(), False, False)
-    save(model, tokenizer, targets, plans, tmp_path / "model")
+    _targets, plans = built(model, TwoFactor(), Constant(), False, False)
+    save(Loaded(model, tokenizer, plans), tmp_path / "model")
     damaged(tmp_path / "model", how)
     with pytest.raises(UserError, match=message):
         flrc.load(tmp_path / "model")
@@ -181,11 +181,11 @@ def test_an_odd_description_is_refused_or_makes_no_difference(
 ) -> None:
     """Any entry of flrc.json exchanged for something else: never a traceback of ours."""
     model = make_model("tiny_qwen2")
-    targets, plans = built(model, Pivoted(), Progressive(), True, True)
+    _targets, plans = built(model, Pivoted(), Progressive(), True, True)
     ids = torch.arange(9)[None]
     expected = model(input_ids=ids).logits
     folder = tmp_path / "model"
-    save(model, tokenizer, targets, plans, folder)
+    save(Loaded(model, tokenizer, plans), folder)
     text = (folder / "flrc.json").read_text()
     every = places(json.loads(text))
     chosen = [*every[:3], *every[3 : len(every) : max(1, len(every) // 15)]]

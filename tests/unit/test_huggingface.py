@@ -23,7 +23,7 @@ from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
 from flrc.models import modelling_file
-from flrc.models.checkpoint import save
+from flrc.models.checkpoint import Loaded, save
 from flrc.models.lowrank import low_rank_layers
 from flrc.models.reading import described_digest
 from flrc.schedule.constant import Constant
@@ -42,8 +42,8 @@ def saved(make_model: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> Cal
         int8: bool = False,
     ) -> Path:
         model = make_model(shape)
-        targets, plans = built(model, form or TwoFactor(), schedule or Progressive(), shared, int8)
-        save(model, tokenizer, targets, plans, tmp_path / "model")
+        _targets, plans = built(model, form or TwoFactor(), schedule or Progressive(), shared, int8)
+        save(Loaded(model, tokenizer, plans), tmp_path / "model")
         return tmp_path / "model"
 
     return make
