@@ -8,17 +8,19 @@ import logging
 import os
 import shlex
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flrc import isolation
 from flrc.errors import UserError
 
 log = logging.getLogger(__name__)
 
+MANY = 64
+"""Jobs at a time where nothing else is said: the launcher decides."""
 LEDGER = "FLRC_SWEEP_LEDGER"
 """Environment variable: the file in which every job, in any process, notes how it ended."""
 
@@ -41,19 +43,26 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
     from flrc.overrides import check_overrides
 
     offline_by_default()
+    if isolation.is_isolated():
+        main()  # the process that asked for it tells the user
+        return 0
     try:
         check_overrides(conf, arguments)
     except UserError as error:
         return _complain(error)
     except (HydraException, OmegaConfBaseException) as error:  # a mistake in a YAML file
         return _complain(error)
-    ledger = Path(tempfile.gettempdir()) / f"flrc-sweep-{uuid.uuid4().hex}.jsonl"
+    ledger = _ledger(conf, arguments)
     os.environ[LEDGER] = str(ledger)
+    isolation.remember(sys.argv[0])
     code = 0
     try:
         main()
     except SystemExit as end:  # Hydra ends the process when composition fails
         code = 1 if end.code else 0
+    except Exception as error:  # a launcher's: a worker of its own is gone, say
+        log.exception("the launcher ended")
+        code = _complain(error)
     finally:
         jobs = _read(ledger)
         ledger.unlink(missing_ok=True)
@@ -76,6 +85,9 @@ def job(compose: Callable[[], Any]) -> None:
         assert isinstance(config, RunConfig)
         if config.dry_run:
             _note(**plan(config), **_which(config))
+            return
+        if not isolation.is_isolated() and (config.workers > 0 or _side_by_side()):
+            _isolated(config)
             return
         from flrc import completion, pipeline
         from flrc.records.identity import run_folder
@@ -100,6 +112,35 @@ def job(compose: Callable[[], Any]) -> None:
             log.exception("a job failed")
         _complain(cause if isinstance(cause, UserError) else error)
         _note(status="failed", folder=None, error=str(error), **_which(config))
+
+
+def _side_by_side() -> bool:
+    """Whether a launcher runs several jobs at a time."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return str(HydraConfig.get().runtime.choices["hydra/launcher"]) != "basic"
+
+
+def _isolated(config: Any) -> None:
+    """The job in a process of its own; if that does not come to its end, this is noted here."""
+    from hydra.core.hydra_config import HydraConfig
+
+    words = list(HydraConfig.get().overrides.task)
+    error = isolation.run(words, config.workers or MANY, Path(os.environ[LEDGER]).stem)
+    if error is not None:
+        log.error("%s: %s", shlex.join(words), error)
+        _note(status="failed", folder=None, error=error, **_which(config))
+
+
+def _ledger(conf: str, arguments: list[str]) -> Path:
+    """Where this sweep's jobs note how they ended: beside the records, which all of them reach."""
+    from omegaconf import OmegaConf
+
+    paths = OmegaConf.load(Path(conf) / "paths" / "default.yaml")
+    given = [word.partition("=")[2] for word in arguments if word.startswith("paths.runs=")]
+    runs = Path(str(given[-1] if given else paths.runs)).expanduser().resolve()
+    runs.mkdir(parents=True, exist_ok=True)
+    return runs / f".sweep-{uuid.uuid4().hex[:12]}.jsonl"
 
 
 def _which(config: Any) -> dict[str, Any]:
@@ -144,7 +185,8 @@ def _note(**job: Any) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     path = os.environ.get(LEDGER)
-    job["job"] = shlex.join(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    job["job"] = shlex.join(word for word in words if word not in isolation.ONE)
     if path is not None:
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(job) + "\n")

@@ -117,6 +117,8 @@ class RunConfig:
         threads: CPU threads; None leaves torch's own choice.
         force: Compute again what is done.
         dry_run: Say what would run, and stop.
+        workers: Jobs of a sweep at a time on a machine, each in a process of its own. 0: in this
+            process under Hydra's basic launcher, and as many as another launcher starts.
         study: Name under which runs are grouped.
         scale: How large the study is: small, paper, or none.
     """
@@ -145,6 +147,7 @@ class RunConfig:
     threads: int | None = None
     force: bool = False
     dry_run: bool = False
+    workers: int = 0
     study: str = "adhoc"
     scale: str = "none"
 
@@ -163,6 +166,10 @@ class RunConfig:
         if self.threads is not None and self.threads < 1:
             raise UserError(
                 "threads is out of range", given=f"threads={self.threads}", allowed="1 or more"
+            )
+        if self.workers < 0:
+            raise UserError(
+                "workers is out of range", given=f"workers={self.workers}", allowed="0 or more"
             )
         if not isinstance(self.allocator, Allocator):
             return

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flrc import isolation
 from flrc.records.identity import calibration_inputs
 from flrc.records.record import METHOD_SLOTS
 
@@ -90,7 +91,9 @@ def meta_block(config: RunConfig) -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "dtype": config.dtype,
         "threads": config.threads or torch_threads(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join(
+            [Path(sys.argv[0]).name, *(w for w in sys.argv[1:] if w not in isolation.ONE)]
+        ),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def check_overrides(conf: str, arguments: list[str]) -> None:
             continue
         if override.key_or_group in groups:
             chosen[override.key_or_group] = _check_options(override, groups[override.key_or_group])
+    for name in chosen.get("launcher", []):
+        _check_launcher(name)
     for override in overrides:
         key = override.key_or_group
         if key.startswith("hydra") or key in groups or override.is_delete():
@@ -62,6 +65,21 @@ def check_overrides(conf: str, arguments: list[str]) -> None:
         if key.startswith("data.revisions."):
             continue  # the one place where keys are free: a revision by data set
         _check_key(conf, key, chosen, groups)
+
+
+def _check_launcher(name: str) -> None:
+    """The plugin behind a launcher is installed."""
+    plugin = name.partition("_")[0]
+    if name == "basic":
+        return
+    try:
+        distribution(f"hydra-{plugin}-launcher")
+    except PackageNotFoundError as error:
+        raise UserError(
+            f"launcher={name} needs a plugin of Hydra's that is not installed",
+            given=f"launcher={name}",
+            fix=f"pip install hydra-{plugin}-launcher",
+        ) from error
 
 
 def _groups(conf: Path) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from flrc.errors import UserError
+from flrc.isolation import device_index
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -15,13 +16,16 @@ if TYPE_CHECKING:
 
 
 def resolve_device(device: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU.
+    """``auto`` is CUDA where there is one, else the CPU; of several the job's own.
 
     Raises:
         UserError: If the device is unknown or not there.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        devices = torch.cuda.device_count()
+        return torch.device("cuda", device_index(devices)) if devices > 1 else torch.device("cuda")
     try:
         resolved = torch.device(device)
     except RuntimeError as error:

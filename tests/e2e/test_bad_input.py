@@ -16,6 +16,8 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "option of a group": (["method=flcr"], ["flcr", "nearest: flrc"]),
     "option in a sweep": (["-m", "method=flrc,svdlm"], ["svdlm", "nearest: svdllm"]),
     "option in a list": (["evaluation=[perplexity,zeroshots]"], ["zeroshots", "nearest: zeroshot"]),
+    "launcher": (["launcher=joblb"], ["joblb", "nearest: joblib"]),
+    "no place for a job": (["workers=-1"], ["workers=-1", "0 or more"]),
     "key": (["rte=0.3"], ["rte", "did you mean rate?"]),
     "nested key": (["calibration.sample=3"], ["calibration.sample", "calibration.samples?"]),
     "key of another option": (["method=svdllm", "allocator.floor=0.1"], ["allocator.floor"]),

@@ -1,0 +1,80 @@
+"""A job of a sweep in a process of its own: what kills it costs no other job."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+SLOT = "FLRC_SLOT"
+"""Environment variable of such a process: which of the sweep's places on this machine it has."""
+PROGRAM, FOLDER = "FLRC_PROGRAM", "FLRC_FOLDER"
+"""Environment variables: the script that was called, and where. A launcher's own workers have other
+names and may be anywhere."""
+ONE = ("hydra.mode=RUN", "launcher=basic", "workers=0")
+"""What such a process is told beside the job's own words."""
+
+
+def is_isolated() -> bool:
+    """Whether this process was started for one job."""
+    return SLOT in os.environ
+
+
+def remember(program: str) -> None:
+    """Note for all processes of this sweep what was called, and where."""
+    os.environ |= {PROGRAM: os.path.abspath(program), FOLDER: os.getcwd()}
+
+
+def run(words: Sequence[str], workers: int, sweep: str) -> str | None:
+    """Run one job and wait for it.
+
+    Args:
+        words: The job's overrides.
+        workers: How many jobs of this sweep run at a time on this machine.
+        sweep: The sweep's name, the same in all its processes.
+
+    Returns:
+        What went wrong if the process did not come to its end, else None.
+    """
+    with _slot(workers, sweep) as slot:
+        command = [sys.executable, os.environ[PROGRAM], *words, *ONE]
+        known = os.environ | {SLOT: str(slot)}
+        ended = subprocess.run(command, env=known, cwd=os.environ[FOLDER], check=False)
+    if ended.returncode >= 0:
+        return None if ended.returncode in (0, 1) else f"ended with exit code {ended.returncode}"
+    name = signal.Signals(-ended.returncode).name
+    hint = " (out of memory, perhaps)" if name == "SIGKILL" else ""
+    return f"its process was killed by {name}{hint}"
+
+
+@contextmanager
+def _slot(workers: int, sweep: str) -> Iterator[int]:
+    """One of the sweep's places on this machine; a place of a dead process is free again."""
+    folder = Path(tempfile.gettempdir()) / f"flrc-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    locks = [FileLock(folder / f"{sweep}.{slot}.lock") for slot in range(workers)]
+    while True:
+        for slot, lock in enumerate(locks):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            try:
+                yield slot
+            finally:
+                lock.release()
+            return
+        time.sleep(0.2)
+
+
+def device_index(devices: int) -> int:
+    """Which of several devices a job takes that asks for ``auto``: one a slot, in turns."""
+    return int(os.environ.get(SLOT, "0")) % devices
