@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 import torch
+from checkpoints import built
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as FastTokenizer
@@ -22,7 +24,11 @@ from flrc.data.folder import Folder
 from flrc.data.sample import SAMPLE_ROOT, Sample
 from flrc.evaluation.base import Outcome, Subject
 from flrc.evaluation.zeroshot import TASKS, ZeroShot
+from flrc.export import main as export
+from flrc.form.pivoted import Pivoted
+from flrc.models.checkpoint import Loaded, load, save
 from flrc.runtime.decoding import Decoder
+from flrc.schedule.constant import Constant
 
 LIMIT = 20
 # The same comparison can be made with a model and data of one's own: two folders.
@@ -76,22 +82,25 @@ def write_tasks(folder: Path, root: Path) -> None:
         (folder / f"{task}.yaml").write_text(json.dumps(lines))
 
 
-def run_command_line(model: str, tasks: Path, output: Path) -> dict[str, Any]:
+def run_command_line(
+    model: str, tasks: Path, output: Path, names: Sequence[str] = TASKS, more: str = ""
+) -> dict[str, Any]:
     command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf"]
-    command += ["--model_args", f"pretrained={model},dtype=float32"]
-    command += ["--tasks", *[f"local_{task}" for task in TASKS], "--include_path", str(tasks)]
+    command += ["--model_args", f"pretrained={model},dtype=float32{more}"]
+    command += ["--tasks", *[f"local_{task}" for task in names], "--include_path", str(tasks)]
     command += ["--limit", str(LIMIT), "--batch_size", "4", "--device", "cpu"]
     command += ["--output_path", str(output), "--log_samples"]
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
         "HF_DATASETS_CACHE": str(output / "datasets"),
+        "HF_MODULES_CACHE": str(output / "modules"),
     }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     (file,) = output.glob("**/results_*.json")
     samples = {}
-    for task in TASKS:
+    for task in names:
         (path,) = output.glob(f"**/samples_local_{task}_*.jsonl")
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         samples[task] = sorted(lines, key=lambda line: int(line["doc_id"]))
@@ -126,3 +135,29 @@ def test_same_numbers_as_the_command_line(tmp_path: Path) -> None:
     values = [100 * theirs["results"][f"local_{task}"]["acc,none"] for task in TASKS]
     (mean,) = evaluation.summarise(m for o in ours.values() for m in o.measurements)
     assert mean.value == pytest.approx(sum(values) / len(values))
+
+
+@pytest.mark.slow
+def test_a_compressed_checkpoint_under_the_command_line(tmp_path: Path) -> None:
+    """Loaded by its own modelling file, and its dense export, against the framework's numbers."""
+    save_tiny_model(tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    _, plans = built(model, Pivoted(), Constant(), True, False)
+    save(Loaded(model, tokenizer, plans), tmp_path / "model")
+    assert export([str(tmp_path / "model"), str(tmp_path / "dense")]) == 0
+    (tmp_path / "tasks").mkdir()
+    write_tasks(tmp_path / "tasks", SAMPLE_ROOT)
+    again = load(tmp_path / "model", torch.device("cpu"))
+    subject = Subject(again.model, tokenizer, Sample(), rate=0.3, decoder=Mock(spec=Decoder))
+    outcome = ZeroShot(limit=LIMIT, batch_size=8).evaluate(subject, "piqa")
+    (measurement,) = outcome.measurements
+    for name, more in (("model", ",trust_remote_code=True"), ("dense", "")):
+        theirs = run_command_line(
+            str(tmp_path / name), tmp_path / "tasks", tmp_path / f"{name}_out", ("piqa",), more
+        )
+        expected = theirs["results"]["local_piqa"]
+        assert measurement.value == pytest.approx(100 * expected["acc,none"], abs=1e-9), name
+        for item, sample in zip(outcome.items, theirs["samples"]["piqa"], strict=True):
+            scores = [float(score) for score, _ in sample["filtered_resps"]]
+            assert item["loglikelihoods"] == pytest.approx(scores, abs=1e-2), name
