@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.data.catalog import find
+from flrc.evaluation.batches import halved
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask
@@ -110,13 +111,22 @@ def answer(
         rows: The questions.
         model: The model, on its device; it comes back as it was.
         tokenizer: Its tokenizer; it comes back as it was.
-        batch_size: Answers scored at once.
+        batch_size: Answers scored at once; halved, and the task asked again, out of memory.
     """
     import numpy as np
     from lm_eval.evaluator import evaluate
 
     built = build_task(task, rows)
-    results = evaluate(lm=_wrap(model, tokenizer, batch_size), task_dict={"tasks": {task: built}})
+    results = None
+    while results is None:
+        wrapped = _wrap(model, tokenizer, batch_size)
+        try:
+            results = evaluate(lm=wrapped, task_dict={"tasks": {task: built}})
+        except (RuntimeError, MemoryError) as error:
+            smaller = halved(batch_size, error)
+            if smaller is None:
+                raise
+            batch_size = smaller
     items = []
     for sample in sorted(results["samples"][task], key=lambda sample: int(sample["doc_id"])):
         doc, index = sample["doc"], int(sample["doc_id"])

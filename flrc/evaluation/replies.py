@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from flrc.progress import progress
+from flrc.evaluation.batches import in_batches
 from flrc.runtime.decoding import Decoder
 
 
@@ -23,16 +23,16 @@ def generate_replies(
     """Token ids of the reply to each prompt, up to and including its end-of-sequence token.
 
     Prompts are batched by length, so that little is padded, left-padded under an attention mask,
-    and their replies put back in order; every sequence of a batch is at the same forward step.
+    and their replies put back in order; every sequence of a batch is at the same forward step. Out
+    of memory, batches are halved.
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     ends = set(decoder.end_tokens())
     padding = decoder.tokenizer.pad_token_id
     filler = padding if padding is not None else 0
     device = decoder.model.device
-    replies: list[list[int]] = [[] for _ in prompts]
-    for batch in progress(batches, "generating, batch by batch", len(batches)):
+
+    def generate(batch: Sequence[int]) -> list[list[int]]:
         width = max(len(prompts[i]) for i in batch)
         ids = torch.full((len(batch), width), filler, dtype=torch.long)
         mask = torch.zeros(len(batch), width, dtype=torch.long)
@@ -46,9 +46,11 @@ def generate_replies(
             num_beams=num_beams,
             **options,
         )
-        for row, i in enumerate(batch):
-            replies[i] = up_to_end(output[row].tolist(), ends)
-    return replies
+        return [up_to_end(row, ends) for row in output.tolist()]
+
+    found = in_batches(order, batch_size, generate, "generating, batch by batch")
+    by_prompt = dict(zip(order, found, strict=True))
+    return [by_prompt[i] for i in range(len(prompts))]
 
 
 def up_to_end(tokens: list[int], ends: set[int]) -> list[int]:

@@ -1,0 +1,64 @@
+"""Work in batches that shrink when memory runs out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from flrc.progress import progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+
+def halved(size: int, error: Exception) -> int | None:
+    """The batch size to go on with after an error; None if it is none that this would help.
+
+    Said once for each halving, and the memory of the failed try is given back.
+    """
+    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+    memory = isinstance(error, MemoryError) or should_reduce_batch_size(error)
+    if not memory or size < 2:
+        return None
+    clear_device_cache(garbage_collection=True)
+    log.warning("out of memory with batches of %d: going on with batches of %d", size, size // 2)
+    return size // 2
+
+
+def in_batches(
+    items: Sequence[Item],
+    size: int,
+    compute: Callable[[Sequence[Item]], Sequence[Result]],
+    doing: str,
+) -> list[Result]:
+    """Results of all items, in order, computed some at a time.
+
+    Out of memory, a batch is tried again at half the size, and so are all that follow; what was
+    computed before stays. Numbers do not depend on the size.
+
+    Args:
+        items: What to compute on.
+        size: Items at a time, at first.
+        compute: As many results as items.
+        doing: What the progress bar says.
+    """
+    results: list[Result] = []
+    waiting = progress(items, doing, len(items))
+    batch: list[Item] = []
+    for item in waiting:
+        batch.append(item)
+        while batch and (len(batch) >= size or len(results) + len(batch) == len(items)):
+            try:
+                results += compute(batch[:size])
+            except (RuntimeError, MemoryError) as error:
+                smaller = halved(min(size, len(batch)), error)
+                if smaller is None:
+                    raise
+                size = smaller
+            else:
+                batch = batch[size:]
+    return results

@@ -1,0 +1,97 @@
+"""Batches that shrink when memory runs out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flrc.data.sample import Sample
+from flrc.evaluation.base import Subject
+from flrc.evaluation.batches import halved, in_batches
+from flrc.evaluation.replies import generate_replies
+from flrc.evaluation.zeroshot import ZeroShot
+from flrc.runtime.decoding import Decoder
+
+NO_MEMORY = "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 9 bytes"
+
+
+@given(st.integers(0, 40), st.integers(1, 17), st.integers(1, 20))
+def test_every_item_once_and_in_order(count: int, size: int, fits: int) -> None:
+    sizes: list[int] = []
+
+    def compute(batch: Sequence[int]) -> list[int]:
+        if len(batch) > fits:
+            raise RuntimeError(NO_MEMORY)
+        sizes.append(len(batch))
+        return [2 * item for item in batch]
+
+    assert in_batches(range(count), size, compute, "testing") == [2 * k for k in range(count)]
+    assert sum(sizes) == count
+    assert all(n <= min(size, fits) for n in sizes)
+    if fits >= size:
+        assert len(sizes) == -(-count // size)
+
+
+def test_other_errors_and_a_batch_of_one_are_not_tried_again() -> None:
+    for error in (RuntimeError("shapes do not match"), RuntimeError(NO_MEMORY), MemoryError()):
+        calls: list[int] = []
+
+        def compute(batch: Sequence[int], error: Exception = error, calls: Any = calls) -> Any:
+            calls.append(len(batch))
+            raise error
+
+        with pytest.raises(type(error)):
+            in_batches([1, 2, 3], 2, compute, "testing")
+        assert calls == ([2] if "shapes" in str(error) else [2, 1])
+
+
+def test_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert halved(9, torch.cuda.OutOfMemoryError("CUDA out of memory. Tried ...")) == 4
+    assert caplog.messages == ["out of memory with batches of 9: going on with batches of 4"]
+
+
+def scarce(model: Any, limit: int) -> None:
+    """Lets the model run on no more than ``limit`` sequences at a time."""
+
+    def check(_module: Any, arguments: Any, options: dict[str, Any]) -> None:
+        ids = options.get("input_ids", arguments[0] if arguments else None)
+        if ids is not None and len(ids) > limit:
+            raise RuntimeError(NO_MEMORY)
+
+    model.register_forward_pre_hook(check, with_kwargs=True)
+
+
+def test_replies_are_the_same(make_model: Callable[..., Any], tokenizer: Any) -> None:
+    prompts = [list(range(3, 8 + k % 5)) for k in range(11)]
+    expected = generate_replies(
+        Decoder(make_model(), tokenizer, None), prompts, batch_size=8, max_new_tokens=6
+    )
+    model = make_model()
+    scarce(model, 3)
+    found = generate_replies(
+        Decoder(model, tokenizer, None), prompts, batch_size=8, max_new_tokens=6
+    )
+    assert found == expected
+
+
+def test_answers_are_the_same(
+    make_model: Callable[..., Any], tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluation = ZeroShot(tasks=["piqa"], limit=6, batch_size=8)
+    model = make_model()
+    decoder = Decoder(model, tokenizer, None)
+    expected = evaluation.evaluate(Subject(model, tokenizer, Sample(), 0.0, decoder), "piqa")
+    scarce(model, 2)
+    found = evaluation.evaluate(Subject(model, tokenizer, Sample(), 0.0, decoder), "piqa")
+    assert [item["predicted"] for item in found.items] == [
+        item["predicted"] for item in expected.items
+    ]
+    assert found.measurements == expected.measurements
+    assert "going on with batches of 2" in caplog.text
