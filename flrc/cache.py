@@ -42,10 +42,20 @@ class Entry:
 
     @property
     def done(self) -> bool:
-        """Whether the result is complete; reading it marks it as used."""
+        """Whether the result is complete; reading it marks it as used.
+
+        A file that is gone or shorter than it was (a machine that lost power leaves such) is said,
+        and the result counts as missing: it is computed again.
+        """
         marker = self.path / DONE
         if not marker.is_file():
             return False
+        known: dict[str, int] = jsonfile.read(marker).get("bytes", {})
+        for name, size in known.items():
+            path = self.path / name
+            if not path.is_file() or path.stat().st_size < size:
+                log.warning("%s is damaged; it is computed again", path)
+                return False
         os.utime(marker)
         return True
 
@@ -58,7 +68,9 @@ class Entry:
 
     def finish(self) -> None:
         """Mark the result complete."""
-        jsonfile.write(self.path / DONE, self.inputs)
+        sizes = {path.name: path.stat().st_size for path in self.path.iterdir() if path.is_file()}
+        sizes.pop(DONE, None)
+        jsonfile.write(self.path / DONE, {"inputs": self.inputs, "bytes": sizes})
 
     def has(self, name: str) -> bool:
         """Whether a file of the entry is there (files appear whole)."""
@@ -73,6 +85,8 @@ class Entry:
             save_file(
                 {k: t.detach().cpu().contiguous() for k, t in tensors.items()}, temporary, notes
             )
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
             os.replace(temporary, self.path / name)
         finally:
             temporary.unlink(missing_ok=True)

@@ -99,16 +99,19 @@ class InputAccumulator:
         self.abs += other.abs.to(self.abs.device)
         self.tokens += other.tokens
 
-    def result(self) -> InputStatistics:
+    def result(self, layer: str = "this layer") -> InputStatistics:
         """Means over all tokens seen.
+
+        Args:
+            layer: Its name, for errors.
 
         Raises:
             ValueError: If no token was seen, or an input was not finite.
         """
         if self.tokens == 0:
-            raise ValueError("no calibration token reached this layer")
+            raise ValueError(f"no calibration token reached {layer}")
         if not bool(torch.isfinite(self.gram.diagonal()).all()):
-            raise ValueError("calibration inputs are not finite")
+            raise ValueError(f"calibration inputs of {layer} are not finite")
         return InputStatistics(self.gram / self.tokens, self.abs / self.tokens, self.tokens)
 
 
@@ -194,16 +197,19 @@ class OutputAccumulator:
         self.gram.addmm_(g.T, g)
         self.tokens += g.shape[0]
 
-    def result(self) -> OutputStatistics:
+    def result(self, layer: str = "this layer") -> OutputStatistics:
         """Mean over all tokens seen.
+
+        Args:
+            layer: Its name, for errors.
 
         Raises:
             ValueError: If no token was seen, or a gradient was not finite.
         """
         if self.gram is None:
-            raise ValueError("no gradient reached this layer's output")
+            raise ValueError(f"no gradient reached the output of {layer}")
         if not bool(torch.isfinite(self.gram.diagonal()).all()):
-            raise ValueError("gradients at the layer's output are not finite")
+            raise ValueError(f"gradients at the output of {layer} are not finite")
         return OutputStatistics(self.gram / self.tokens, self.tokens)
 
 

@@ -85,15 +85,14 @@ def killing(times: int, seed: int, killed: list[int]) -> Callable[[psutil.Proces
     return disturb
 
 
-def stages_computed(place: Place) -> dict[str, int]:
-    """How often each stage's result was computed, by the records of all runs."""
+def factors_computed(place: Place) -> dict[str, int]:
+    """How often each set of factors was computed, by the records of all runs."""
     counts: dict[str, int] = {}
     for record in place.records().values():
         config = record["run"]["config"]
-        shared = f"{config['decomposition']['name']} seed {config['seed']}"
+        key = f"{config['decomposition']}, seed {config['seed']}"
         for stage in record["meta"]["stages"]:
-            if stage["name"] in ("calibration", "decomposition") and not stage["cached"]:
-                key = f"{stage['name']} {shared}"
+            if stage["name"] == "decomposition" and not stage["cached"]:
                 counts[key] = counts.get(key, 0) + 1
     return counts
 
@@ -128,7 +127,7 @@ def test_a_killed_job_costs_no_other(name: str, place: Place, tmp_path_factory: 
     assert len(place.records()) == 6
     now = {path: path.stat().st_mtime_ns for path in place.cache.rglob("*.safetensors")}
     assert files.items() <= now.items()
-    assert max(stages_computed(place).values()) == 1
+    assert max(factors_computed(place).values()) == 1
     assert not list(place.runs.glob(".sweep-*"))
 
     if name == "joblib":
@@ -153,4 +152,4 @@ def test_24_jobs_with_two_random_kills(place: Place) -> None:
     records = place.records()
     assert len(records) == 24
     assert {record["run"]["status"] for record in records.values()} == {"ok"}
-    assert max(stages_computed(place).values()) == 1
+    assert max(factors_computed(place).values()) == 1

@@ -58,7 +58,24 @@ def test_an_interrupted_entry_counts_as_missing(tmp_path: Path) -> None:
     with entry.lock():  # the lock was given back
         entry.finish()
     assert entry.done
-    assert entry.read_json(DONE) == {"a": 1}
+    assert entry.read_json(DONE)["inputs"] == {"a": 1}
+
+
+@pytest.mark.parametrize("how", ["shorter", "gone", "longer"])
+def test_a_damaged_entry_counts_as_missing(how: str, tmp_path: Path) -> None:
+    entry = StageCache(tmp_path, 10).entry("factors", {"a": 1})
+    with entry.lock():
+        entry.write_tensors("w.safetensors", {"w": torch.ones(2)}, {})
+        entry.write_json("x.json", [1])
+        entry.finish()
+    assert entry.done
+    path = entry.path / "w.safetensors"
+    whole = path.read_bytes()
+    path.unlink()
+    if how != "gone":
+        path.write_bytes(whole[:-1] if how == "shorter" else whole + b" ")
+    # What grows was written after the marker: probes are kept as they come.
+    assert entry.done == (how == "longer")
 
 
 def test_tensors_and_json_come_back(tmp_path: Path) -> None:

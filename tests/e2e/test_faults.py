@@ -1,0 +1,187 @@
+"""Faults in the middle of work: told, recorded, and without a trace once they are gone."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from running import JOBS, SWEEP, Call, Place, Swept, environment
+from test_interruption import results
+
+from flrc.decomposition import factorise
+from flrc.evaluation import replies
+from flrc.models.random import Random
+
+FIRST = ("method=flrc", "rate=0.2")
+
+
+def assert_as_undisturbed(place: Place, swept: Swept, jobs: tuple[str, ...] = JOBS[:1]) -> None:
+    for job in jobs:
+        assert results(place, job) == results(swept.place, job)
+
+
+def fails_once(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at: int, error: Exception
+) -> None:
+    """Call number ``at`` of a function fails, every other does what it did."""
+    compute: Callable[..., Any] = getattr(owner, name)
+    calls = [0]
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == at:
+            raise error
+        return compute(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, call)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_full_disk(
+    at: int, place: Place, swept: Swept, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While statistics, factors or gradients are written."""
+    import safetensors.torch
+
+    with monkeypatch.context() as full:
+        error = OSError(errno.ENOSPC, "No space left on device")
+        fails_once(full, safetensors.torch, "save_file", at, error)
+        ended = call(*FIRST)
+    assert ended.code == 1
+    failed = place.record(JOBS[0])["run"]
+    assert failed["status"] == "failed"
+    assert failed["error"] == "OSError: [Errno 28] No space left on device"
+    assert failed["stage"] in ("statistics", "decomposition", "sensitivity")
+    assert failed["stage"] in (place.folder(JOBS[0]) / "run.log").read_text("utf-8")
+    assert not [p for p in place.cache.rglob(".*") if p.suffix == ".safetensors" and p.is_file()]
+    assert call(*FIRST).code == 0
+    assert_as_undisturbed(place, swept)
+
+
+def test_a_disk_too_full_for_the_record(
+    place: Place, swept: Swept, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flrc.records.store import RunFolder
+
+    with monkeypatch.context() as full:
+        error = OSError(errno.ENOSPC, "No space left on device")
+        fails_once(full, RunFolder, "write_record", 1, error)
+        ended = call(*FIRST)
+    assert ended.code == 1
+    assert "No space left on device" in ended.text
+    assert not place.records()
+    assert call(*FIRST).code == 0
+    assert_as_undisturbed(place, swept)
+
+
+def test_a_nan_in_a_block(
+    place: Place, swept: Swept, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Random.load
+
+    def broken(self: Random, dtype: str) -> Any:
+        model = load(self, dtype)
+        model.model.layers[1].mlp.down_proj.weight.data[3, 5] = torch.nan
+        return model
+
+    with monkeypatch.context() as fault:
+        fault.setattr(Random, "load", broken)
+        # Another model, another id: the fingerprint of a random one is its seed's.
+        fault.setattr(Random, "fingerprint", lambda _: "broken")
+        ended = call("-m", *FIRST, "method=flrc,kfac", "search=none")
+    assert ended.code == 1
+    assert "2 of 2 jobs failed" in ended.out
+    for record in place.records().values():
+        assert record["run"]["status"] == "failed"
+        assert "not finite" in record["run"]["error"]
+    named = place.record("whitened-proportional")["run"]["error"]
+    assert named == "ValueError: the factors of model.layers.1.mlp.down_proj are not finite"
+    assert not place.entries("factors")
+    assert call(*FIRST).code == 0
+    (undisturbed,) = (
+        record for record in place.records().values() if record["run"]["status"] == "ok"
+    )
+    assert undisturbed["results"] == swept.place.record(JOBS[0])["results"]
+
+
+def test_out_of_memory_in_one_job(
+    place: Place, swept: Swept, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as fault:
+        error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        fails_once(fault, factorise, "decomposed_block", 2, error)
+        ended = call(*SWEEP)
+    assert ended.code == 1
+    assert "1 of 4 jobs failed" in ended.out
+    assert "CUDA out of memory" in ended.out
+    statuses = [place.record(job)["run"]["status"] for job in JOBS]
+    assert statuses == ["failed", "ok", "ok", "ok"]
+    assert_as_undisturbed(place, swept, JOBS[1:])
+    assert call(*SWEEP).code == 0
+    assert_as_undisturbed(place, swept, JOBS)
+
+
+def test_out_of_memory_while_generating(
+    place: Place, swept: Swept, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch is halved, which is said and changes nothing."""
+    with monkeypatch.context() as fault:
+        error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        fails_once(fault, replies.Decoder, "generate", 2, error)
+        ended = call(*FIRST)
+    assert ended.code == 0, ended.text[-3000:]
+    assert "out of memory with batches of 4: going on with batches of 2" in ended.text
+    assert_as_undisturbed(place, swept)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from filelock import FileLock
+for path in sys.argv[1:]:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    FileLock(path).acquire()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_locks_left_by_a_dead_process(place: Place, swept: Swept, call: Call) -> None:
+    locks = [
+        place.cache / path.relative_to(swept.place.cache).with_suffix(".lock")
+        for path in swept.place.entries("factors")
+    ]
+    folder = swept.place.folder(JOBS[0]).relative_to(swept.place.runs)
+    locks.append(place.runs / folder / ".lock")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, *map(str, locks)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        holder.kill()
+    assert all(lock.is_file() for lock in locks)
+    assert call(*FIRST).code == 0
+    assert_as_undisturbed(place, swept)
+
+
+def test_a_cache_entry_that_was_cut_off(place: Place, swept: Swept, call: Call) -> None:
+    """A machine that lost power can leave files without content behind a finished marker."""
+    assert call(*FIRST).code == 0
+    (entry,) = place.entries("factors")
+    path: Path = entry / "block_000.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    for record in place.runs.rglob("record.json"):
+        record.unlink()
+    ended = call(*FIRST)
+    assert ended.code == 0
+    assert f"{path} is damaged; it is computed again" in ended.text
+    assert_as_undisturbed(place, swept)
