@@ -44,13 +44,30 @@ def quality(table: Table) -> list[Column]:
 
 
 def axes_of(table: Table) -> list[tuple[str, str]]:
-    """Model and cost (see :data:`flrc.reporting.plot.AXES`) of each row of panels."""
+    """Model and cost (see :data:`flrc.reporting.plot.AXES`) of each row of panels.
+
+    Where nothing is shared, skipped or switched, all that is stored is read: one row says it.
+    """
     return [
         (model, x)
         for model in table.models
         for x in reversed(AXES)
         if any(_apart(_places(table, model, x, column)) for column in quality(table))
+        and not (x == "rate" and _mirrored(table, model))
     ]
+
+
+def _mirrored(table: Table, model: str) -> bool:
+    """Whether every run stores just the share of parameters that a step reads."""
+    return all(
+        abs(stored / 100 + rate - 1) < APART
+        for column in quality(table)
+        for stored, rate in zip(
+            _places(table, model, "stored", column),
+            _places(table, model, "rate", column),
+            strict=True,
+        )
+    )
 
 
 def _draw(table: Table, path: Path) -> list[Path]:

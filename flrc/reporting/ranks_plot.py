@@ -55,19 +55,27 @@ def ranked(records: Sequence[Record]) -> list[Record]:
 def panels(records: Sequence[Record], presets: Presets | None = None) -> list[list[Panel]]:
     """One or two panels for each run: its ranks, or those of its first and its last phase.
 
-    Runs that differ in their seed only count once.
+    Runs that differ in their seed only count once. Where there are more than can be drawn, those
+    at the middle rate stand for all, if there are several at it: methods are compared there.
     """
     runs = ranked(records)
     by_rate = sorted(
         zip(runs, names(runs, presets, rate=False), strict=True),
         key=lambda pair: requested_rate(pair[0]),
     )
-    found: dict[str, list[Panel]] = {}
+    found: dict[str, tuple[float, list[Panel]]] = {}
     for record, label in by_rate:
-        name = f"{label} at {requested_rate(record):g}"
+        rate = requested_rate(record)
+        name = f"{label} at {rate:g}"
         if name not in found:
-            found[name] = _of_run(record, name)
-    return list(found.values())
+            found[name] = (rate, _of_run(record, name))
+    rates = sorted({rate for rate, _ in found.values()})
+    if sum(len(run) for _, run in found.values()) > PANELS:
+        middle = rates[(len(rates) - 1) // 2]
+        first = [pair for pair in found.values() if pair[0] == middle]
+        rest = [pair for pair in found.values() if pair[0] != middle]
+        return [run for _, run in (first + rest if len(first) > 1 else found.values())]
+    return [run for _, run in found.values()]
 
 
 def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from flrc.records.store import RECORD, find_folders
-from flrc.studies import claims, front
+from flrc.studies import claims, front, plots
 from flrc.studies.layout import TABLE
 from flrc.studies.render import render
 from flrc.studies.study import RESULTS, read, results_of
@@ -50,3 +52,13 @@ def test_the_tables_of_the_front_page_are_current() -> None:
     assert kept == front.fill(kept, EXPERIMENTS), (
         "python -m flrc.studies front README.md experiments"
     )
+
+
+def test_the_picture_on_the_front_page_is_current(tmp_path: Path) -> None:
+    kept = EXPERIMENTS / "ours" / "pareto.png"
+    assert "(experiments/ours/pareto.png)" in (EXPERIMENTS.parent / "README.md").read_text("utf-8")
+    study = read(EXPERIMENTS / "ours")
+    assert study is not None
+    (drawn,) = plots.draw(["pareto"], study.runs, tmp_path)
+    # To the last pixel, with the versions of constraints.txt.
+    assert np.array_equal(imread(drawn), imread(kept)), "python -m flrc.reporting experiments/ours"

@@ -189,6 +189,18 @@ def test_no_more_than_twelve_heat_maps(tmp_path: Path, drawn: list[Figure]) -> N
     assert "2 more runs" in drawn[0].get_supxlabel()
 
 
+def test_methods_are_compared_at_the_middle_rate(tmp_path: Path, drawn: list[Figure]) -> None:
+    records = [
+        ranked(rate=k / 10, ranks=lambda block, name, k=k, s=s: k + s, form=form)
+        for k in range(1, 8)
+        for s, form in enumerate(("two_factor", "pivoted"))
+    ]
+    ranks_plot.draw(records, tmp_path / "plot.png")
+    titles = [axes.get_title(loc="left") for axes in drawn[0].axes if axes.images]
+    assert all("at 0.4" in title for title in titles[:2])
+    assert len(titles) == 12
+
+
 def test_rates_of_a_schedule(tmp_path: Path, drawn: list[Figure]) -> None:
     records = [scheduled(), ranked(rate=0.2), ranked(rate=0.4)]
     flrc, flra = schedule_plot.timelines(records)  # nothing at 0.4 changes its rate
@@ -268,6 +280,16 @@ def test_pareto_axes_and_points(tmp_path: Path, drawn: list[Figure]) -> None:
     (dense,) = (line for line in realised.lines if line.get_label() == "dense")
     assert list(dense.get_ydata()) == pytest.approx([18.4] * 2)
     assert all(math.isfinite(value) for value in method.lines[0].get_ydata())
+
+
+def test_what_is_stored_and_read_alike_has_one_row(drawn: list[Figure], tmp_path: Path) -> None:
+    records = [factory.record(m, rate) for m in ("svdllm", "kfac") for rate in (0.1, 0.2, 0.3)]
+    pareto_plot.draw(records, tmp_path / "plot.png")
+    assert len(drawn[0].axes) == len(pareto_plot.quality(build(records)))
+    assert "stored" in drawn[0].axes[0].get_xlabel()
+    records[0].results["parameters"]["targets_stored"] *= 1.1  # as under a schedule
+    pareto_plot.draw(records, tmp_path / "plot.png")
+    assert len(drawn[1].axes) == 2 * len(drawn[0].axes)
 
 
 def test_one_cost_is_no_pareto_picture(tmp_path: Path) -> None:
