@@ -9,7 +9,7 @@ STUDY = $(if $(filter 0% 1%,$(TABLE)),table$(TABLE),$(TABLE))
 STUDIES := $(sort $(patsubst experiments/%/table.yaml,%,$(wildcard experiments/*/table.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run table tables test test-slow lint types ci report clean
+.PHONY: help install run table tables test test-slow lint types ci report docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,11 @@ ci: lint types test  ## what decides whether a change lands
 
 report: install  ## render all records below RUNS
 	$(BIN)/python -m flrc.reporting $(RUNS)
+
+docs: install  ## the pages of docs/ as a site, in site/
+	$(BIN)/python -m flrc.reference docs/options.md
+	$(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
 
 clean:  ## remove caches and the virtual environment; records stay
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache *.egg-info

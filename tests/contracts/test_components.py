@@ -16,6 +16,7 @@ from tiny import CONF, ROOT, compose
 from flrc.component import Component
 from flrc.config import GROUPS, components
 from flrc.errors import UserError
+from flrc.reference import page
 
 ALL = [(group, name) for group in GROUPS for name in components(group)]
 IDS = [f"{group}/{name}" for group, name in ALL]
@@ -339,3 +340,10 @@ def test_two_components_of_one_name_are_an_error(tmp_path: Path, monkeypatch: An
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(TypeError, match="both named 'same'"):
         discover("twins", Form)
+
+
+def test_the_page_of_options_is_current() -> None:
+    kept = (ROOT / "docs" / "options.md").read_text("utf-8")
+    assert kept == page(), "python -m flrc.reference docs/options.md"
+    for group, name in ALL:
+        assert f"`{group}=" in kept, (group, name)
