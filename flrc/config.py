@@ -77,7 +77,8 @@ class Paths:
             larger ones are collected again where needed.
         statistics_memory_gb: Gram matrices of gradients held in memory at a time, in 10^9 bytes; a
             model that needs more takes several backward passes. Those of the inputs are taken in
-            the same pass if they fit beside them.
+            the same pass if they fit beside them. And the graph of one backward pass: of a larger
+            one, blocks are computed again.
     """
 
     runs: str = "runs"

@@ -195,7 +195,8 @@ def score(
         def gradients(reduction: str) -> dict[str, GradientStatistics]:
             entry = prepared.cache.entry("gradients", {**inputs, "reduction": reduction})
             stage.cached = entry.done
-            return gradient_statistics(model, targets, prepared.sequences, reduction, entry)
+            sequences, memory = prepared.sequences, config.paths.statistics_memory_gb * 1e9
+            return gradient_statistics(model, targets, sequences, reduction, entry, memory)
 
         context = ScoreContext(targets, model, prepared.sequences, gradients, config.seed)
         what = {"sensitivity": config.sensitivity.describe(), "grouping": config.grouping.name}

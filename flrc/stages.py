@@ -25,7 +25,10 @@ class Stage:
     Attributes:
         name: What was done.
         seconds: Wall-clock time.
-        peak_bytes: Peak resident memory of the process during the stage.
+        peak_bytes: Peak resident memory of the process during the stage, files that are mapped into
+            memory (a model's weights) included.
+        peak_anonymous_bytes: The same without mapped files, sampled fifty times a second; None
+            where the system does not say.
         peak_device_bytes: Peak memory allocated on the CUDA device; None without one.
         cached: Whether the result came from the cache.
     """
@@ -33,6 +36,7 @@ class Stage:
     name: str
     seconds: float = 0.0
     peak_bytes: int = 0
+    peak_anonymous_bytes: int | None = None
     peak_device_bytes: int | None = None
     cached: bool = False
 
@@ -63,6 +67,9 @@ class Stages:
         finally:
             stage.seconds += time.perf_counter() - begin
             stage.peak_bytes = max(stage.peak_bytes, peak["resident"])
+            if "anonymous" in peak:
+                earlier = stage.peak_anonymous_bytes or 0
+                stage.peak_anonymous_bytes = max(earlier, peak["anonymous"])
             if "device" in peak:
                 stage.peak_device_bytes = max(stage.peak_device_bytes or 0, peak["device"])
 
@@ -84,9 +91,10 @@ class Stages:
 
 @contextmanager
 def peak_memory(peak: dict[str, int]) -> Iterator[None]:
-    """Put the peak resident (and device) memory inside the block into ``peak``, in bytes.
+    """Put the peak resident, anonymous and device memory inside the block into ``peak``, in bytes.
 
-    Linux resets and reports the peak itself; elsewhere the memory is sampled fifty times a second.
+    Linux resets and reports the resident peak itself; elsewhere, and of anonymous memory, samples
+    are taken fifty times a second.
     """
     import torch
 
@@ -101,20 +109,35 @@ def peak_memory(peak: dict[str, int]) -> Iterator[None]:
     peak["resident"] = process.memory_info().rss
 
     def sample() -> None:
-        while not ended.wait(0.02):
+        if not kernel:
             peak["resident"] = max(peak["resident"], process.memory_info().rss)
+        if (anonymous := _status("RssAnon")) is not None:
+            peak["anonymous"] = max(peak.get("anonymous", 0), anonymous)
 
-    sampler = threading.Thread(target=sample, daemon=True)
-    if not kernel:
-        sampler.start()
+    def keep_sampling() -> None:
+        while not ended.wait(0.02):
+            sample()
+
+    sample()
+    sampler = threading.Thread(target=keep_sampling, daemon=True)
+    sampler.start()
     try:
         yield
     finally:
         ended.set()
+        sampler.join()
+        sample()
         if kernel:
-            line = next(row for row in _STATUS.read_text().splitlines() if row.startswith("VmHWM"))
-            peak["resident"] = int(line.split()[1]) * 1024
-        else:
-            sampler.join()
+            peak["resident"] = _status("VmHWM") or peak["resident"]
         if torch.cuda.is_available():
             peak["device"] = torch.cuda.max_memory_allocated()
+
+
+def _status(name: str) -> int | None:
+    """A line of Linux's account of this process, in bytes; None elsewhere."""
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    found = next((line for line in lines if line.startswith(f"{name}:")), None)
+    return None if found is None else int(found.split()[1]) * 1024

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from flrc.calibration.recomputing import graph_bytes, recomputed
 from flrc.calibration.statistics import GradientStatistics, gradient_sums
 from flrc.models.targets import Target
 from flrc.progress import progress
@@ -37,12 +39,16 @@ def _backward(model: PreTrainedModel, sequence: Tensor) -> None:
 
 
 def per_sequence(
-    model: PreTrainedModel, targets: Sequence[Target], sequences: Sequence[Tensor]
+    model: PreTrainedModel,
+    targets: Sequence[Target],
+    sequences: Sequence[Tensor],
+    memory: float = math.inf,
 ) -> dict[str, GradientStatistics]:
     """Squared gradients of each sequence, summed over sequences.
 
     A gradient is reduced to two numbers and dropped as soon as it is complete; at no time does more
-    than one weight's gradient exist.
+    than one weight's gradient exist. A graph of more than ``memory`` bytes is not held: blocks are
+    computed again.
 
     Source: FLRC (arXiv 2510.09332), eq. 1 and 5, as the empirical Fisher information over
         sequences.
@@ -66,10 +72,12 @@ def per_sequence(
         weight.register_post_accumulate_grad_hook(reduce(name))  # type: ignore[no-untyped-call]
         for name, weight in weights.items()
     ]
+    large = graph_bytes(model, targets, sequences) > memory
     try:
-        for sequence in progress(sequences, "gradients, sequence by sequence", len(sequences)):
-            tokens = len(sequence) - 1
-            _backward(model, sequence)
+        with recomputed(model, large):
+            for sequence in progress(sequences, "gradients, sequence by sequence", len(sequences)):
+                tokens = len(sequence) - 1
+                _backward(model, sequence)
     finally:
         for handle in handles:
             handle.remove()
@@ -78,12 +86,16 @@ def per_sequence(
 
 
 def aggregated(
-    model: PreTrainedModel, targets: Sequence[Target], sequences: Sequence[Tensor]
+    model: PreTrainedModel,
+    targets: Sequence[Target],
+    sequences: Sequence[Tensor],
+    memory: float = math.inf,
 ) -> dict[str, GradientStatistics]:
     """Squares of the gradient summed over all sequences, divided by all predicted tokens.
 
     Summed gradients must be held until the last sequence. A quarter of the blocks is taken at a
-    time, in as many passes, so that never more than a quarter of the model's size is held.
+    time, in as many passes, so that never more than a quarter of the model's size is held. Graphs
+    as in :func:`per_sequence`.
 
     Source: FLRC (arXiv 2510.09332), algorithm 1 to the letter.
     """
@@ -96,8 +108,9 @@ def aggregated(
             group = [t for t in targets if t.block in blocks[begin : begin + size]]
             weights = _only_these_require_gradients(model, group)
             doing = f"aggregated gradients, blocks {begin} to {begin + size - 1}"
-            for sequence in progress(sequences, doing, len(sequences)):
-                _backward(model, sequence)
+            with recomputed(model, graph_bytes(model, targets, sequences) > memory):
+                for sequence in progress(sequences, doing, len(sequences)):
+                    _backward(model, sequence)
             for name, weight in weights.items():
                 assert weight.grad is not None
                 sums[name] = gradient_sums(weight.grad, weight, tokens)

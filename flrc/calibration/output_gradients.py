@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from flrc.calibration.collect import watched
+from flrc.calibration.recomputing import graph_bytes, recomputed
 from flrc.calibration.statistics import (
     BlockStatistics,
     InputAccumulator,
@@ -81,7 +82,8 @@ def output_statistics(
         targets: Layers, or groups of layers (whose outputs are joined).
         sequences: Token ids ``(tokens,)`` each; taken one by one, so nothing is padded.
         settings: How gradients enter.
-        limit: Bytes of Gram matrices that may be held at a time.
+        limit: Bytes of Gram matrices that may be held at a time; and of the graph of a sequence, of
+            which blocks are computed again if it is larger.
         seed: Of what is drawn.
 
     Yields:
@@ -94,7 +96,8 @@ def output_statistics(
         doing = "gradients at the outputs"
         if len(groups) > 1:
             doing += f", blocks {blocks[0]} to {blocks[-1]} (pass {number + 1} of {len(groups)})"
-        found = _collect(model, members, read, settings, seed, doing)
+        with recomputed(model, graph_bytes(model, members, read) > limit):
+            found = _collect(model, members, read, settings, seed, doing)
         for block in blocks:
             names = [target.name for target in members if target.block == block]
             yield block, {name: found.pop(name).result(name) for name in names}

@@ -13,6 +13,7 @@ from torch import Tensor
 from flrc.cache import locked
 from flrc.calibration.collect import input_statistics
 from flrc.calibration.output_gradients import joint_statistics, output_statistics
+from flrc.calibration.recomputing import graph_bytes
 from flrc.calibration.statistics import BlockStatistics, InputStatistics, OutputStatistics
 from flrc.calibration.stored import (
     input_bytes,
@@ -186,6 +187,7 @@ def known_statistics(
         and decomposition.TWO_SIDED
         and not any(entry is not None and entry.done for entry in kept)
         and input_bytes(targets) + output_bytes(targets) <= memory
+        and graph_bytes(model, targets, sequences) <= memory
     ):
         one, other = tee(joint_statistics(model, targets, sequences, settings, seed))
         collect_inputs, collect_outputs = (

@@ -24,6 +24,7 @@ def gradient_statistics(
     sequences: Sequence[Tensor],
     reduction: str,
     entry: Entry,
+    memory: float,
 ) -> dict[str, GradientStatistics]:
     """Importance and squared gradient of every target; computed once and cached.
 
@@ -33,12 +34,13 @@ def gradient_statistics(
         sequences: Calibration sequences.
         reduction: ``per_sequence`` or ``aggregate``.
         entry: Where the result is kept, by layer.
+        memory: Bytes up to which the graph of one sequence is held.
     """
     layers = [layer for target in targets for layer in target.layers]
     with entry.lock():
         if not entry.done:
             reduce = {"per_sequence": per_sequence, "aggregate": aggregated}[reduction]
-            found = reduce(model, layers, sequences)
+            found = reduce(model, layers, sequences, memory)
             entry.write_json("gradients.json", {name: vars(g) for name, g in found.items()})
             entry.finish()
         values = entry.read_json("gradients.json")

@@ -19,6 +19,7 @@ from flrc.calibration.output_gradients import (
     output_statistics,
     sequences_read,
 )
+from flrc.calibration.recomputing import graph_bytes
 from flrc.calibration.statistics import OutputAccumulator, logit_gradients, token_gradients
 from flrc.calibration.token_gradients import TokenGradients
 from flrc.decomposition.kfac import Kfac
@@ -217,6 +218,7 @@ def test_one_pass_only_where_it_saves_one(
     targets = find_targets(model)
     needed = sum(8 * (d * d + d) for d in {t.input_group: t.d_in for t in targets}.values())
     needed += sum(4 * t.d_out**2 for t in targets)
+    needed = max(needed, graph_bytes(model, targets, sequences))
     passes: list[str] = []
     for name in ("joint_statistics", "input_statistics", "output_statistics"):
         real = getattr(factorise_module, name)

@@ -1,0 +1,98 @@
+"""Backward passes that recompute their blocks: the same gradients for less memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from flrc.calibration.gradients import aggregated, per_sequence, sequence_loss
+from flrc.calibration.output_gradients import output_statistics
+from flrc.calibration.recomputing import graph_bytes, recomputed
+from flrc.calibration.token_gradients import TokenGradients
+from flrc.models.targets import decoder_blocks, find_targets
+
+SHAPES = ["tiny_llama_gqa", "tiny_llama", "tiny_qwen2"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_same_scores(
+    shape: str, make_model: Callable[..., Any], sequences: list[torch.Tensor]
+) -> None:
+    model = make_model(shape)
+    targets = find_targets(model)
+    for reduce in (per_sequence, aggregated):
+        assert reduce(model, targets, sequences, 0.0) == reduce(model, targets, sequences)
+    assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_same_output_statistics(
+    shape: str, make_model: Callable[..., Any], sequences: list[torch.Tensor]
+) -> None:
+    model = make_model(shape)
+    targets = find_targets(model)
+    settings = TokenGradients()
+    # One block at a time, so that recomputed blocks lie above and below the graph's beginning.
+    grams = max(4 * sum(t.d_out**2 for t in targets if t.block == b) for b in range(3))
+    graph = graph_bytes(model, targets, sequences)
+    small = dict(output_statistics(model, targets, sequences, settings, 1.0))
+    large = dict(output_statistics(model, targets, sequences, settings, 1e12))
+    assert grams > 1.0
+    assert graph > 1.0
+    for block, known in large.items():
+        for name, statistics in known.items():
+            assert torch.equal(small[block][name].gram, statistics.gram), name
+            assert small[block][name].tokens == statistics.tokens
+
+
+def saved_bytes(model: Any, sequence: torch.Tensor, wanted: bool) -> int:
+    """Bytes of the tensors that a forward pass keeps for its backward pass, weights left out."""
+    weights = {p.data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    def whole(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    for target in find_targets(model):
+        model.get_submodule(target.name).weight.requires_grad_(True)
+    try:
+        with recomputed(model, wanted), torch.autograd.graph.saved_tensors_hooks(pack, whole):
+            hidden = model.base_model(input_ids=sequence[None], use_cache=False).last_hidden_state
+        assert hidden.requires_grad
+    finally:
+        model.requires_grad_(False)
+    return sum(kept.values())
+
+
+def test_the_graph_is_estimated_and_not_held(make_model: Callable[..., Any]) -> None:
+    model = make_model("tiny_llama_gqa")
+    sequence = torch.randint(0, 250, (128,), generator=torch.Generator().manual_seed(3))
+    held = saved_bytes(model, sequence, False)
+    estimate = graph_bytes(model, find_targets(model), [sequence])
+    assert held / 2.5 < estimate < 2.5 * held
+    assert saved_bytes(model, sequence, True) < held / 3
+
+
+def test_nothing_is_left_behind(make_model: Callable[..., Any]) -> None:
+    model = make_model()
+    _, blocks = decoder_blocks(model)
+    ids = torch.arange(12)
+    calls: list[int] = []
+    handle = blocks[1].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+    model.model.layers[1].mlp.down_proj.weight.requires_grad_(True)
+    with recomputed(model, True):
+        sequence_loss(model, ids).backward()
+        assert len(calls) == 2
+        with torch.no_grad():
+            sequence_loss(model, ids)
+        assert len(calls) == 3
+    assert "forward" not in vars(blocks[1])
+    handle.remove()
