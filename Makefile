@@ -38,11 +38,8 @@ tables: install  ## all of them
 	for study in $(STUDIES); do $(MAKE) table TABLE=$$study || exit 1; done
 	$(BIN)/python -m flrc.studies claims experiments
 
-TRACKING := tests/unit/test_tracking.py tests/unit/test_tracking_studies.py
-
-test: install  ## the test suite, about a quarter of an hour on two cores, no network
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TRACKING:%=--ignore %)
-	$(BIN)/python -m pytest $(TRACKING)  # W&B's threads and pytest's capture want a process of their own
+test: install  ## the test suite in two processes, about ten minutes on two cores, no network
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: install  ## what takes minutes, on the real model and data (../shared/data, where present)
 	$(BIN)/python -m pytest -m slow

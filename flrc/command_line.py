@@ -66,6 +66,7 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
     finally:
         jobs = _read(ledger)
         ledger.unlink(missing_ok=True)
+        isolation.forget(ledger.stem)
         del os.environ[LEDGER]
     code = max(code, _report(jobs, Path(conf).parent / "experiments", arguments))
     return max(code, int(any(job["status"] == "failed" for job in jobs)))

@@ -58,7 +58,7 @@ def run(words: Sequence[str], workers: int, sweep: str) -> str | None:
 @contextmanager
 def _slot(workers: int, sweep: str) -> Iterator[int]:
     """One of the sweep's places on this machine; a place of a dead process is free again."""
-    folder = Path(tempfile.gettempdir()) / f"flrc-{os.getuid()}"
+    folder = _slots()
     folder.mkdir(exist_ok=True)
     locks = [FileLock(folder / f"{sweep}.{slot}.lock") for slot in range(workers)]
     while True:
@@ -73,6 +73,16 @@ def _slot(workers: int, sweep: str) -> Iterator[int]:
                 lock.release()
             return
         time.sleep(0.2)
+
+
+def forget(sweep: str) -> None:
+    """Remove what the places of a sweep that has ended left on this machine."""
+    for path in _slots().glob(f"{sweep}.*.lock"):
+        path.unlink(missing_ok=True)
+
+
+def _slots() -> Path:
+    return Path(tempfile.gettempdir()) / f"flrc-{os.getuid()}"
 
 
 def device_index(devices: int) -> int:

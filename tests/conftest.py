@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from absl import logging as absl_logging
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from jaxtyping import install_import_hook
@@ -36,6 +37,10 @@ PURE = (
     "flrc.refine.correction",
 )
 install_import_hook(PURE, "beartype.beartype")
+
+# rouge-score brings absl, whose handler closes its stream once logging is configured while sys.stderr
+# is another: pytest's own file, then. This stream it leaves alone.
+absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 torch.set_num_threads(1)
 set_hypothesis_home_dir(tempfile.mkdtemp(prefix="hypothesis-"))  # not in the repository

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -129,6 +131,7 @@ def test_a_killed_job_costs_no_other(name: str, place: Place, tmp_path_factory: 
     assert files.items() <= now.items()
     assert max(factors_computed(place).values()) == 1
     assert not list(place.runs.glob(".sweep-*"))
+    assert not list(Path(tempfile.gettempdir()).glob("flrc-*/.sweep-*"))
 
     if name == "joblib":
         plain = Place(tmp_path_factory.mktemp("plain"), place.data)
