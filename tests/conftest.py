@@ -38,7 +38,7 @@ PURE = (
 )
 install_import_hook(PURE, "beartype.beartype")
 
-# rouge-score brings absl, whose handler closes its stream once logging is configured while sys.stderr
+# rouge-score brings absl, whose handler closes its stream when logging is set up and sys.stderr
 # is another: pytest's own file, then. This stream it leaves alone.
 absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
