@@ -52,7 +52,7 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
         return _complain(error)
     except (HydraException, OmegaConfBaseException) as error:  # a mistake in a YAML file
         return _complain(error)
-    ledger = _ledger(conf, arguments)
+    ledger = _ledger(arguments)
     os.environ[LEDGER] = str(ledger)
     isolation.remember(sys.argv[0])
     code = 0
@@ -133,13 +133,12 @@ def _isolated(config: Any) -> None:
         _note(status="failed", folder=None, error=error, **_which(config))
 
 
-def _ledger(conf: str, arguments: list[str]) -> Path:
+def _ledger(arguments: list[str]) -> Path:
     """Where this sweep's jobs note how they ended: beside the records, which all of them reach."""
-    from omegaconf import OmegaConf
+    from flrc.config import Paths
 
-    paths = OmegaConf.load(Path(conf) / "paths" / "default.yaml")
     given = [word.partition("=")[2] for word in arguments if word.startswith("paths.runs=")]
-    runs = Path(str(given[-1] if given else paths.runs)).expanduser().resolve()
+    runs = Path(given[-1] if given else Paths.runs).expanduser().resolve()
     runs.mkdir(parents=True, exist_ok=True)
     return runs / f".sweep-{uuid.uuid4().hex[:12]}.jsonl"
 

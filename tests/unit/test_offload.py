@@ -219,11 +219,12 @@ def test_a_model_gives_the_same_tokens(
         # Ranks rise again at a new prefill: what was read ahead is read again, once.
         assert streamer.misses - begun <= (1 if len(at) == 2 else 0)
         if len(at) < 2 and not int8:
-            # Eight passes, each over all that moves; what is read ahead is a few matrices.
+            # Eight passes, each over all that moves; what is read ahead fills the buffers or not.
             rows = {id(r): r for r in model.modules() if getattr(r, "stream", None) is not None}
             a_pass = sum(r.bytes() for r in rows.values())
             largest = max(r.bytes() for r in rows.values())
-            assert abs(streamer.moved - moved - 8 * a_pass) <= 4 * largest
+            buffers = len(streamer._slots)
+            assert abs(streamer.moved - moved - 8 * a_pass) <= buffers * largest
 
 
 def test_what_fits_stays(make_model: Callable[..., Any], tmp_path: Path) -> None:

@@ -294,7 +294,8 @@ def test_a_failure_of_wandb_costs_neither_the_table_nor_the_sweep(
     monkeypatch.setattr("flrc.overrides.check_overrides", lambda *_: None)
     with caplog.at_level(logging.WARNING):
         conf = str(experiments.parent / "conf")
-        assert command_line.sweep(lambda: None, conf, ["experiment=table99"]) == 0
+        line = ["experiment=table99", f"paths.runs={runs}"]
+        assert command_line.sweep(lambda: None, conf, line) == 0
     assert (manifest_folder(runs, "table99", "small") / "table.csv").is_file()
     assert not list(runs.rglob("published.json"))
     assert asked == [STUDY]  # not once more for every run
