@@ -33,7 +33,7 @@ BASE = "base_model_type"
 HUB = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
 """Arguments that say how a model is fetched from the hub."""
 UNREAD = (
-    "_from_auto", "_from_pipeline", "adapter_kwargs", "low_cpu_mem_usage", "state_dict",
+    "_from_auto", "_from_pipeline", "adapter_kwargs", "low_cpu_mem_usage",
     "trust_remote_code", "use_safetensors", "weights_only", "_commit_hash", "code_revision",
 )  # fmt: skip
 """Arguments of ``from_pretrained`` that change nothing here."""
@@ -216,13 +216,14 @@ def empty(
 
 def _folder(name: str | Path, options: dict[str, Any]) -> Path:
     """Where the files are; a repository of the hub is fetched."""
+    within = options.pop("subfolder", None) or ""
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder / options["subfolder"] if options.pop("subfolder", None) else folder
-    from huggingface_hub import snapshot_download
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
 
-    chosen = {key: options[key] for key in HUB if options.get(key) is not None}
-    return Path(snapshot_download(str(name), **chosen))
+        chosen = {key: options[key] for key in HUB if options.get(key) is not None}
+        folder = Path(snapshot_download(str(name), **chosen))
+    return folder / within
 
 
 def _placed(model: PreTrainedModel, device_map: Any, max_memory: Any) -> PreTrainedModel:

@@ -100,6 +100,10 @@ def test_dtype_and_device_map(saved: Callable[..., Path]) -> None:
         folder, device_map={"model.embed_tokens": "cpu", "model": "cpu", "lm_head": "cpu"}
     )
     assert torch.equal(split(input_ids=IDS).logits, placed(input_ids=IDS).logits)
+    inside = AutoModelForCausalLM.from_pretrained(folder.parent, subfolder=folder.name)
+    assert torch.equal(inside(input_ids=IDS).logits, placed(input_ids=IDS).logits)
+    with pytest.raises(TypeError, match="state_dict"):
+        AutoModelForCausalLM.from_pretrained(folder, state_dict={})
     with pytest.raises(TypeError, match="load_in_8bit"):
         AutoModelForCausalLM.from_pretrained(folder, load_in_8bit=True)
 
