@@ -50,7 +50,10 @@ class Entry:
         marker = self.path / DONE
         if not marker.is_file():
             return False
-        known: dict[str, int] = jsonfile.read(marker).get("bytes", {})
+        try:
+            known: dict[str, int] = jsonfile.read(marker).get("bytes", {})
+        except ValueError:
+            known = {DONE: marker.stat().st_size + 1}  # cut off itself
         for name, size in known.items():
             path = self.path / name
             if not path.is_file() or path.stat().st_size < size:

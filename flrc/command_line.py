@@ -138,8 +138,7 @@ def _ledger(arguments: list[str]) -> Path:
     from flrc.config import Paths
 
     given = [word.partition("=")[2] for word in arguments if word.startswith("paths.runs=")]
-    runs = Path(given[-1] if given else Paths.runs).expanduser().resolve()
-    runs.mkdir(parents=True, exist_ok=True)
+    runs = Path(given[-1].strip("'\"") if given else Paths.runs).expanduser().resolve()
     return runs / f".sweep-{uuid.uuid4().hex[:12]}.jsonl"
 
 
@@ -188,6 +187,7 @@ def _note(**job: Any) -> None:
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     job["job"] = shlex.join(word for word in words if word not in isolation.ONE)
     if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(job) + "\n")
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,11 +92,27 @@ def meta_block(config: RunConfig) -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "dtype": config.dtype,
         "threads": config.threads or torch_threads(),
-        "command": " ".join(
-            [Path(sys.argv[0]).name, *(w for w in sys.argv[1:] if w not in isolation.ONE)]
-        ),
+        "command": _CALL.get() or _command_line(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+_CALL: ContextVar[str] = ContextVar("call", default="")
+
+
+@contextmanager
+def called_as(call: str) -> Iterator[None]:
+    """While active, records say that they were made by this call, not by the command line."""
+    token = _CALL.set(call)
+    try:
+        yield
+    finally:
+        _CALL.reset(token)
+
+
+def _command_line() -> str:
+    words = [word for word in sys.argv[1:] if word not in isolation.ONE]
+    return " ".join([Path(sys.argv[0]).name, *words])
 
 
 def git_state() -> dict[str, Any]:

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
 
 def load(path: str | Path, device: str = "auto") -> Loaded:
-    """See :func:`flrc.load`."""
+    """A compressed model that a run with ``model.save=true``, or :func:`flrc.save`, has written.
+
+    Args:
+        path: The run's folder, or the ``model`` folder in it.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+
+    Raises:
+        UserError: If there is no such model, or its files are damaged.
+    """
     folder = Path(path).expanduser()
     if not (folder / FILE).is_file() and (folder / "model" / FILE).is_file():
         folder = folder / "model"

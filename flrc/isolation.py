@@ -48,8 +48,10 @@ def run(words: Sequence[str], workers: int, sweep: str) -> str | None:
         command = [sys.executable, os.environ[PROGRAM], *words, *ONE]
         known = os.environ | {SLOT: str(slot)}
         ended = subprocess.run(command, env=known, cwd=os.environ[FOLDER], check=False)
-    if ended.returncode >= 0:
-        return None if ended.returncode in (0, 1) else f"ended with exit code {ended.returncode}"
+    if ended.returncode == 0:  # however the job ended: it has noted that itself
+        return None
+    if ended.returncode > 0:
+        return f"its process ended with exit code {ended.returncode}"
     name = signal.Signals(-ended.returncode).name
     hint = " (out of memory, perhaps)" if name == "SIGKILL" else ""
     return f"its process was killed by {name}{hint}"

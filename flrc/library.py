@@ -35,9 +35,11 @@ def run(*overrides: str) -> Record:
         UserError: If a word, the model or the data are wrong; nothing has been computed then.
         RuntimeError: If the run failed; its record says where.
     """
-    from flrc import pipeline
+    from flrc import environment, pipeline
 
-    return _succeeded(pipeline.run(configuration(overrides)))
+    config = configuration(overrides)
+    with environment.called_as(f"flrc.run({', '.join(map(repr, overrides))})"):
+        return _succeeded(pipeline.run(config))
 
 
 def compress(
@@ -76,7 +78,7 @@ def compress(
         RuntimeError: If the run failed; its record says where. A model in memory may have been
             changed in part.
     """
-    from flrc import pipeline
+    from flrc import environment, pipeline
 
     words = [f"method={method}", f"rate={rate}", f"seed={seed}", *overrides]
     if isinstance(model, str):
@@ -105,7 +107,10 @@ def compress(
         )
     if calibration is not None:
         config.calibration = Given(samples=len(calibration)).holding(calibration)
-    record, compressed = pipeline.run_with_model(config)
+    given = [repr(config.model.label), *map(repr, words)]
+    given += [] if calibration is None else [f"{len(calibration)} calibration sequences"]
+    with environment.called_as(f"flrc.compress({', '.join(given)})"):
+        record, compressed = pipeline.run_with_model(config)
     _succeeded(record)
     assert compressed is not None
     return compressed, record
@@ -219,7 +224,7 @@ def _fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     digest.update(model.config.to_json_string(use_diff=True).encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -14,19 +14,26 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-def halved(size: int, error: Exception) -> int | None:
-    """The batch size to go on with after an error; None if it is none that this would help.
+def halved(size: int, error: Exception) -> int:
+    """The batch size to go on with after an error, which is said.
 
-    Said once for each halving, and the memory of the failed try is given back.
+    Raises:
+        Exception: The error, if it is none that a smaller batch would help.
     """
-    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+    from accelerate.utils.memory import should_reduce_batch_size
 
     memory = isinstance(error, MemoryError) or should_reduce_batch_size(error)
     if not memory or size < 2:
-        return None
-    clear_device_cache(garbage_collection=True)
+        raise error
     log.warning("out of memory with batches of %d: going on with batches of %d", size, size // 2)
     return size // 2
+
+
+def give_back() -> None:
+    """Free the memory of a failed try, once its error is gone: that holds on to its tensors."""
+    from accelerate.utils.memory import clear_device_cache
+
+    clear_device_cache(garbage_collection=True)
 
 
 def in_batches(
@@ -54,11 +61,9 @@ def in_batches(
         while batch and (len(batch) >= size or len(results) + len(batch) == len(items)):
             try:
                 results += compute(batch[:size])
-            except (RuntimeError, MemoryError) as error:
-                smaller = halved(min(size, len(batch)), error)
-                if smaller is None:
-                    raise
-                size = smaller
-            else:
                 batch = batch[size:]
+                continue
+            except (RuntimeError, MemoryError) as error:
+                size = halved(min(size, len(batch)), error)
+            give_back()
     return results

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.data.catalog import find
-from flrc.evaluation.batches import halved
+from flrc.evaluation.batches import give_back, halved
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask
@@ -117,16 +117,14 @@ def answer(
     from lm_eval.evaluator import evaluate
 
     built = build_task(task, rows)
-    results = None
-    while results is None:
+    while True:
         wrapped = _wrap(model, tokenizer, batch_size)
         try:
             results = evaluate(lm=wrapped, task_dict={"tasks": {task: built}})
+            break
         except (RuntimeError, MemoryError) as error:
-            smaller = halved(batch_size, error)
-            if smaller is None:
-                raise
-            batch_size = smaller
+            batch_size = halved(batch_size, error)
+        give_back()
     items = []
     for sample in sorted(results["samples"][task], key=lambda sample: int(sample["doc_id"])):
         doc, index = sample["doc"], int(sample["doc_id"])

@@ -42,15 +42,16 @@ class Loaded:
     plans: Plans
 
 
-def save(loaded: Loaded, folder: Path) -> None:
-    """Write a compressed model; the folder appears whole, in place of an older one.
+def save(loaded: Loaded, folder: str | Path) -> None:
+    """Write a compressed model for :func:`flrc.load` and ``AutoModelForCausalLM``.
 
     Args:
-        loaded: Compressed, quantised or not.
-        folder: Where to.
+        loaded: From :func:`flrc.compress` or :func:`flrc.load`; quantised or not.
+        folder: Where to; it appears whole, in place of an older one.
     """
     from huggingface_hub import save_torch_state_dict
 
+    folder = Path(folder).expanduser()
     model, plans = loaded.model, loaded.plans
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

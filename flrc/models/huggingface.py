@@ -24,7 +24,7 @@ from transformers import (
 
 from flrc.allocator.plans import Plans
 from flrc.errors import UserError
-from flrc.models.reading import FILE, fill, read_description
+from flrc.models.reading import fill, read_description
 from flrc.models.switching import Switch, activate
 
 MODEL_TYPE = "flrc"
@@ -246,4 +246,3 @@ def _placed(model: PreTrainedModel, device_map: Any, max_memory: Any) -> PreTrai
 
 
 AutoConfig.register(MODEL_TYPE, FlrcConfig, exist_ok=True)
-__all__ = ["FILE", "FlrcConfig", "FlrcForCausalLM", "Scheduled", "empty"]

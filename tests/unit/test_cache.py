@@ -61,7 +61,7 @@ def test_an_interrupted_entry_counts_as_missing(tmp_path: Path) -> None:
     assert entry.read_json(DONE)["inputs"] == {"a": 1}
 
 
-@pytest.mark.parametrize("how", ["shorter", "gone", "longer"])
+@pytest.mark.parametrize("how", ["shorter", "gone", "longer", "marker"])
 def test_a_damaged_entry_counts_as_missing(how: str, tmp_path: Path) -> None:
     entry = StageCache(tmp_path, 10).entry("factors", {"a": 1})
     with entry.lock():
@@ -71,6 +71,10 @@ def test_a_damaged_entry_counts_as_missing(how: str, tmp_path: Path) -> None:
     assert entry.done
     path = entry.path / "w.safetensors"
     whole = path.read_bytes()
+    if how == "marker":
+        (entry.path / DONE).write_text('{"inp')
+        assert not entry.done
+        return
     path.unlink()
     if how != "gone":
         path.write_bytes(whole[:-1] if how == "shorter" else whole + b" ")

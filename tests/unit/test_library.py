@@ -41,6 +41,7 @@ def test_run_is_the_command_line(words: list[str], data_root: Path, tmp_path: Pa
     assert record.run["status"] == "ok"
     assert record.run["id"] == expected.run["id"]
     assert record.results == expected.results
+    assert record.meta["command"].startswith("flrc.run('model=tiny', 'method=flra', ")
     assert GlobalHydra.instance().hydra is None
     with pytest.raises(UserError, match=r"nearest: *flrc"):
         flrc.run("method=flcr")
@@ -102,6 +103,8 @@ def test_texts_calibrate_and_stay_out_of_the_record(
     (file,) = record_files(tmp_path / "runs")
     assert "secret" not in file.read_text()
     assert record.run["config"]["calibration"]["digest"]
+    assert record.meta["command"].startswith("flrc.compress(")
+    assert record.meta["command"].endswith("2 calibration sequences)")
     # Another text is another run; the same text is found again.
     for texts, count in ((TEXTS[::-1], 2), (TEXTS, 2)):
         flrc.compress(make_model(), tokenizer, method="svdllm", calibration=texts, overrides=words)

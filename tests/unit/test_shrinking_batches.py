@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flrc.data.sample import Sample
+from flrc.evaluation import batches
 from flrc.evaluation.base import Subject
 from flrc.evaluation.batches import halved, in_batches
 from flrc.evaluation.replies import generate_replies
@@ -54,7 +56,28 @@ def test_other_errors_and_a_batch_of_one_are_not_tried_again() -> None:
 def test_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert halved(9, torch.cuda.OutOfMemoryError("CUDA out of memory. Tried ...")) == 4
+    with pytest.raises(ValueError, match="another"):
+        halved(9, ValueError("another"))
     assert caplog.messages == ["out of memory with batches of 9: going on with batches of 4"]
+
+
+def test_memory_is_given_back_when_the_failed_try_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error holds on to its frames, and these to tensors."""
+    alive: list[weakref.ref[Any]] = []
+    given_back: list[bool] = []
+    monkeypatch.setattr(
+        batches, "give_back", lambda: given_back.append(all(made() is None for made in alive))
+    )
+
+    def compute(batch: Sequence[int]) -> list[int]:
+        tensor = torch.zeros(9)
+        alive.append(weakref.ref(tensor))
+        if len(batch) > 1:
+            raise RuntimeError(NO_MEMORY)
+        return list(batch)
+
+    assert in_batches([1, 2, 3, 4], 4, compute, "testing") == [1, 2, 3, 4]
+    assert given_back == [True, True]
 
 
 def scarce(model: Any, limit: int) -> None:

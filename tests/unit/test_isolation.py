@@ -1,0 +1,79 @@
+"""A job's own process: what it is told, and what is made of how it ended."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from flrc import isolation
+from flrc.models.loading import resolve_device
+
+PROGRAM = """
+import os, signal, sys, time
+end = sys.argv[1]
+if end == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if end == "wait":
+    open(sys.argv[2] + os.environ["FLRC_SLOT"], "x").close()  # nobody else has this place
+    time.sleep(0.5)
+    os.unlink(sys.argv[2] + os.environ["FLRC_SLOT"])
+sys.exit(int(end) if end.isdigit() else 0)
+"""
+
+
+@pytest.fixture(autouse=True)
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    monkeypatch.setenv(isolation.PROGRAM, str(path))
+    monkeypatch.setenv(isolation.FOLDER, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        ("0", None),
+        ("1", "its process ended with exit code 1"),
+        ("3", "its process ended with exit code 3"),
+        ("killed", "its process was killed by SIGKILL (out of memory, perhaps)"),
+    ],
+)
+def test_no_end_but_a_good_one_passes_in_silence(end: str, told: str | None) -> None:
+    name = f"test-{os.getpid()}"
+    assert isolation.run([end], 2, name) == told
+    isolation.forget(name)
+
+
+def test_no_more_at_a_time_than_there_are_places(tmp_path: Path) -> None:
+    name, ended = f"test-{os.getpid()}", []
+
+    def work() -> None:
+        ended.append(isolation.run(["wait", str(tmp_path / "slot")], 2, name))
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    begin = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ended == [None] * 5
+    assert time.monotonic() - begin >= 1.5  # five of half a second, two at a time
+    isolation.forget(name)
+
+
+def test_devices_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert [resolve_device("auto").index] == [0]
+    found = []
+    for slot in range(5):
+        monkeypatch.setenv(isolation.SLOT, str(slot))
+        found.append(resolve_device("auto").index)
+    assert found == [0, 1, 2, 0, 1]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert resolve_device("auto") == torch.device("cuda")
