@@ -40,15 +40,23 @@ class Offload(Runtime):
         budget: Memory of all weights that are held: a share of the dense model's bytes (``0.25``),
             or ``8GB``, ``500MiB`` ...
         folder: Where offloaded matrices lie without a GPU, in a file that no other process sees.
+        gb_per_second: Most that is moved, in 10^9 bytes a second: a slower link than this machine
+            has, or one whose speed does not move while methods are compared. None: unlimited.
     """
 
     name: str = "offload"
     budget: str = "0.25"
     folder: str = ".cache/offload"
+    gb_per_second: float | None = None
 
     def check(self) -> None:
-        """The budget can be read."""
+        """The budget can be read, and the link carries something."""
         self._bytes(10**9)
+        self.require(
+            self.gb_per_second is None or self.gb_per_second > 0,
+            "gb_per_second",
+            "above 0, or null for what the disk or the bus gives",
+        )
 
     def _bytes(self, dense: int) -> int:
         """The budget in bytes, of a dense model of this size."""
@@ -75,7 +83,7 @@ class Offload(Runtime):
         """
         from pathlib import Path
 
-        from flrc.runtime.sources import DiskSource, PinnedSource
+        from flrc.runtime.sources import DiskSource, Paced, PinnedSource
         from flrc.runtime.streaming import Source, Streamed, Streamer
 
         model.eval()
@@ -90,6 +98,8 @@ class Offload(Runtime):
             source = PinnedSource(held, held[0].device, buffers)
         else:
             source = DiskSource(held, Path(self.folder).expanduser(), buffers)
+        if self.gb_per_second is not None:
+            source = Paced(source, self.gb_per_second * 1e9)
         del held
         numbers = {id(rows): number for number, rows in enumerate(moving)}
         counts = [count for rows, count in matrices if id(rows) in numbers]

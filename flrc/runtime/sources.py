@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -136,3 +138,44 @@ class PinnedSource(Source):
     def close(self) -> None:
         """Let go of both memories."""
         self.matrices, self.buffers = [], []
+
+
+class Paced(Source):
+    """Another source behind a link that lets through so many bytes a second, and no more.
+
+    A disk gives one file twice the rate of another, or its cache does; behind a link that is slower
+    than any of them, times tell the bytes that were moved.
+
+    Args:
+        source: Where matrices lie; faster than the link, else the link changes nothing.
+        bytes_per_second: What the link carries, of all readers together.
+    """
+
+    def __init__(self, source: Source, bytes_per_second: float) -> None:
+        self.source = source
+        self.READERS = source.READERS  # type: ignore[misc]
+        self.bytes_per_second = bytes_per_second
+        self._free_at = 0.0
+        self._turn = threading.Lock()
+
+    def read(self, item: int, rows: int, buffer: int) -> int:
+        """Returns when the link would have carried it, behind what was asked for before."""
+        asked = time.monotonic()
+        moved = self.source.read(item, rows, buffer)
+        with self._turn:
+            self._free_at = max(self._free_at, asked) + moved / self.bytes_per_second
+            arrives = self._free_at
+        time.sleep(max(0.0, arrives - time.monotonic()))
+        return moved
+
+    def ready(self, item: int, rows: int, buffer: int) -> Tensor:
+        """The source's."""
+        return self.source.ready(item, rows, buffer)
+
+    def used(self, buffer: int) -> None:
+        """The source's."""
+        self.source.used(buffer)
+
+    def close(self) -> None:
+        """The source's."""
+        self.source.close()

@@ -27,7 +27,7 @@ from flrc.pipeline import run
 from flrc.quantization.int8 import Int8
 from flrc.records.accounting import stored_bytes
 from flrc.runtime.offload import Offload
-from flrc.runtime.sources import DiskSource
+from flrc.runtime.sources import DiskSource, Paced
 from flrc.runtime.streaming import Source, Streamer, streamers
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive
@@ -130,6 +130,31 @@ def test_ranks_that_change() -> None:
             check(streamer, item, 6)
     streamer.close()
     assert 1 not in [item for item, _, _ in source.read_by[-3:]]
+
+
+@pytest.mark.parametrize("readers", [1, 2])
+def test_a_paced_link_carries_what_it_says(readers: int) -> None:
+    """Six matrices of 4,800 bytes at 96 kB/s: 0.3 s, however many readers, in the right order."""
+    counts = [400] * 3
+    begin = time.monotonic()
+    streamer = Streamer(Paced(Slow(counts, 3, 0.0, readers), 96e3), [lambda: 400] * 3, 3)
+    for item in [0, 1, 2, 0, 1, 2]:
+        check(streamer, item, 400)
+    seconds = time.monotonic() - begin
+    streamer.close()
+    assert streamer.misses == 0
+    assert 0.29 < seconds < 3.0
+
+
+def test_a_paced_link_does_not_save_up() -> None:
+    """What it could have carried while nobody asked does not come faster afterwards."""
+    source = Paced(Slow([400], 1), 96e3)
+    source.read(0, 400, 0)
+    time.sleep(0.2)
+    begin = time.monotonic()
+    for _ in range(2):
+        source.read(0, 400, 0)
+    assert time.monotonic() - begin > 0.09
 
 
 def test_an_error_in_reading_is_told_where_the_matrix_is_used() -> None:
