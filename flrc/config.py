@@ -51,6 +51,7 @@ GROUPS: dict[str, tuple[str, type[Component]]] = {
 """Configuration group -> the package that holds its components, and their base class."""
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+PLACEMENTS = ("device", "host")
 
 
 @dataclass
@@ -114,6 +115,8 @@ class RunConfig:
             steps; [0, 1).
         seed: Of everything that is drawn.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
+        placement: Where the model waits: on the device, or on the host, from where one decoder
+            block at a time visits the device.
         dtype: Of the model: float32, bfloat16, float16 or float64.
         threads: CPU threads; None leaves torch's own choice.
         force: Compute again what is done.
@@ -144,6 +147,7 @@ class RunConfig:
     rate: float = 0.2
     seed: int = 0
     device: str = "auto"
+    placement: str = "device"
     dtype: str = "float32"
     threads: int | None = None
     force: bool = False
@@ -164,6 +168,7 @@ class RunConfig:
                 fix=f"rate={self.rate / 100:g}" if 2 <= self.rate < 100 else "rate=0.2",
             )
         choose("dtype", self.dtype, DTYPES)
+        choose("placement", self.placement, PLACEMENTS)
         if self.threads is not None and self.threads < 1:
             raise UserError(
                 "threads is out of range", given=f"threads={self.threads}", allowed="1 or more"

@@ -67,7 +67,7 @@ def measure(
 
     @contextmanager
     def dense_again() -> Iterator[PreTrainedModel]:
-        dense = load_model(config.model, config.dtype, device)
+        dense = load_model(config.model, config.dtype, device, config.placement)
         with config.runtime.running(dense, targets, run.dense_bytes):
             yield dense
 

@@ -112,7 +112,7 @@ def compress_and_evaluate(
     from flrc.records.accounting import account, account_dense, note_coefficients, stored_bytes
 
     with stages("load"):
-        model = load_model(config.model, config.dtype, prepared.device)
+        model = load_model(config.model, config.dtype, prepared.device, config.placement)
         targets = config.grouping.targets(find_targets(model))
     dense_replies = replies_of_dense_model(
         config, model, prepared.tokenizer, prepared.cache, stages

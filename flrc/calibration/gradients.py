@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from flrc.calibration.recomputing import graph_bytes, recomputed
+from flrc.calibration.recomputing import graph_fits, recomputed
 from flrc.calibration.statistics import GradientStatistics, gradient_sums
 from flrc.models.targets import Target
 from flrc.progress import progress
@@ -72,7 +72,7 @@ def per_sequence(
         weight.register_post_accumulate_grad_hook(reduce(name))  # type: ignore[no-untyped-call]
         for name, weight in weights.items()
     ]
-    large = graph_bytes(model, targets, sequences) > memory
+    large = not graph_fits(model, targets, sequences, memory)
     try:
         with recomputed(model, large):
             for sequence in progress(sequences, "gradients, sequence by sequence", len(sequences)):
@@ -108,7 +108,7 @@ def aggregated(
             group = [t for t in targets if t.block in blocks[begin : begin + size]]
             weights = _only_these_require_gradients(model, group)
             doing = f"aggregated gradients, blocks {begin} to {begin + size - 1}"
-            with recomputed(model, graph_bytes(model, targets, sequences) > memory):
+            with recomputed(model, not graph_fits(model, targets, sequences, memory)):
                 for sequence in progress(sequences, doing, len(sequences)):
                     _backward(model, sequence)
             for name, weight in weights.items():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from flrc.calibration.collect import watched
-from flrc.calibration.recomputing import graph_bytes, recomputed
+from flrc.calibration.recomputing import graph_fits, recomputed
 from flrc.calibration.statistics import (
     BlockStatistics,
     InputAccumulator,
@@ -96,7 +96,7 @@ def output_statistics(
         doing = "gradients at the outputs"
         if len(groups) > 1:
             doing += f", blocks {blocks[0]} to {blocks[-1]} (pass {number + 1} of {len(groups)})"
-        with recomputed(model, graph_bytes(model, members, read) > limit):
+        with recomputed(model, not graph_fits(model, members, read, limit)):
             found = _collect(model, members, read, settings, seed, doing)
         for block in blocks:
             names = [target.name for target in members if target.block == block]

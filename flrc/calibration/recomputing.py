@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from flrc.models.cutting import replaced
+from flrc.models.placement import waits_on_host
 from flrc.models.targets import Target, decoder_blocks
 
 if TYPE_CHECKING:
@@ -30,6 +31,16 @@ def graph_bytes(
     longest = max((len(sequence) for sequence in sequences), default=0)
     size: int = next(model.parameters()).element_size()
     return INSIDE * longest * widths * size
+
+
+def graph_fits(
+    model: PreTrainedModel, targets: Sequence[Target], sequences: Sequence[Tensor], memory: float
+) -> bool:
+    """Whether a sequence's graph is held whole: it takes no more than ``memory`` bytes.
+
+    Never that of a model whose blocks visit the device: it would hold all of their weights.
+    """
+    return not waits_on_host(model) and graph_bytes(model, targets, sequences) <= memory
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor
 from flrc.cache import locked
 from flrc.calibration.collect import input_statistics
 from flrc.calibration.output_gradients import joint_statistics, output_statistics
-from flrc.calibration.recomputing import graph_bytes
+from flrc.calibration.recomputing import graph_fits
 from flrc.calibration.statistics import BlockStatistics, InputStatistics, OutputStatistics
 from flrc.calibration.stored import (
     input_bytes,
@@ -48,7 +48,7 @@ def decomposed_block(
     """float64 factors of the targets of one block, by name."""
     found: dict[str, Factors] = {}
     for target in targets:
-        weight = target.weight(model)
+        weight = target.weight(model).to(model.device)
         x, g = known.inputs.get(target.input_group), known.outputs.get(target.name)
         found[target.name] = decomposition.decompose(
             weight,
@@ -187,7 +187,7 @@ def known_statistics(
         and decomposition.TWO_SIDED
         and not any(entry is not None and entry.done for entry in kept)
         and input_bytes(targets) + output_bytes(targets) <= memory
-        and graph_bytes(model, targets, sequences) <= memory
+        and graph_fits(model, targets, sequences, memory)
     ):
         one, other = tee(joint_statistics(model, targets, sequences, settings, seed))
         collect_inputs, collect_outputs = (

@@ -40,24 +40,26 @@ def cut(model: nn.Module, cuts: Iterable[tuple[Target, Factors]]) -> Iterator[No
 
     Args:
         model: Holds the dense layers; neither parameters nor modules are exchanged.
-        cuts: Targets with factors, which are moved to the device and dtype of the weights.
+        cuts: Targets with factors, which are moved to the model's device and the weights' dtype.
     """
+    device = next(model.parameters()).device  # of the embedding: blocks may wait elsewhere
     forwards: list[tuple[nn.Module, Callable[..., Any]]] = []
     for target, (left_t, right) in cuts:
         begin = 0
         for layer in target.layers:
             linear = model.get_submodule(layer.name)
             assert isinstance(linear, nn.Linear)
-            part = left_t[:, begin : begin + layer.d_out].to(linear.weight)
-            forwards.append((linear, _product(part, right.to(linear.weight), linear.bias)))
+            dtype = linear.weight.dtype
+            part = left_t[:, begin : begin + layer.d_out].to(device, dtype)
+            forwards.append((linear, _product(part, right.to(device, dtype), linear)))
             begin += layer.d_out
     with replaced(forwards):
         yield
 
 
-def _product(left_t: Tensor, right: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+def _product(left_t: Tensor, right: Tensor, linear: nn.Linear) -> Callable[[Tensor], Tensor]:
     def forward(x: Tensor) -> Tensor:
         output = nn.functional.linear(x, right) @ left_t
-        return output if bias is None else output + bias
+        return output if linear.bias is None else output + linear.bias
 
     return forward

@@ -49,17 +49,25 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
-def load_model(source: ModelSource, dtype: str, device: torch.device) -> PreTrainedModel:
+def load_model(
+    source: ModelSource, dtype: str, device: torch.device, placement: str = "device"
+) -> PreTrainedModel:
     """The dense model.
 
     Args:
         source: Where it comes from.
         dtype: ``float32``, ``bfloat16``, ``float16`` or ``float64``.
         device: Where it goes.
+        placement: ``device``: whole. ``host``: a decoder block is there only while it computes.
     """
+    from flrc.models.placement import wait_on_host
+
     model = source.load(dtype)
     model.eval()
     model.requires_grad_(False)
+    if placement == "host":
+        wait_on_host(model, device)
+        return model
     return model.to(device)  # type: ignore[arg-type, no-any-return, unused-ignore]
 
 

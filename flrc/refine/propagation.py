@@ -127,7 +127,7 @@ class _Fit:
         before = self.known.inputs.get(group)
         metric = None if before is None else before.to(model.device).pooled(statistics)
         moved = propagated_weight(
-            torch.cat([target.weight(model) for target in targets]),
+            torch.cat([target.weight(model) for target in targets]).to(model.device),
             cross / statistics.tokens,
             statistics.gram,
             self.strength,

@@ -50,6 +50,9 @@ class Compiled(Runtime):
         import torch
         import torch._dynamo as dynamo
 
+        from flrc.models.placement import settle
+
+        settle(model)
         model.eval()
         forward = model.forward
         step = torch.compile(forward, fullgraph=True, backend=self.backend)

@@ -26,6 +26,9 @@ class Eager(Runtime):
     def running(
         self, model: nn.Module, targets: Sequence[Target], dense_bytes: int
     ) -> Iterator[None]:
-        """Evaluation mode, nothing else."""
+        """In evaluation mode, whole on its device."""
+        from flrc.models.placement import settle
+
+        settle(model)
         model.eval()
         yield

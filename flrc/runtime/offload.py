@@ -83,6 +83,7 @@ class Offload(Runtime):
         """
         from pathlib import Path
 
+        from flrc.models.placement import settle
         from flrc.runtime.sources import DiskSource, Paced, PinnedSource
         from flrc.runtime.streaming import Source, Streamed, Streamer
 
@@ -90,12 +91,14 @@ class Offload(Runtime):
         matrices = _matrices(model, targets)
         moving, buffers = self._moving(model, [rows for rows, _ in matrices], dense_bytes)
         if not moving:
+            settle(model)
             yield
             return
+        device = next(model.parameters()).device  # of the embedding: blocks may wait on the host
         held = [rows.values.data for rows in moving if rows.values is not None]
         source: Source
-        if held[0].device.type == "cuda":
-            source = PinnedSource(held, held[0].device, buffers)
+        if device.type == "cuda":
+            source = PinnedSource(held, device, buffers)
         else:
             source = DiskSource(held, Path(self.folder).expanduser(), buffers)
         if self.gb_per_second is not None:
@@ -106,6 +109,7 @@ class Offload(Runtime):
         streamer = Streamer(source, counts, buffers)
         for number, rows in enumerate(moving):
             rows.stream, rows.values = Streamed(streamer, number, rows.count), None
+        settle(model)  # what stays
         try:
             yield
         finally:
