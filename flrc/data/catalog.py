@@ -17,6 +17,7 @@ class DatasetSpec:
         name: Its name everywhere in flrc.
         kind: ``text``, ``summarization`` or ``multiple_choice``.
         columns: Columns that every row must have (a row may have more).
+        texts: Those of them that hold running text.
         splits: Splits that exist in the published data set.
         evaluation_split: The split that published numbers are measured on.
         hub_path: Repository on the Hugging Face hub.
@@ -29,6 +30,7 @@ class DatasetSpec:
     name: str
     kind: str
     columns: tuple[str, ...]
+    texts: tuple[str, ...]
     splits: tuple[str, ...]
     evaluation_split: str
     hub_path: str
@@ -48,6 +50,7 @@ _SPECS = (
         name="wikitext2",
         kind="text",
         columns=("text",),
+        texts=("text",),
         splits=_ALL,
         evaluation_split="test",
         hub_path="Salesforce/wikitext",
@@ -60,6 +63,7 @@ _SPECS = (
         name="c4",
         kind="text",
         columns=("text",),
+        texts=("text",),
         splits=("train", "validation"),
         evaluation_split="validation",
         hub_path="allenai/c4",
@@ -75,6 +79,7 @@ _SPECS = (
         name="dialogsum",
         kind="summarization",
         columns=("id", "dialogue", "summary"),
+        texts=("dialogue", "summary"),
         splits=_ALL,
         evaluation_split="test",
         hub_path="knkarthick/dialogsum",
@@ -83,6 +88,7 @@ _SPECS = (
         name="cnn_dailymail",
         kind="summarization",
         columns=("id", "article", "highlights"),
+        texts=("article", "highlights"),
         splits=_ALL,
         evaluation_split="test",
         hub_path="abisee/cnn_dailymail",
@@ -92,6 +98,7 @@ _SPECS = (
         name="arc_easy",
         kind="multiple_choice",
         columns=_ARC,
+        texts=("question",),
         splits=_ALL,
         evaluation_split="test",
         hub_path="allenai/ai2_arc",
@@ -101,6 +108,7 @@ _SPECS = (
         name="arc_challenge",
         kind="multiple_choice",
         columns=_ARC,
+        texts=("question",),
         splits=_ALL,
         evaluation_split="test",
         hub_path="allenai/ai2_arc",
@@ -110,6 +118,7 @@ _SPECS = (
         name="hellaswag",
         kind="multiple_choice",
         columns=("activity_label", "ctx_a", "ctx_b", "endings", "label"),
+        texts=("activity_label", "ctx_a", "ctx_b"),
         splits=_ALL,
         evaluation_split="validation",
         hub_path="Rowan/hellaswag",
@@ -118,6 +127,7 @@ _SPECS = (
         name="openbookqa",
         kind="multiple_choice",
         columns=("question_stem", "choices", "answerKey"),
+        texts=("question_stem",),
         splits=_ALL,
         evaluation_split="test",
         hub_path="allenai/openbookqa",
@@ -127,6 +137,7 @@ _SPECS = (
         name="winogrande",
         kind="multiple_choice",
         columns=("sentence", "option1", "option2", "answer"),
+        texts=("sentence", "option1", "option2"),
         splits=_ALL,
         evaluation_split="validation",
         hub_path="allenai/winogrande",
@@ -136,6 +147,7 @@ _SPECS = (
         name="mathqa",
         kind="multiple_choice",
         columns=("Problem", "options", "correct"),
+        texts=("Problem", "options"),
         splits=_ALL,
         evaluation_split="test",
         hub_path="regisss/math_qa",
@@ -144,6 +156,7 @@ _SPECS = (
         name="piqa",
         kind="multiple_choice",
         columns=("goal", "sol1", "sol2", "label"),
+        texts=("goal", "sol1", "sol2"),
         splits=_ALL,
         evaluation_split="validation",
         hub_path="baber/piqa",

@@ -34,7 +34,7 @@ class Folder(DataSource):
         Raises:
             UserError: If folder, file or a column is missing, or a line is no JSON object.
         """
-        return read_rows(self._path(dataset, split), find(dataset).columns)
+        return read_rows(self._path(dataset, split), find(dataset))
 
     def label(self, dataset: str) -> str:
         """The benchmark's name: the folder is taken to hold what its name says."""
@@ -46,7 +46,7 @@ class Folder(DataSource):
 
     def check_available(self, dataset: str, split: str) -> None:
         """Raise UserError if the file is not there or its first row lacks a column."""
-        check_first_row(self._path(dataset, split), find(dataset).columns)
+        check_first_row(self._path(dataset, split), find(dataset))
 
     def _path(self, dataset: str, split: str) -> Path:
         find(dataset, split)

@@ -7,34 +7,38 @@ import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flrc.errors import UserError
 
+if TYPE_CHECKING:
+    from flrc.data.catalog import DatasetSpec
 
-def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+
+def read_rows(path: Path, spec: DatasetSpec) -> list[dict[str, Any]]:
     """All rows of a JSON Lines file, in order; blank lines are passed over.
 
     Args:
         path: The file, UTF-8.
-        columns: Columns that every row must have, with a value.
+        spec: Says which columns every row must have, with a value, and which hold text.
 
     Raises:
-        UserError: If a line is no JSON object, lacks a column, or the file has no row.
+        UserError: If a line is no JSON object, lacks a column, has something else where text should
+            be, or the file has no row.
     """
-    rows = list(_rows(path, columns))
+    rows = list(_rows(path, spec))
     if not rows:
         raise UserError("the data file has no rows", given=path, allowed="one JSON object a line")
     return rows
 
 
-def check_first_row(path: Path, columns: tuple[str, ...]) -> None:
+def check_first_row(path: Path, spec: DatasetSpec) -> None:
     """Check the first row only: the cheap part of :func:`read_rows`.
 
     Raises:
         UserError: As :func:`read_rows` would for that row.
     """
-    if next(_rows(path, columns), None) is None:
+    if next(_rows(path, spec), None) is None:
         raise UserError("the data file has no rows", given=path, allowed="one JSON object a line")
 
 
@@ -50,31 +54,40 @@ def _digest(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, spec: DatasetSpec) -> Iterator[dict[str, Any]]:
     # Not str.splitlines: it also splits at U+2028, which JSON allows inside a string.
     with path.open(encoding="utf-8", newline="\n") as file:
         try:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield _row(f"{path}:{number}", line, columns)
+                    yield _row(f"{path}:{number}", line, spec)
         except UnicodeDecodeError as error:
             raise UserError("the data file is not UTF-8", given=path, allowed=str(error)) from error
 
 
-def _row(place: str, line: str, columns: tuple[str, ...]) -> dict[str, Any]:
+def _row(place: str, line: str, spec: DatasetSpec) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+        if "\\ud" in line.lower():  # an escape may be half of a character
+            json.dumps(row, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:  # a number or a nesting without end, too
         raise UserError(f"invalid JSON at {place}: {error}", given=line.strip()[:80]) from error
     if not isinstance(row, dict):
         raise UserError(
             f"no JSON object at {place}", given=line.strip()[:80], allowed='{"column": value, ...}'
         )
-    missing = [column for column in columns if row.get(column) is None]
+    missing = [column for column in spec.columns if row.get(column) is None]
     if missing:
         raise UserError(
             f"{place} lacks {', '.join(missing)}",
             given=f"columns {', '.join(row)}",
-            allowed=f"columns {', '.join(columns)}, each with a value",
+            allowed=f"columns {', '.join(spec.columns)}, each with a value",
         )
+    for column in spec.texts:
+        if not isinstance(row[column], str):
+            raise UserError(
+                f"{place} has no text as {column}",
+                given=f"{column}: {json.dumps(row[column])[:80]}",
+                allowed="a JSON string",
+            )
     return row

@@ -82,7 +82,7 @@ def pairs(data: DataSource, dataset: str, split: str, limit: int | None = None) 
     form = _FORMS[choose("summarization data set", dataset, _FORMS)]
     rows = [row for row in data.rows(dataset, split) if _is_first_reference(str(row["id"]))]
     return [
-        Pair(str(row["id"]), str(row[form.source]), str(row[form.reference]), form.instruction)
+        Pair(str(row["id"]), row[form.source], row[form.reference], form.instruction)
         for row in rows[:limit]
     ]
 

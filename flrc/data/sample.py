@@ -49,7 +49,7 @@ class Sample(DataSource):
                 for part in text.split("\n\n")
                 if part.strip()
             ]
-        return read_rows(self._path(dataset, split), find(dataset).columns)
+        return read_rows(self._path(dataset, split), find(dataset))
 
     def label(self, dataset: str) -> str:
         """``sotu_modern``, ``sotu_early`` or ``sample_...``."""
@@ -69,7 +69,7 @@ class Sample(DataSource):
         if dataset in _SPEECHES:
             speech_paths(dataset, split)
         else:
-            check_first_row(self._path(dataset, split), find(dataset).columns)
+            check_first_row(self._path(dataset, split), find(dataset))
 
     def _path(self, dataset: str, split: str) -> Path:
         find(dataset)

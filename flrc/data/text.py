@@ -31,7 +31,7 @@ def token_stream(rows: Iterable[Mapping[str, Any]], tokenizer: PreTrainedTokeniz
     """
     import torch
 
-    text = "\n\n".join(str(row["text"]) for row in rows)
+    text = "\n\n".join(row["text"] for row in rows)
     # verbose=False: the stream is meant to be longer than the model's context, so the warning would
     # mislead.
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

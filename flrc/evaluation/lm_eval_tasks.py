@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.data.catalog import find
+from flrc.errors import UserError
 from flrc.evaluation.batches import give_back, halved
 
 if TYPE_CHECKING:
@@ -95,6 +96,38 @@ def build_task(task: str, rows: list[dict[str, Any]]) -> ConfigurableTask:
     return built
 
 
+def check_questions(task: str, rows: list[dict[str, Any]]) -> None:
+    """lm-eval can make a question with choices and an answer of every row.
+
+    Raises:
+        UserError: If it cannot; names the first row that is wrong.
+    """
+    number: int | None = None
+    try:
+        built = build_task(task, rows)
+        for number, doc in enumerate(built.eval_docs, start=1):  # noqa: B007  read when one fails
+            choices, gold = built.doc_to_choice(doc), _gold(built, doc)
+            if not all(isinstance(choice, str) and choice.strip() for choice in choices):
+                raise ValueError(f"the choices are {choices}")
+            if not 0 <= gold < len(choices):
+                raise ValueError(f"answer {gold} of {len(choices)} choices")
+    except Exception as error:  # whatever the task's own code meets in rows that are not its own
+        where = "" if number is None else f" {number}"
+        problem = (str(error).splitlines() or [""])[0][:200]
+        raise UserError(
+            f"{task}: lm-eval can make no question of row{where}",
+            given=f"{type(error).__name__}: {problem}",
+            allowed=f"columns {', '.join(find(task).columns)} as in {find(task).hub_path}",
+        ) from error
+
+
+def _gold(task: ConfigurableTask, doc: dict[str, Any]) -> int:
+    """Which choice is right."""
+    # Where the choices differ in the question (winogrande) lm-eval keeps the answer in the text
+    # field.
+    return int(task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc))
+
+
 def answer(
     task: str,
     rows: list[dict[str, Any]],
@@ -129,9 +162,7 @@ def answer(
     for sample in sorted(results["samples"][task], key=lambda sample: int(sample["doc_id"])):
         doc, index = sample["doc"], int(sample["doc_id"])
         scores = [float(score) for score, _ in sample["filtered_resps"]]
-        # Where the choices differ in the question (winogrande) lm-eval keeps the answer in the text
-        # field.
-        gold = int(built.doc_to_text(doc) if built.multiple_input else built.doc_to_target(doc))
+        gold = _gold(built, doc)
         predicted = int(np.argmax(scores))
         items.append(
             {

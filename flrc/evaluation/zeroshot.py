@@ -76,15 +76,19 @@ class ZeroShot(Evaluation):
             data.check_available(task, find(task).evaluation_split)
 
     def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Every question can be read, and there are as many as asked for."""
+        """Every question that is asked can be, and there are as many as asked for."""
+        from flrc.evaluation.lm_eval_tasks import check_questions
+
         for task in self.tasks:
-            count = len(data.rows(task, find(task).evaluation_split))
+            rows = data.rows(task, find(task).evaluation_split)
+            count = len(rows)
             if self.limit is not None and count < self.limit:
                 raise UserError(
                     f"{data.label(task)} has {count} questions",
                     given=f"evaluation.zeroshot.limit={self.limit}",
                     allowed=f"at most {count}, or null for all",
                 )
+            check_questions(task, rows[: self.limit])
 
     def evaluate(self, subject: Subject, part: str) -> Outcome:
         """Ask one task's questions.

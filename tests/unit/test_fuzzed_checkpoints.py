@@ -1,0 +1,196 @@
+"""Checkpoints with anything changed: refused with the file and the reason, or the same model."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import KINDS, built
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flrc.errors import UserError
+from flrc.models.checkpoint import Loaded, load, save
+from flrc.models.reading import described_digest
+
+CPU = torch.device("cpu")
+IDS = torch.arange(9)[None]
+VALUES: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1,
+    7,
+    10**9,
+    1.5,
+    float("inf"),
+    "",
+    "x",
+    "float32",
+    "__class__",
+    "../../model.safetensors",
+    [],
+    [1],
+    {},
+    {"kind": "x"},
+]
+
+fuzz = settings(
+    max_examples=80,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+@pytest.fixture(params=[0, 2, 5, 7])
+def saved(request: Any, make_model: Any, tokenizer: Any, tmp_path: Path) -> tuple[Path, Any]:
+    """A checkpoint of one of the kinds, and the logits of its model."""
+    model = make_model()
+    _, plans = built(model, *KINDS[request.param])
+    save(Loaded(model, tokenizer, plans), tmp_path / "saved")
+    return tmp_path / "saved", model(input_ids=IDS).logits
+
+
+def opened(folder: Path, refused: list[str]) -> Any:
+    """The model's logits; None, and what was told, where it is refused."""
+    try:
+        return load(folder, CPU).model(input_ids=IDS).logits
+    except UserError as error:
+        refused.append(str(error))
+        return None
+
+
+def test_files(saved: tuple[Path, Any], tmp_path: Path) -> None:
+    """Bytes of any file changed, cut or added; files gone, exchanged or new."""
+    folder, expected = saved
+    names = sorted(path.name for path in folder.iterdir())
+    refused: list[str] = []
+    asked: list[str] = []
+
+    @fuzz
+    @given(data=st.data())
+    def check(data: st.DataObject) -> None:
+        spoiled = tmp_path / "copy"
+        shutil.rmtree(spoiled, ignore_errors=True)
+        shutil.copytree(folder, spoiled)
+        name = data.draw(st.sampled_from(names))
+        path, content = spoiled / name, (folder / name).read_bytes()
+        how = data.draw(st.sampled_from(["byte", "cut", "longer", "gone", "other", "new", "link"]))
+        if how == "byte":
+            at = data.draw(st.integers(0, len(content) - 1))
+            path.write_bytes(content[:at] + data.draw(st.binary(max_size=4)) + content[at + 1 :])
+        elif how == "cut":
+            path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+        elif how == "longer":
+            path.write_bytes(content + data.draw(st.binary(min_size=1, max_size=9)))
+        elif how == "gone":
+            path.unlink()
+        elif how == "other":
+            path.write_bytes((folder / data.draw(st.sampled_from(names))).read_bytes())
+        elif how == "new":
+            (
+                spoiled
+                / data.draw(st.sampled_from(["a.safetensors", "x.bin", "pytorch_model.bin"]))
+            ).write_bytes(data.draw(st.binary(max_size=40)))
+        else:
+            path.unlink()
+            path.symlink_to(folder)
+        asked.append(name)
+        before = len(refused)
+        logits = opened(spoiled, refused)
+        if logits is None:
+            assert name in refused[before], refused[before]
+        else:
+            assert torch.equal(logits, expected)
+            unchanged = path.is_file() and path.read_bytes() == content
+            # What a description without digests would have said, json.loads may not notice.
+            assert unchanged or name == "flrc.json"
+
+    check()
+    assert len(refused) >= 40
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["format 3", "format 2"])
+def test_descriptions(listed: bool, saved: tuple[Path, Any]) -> None:
+    """Any entries of flrc.json exchanged, its digest made to fit, as somebody who means harm would.
+
+    Format 2 has neither digests nor a list of files.
+    """
+    folder, expected = saved
+    path = folder / "flrc.json"
+    text = path.read_text()
+    refused: list[str] = []
+
+    @fuzz
+    @given(data=st.data())
+    def check(data: st.DataObject) -> None:
+        described = json.loads(text)
+        if not listed:
+            described = {**described, "format": 2}
+            del described["files"], described["digest"]
+        for _ in range(data.draw(st.integers(1, 3))):
+            inner: Any = described
+            while True:
+                keys = sorted(inner) if isinstance(inner, dict) else list(range(len(inner)))
+                if not keys:
+                    break
+                key = data.draw(st.sampled_from(keys))
+                if not isinstance(inner[key], dict | list) or data.draw(st.integers(0, 9)) == 0:
+                    if data.draw(st.booleans()) or isinstance(inner, list):
+                        inner[key] = copy.deepcopy(data.draw(st.sampled_from(VALUES)))
+                    else:
+                        del inner[key]
+                    break
+                inner = inner[key]
+        if listed:
+            described["digest"] = described_digest(described)
+        path.write_text(json.dumps(described))
+        logits = opened(folder, refused)
+        assert logits is None or logits.shape == expected.shape
+
+    check()
+    assert len(refused) >= 40
+    assert all("flrc.json" in told or "file" in told or str(folder) in told for told in refused)
+
+
+def test_headers(saved: tuple[Path, Any], make_model: Callable[..., Any]) -> None:
+    """A safetensors header that lies about names, shapes and places (format 2: no digest)."""
+    folder, expected = saved
+    path = folder / "flrc.json"
+    described = {**json.loads(path.read_text()), "format": 2}
+    del described["files"], described["digest"]
+    path.write_text(json.dumps(described))
+    (tensors,) = folder.glob("*.safetensors")
+    content = tensors.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    refused: list[str] = []
+
+    @settings(fuzz, max_examples=40)
+    @given(data=st.data())
+    def check(data: st.DataObject) -> None:
+        changed = json.loads(json.dumps(header))
+        name = data.draw(st.sampled_from(sorted(set(changed) - {"__metadata__"})))
+        how = data.draw(st.sampled_from(["shape", "dtype", "data_offsets", "name", "length"]))
+        length = None
+        if how == "name":
+            changed[data.draw(st.sampled_from(["x", "lm_head.weight", ""]))] = changed.pop(name)
+        elif how == "length":
+            length = data.draw(st.sampled_from([0, 1, size - 1, size + 1, 2**40, 2**63]))
+        else:
+            values = [[], [1], [0, 8], [8, 0], [2**62, 2**62], -1, "F32", "F16", "I8", None]
+            changed[name][how] = data.draw(st.sampled_from(values))
+        encoded = json.dumps(changed).encode()
+        shown = len(encoded) if length is None else length
+        tensors.write_bytes(shown.to_bytes(8, "little") + encoded + content[8 + size :])
+        logits = opened(folder, refused)
+        assert logits is None or torch.equal(logits, expected)
+
+    check()
+    assert len(refused) >= 20
