@@ -21,7 +21,12 @@ from flrc.calibration.stored import (
     stored_inputs,
     stored_outputs,
 )
-from flrc.decomposition.stored import StoredFactors, finish_factors, store_block
+from flrc.decomposition.stored import (
+    StoredFactors,
+    finish_factors,
+    store_block,
+    stored_before,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -89,6 +94,9 @@ def factorise(
 ) -> StoredFactors:
     """Decompose all targets, block by block, unless the cache holds the factors already.
 
+    Blocks that an interrupted run has stored are not decomposed again; their inputs are collected
+    again, since those of later blocks follow from them.
+
     Only one block's factors and input statistics exist at a time, and as many blocks' output
     statistics as ``calibrated.memory`` allows.
 
@@ -116,8 +124,11 @@ def factorise(
             for of_block in known:
                 members = [target for target in targets if target.block == of_block.block]
                 with stages("decomposition"):
-                    found = decomposed_block(model, members, decomposition, of_block)
-                    rescues |= store_block(entry, of_block.block, found, model.dtype)
+                    before = stored_before(entry, of_block.block)
+                    if before is None:
+                        found = decomposed_block(model, members, decomposition, of_block)
+                        before = store_block(entry, of_block.block, found, model.dtype)
+                    rescues |= before
             finish_factors(entry, rescues)
     return StoredFactors(entry, {target.name: target for target in targets})
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from flrc.calibration.stored import block_file
@@ -80,8 +81,21 @@ def store_block(
         tensors[f"{name}/left_t"] = factors.left_t.to(dtype)
         tensors[f"{name}/right"] = factors.right.to(dtype)
         tensors[f"{name}/spectrum"] = factors.spectrum
-    entry.write_tensors(block_file(block), tensors, {})
-    return {name: f.rescue for name, f in found.items() if f.rescue is not None}
+    rescues = {name: f.rescue for name, f in found.items() if f.rescue is not None}
+    entry.write_tensors(block_file(block), tensors, {"rescues": json.dumps(rescues)})
+    return rescues
+
+
+def stored_before(entry: Entry, block: int) -> dict[str, str] | None:
+    """Rescues of a block that an interrupted run has stored, whole; None if it has to be done."""
+    if not entry.has(block_file(block)):
+        return None
+    try:
+        with safe_open(entry.path / block_file(block), framework="pt") as file:
+            rescues: dict[str, str] = json.loads(file.metadata()["rescues"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        return None  # cut off, or of an earlier version
+    return rescues
 
 
 def finish_factors(entry: Entry, rescues: dict[str, str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from running import JOBS, ROOT, SWEEP, Place, Swept, environment, read, snapshot
 
 
@@ -88,6 +90,46 @@ def test_killed_while_factors_are_written(place: Place, swept: Swept) -> None:
     kill_when(place, lambda: bool(list(place.cache.glob("factors/*/block_000.safetensors"))))
     assert not place.records()
     assert not list(place.runs.glob("*/*/evaluations/*"))
+    stored = {p: p.stat().st_mtime_ns for p in place.cache.glob("factors/*/block_*.safetensors")}
+    again = place.run("method=svdllm", "rate=0.2")
+    assert again.code == 0, again.text[-3000:]
+    assert {path: path.stat().st_mtime_ns for path in stored} == stored, "a block was done twice"
+    assert results(place, JOBS[2]) == results(swept.place, JOBS[2])
+
+
+def test_a_block_that_was_cut_off_is_done_again(place: Place, swept: Swept) -> None:
+    """What a machine that lost power may leave: a file that is shorter than it says."""
+    kill_when(place, lambda: bool(list(place.cache.glob("factors/*/block_001.safetensors"))))
+    path = next(iter(place.cache.glob("factors/*/block_000.safetensors")))
+    path.write_bytes(path.read_bytes()[:-64])
     again = place.run("method=svdllm", "rate=0.2")
     assert again.code == 0, again.text[-3000:]
     assert results(place, JOBS[2]) == results(swept.place, JOBS[2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_again_and_again(seed: int, place: Place, swept: Swept) -> None:
+    """At any moment of any stage, as often as it takes: the results of an undisturbed sweep."""
+    draw, kills = random.Random(seed), 0
+    while kills < 30:
+        process = subprocess.Popen(
+            place.command(*SWEEP),
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            code = process.wait(timeout=draw.uniform(4, 16))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+        else:
+            assert code == 0
+            break
+    assert kills >= 2
+    assert place.run(*SWEEP).code == 0
+    for job in JOBS:
+        assert results(place, job) == results(swept.place, job)

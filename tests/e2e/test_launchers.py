@@ -133,10 +133,9 @@ def test_a_killed_job_costs_no_other(name: str, place: Place, tmp_path_factory: 
     assert not list(place.runs.glob(".sweep-*"))
     assert not list(Path(tempfile.gettempdir()).glob("flrc-*/.sweep-*"))
 
-    if name == "joblib":
-        plain = Place(tmp_path_factory.mktemp("plain"), place.data)
-        assert sweep(plain, *SIX).returncode == 0
-        assert outcome(plain) == outcome(place)
+    plain = Place(tmp_path_factory.mktemp("plain"), place.data)
+    assert sweep(plain, *SIX).returncode == 0
+    assert outcome(plain) == outcome(place)
 
 
 @pytest.mark.slow
