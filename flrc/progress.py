@@ -1,4 +1,4 @@
-"""The one progress bar: what is being done, how far, and how long it will still take."""
+"""The one progress bar: what is being done, how far, how long it will still take, what it needs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from flrc.memory import held
+
 Item = TypeVar("Item")
 
 
 def progress(items: Iterable[Item], doing: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items under a bar on standard error; silent where that is not a terminal."""
-    yield from tqdm(
+    """Yield the items under a bar on standard error; silent where that is not a terminal.
+
+    At its end stands the most memory that was seen in use after an item: of the GPU once one is
+    used, else of the process, without files that are mapped into it.
+    """
+    most = 0
+    with tqdm(
         items,
         desc=doing,
         total=total,
@@ -21,4 +28,16 @@ def progress(items: Iterable[Item], doing: str, total: int | None = None) -> Ite
         dynamic_ncols=True,
         disable=not sys.stderr.isatty(),
         mininterval=0.2,
-    )
+    ) as bar:
+        for item in bar:
+            yield item
+            if not bar.disable:
+                most = max(most, _in_use())
+                bar.set_postfix_str(f"{most / 1e9:.1f} GB", refresh=False)
+
+
+def _in_use() -> int:
+    torch = sys.modules.get("torch")  # where nothing has imported it, nothing is on a GPU
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return int(torch.cuda.max_memory_allocated())
+    return held() or 0

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
+from flrc.memory import peak_memory
 
 Item = TypeVar("Item")
-
-_STATUS = Path("/proc/self/status")
-_CLEAR = Path("/proc/self/clear_refs")
 
 
 @dataclass
@@ -87,57 +82,3 @@ class Stages:
     def to_json(self) -> list[dict[str, Any]]:
         """Plain JSON values."""
         return [dict(vars(stage)) for stage in self.done]
-
-
-@contextmanager
-def peak_memory(peak: dict[str, int]) -> Iterator[None]:
-    """Put the peak resident, anonymous and device memory inside the block into ``peak``, in bytes.
-
-    Linux resets and reports the resident peak itself; elsewhere, and of anonymous memory, samples
-    are taken fifty times a second.
-    """
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    try:
-        _CLEAR.write_text("5")
-        kernel = True
-    except OSError:
-        kernel = False
-    process, ended = psutil.Process(), threading.Event()
-    peak["resident"] = process.memory_info().rss
-
-    def sample() -> None:
-        if not kernel:
-            peak["resident"] = max(peak["resident"], process.memory_info().rss)
-        if (anonymous := _status("RssAnon")) is not None:
-            peak["anonymous"] = max(peak.get("anonymous", 0), anonymous)
-
-    def keep_sampling() -> None:
-        while not ended.wait(0.02):
-            sample()
-
-    sample()
-    sampler = threading.Thread(target=keep_sampling, daemon=True)
-    sampler.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        sampler.join()
-        sample()
-        if kernel:
-            peak["resident"] = _status("VmHWM") or peak["resident"]
-        if torch.cuda.is_available():
-            peak["device"] = torch.cuda.max_memory_allocated()
-
-
-def _status(name: str) -> int | None:
-    """A line of Linux's account of this process, in bytes; None elsewhere."""
-    try:
-        lines = _STATUS.read_text().splitlines()
-    except OSError:
-        return None
-    found = next((line for line in lines if line.startswith(f"{name}:")), None)
-    return None if found is None else int(found.split()[1]) * 1024

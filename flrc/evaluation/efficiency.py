@@ -108,7 +108,7 @@ class Efficiency(Evaluation):
         from flrc.evaluation.step_cost import step_costs
         from flrc.evaluation.timed import alternate, timed
         from flrc.models.switching import activate
-        from flrc.stages import peak_memory
+        from flrc.memory import peak_memory
 
         settings = self.settings(part, subject.data)
         steps = settings["new_tokens"]
