@@ -107,8 +107,8 @@ class Efficiency(Evaluation):
         from flrc.evaluation import roofline
         from flrc.evaluation.step_cost import step_costs
         from flrc.evaluation.timed import alternate, timed
-        from flrc.models.switching import activate
         from flrc.memory import peak_memory
+        from flrc.models.switching import activate
 
         settings = self.settings(part, subject.data)
         steps = settings["new_tokens"]
