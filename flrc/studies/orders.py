@@ -26,8 +26,7 @@ READING = (
     "Told apart: where the items of both runs are at hand, by the 95 % interval of a paired "
     "bootstrap over them, in brackets; else by "
     f"{SEPARATED:g} standard errors of the difference (over items or seeds, as if they were "
-    "independent, which is cautious). Perplexities of one seed each are of the same tokens: any "
-    "difference counts."
+    "independent, which is cautious). Perplexities are of the same tokens: any difference counts."
 )
 
 
