@@ -14,8 +14,8 @@ from flrc.records.store import model_name, requested_rate
 
 NOT_METHOD = frozenset(
     {
-        "method", "rate", "seed", "study", "experiment", "evaluation", "tracker", "paths", "hydra",
-        "device", "force", "dry_run", "model.label", "model.save",
+        "method", "rate", "seed", "study", "scale", "experiment", "evaluation", "tracker", "paths",
+        "hydra", "device", "placement", "workers", "force", "dry_run", "model.label", "model.save",
     }
 )  # fmt: skip
 """Configuration keys (and all below them) that never make two rows of one method differ."""

@@ -203,6 +203,18 @@ def test_labels_name_overridden_components() -> None:
     ]
 
 
+def test_where_and_how_a_run_ran_is_no_label() -> None:
+    """What ids leave out; records of before such a key existed lack it."""
+    runs = [
+        factory.record("flra", seed=0),
+        factory.record(
+            "flra", seed=1, config={"workers": 0, "placement": "device", "scale": "small"}
+        ),
+        factory.record("flra", seed=2, config={"workers": 4, "placement": "host", "scale": "none"}),
+    ]
+    assert label_rows(runs, {}) == ["flra"] * 3
+
+
 def test_labels_name_other_settings_and_never_average_them() -> None:
     few = one("flra", 7, config={"calibration": {"name": "text", "samples": 4, "length": 512}})
     assert label_rows([few, one("flra", 8)], {}) == [
