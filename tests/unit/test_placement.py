@@ -156,10 +156,21 @@ def test_what_waits_is_never_exchanged(make_model: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["svdllm", "flra", "flrc", "kfac_skip", "asvd", "skipcat", "lems"]
+    "words",
+    [
+        *(
+            [f"method={method}"]
+            for method in ("svdllm", "flra", "flrc", "kfac_skip", "asvd", "skipcat", "lems")
+        ),
+        ["method=flrc", "search=none", "runtime=offload", "runtime.budget=0.9"],
+    ],
+    ids=" ".join,
 )
 def test_runs_are_the_same(
-    method: str, run_config: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str],
+    run_config: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """To the last digit, by every road: searches that cut layers, schedules, refinement, forms."""
     found: dict[str, Record] = {}
@@ -173,7 +184,9 @@ def test_runs_are_the_same(
     monkeypatch.setattr(placement, "present", counted)
     for where in ("device", "host"):
         folders = [f"paths.runs={tmp_path / where}", f"paths.cache={tmp_path / where / 'cache'}"]
-        config = run_config(f"method={method}", "rate=0.3", f"placement={where}", *folders)
+        if "runtime=offload" in words:  # its folder is in the id
+            folders.append(f"runtime.folder={tmp_path / 'offload'}")
+        config = run_config(*words, "rate=0.3", f"placement={where}", *folders)
         found[where] = run(config)
         assert found[where].run["status"] == "ok", found[where].run
         assert bool(visits) == (where == "host")
