@@ -12,6 +12,7 @@ from typing import Any
 
 from flrc.data.base import DataSource
 from flrc.data.catalog import DATASETS, DatasetSpec, find
+from flrc.data.rows import check_row
 from flrc.errors import UserError, choose
 from flrc.network import online
 
@@ -97,7 +98,10 @@ def _fetch(
             allowed=f"columns {', '.join(spec.columns)}",
             fix=f"choose a revision that has them, as in +data.revisions.{spec.name}=COMMIT",
         )
-    return tuple(table)
+    rows: tuple[dict[str, Any], ...] = tuple(table)
+    for number, row in enumerate(rows, start=1):
+        check_row(f"{spec.hub_path} {split}, row {number}", row, spec)
+    return rows
 
 
 @lru_cache(maxsize=64)

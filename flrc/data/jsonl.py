@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flrc.data.rows import check_row
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,18 +77,5 @@ def _row(place: str, line: str, spec: DatasetSpec) -> dict[str, Any]:
         raise UserError(
             f"no JSON object at {place}", given=line.strip()[:80], allowed='{"column": value, ...}'
         )
-    missing = [column for column in spec.columns if row.get(column) is None]
-    if missing:
-        raise UserError(
-            f"{place} lacks {', '.join(missing)}",
-            given=f"columns {', '.join(row)}",
-            allowed=f"columns {', '.join(spec.columns)}, each with a value",
-        )
-    for column in spec.texts:
-        if not isinstance(row[column], str):
-            raise UserError(
-                f"{place} has no text as {column}",
-                given=f"{column}: {json.dumps(row[column])[:80]}",
-                allowed="a JSON string",
-            )
+    check_row(place, row, spec)
     return row

@@ -76,9 +76,10 @@ def build_task(task: str, rows: list[dict[str, Any]]) -> ConfigurableTask:
         task: Its name.
         rows: The questions, with the catalogue's columns, in the order they are asked.
     """
-    from datasets import Dataset
+    from datasets import Dataset, disable_progress_bars
     from lm_eval.api.task import ConfigurableTask
 
+    disable_progress_bars()  # one bar at a time, and it is ours
     spec = find(task)
     split = spec.evaluation_split
     # Other columns could differ from row to row; lm-eval reads none of them.

@@ -13,15 +13,20 @@ import pytest
 from running import JOBS, ROOT, SWEEP, Place, Swept, environment, read, snapshot
 
 
-def kill_when(place: Place, condition: Callable[[], bool]) -> None:
-    """Start the sweep, and kill it as soon as ``condition`` holds."""
-    process = subprocess.Popen(
+def started(place: Place) -> subprocess.Popen[bytes]:
+    """The sweep, running."""
+    return subprocess.Popen(
         place.command(*SWEEP),
         cwd=ROOT,
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+
+def kill_when(place: Place, condition: Callable[[], bool]) -> None:
+    """Start the sweep, and kill it as soon as ``condition`` holds."""
+    process = started(place)
     try:
         deadline = time.monotonic() + 180
         while not condition():
@@ -113,13 +118,7 @@ def test_killed_again_and_again(seed: int, place: Place, swept: Swept) -> None:
     """At any moment of any stage, as often as it takes: the results of an undisturbed sweep."""
     draw, kills = random.Random(seed), 0
     while kills < 30:
-        process = subprocess.Popen(
-            place.command(*SWEEP),
-            cwd=ROOT,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = started(place)
         try:
             code = process.wait(timeout=draw.uniform(4, 16))
         except subprocess.TimeoutExpired:

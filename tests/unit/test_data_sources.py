@@ -301,6 +301,20 @@ def test_hub_names_missing_columns(offline: list[bool], monkeypatch: pytest.Monk
         Hub(cache="third").rows("piqa", "validation")
 
 
+@pytest.mark.parametrize("text", [None, 5])
+def test_hub_names_a_row_without_text(
+    text: object, offline: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    rows = [{"text": "a"}] if text is None else []
+    table = datasets.Dataset.from_list([*rows, {"text": text}])
+    monkeypatch.setattr(datasets, "load_dataset", lambda **where: table)
+    number = len(rows) + 1
+    with pytest.raises(UserError, match=f"Salesforce/wikitext train, row {number} (lacks|has no)"):
+        Hub(cache=f"row of {text}").rows("wikitext2", "train")
+
+
 def test_hub_checks_revisions() -> None:
     with pytest.raises(UserError, match="nearest: wikitext2"):
         Hub(revisions={"wikitext": "main"})
