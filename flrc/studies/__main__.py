@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(
                 "this folder is not a study's",
                 given=str(options.study),
-                allowed=sorted(str(path.parent) for path in study.parent.glob(f"*/{TABLE}")),
+                allowed=sorted(str(path.parent) for path in study.parent.glob(f"*/{TABLE}"))
+                or "the folder of a study, such as experiments/table02",
             )
         if options.command == "collect":
             kept = collect(options.runs, study.name, options.scale, results)
