@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from flrc.records.paired import Paired, compare
+from flrc.records.paired import Paired, averaged, compare, student
 from flrc.reporting.columns import Column
 from flrc.reporting.grid import Cell, Grid, Row, number
 from flrc.reporting.section import Section
@@ -23,10 +23,11 @@ NOT_FINITE = "a number is not finite"
 VERDICTS = ("does not hold", "not separated, reversed", "not separated", "holds")
 """From the worst for the claim to the best; equal numbers are not separated."""
 READING = (
-    "Told apart: where the items of both runs are at hand, by the 95 % interval of a paired "
-    "bootstrap over them, in brackets; else by "
-    f"{SEPARATED:g} standard errors of the difference (over items or seeds, as if they were "
-    "independent, which is cautious). Perplexities are of the same tokens: any difference counts."
+    "Told apart by the 95 % interval of the difference, in brackets: of one seed each, over the "
+    "items (paired bootstrap); of several, over the seeds (in pairs, Student's t) or over the "
+    "items' means, whichever is wider. Where there are no pairs, by "
+    f"{SEPARATED:g} standard errors of the difference (as if both sides were independent, which "
+    "is cautious). Perplexities of one seed each are of the same tokens: any difference counts."
 )
 
 
@@ -68,13 +69,34 @@ def verdict(better: Value, worse: Value, metric: str, pair: Paired | None = None
 
 
 def _paired(better: Value, worse: Value, metric: str, runs: Sequence[Run]) -> Paired | None:
-    """``better`` against ``worse`` item by item; None for several seeds or without their items."""
+    """``better`` against ``worse`` in pairs: of items, of seeds, or the wider of the two.
+
+    None where neither is to be had, and for perplexities of one seed each.
+    """
     known = {str(run.record.run["id"]): run for run in runs}
-    dataset, _, score = metric.rpartition("/")
-    if better.count > 1 or worse.count > 1 or metric.endswith(EXACT):
+    first, second = ([known[name] for name in side.runs] for side in (worse, better))
+    seeds = _over_seeds(first, second, metric)
+    if metric.endswith(EXACT):
+        return seeds
+    if not seeds and len(first) + len(second) > 2:
         return None
-    first, second = (known[side.runs[0]].items for side in (worse, better))
-    return next(iter(compare(first, second, only=f"/{dataset} {score}")), None)
+    dataset, _, score = metric.rpartition("/")
+    items = [averaged([run.items for run in side]) for side in (first, second)]
+    found = compare(items[0], items[1], only=f"/{dataset} {score}")[:1]
+    found += [seeds] if seeds else []
+    return max(found, key=lambda pair: pair.high - pair.low, default=None)
+
+
+def _over_seeds(first: Sequence[Run], second: Sequence[Run], metric: str) -> Paired | None:
+    """Seed by seed; None unless both sides have the same ones, two at least."""
+    values = [
+        {int(run.record.run["seed"]): run.measurements[metric].value for run in side}
+        for side in (first, second)
+    ]
+    if len(values[0]) < 2 or values[0].keys() != values[1].keys():
+        return None
+    one, two = ([side[seed] for seed in sorted(side)] for side in values)
+    return student(one, two, metric)
 
 
 def _rows(layout: Layout, expected: Expected, runs: Sequence[Run], order: Order) -> list[Row]:

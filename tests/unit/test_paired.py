@@ -1,4 +1,4 @@
-"""The paired bootstrap against scipy-free theory, and two runs side by side."""
+"""The intervals of paired differences against theory by hand, and two runs side by side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from flrc.pipeline import run
 from flrc.records.__main__ import main
-from flrc.records.paired import Items, bootstrap, compare, items_of
+from flrc.records.paired import Items, averaged, bootstrap, compare, items_of, student
 from flrc.records.store import RunFolder
 
 
@@ -42,6 +42,30 @@ def test_by_hand() -> None:
     found = bootstrap([0.0, 0.0], [0.0, 1.0])
     assert found.above == pytest.approx(0.25 / 2 + 0.75, abs=0.02)
     assert (found.low, found.high) == (0.0, 1.0)
+
+
+def test_three_seeds_by_the_table_of_students_t() -> None:
+    """Differences 1, 2, 3: mean 2, deviation 1; 4.30265 for 95 % of two degrees of freedom."""
+    found = student([10.0, 20.0, 40.0], [11.0, 23.0, 42.0])
+    assert (found.items, found.second - found.first) == (3, pytest.approx(2.0))
+    assert found.low == pytest.approx(2 - 4.302653 / 3**0.5, abs=1e-6)
+    assert found.high == pytest.approx(2 + 4.302653 / 3**0.5, abs=1e-6)
+    # Two degrees of freedom have a distribution in closed form: 1/2 + t / (2 sqrt(2 + t^2)).
+    t = 2 * 3**0.5
+    assert found.above == pytest.approx(0.5 + t / (2 * (2 + t * t) ** 0.5))
+    same = student([1.0, 2.0], [1.5, 2.5])
+    assert (same.low, same.high, same.above) == (0.5, 0.5, 1.0)
+    with pytest.raises(ValueError, match="one pair"):
+        student([1.0], [2.0])
+
+
+def test_scores_of_an_item_are_averaged_over_the_runs_that_have_it() -> None:
+    one = {"e/p {}": {"a": {"rougeL": 1.0, "tokens": 3}, "b": {"rougeL": 5.0}}, "only": {}}
+    two = {"e/p {}": {"a": {"rougeL": 2.0, "tokens": 4}}}
+    assert averaged([one, two]) == {"e/p {}": {"a": {"rougeL": 1.5}}}
+    right = {"t": {"a": {"correct": True, "gold": 1}}}
+    assert averaged([right, {"t": {"a": {"correct": False}}}]) == {"t": {"a": {"acc": 50.0}}}
+    assert averaged([one, {}]) == {}
 
 
 def test_diff_compares_items(run_config: Callable[..., Any], monkeypatch: Any) -> None:
