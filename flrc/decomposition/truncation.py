@@ -55,16 +55,21 @@ def shrunk(gram: Float[Tensor, "n n"], share: float) -> Float[Tensor, "n n"]:
     return mixed
 
 
-def gram_root(gram: Float[Tensor, "n n"], cutoff: float) -> Root:
+def gram_root(gram: Float[Tensor, "n n"], cutoff: float, tokens: int | None = None) -> Root:
     """A root of a Gram matrix: Cholesky, or eigenvectors where it is singular.
 
     Both give the same truncation loss (they differ by a rotation). Nothing is damped that carries
     energy; directions without any count as if they had a trace of it, so they come last in every
     decomposition, and full rank still returns the weight.
 
+    A Gram matrix of few tokens is singular, and its eigenvectors are sought among as many
+    directions as there were tokens: for 2,048 tokens and 14,336 channels that takes a twentieth of
+    the operations and no more than the two results.
+
     Args:
         gram: ``(n, n)``, any float dtype; computed in float64.
         cutoff: Eigen path: eigenvalues below ``cutoff`` times the largest are raised to it.
+        tokens: How many tokens it is the mean over, where that bounds its rank.
 
     Raises:
         ValueError: If the matrix is not finite or has no energy at all.
@@ -75,21 +80,71 @@ def gram_root(gram: Float[Tensor, "n n"], cutoff: float) -> Root:
     gram = gram.double()
     if not bool(torch.isfinite(gram).all()):
         raise ValueError("the Gram matrix is not finite: the calibration inputs overflowed")
-    identity = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
-    root, info = torch.linalg.cholesky_ex(gram)
-    if int(info) == 0:
-        diagonal = root.diagonal()
-        # A pivot lost in rounding "succeeds" with a root that cannot be inverted meaningfully.
-        if float(diagonal.min()) ** 2 > cutoff * float(diagonal.max()) ** 2:
-            return Root(root, torch.linalg.solve_triangular(root, identity, upper=False), None)
-    values, vectors = torch.linalg.eigh(gram)
+    few = tokens is not None and FEW * tokens <= len(gram)
+    if not few and (found := _cholesky(gram, cutoff)) is not None:
+        return found
+    values, vectors = _leading(gram, tokens) if few and tokens else torch.linalg.eigh(gram)
     largest = float(values[-1])
     if largest <= 0:
         raise ValueError("the Gram matrix is zero: the layer saw no calibration input")
     seen = int((values > cutoff * largest).sum())
     scale = values.clamp_min(cutoff * largest).sqrt()
-    rescue = f"singular Gram: eigen path, {seen} of {len(values)} directions carry energy"
-    return Root(vectors * scale, (vectors / scale).T.contiguous(), rescue)
+    rescue = f"singular Gram: eigen path, {seen} of {len(gram)} directions carry energy"
+    if not few:
+        return Root(vectors * scale, (vectors / scale).T.contiguous(), rescue)
+    least = (cutoff * largest) ** 0.5
+    return Root(
+        _spread(vectors, scale - least, least), _spread(vectors, 1 / scale - 1 / least, 1 / least),
+        rescue,
+    )  # fmt: skip
+
+
+FEW = 2
+"""Channels a token up to which a Gram matrix is treated as any other."""
+SPARE = 16
+"""Directions beyond the rank that :func:`_leading` looks at."""
+
+
+def _cholesky(gram: Float[Tensor, "n n"], cutoff: float) -> Root | None:
+    """The triangular root; None where the matrix is singular, to rounding."""
+    root, info = torch.linalg.cholesky_ex(gram)
+    if int(info) != 0:
+        return None
+    diagonal = root.diagonal()
+    # A pivot lost in rounding "succeeds" with a root that cannot be inverted meaningfully.
+    if float(diagonal.min()) ** 2 <= cutoff * float(diagonal.max()) ** 2:
+        return None
+    # By columns, as LAPACK keeps them: the inverse then takes the identity's own memory.
+    inverse = torch.eye(len(gram), dtype=gram.dtype, device=gram.device).T
+    torch.linalg.solve_triangular(root, inverse, upper=False, out=inverse)
+    return Root(root, inverse, None)
+
+
+def _leading(
+    gram: Float[Tensor, "n n"], rank: int
+) -> tuple[Float[Tensor, " k"], Float[Tensor, "n k"]]:
+    """The largest eigenvalues, non-decreasing, and their vectors, of a matrix of at most this rank.
+
+    The range of a matrix of low rank is that of its product with as many random columns.
+
+    Source: Halko, Martinsson and Tropp (arXiv 0909.4061), algorithms 4.1 and 5.3.
+    """
+    columns = min(len(gram), rank + SPARE)
+    generator = torch.Generator(gram.device).manual_seed(0)
+    draw = torch.randn(len(gram), columns, generator=generator, dtype=gram.dtype,
+                       device=gram.device)  # fmt: skip
+    basis, _ = torch.linalg.qr(gram @ draw)
+    values, vectors = torch.linalg.eigh(basis.T @ (gram @ basis))
+    return values[-rank:], basis @ vectors[:, -rank:]
+
+
+def _spread(
+    vectors: Float[Tensor, "n k"], values: Float[Tensor, " k"], rest: float
+) -> Float[Tensor, "n n"]:
+    """``V diag(values) V^T + rest I``: a symmetric root needs no vectors of what has no energy."""
+    found = (vectors * values) @ vectors.T
+    found.diagonal().add_(rest)
+    return found
 
 
 def truncated(

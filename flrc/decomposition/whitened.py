@@ -48,4 +48,4 @@ class Whitened(Decomposition):
 
         if inputs is None:
             raise ValueError("whitened needs the Gram matrix of the layer's inputs")
-        return truncated(weight, gram_root(inputs.gram, self.cutoff))
+        return truncated(weight, gram_root(inputs.gram, self.cutoff, inputs.tokens))

@@ -11,7 +11,7 @@ from flrc.decomposition.activation_scaled import ActivationScaled
 from flrc.decomposition.factors import Factors, relative_error
 from flrc.decomposition.none import NoDecomposition
 from flrc.decomposition.svd import Svd
-from flrc.decomposition.truncation import gram_root
+from flrc.decomposition.truncation import gram_root, truncated
 from flrc.decomposition.whitened import Whitened
 from flrc.errors import UserError
 
@@ -118,6 +118,32 @@ def test_fewer_tokens_than_channels_are_rescued_and_recorded(tokens: int) -> Non
         measured = loss(weight, inputs, factors.product(rank).numpy())
         expected = np.square(spectrum[rank:]).sum()
         assert measured == pytest.approx(expected, rel=1e-6, abs=1e-12 * scale)
+
+
+def test_a_gram_of_few_tokens_has_the_root_that_all_its_eigenvectors_give() -> None:
+    """Channels of very unequal size, as real inputs have them: 60 tokens, 300 channels."""
+    draw = np.random.default_rng(11)
+    inputs = draw.normal(size=(60, 300)) * np.exp(draw.normal(0, 2, 300))
+    weight = draw.normal(size=(40, 300))
+    gram = inputs.T @ inputs / 60
+    known = InputStatistics(torch.tensor(gram), torch.zeros(300).double(), 60)
+    root = gram_root(known.gram, 1e-14, known.tokens)
+    assert root.rescue == "singular Gram: eigen path, 60 of 300 directions carry energy"
+    largest = np.linalg.eigvalsh(gram)[-1]
+    np.testing.assert_allclose(root.root @ root.root.T, gram, atol=1e-12 * largest)
+    np.testing.assert_allclose(root.root @ root.inverse, np.eye(300), atol=1e-7)
+    # By numpy, on the tokens themselves: truncating W X^T is truncating W in their metric.
+    factors = whiten(weight, known)
+    spectrum = np.linalg.svd(weight @ inputs.T / 60**0.5, compute_uv=False)
+    np.testing.assert_allclose(factors.spectrum.numpy(), spectrum, rtol=1e-6)
+    np.testing.assert_allclose(factors.product().numpy(), weight, atol=1e-6)
+    for rank in (1, 10, 30, 39):
+        measured = loss(weight, inputs, factors.product(rank).numpy())
+        assert measured == pytest.approx(np.square(spectrum[rank:]).sum(), rel=1e-6)
+    # The path that knows of no tokens gives the same.
+    other = truncated(torch.tensor(weight), gram_root(known.gram, 1e-14))
+    np.testing.assert_allclose(other.spectrum, factors.spectrum, rtol=1e-6)
+    np.testing.assert_allclose(other.product(20), factors.product(20), atol=1e-6)
 
 
 def test_a_silent_channel_is_rescued() -> None:
