@@ -43,8 +43,9 @@ class Mixed(Text):
         self.require(self.dialogues >= 0, "dialogues", "a whole number from 0 on")
 
     def splits(self) -> list[tuple[str, str]]:
-        """Text from the train splits, dialogues from the validation split."""
-        return [*self.text_splits(), (self.dialogue_dataset, "validation")]
+        """Text from the train splits, dialogues, where any are asked for, from validation."""
+        dialogues = [(self.dialogue_dataset, "validation")] if self.dialogues else []
+        return [*self.text_splits(), *dialogues]
 
     def sequences(
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
@@ -57,6 +58,8 @@ class Mixed(Text):
         from flrc.data.pairs import chat_example, pairs
 
         chosen = self.text_sequences(data, tokenizer, seed)
+        if not self.dialogues:
+            return chosen
         found = pairs(data, self.dialogue_dataset, "validation", None)
         if len(found) < self.dialogues:
             raise UserError(

@@ -1,0 +1,119 @@
+"""What compressing takes of memory: a block and its statistics, however deep the model is."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from running import ROOT, Place, environment, sentence, write_rows
+from stored_model import LLAMA3_8B, store_random
+
+from flrc.models.shapes import SHAPES
+
+GIB = 2**30
+BY_BLOCK = ("statistics", "output gradients", "decomposition", "sensitivity")
+"""Stages that go through the model and keep nothing of a block but files and numbers."""
+COMPRESSING = (*BY_BLOCK, "allocation", "schedule", "surgery", "quantization")
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """Enough text for 2,048 tokens of a byte each."""
+    draw = random.Random(0)
+    for split in ("train", "validation", "test"):
+        rows = [{"text": sentence(draw, 40)} for _ in range(400)]
+        write_rows(tmp_path / "texts" / "wikitext2" / f"{split}.jsonl", rows)
+    return tmp_path / "texts"
+
+
+def arguments(model: Path, texts: Path, method: str, length: int = 512) -> list[str]:
+    return [
+        "model=local", f"model.path={model}", f"method={method}", "rate=0.2",
+        f"data.root={texts}", "calibration=mixed", "calibration.dialogues=0",
+        "calibration.samples=4", f"calibration.length={length}",
+        "evaluation=[perplexity]", "evaluation.perplexity.windows=1",
+        "evaluation.perplexity.datasets=[wikitext2]", "paths.keep_statistics_gb=0",
+    ]  # fmt: skip
+
+
+def peaks(record: dict[str, Any]) -> dict[str, int]:
+    """Most anonymous memory of every stage before evaluation."""
+    assert record["run"]["status"] == "ok", record["run"]
+    stages = {s["name"]: s["peak_anonymous_bytes"] for s in record["meta"]["stages"]}
+    return {name: peak for name, peak in stages.items() if name in COMPRESSING}
+
+
+@pytest.mark.parametrize("method", ["svdllm", "flra", "kfac"])
+def test_memory_does_not_grow_with_the_model(method: str, tmp_path: Path, texts: Path) -> None:
+    """Eight more blocks would show if anything of a block were kept: factors of 36 MB, Gram
+    matrices of 15 MB, or weights of 10 MB, which are mapped.
+    """
+    shape = SHAPES["tiny_llama"] | {"hidden_size": 512, "intermediate_size": 1024}
+    found = {}
+    for blocks in (2, 10):
+        place = Place(tmp_path / f"{blocks}", texts)
+        model = place.path / "model"
+        store_random(model, shape | {"num_hidden_layers": blocks}, torch.float32)
+        memory = "paths.statistics_memory_gb=0.03"  # of two blocks' Gram matrices at a time
+        ended = place.run(*arguments(model, texts, method, 128), memory)
+        assert ended.code == 0, ended.text
+        (record,) = place.records().values()
+        found[blocks] = peaks(record)
+    for stage in found[2].keys() & BY_BLOCK:
+        assert found[10][stage] - found[2][stage] < 60e6, (stage, found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["svdllm", "flra", "kfac"])
+def test_a_model_of_1b_takes_its_bytes_and_3_gib(
+    method: str, tmp_path: Path, texts: Path, data_root: Path
+) -> None:
+    """Compressed whole, in bfloat16, after 2,048 tokens."""
+    room(tmp_path, 12)
+    size = store_random(tmp_path / "model", SHAPES["llama3_2_1b"], torch.bfloat16)
+    place = Place(tmp_path, texts)
+    more = ["dtype=bfloat16", "paths.statistics_memory_gb=1", "threads=2"]
+    command = place.command(*arguments(tmp_path / "model", texts, method), *more)
+    subprocess.run(command, cwd=ROOT, env=environment(), check=True, timeout=3 * 3600)
+    (record,) = place.records().values()
+    assert max(peaks(record).values()) < size + 3 * GIB, peaks(record)
+
+
+@pytest.mark.slow
+def test_two_blocks_of_8b_take_the_same_memory(tmp_path: Path, texts: Path) -> None:
+    """All 32 blocks on disk; two of them decomposed, then the run is killed."""
+    room(tmp_path, 22)
+    store_random(tmp_path / "model", LLAMA3_8B, torch.bfloat16)
+    place = Place(tmp_path, texts)
+    line = [*arguments(tmp_path / "model", texts, "svdllm"), "dtype=bfloat16", "threads=2"]
+    process = subprocess.Popen(place.command(*line), cwd=ROOT, env=environment())
+    most = [0, 0, 0]
+    try:
+        while (done := len([*place.cache.glob("factors/*/block_*.safetensors")])) < 2:
+            assert process.poll() is None, "it ended before two blocks were stored"
+            most[done] = max(most[done], anonymous(process.pid))
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    assert most[1] < 1.02 * most[0], most
+    assert most[0] < 24 * GIB, most
+
+
+def anonymous(pid: int) -> int:
+    """Resident memory of a process that is not of mapped files, in bytes."""
+    memory = psutil.Process(pid).memory_info()
+    return int(memory.rss - memory.shared)
+
+
+def room(path: Path, gigabytes: int) -> None:
+    free = shutil.disk_usage(path).free
+    if free < gigabytes * 1e9:
+        pytest.skip(f"needs {gigabytes} GB of disk; {free / 1e9:.0f} are free")
