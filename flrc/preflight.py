@@ -64,6 +64,7 @@ def prepare(config: RunConfig) -> Prepared:
     from flrc.models.targets import find_targets
 
     device = resolve_device(config.device)
+    config.runtime.check_device(device)
     cache = StageCache(config.cache_path(), int(config.paths.cache_limit_gb * 1e9))
     config.model.convert(cache, config.dtype)
     tokenizer = config.model.tokenizer()

@@ -83,6 +83,14 @@ def waits_on_host(model: nn.Module) -> bool:
     return isinstance(decoder_blocks(model)[1][0].forward, Visit)
 
 
+def stay_on_host(model: nn.Module) -> None:
+    """Bring all of a model to the host, where its blocks may wait already."""
+    if waits_on_host(model):
+        for block in decoder_blocks(model)[1]:
+            del block.forward
+    model.to("cpu")
+
+
 def settle(model: nn.Module) -> None:
     """Bring a model whose blocks visited its device there, to stay; others are left alone."""
     if not waits_on_host(model):

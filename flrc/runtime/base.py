@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    import torch
     from torch import nn
 
     from flrc.models.targets import Target
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 @dataclass
 class Runtime(Component, ABC):
     """How a model is executed."""
+
+    def check_device(self, device: torch.device) -> None:
+        """Raise UserError unless a model can run this way there; called before any work."""
 
     @abstractmethod
     def running(
