@@ -57,7 +57,22 @@ def text(found: Sequence[Study]) -> str:
     ]
     total = ", ".join(f"{counted[name]} {name}" for name in shown)
     summary = f"Orders that the paper claims, at every rate measured here: {total}."
-    return SEPARATOR.join([HEAD, summary, orders.READING, *parts]) + "\n"
+    return SEPARATOR.join([HEAD, _together(found), summary, orders.READING, *parts]) + "\n"
+
+
+def _together(found: Sequence[Study]) -> str:
+    """Hours of all studies: a stage that stands in the records of several is one."""
+    records = [run.record for study in found for run in study.runs]
+    stages = {
+        (str(record.run["id"]), stage["name"], float(stage["seconds"]))
+        for record in records
+        for stage in record.meta.get("stages", [])
+    }
+    hours = sum(seconds for _, _, seconds in stages) / 3600
+    return (
+        f"All of them together took {hours:.1f} hours: a run that several studies have counts in "
+        "each of them, here its stages count once. Other work ran on the two cores beside many."
+    )
 
 
 def _claims(study: Study) -> list[Section]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,18 @@ def test_every_claim_stands_with_its_verdict_and_all_are_counted(tmp_path: Path)
     assert "90.00 / 50.00 | does not hold" in " ".join(page.split())
     assert "2 runs, 2 minutes." in page  # 51.5 s each
     assert "Not run at this scale yet." in page
+
+
+def test_a_stage_that_two_studies_have_counts_once_in_all_of_them(tmp_path: Path) -> None:
+    one, two = perplexity("svdllm", 90.0), perplexity("flra", 50.0)
+    for made, seconds in ((one, 3600.0), (two, 7200.0)):
+        made.meta["stages"] = [{"name": "x", "seconds": seconds, "peak_bytes": 0, "cached": False}]
+    folder = committed(tmp_path, [one, two])
+    shared = folder.parent / "table98"
+    shutil.copytree(folder, shared)
+    page = claims.write(folder.parent).read_text("utf-8")
+    assert page.count("2 runs, 180 minutes.") == 2
+    assert "All of them together took 3.0 hours" in page
 
 
 def test_the_front_page_is_written_between_its_marks(tmp_path: Path) -> None:
