@@ -23,7 +23,8 @@ def peak_memory(peak: dict[str, int]) -> Iterator[None]:
     import torch
 
     if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+        for gpu in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(gpu)
     try:
         _CLEAR.write_text("5")
         kernel = True
@@ -54,7 +55,8 @@ def peak_memory(peak: dict[str, int]) -> Iterator[None]:
         if kernel:
             peak["resident"] = _status("VmHWM") or peak["resident"]
         if torch.cuda.is_available():
-            peak["device"] = torch.cuda.max_memory_allocated()
+            gpus = range(torch.cuda.device_count())
+            peak["device"] = sum(torch.cuda.max_memory_allocated(gpu) for gpu in gpus)
 
 
 def held() -> int | None:

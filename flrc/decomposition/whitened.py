@@ -29,6 +29,8 @@ class Whitened(Decomposition):
     """
 
     VERSION: ClassVar[int] = 2
+    """Not raised for the root of few tokens: it differs in directions without energy alone, and the
+    losses of all ranks are the same."""
 
     name: str = "whitened"
     cutoff: float = 1e-14

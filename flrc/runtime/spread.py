@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Place = Any
 """A device as torch takes it; a GPU by its number."""
+HEADROOM = 0.9
+"""Share of a GPU's free memory that weights may take; the rest is for what is computed."""
 
 
 @dataclass
@@ -29,7 +31,8 @@ class Spread(Runtime):
     numbers are those of the eager runtime: nothing is computed in another way.
 
     Attributes:
-        memory_gb: Most weights on one GPU, in 10^9 bytes; None: what is free, shared evenly.
+        memory_gb: Most weights on one GPU, in 10^9 bytes, of nine tenths of what is free; None:
+            shared evenly.
     """
 
     name: str = "spread"
@@ -70,13 +73,13 @@ class Spread(Runtime):
         model.eval()
         stay_on_host(model)  # so that what is free on the GPUs is known
         torch.cuda.empty_cache()
+        free = {g: torch.cuda.mem_get_info(g)[0] for g in range(torch.cuda.device_count())}
+        most = {gpu: int(HEADROOM * size) for gpu, size in free.items()}
         if self.memory_gb is None:
-            memory = get_balanced_memory(model, no_split_module_classes=_blocks(model))
+            most = get_balanced_memory(model, most, no_split_module_classes=_blocks(model))
         else:
-            share = int(self.memory_gb * 1e9)
-            memory = dict.fromkeys(range(torch.cuda.device_count()), share)
-        gpus = {gpu: size for gpu, size in memory.items() if isinstance(gpu, int)}
-        spread(model, device_map(model, gpus))
+            most = {gpu: min(size, int(self.memory_gb * 1e9)) for gpu, size in most.items()}
+        spread(model, device_map(model, {g: size for g, size in most.items() if g in free}))
         yield
 
 
@@ -120,7 +123,7 @@ def spread(model: nn.Module, places: Mapping[str, Place]) -> None:
     from accelerate import dispatch_model
 
     keys: Any = getattr(model, "_skip_keys_device_placement", None)
-    first = next(iter(places.values()))  # of the embeddings: where the logits come back to
+    first = next(iter(places.values()))  # of the embeddings: where ids are sent
     dispatch_model(model, dict(places), first, skip_keys=keys, force_hooks=True)
 
 

@@ -26,8 +26,8 @@ READING = (
     "Told apart by the 95 % interval of the difference, in brackets: of one seed each, over the "
     "items (paired bootstrap); of several, over the seeds (in pairs, Student's t) or over the "
     "items' means, whichever is wider. Where there are no pairs, by "
-    f"{SEPARATED:g} standard errors of the difference (as if both sides were independent, which "
-    "is cautious). Perplexities of one seed each are of the same tokens: any difference counts."
+    f"{SEPARATED:g} standard errors of the difference (as if both sides were independent). "
+    "Perplexities of one seed each are of the same tokens: any difference counts."
 )
 
 
@@ -50,7 +50,7 @@ def verdict(better: Value, worse: Value, metric: str, pair: Paired | None = None
         better: The number that is claimed to be the better one.
         worse: The other.
         metric: What both measure.
-        pair: ``better`` against ``worse`` item by item, where the items are at hand.
+        pair: ``better`` against ``worse`` in pairs of items or seeds, where there are any.
     """
     sign = 1 if better.higher_is_better else -1
     gain = sign * (better.mean - worse.mean)
@@ -58,7 +58,7 @@ def verdict(better: Value, worse: Value, metric: str, pair: Paired | None = None
         apart = pair.low > 0 or pair.high < 0
     else:
         errors = [e for e in (better.error, worse.error) if e is not None]
-        exact = metric.endswith(EXACT) and min(better.count, worse.count) == 1
+        exact = metric.endswith(EXACT) and max(better.count, worse.count) == 1
         error = 0.0 if exact else sum(e * e for e in errors) ** 0.5
         apart = abs(gain) > SEPARATED * error
     if not math.isfinite(gain):

@@ -129,6 +129,7 @@ def test_a_gram_of_few_tokens_has_the_root_that_all_its_eigenvectors_give() -> N
     known = InputStatistics(torch.tensor(gram), torch.zeros(300).double(), 60)
     root = gram_root(known.gram, 1e-14, known.tokens)
     assert root.rescue == "singular Gram: eigen path, 60 of 300 directions carry energy"
+    assert torch.allclose(root.root, root.root.T)  # as no other path's is
     largest = np.linalg.eigvalsh(gram)[-1]
     np.testing.assert_allclose(root.root @ root.root.T, gram, atol=1e-12 * largest)
     np.testing.assert_allclose(root.root @ root.inverse, np.eye(300), atol=1e-7)
@@ -144,6 +145,22 @@ def test_a_gram_of_few_tokens_has_the_root_that_all_its_eigenvectors_give() -> N
     other = truncated(torch.tensor(weight), gram_root(known.gram, 1e-14))
     np.testing.assert_allclose(other.spectrum, factors.spectrum, rtol=1e-6)
     np.testing.assert_allclose(other.product(20), factors.product(20), atol=1e-6)
+
+
+def test_rounding_of_float32_inputs_is_no_energy() -> None:
+    """Products in float32 leave a Gram of 60 tokens with more than 60 eigenvalues above zero."""
+    draw = np.random.default_rng(12)
+    inputs = (draw.normal(size=(60, 300)) * np.exp(draw.normal(0, 1, 300))).astype(np.float32)
+    weight = draw.normal(size=(40, 300))
+    seen = InputAccumulator(300)
+    seen.add(torch.tensor(inputs))
+    known = seen.result()
+    factors = whiten(weight, known)
+    assert factors.rescue is not None
+    assert "60 of 300" in factors.rescue
+    spectrum = np.linalg.svd(weight @ inputs.T.astype(float) / 60**0.5, compute_uv=False)
+    np.testing.assert_allclose(factors.spectrum.numpy(), spectrum, rtol=1e-4)
+    np.testing.assert_allclose(factors.product().numpy(), weight, atol=1e-5)
 
 
 def test_a_silent_channel_is_rescued() -> None:
