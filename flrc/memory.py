@@ -55,8 +55,14 @@ def peak_memory(peak: dict[str, int]) -> Iterator[None]:
         if kernel:
             peak["resident"] = _status("VmHWM") or peak["resident"]
         if torch.cuda.is_available():
-            gpus = range(torch.cuda.device_count())
-            peak["device"] = sum(torch.cuda.max_memory_allocated(gpu) for gpu in gpus)
+            peak["device"] = device_peak()
+
+
+def device_peak() -> int:
+    """Most that was allocated on the GPUs, their peaks added up, in bytes; torch must see some."""
+    import torch
+
+    return sum(torch.cuda.max_memory_allocated(gpu) for gpu in range(torch.cuda.device_count()))
 
 
 def held() -> int | None:

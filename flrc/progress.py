@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from flrc.memory import held
+from flrc.memory import device_peak, held
 
 Item = TypeVar("Item")
 
@@ -39,5 +39,5 @@ def progress(items: Iterable[Item], doing: str, total: int | None = None) -> Ite
 def _in_use() -> int:
     torch = sys.modules.get("torch")  # where nothing has imported it, nothing is on a GPU
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        return int(torch.cuda.max_memory_allocated())
+        return device_peak()
     return held() or 0

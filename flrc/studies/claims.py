@@ -21,7 +21,8 @@ This page is rendered from the same records: `python -m flrc.studies claims expe
 
 Small scale: SmolLM2-135M (a chat model of 135 M parameters), float32, two cores. What the paper
 found on models of 3 to 30 B parameters need not hold on it. Minutes are the sum of what the runs'
-stages took; what was cached by the run of another study counts there."""
+stages took; what was cached by the run of another study counts there. Other work ran beside many
+of them."""
 SEPARATOR = "\n\n"
 
 
@@ -61,7 +62,11 @@ def text(found: Sequence[Study]) -> str:
 
 
 def _together(found: Sequence[Study]) -> str:
-    """Hours of all studies: a stage that stands in the records of several is one."""
+    """Hours of all studies: a stage that stands in the records of several is one.
+
+    A record has the stages of the command that wrote it last: what an earlier one took is missing
+    unless another study's record tells.
+    """
     records = [run.record for study in found for run in study.runs]
     stages = {
         (str(record.run["id"]), stage["name"], float(stage["seconds"]))
@@ -70,8 +75,9 @@ def _together(found: Sequence[Study]) -> str:
     }
     hours = sum(seconds for _, _, seconds in stages) / 3600
     return (
-        f"All of them together took {hours:.1f} hours: a run that several studies have counts in "
-        "each of them, here its stages count once. Other work ran on the two cores beside many."
+        f"By their records all of them together took {hours:.1f} hours: a run that several studies "
+        "have counts in each of them, here its stages count once. A record has the stages of the "
+        "command that wrote it last, so some minutes are missing."
     )
 
 

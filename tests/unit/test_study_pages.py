@@ -58,7 +58,7 @@ def test_a_stage_that_two_studies_have_counts_once_in_all_of_them(tmp_path: Path
     shutil.copytree(folder, shared)
     page = claims.write(folder.parent).read_text("utf-8")
     assert page.count("2 runs, 180 minutes.") == 2
-    assert "All of them together took 3.0 hours" in page
+    assert "all of them together took 3.0 hours" in page
 
 
 def test_the_front_page_is_written_between_its_marks(tmp_path: Path) -> None:
