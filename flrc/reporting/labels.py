@@ -16,9 +16,13 @@ NOT_METHOD = frozenset(
     {
         "method", "rate", "seed", "study", "scale", "experiment", "evaluation", "tracker", "paths",
         "hydra", "device", "placement", "workers", "force", "dry_run", "model.label", "model.save",
+        "data.root",
     }
 )  # fmt: skip
-"""Configuration keys (and all below them) that never make two rows of one method differ."""
+"""Configuration keys (and all below them) that never make two rows of one method differ.
+
+Where data lies is one of them; what it is, its fingerprint tells: other data is another setting.
+"""
 
 DENSE_KEYS = ("model.", "dtype", "threads")
 """What makes two dense runs differ."""

@@ -208,9 +208,15 @@ def test_where_and_how_a_run_ran_is_no_label() -> None:
     runs = [
         factory.record("flra", seed=0),
         factory.record(
-            "flra", seed=1, config={"workers": 0, "placement": "device", "scale": "small"}
+            "flra",
+            seed=1,
+            config={"workers": 0, "placement": "device", "scale": "small", "data": {"root": "a"}},
         ),
-        factory.record("flra", seed=2, config={"workers": 4, "placement": "host", "scale": "none"}),
+        factory.record(
+            "flra",
+            seed=2,
+            config={"workers": 4, "placement": "host", "scale": "none", "data": {"root": "b"}},
+        ),
     ]
     assert label_rows(runs, {}) == ["flra"] * 3
 
