@@ -15,11 +15,10 @@ from study_factory import EXPECTED, LAYOUT, job, perplexity, study_folder
 
 from flrc.errors import UserError
 from flrc.records import jsonfile
-from flrc.records.record import Record
 from flrc.records.store import RunFolder
 from flrc.reporting.grid import MISSING, Grid
-from flrc.studies import collect, manifest, orders, page, render
-from flrc.studies.cells import MixedVersions, Value, allocation_seconds, derived, runs_of, value
+from flrc.studies import collect, manifest, page, render
+from flrc.studies.cells import MixedVersions, allocation_seconds, derived, runs_of, value
 from flrc.studies.facts import facts_of, matches
 from flrc.studies.layout import Layout, read_expected, read_layout
 from flrc.studies.manifest import Job
@@ -161,29 +160,6 @@ def test_ours_minus_the_papers_where_the_model_is_the_same(tmp_path: Path) -> No
     assert text(difference.grid) == [["20 %", "SVD-LLM", "76.00"]]
 
 
-@pytest.mark.parametrize(
-    ("better", "worse", "verdict"),
-    [
-        ((16.0, 0.5), (10.0, 0.5), "holds"),
-        ((11.0, 0.5), (10.0, 0.5), "not separated"),
-        ((9.5, 0.5), (10.0, 0.5), "not separated, reversed"),
-        ((8.0, 0.5), (10.0, 0.5), "does not hold"),
-        ((10.1, None), (10.0, None), "holds"),
-        ((10.0, None), (10.0, None), "not separated"),
-        ((float("nan"), None), (10.0, None), "a number is not finite"),
-    ],
-)
-def test_verdicts(better: tuple[float, float], worse: tuple[float, float], verdict: str) -> None:
-    made = [Value(v, None, e, 1, 0.2, [], "%", True) for v, e in (better, worse)]
-    assert orders.verdict(made[0], made[1], "dialogsum/rougeL") == verdict
-
-
-def test_perplexities_of_the_same_tokens_need_no_error() -> None:
-    made = [Value(v, None, 40.0, 1, 0.2, [], "perplexity", False) for v in (50.0, 51.0)]
-    assert orders.verdict(made[0], made[1], "wikitext2/perplexity") == "holds"
-    assert orders.verdict(made[1], made[0], "wikitext2/perplexity") == "does not hold"
-
-
 def test_seconds_of_an_allocation() -> None:
     made = perplexity("flra", 50.0)
     made.results["search"] = {"probes": 3, "seconds": 40.0}
@@ -291,81 +267,6 @@ def test_a_run_is_what_the_study_asked_for_not_what_first_computed_it(tmp_path: 
         ["20 %", "SVD-LLM", "50.00", "0.80"],
         ["20 %", "FLRC", "50.00", "0.80"],
     ]
-
-
-def with_scores(
-    tmp_path: Path, scores: dict[tuple[str, int], list[float]]
-) -> tuple[Path, list[Record], dict[str, RunFolder]]:
-    """A study of ROUGE-L: method and seed -> the scores of its items."""
-    layout = LAYOUT | {"columns": [{"name": "dialogsum/rougeL", "title": "ROUGE-L"}]}
-    folder = study_folder(tmp_path, layout)
-    order = {"metric": "dialogsum/rougeL", "above": {"method": "flrc"},
-             "below": {"method": "svdllm"}}  # fmt: skip
-    (folder / "expected.yaml").write_text(yaml.safe_dump(EXPECTED | {"orders": [order]}), "utf-8")
-    made, folders = [], {}
-    for (method, seed), of_items in scores.items():
-        own = measurement("dialogsum/rougeL", sum(of_items) / len(of_items), 0.2, stderr=13.0)
-        made.append(record(method, 0.2, seed, measurements=[own]))
-        at = RunFolder(tmp_path / f"{method}-{seed}")
-        items = [{"id": str(k), "rougeL": score} for k, score in enumerate(of_items)]
-        at.write_json("evaluations/s.json", {"evaluation": "summarization", "part": "dialogsum",
-                                             "settings": {}, "measurements": [own],
-                                             "items": items})  # fmt: skip
-        folders[str(made[-1].run["id"])] = at
-    return folder, made, folders
-
-
-def verdict_of(
-    folder: Path, made: list[Record], folders: dict[str, RunFolder] | None = None
-) -> list[str]:
-    found = of_records(folder, made, [], folders)
-    assert found is not None
-    return text(page.page(found)[-1].grid)[0][-2:]
-
-
-def test_items_of_both_runs_decide_where_they_are_at_hand(tmp_path: Path) -> None:
-    """A gain of one point on every item is one, however far the items lie apart."""
-    items = [float(10 * k) for k in range(20)]
-    folder, made, folders = with_scores(
-        tmp_path, {("svdllm", 0): items, ("flra", 0): [score + 1.0 for score in items]}
-    )
-    assert verdict_of(folder, made) == ["96.00 / 95.00", "not separated"]
-    assert verdict_of(folder, made, folders) == ["96.00 / 95.00 (+1.0 to +1.0)", "holds"]
-
-
-def test_several_seeds_are_compared_in_pairs(tmp_path: Path) -> None:
-    """Seeds lie far apart, the gain is 1, 2, 3 of them; on the items it is the same or is not."""
-    items = [float(10 * k) for k in range(20)]
-    even = {
-        (method, seed): [score + 40.0 * seed + gain * (seed + 1) for score in items]
-        for method, gain in (("svdllm", 0.0), ("flra", 1.0))
-        for seed in range(3)
-    }
-    folder, made, folders = with_scores(tmp_path, even)
-    # 2 -+ 4.303 / sqrt(3): the seeds are what is uncertain.
-    assert verdict_of(folder, made, folders) == ["137.00 / 135.00 (-0.5 to +4.5)", "not separated"]
-    # The same gain on every seed, but all of it from two items: the items are.
-    few = {
-        (method, seed): [score + gain * (20.0 if k < 2 else 0.0) for k, score in enumerate(items)]
-        for method, gain in (("svdllm", 0.0), ("flra", 1.0))
-        for seed in range(3)
-    }
-    folder, made, folders = with_scores(tmp_path / "few", few)
-    assert verdict_of(folder, made) == ["97.00 / 95.00 (+2.0 to +2.0)", "holds"]
-    assert verdict_of(folder, made, folders) == ["97.00 / 95.00 (+0.0 to +5.0)", "not separated"]
-    # Other seeds on one side: no pairs, the spread over seeds decides.
-    other = {key: of for key, of in even.items() if key != ("flra", 2)}
-    folder, made, folders = with_scores(tmp_path / "other", other)
-    assert verdict_of(folder, made, folders) == ["116.50 / 135.00", "not separated, reversed"]
-
-
-def test_perplexities_of_several_seeds_are_compared_in_pairs(tmp_path: Path) -> None:
-    folder = study_folder(tmp_path)
-    made = [perplexity("svdllm", at, seed=k) for k, at in enumerate((90.0, 70.0, 80.0))]
-    near = [perplexity("flra", at, seed=k) for k, at in enumerate((88.0, 69.0, 77.0))]
-    far = [perplexity("flra", at, seed=k) for k, at in enumerate((85.0, 64.0, 75.5))]
-    assert verdict_of(folder, made + near)[1] == "not separated"
-    assert verdict_of(folder, made + far)[1] == "holds"
 
 
 def test_descriptions_and_baselines_have_no_better_direction(tmp_path: Path) -> None:
