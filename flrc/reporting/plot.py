@@ -207,7 +207,9 @@ def _log_axis(axes: Axes, column: Column, values: list[float]) -> None:
 
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(ScalarFormatter())
+        plain = ScalarFormatter(useOffset=False)
+        plain.set_scientific(False)  # else a tick at a million turns those below into 0.000
+        axes.yaxis.set_major_formatter(plain)
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 

@@ -282,6 +282,20 @@ def test_pareto_axes_and_points(tmp_path: Path, drawn: list[Figure]) -> None:
     assert all(math.isfinite(value) for value in method.lines[0].get_ydata())
 
 
+def test_ticks_of_a_logarithmic_axis_are_whole_numbers(tmp_path: Path, drawn: list[Figure]) -> None:
+    """A tick at a million must not turn those below it into 0.000, with 1e6 above the axis."""
+    records = []
+    for rate, value in ((0.1, 30.0), (0.2, 900.0), (0.5, 1.2e6)):
+        values = [factory.measurement("c4/perplexity", value, rate)]
+        records.append(factory.record("kfac", rate, measurements=values))
+    pareto_plot.draw(records, tmp_path / "plot.png")
+    axes = drawn[0].axes[0]
+    formatter = axes.yaxis.get_major_formatter()
+    labels = formatter.format_ticks(axes.yaxis.get_majorticklocs())
+    assert formatter.get_offset() == ""
+    assert {"50", "2000", "1000000"} <= set(labels), labels
+
+
 def test_what_is_stored_and_read_alike_has_one_row(drawn: list[Figure], tmp_path: Path) -> None:
     records = [factory.record(m, rate) for m in ("svdllm", "kfac") for rate in (0.1, 0.2, 0.3)]
     pareto_plot.draw(records, tmp_path / "plot.png")
