@@ -91,4 +91,4 @@ def input_statistics(
         with watched(model, {name: found.add for name, found in accumulators.items()}):
             for call in calls:
                 call.advance(index, block)
-        yield index, {name: accumulator.result(name) for name, accumulator in accumulators.items()}
+        yield index, {name: accumulators.pop(name).result(name) for name in groups}

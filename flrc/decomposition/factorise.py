@@ -26,6 +26,7 @@ from flrc.decomposition.stored import (
     finish_factors,
     store_block,
     stored_before,
+    stored_dtype,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 def factor_bytes(targets: Sequence[Target], dtype: torch.dtype) -> int:
     """Bytes of all full-rank factors as they are stored."""
-    size = torch.promote_types(dtype, torch.float32).itemsize
+    size = stored_dtype(dtype).itemsize
     return sum(min(t.d_out, t.d_in) * (t.d_out + t.d_in + 1) * size for t in targets)
 
 
@@ -50,7 +51,8 @@ def decomposed_block(
     decomposition: Decomposition,
     known: BlockStatistics,
 ) -> dict[str, Factors]:
-    """float64 factors of the targets of one block, by name."""
+    """Factors of the targets of one block, by name, each in the dtype that it is stored in."""
+    dtype = stored_dtype(model.dtype)
     found: dict[str, Factors] = {}
     for target in targets:
         weight = target.weight(model).to(model.device)
@@ -59,7 +61,7 @@ def decomposed_block(
             weight,
             None if x is None else x.to(weight.device),
             None if g is None else g.to(weight.device),
-        )
+        ).to(dtype)
     return found
 
 
@@ -125,10 +127,17 @@ def factorise(
                 members = [target for target in targets if target.block == of_block.block]
                 with stages("decomposition"):
                     before = stored_before(entry, of_block.block)
-                    if before is None:
-                        found = decomposed_block(model, members, decomposition, of_block)
-                        before = store_block(entry, of_block.block, found, model.dtype)
+                    if before is None:  # factors get no name: it would hold them for a block more
+                        before = store_block(
+                            entry,
+                            of_block.block,
+                            decomposed_block(model, members, decomposition, of_block),
+                            model.dtype,
+                        )
                     rescues |= before
+                # Who made the statistics still refers to them while making the next block's.
+                of_block.inputs.clear()
+                of_block.outputs.clear()
             finish_factors(entry, rescues)
     return StoredFactors(entry, {target.name: target for target in targets})
 

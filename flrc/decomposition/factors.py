@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -30,6 +30,10 @@ class Factors:
     def rank(self) -> int:
         """Full rank ``r`` of the factors."""
         return int(self.spectrum.shape[0])
+
+    def to(self, dtype: torch.dtype) -> Factors:
+        """The same, both factors in ``dtype``; the spectrum stays as it is."""
+        return replace(self, left_t=self.left_t.to(dtype), right=self.right.to(dtype))
 
     def product(self, rank: int | None = None) -> Float[Tensor, "d_out d_in"]:
         """The approximation at ``rank`` (all ranks if None)."""

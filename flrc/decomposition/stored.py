@@ -56,6 +56,11 @@ class StoredFactors:
         return rescues
 
 
+def stored_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that factors of a model of ``dtype`` are stored in: at least float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 def store_block(
     entry: Entry, block: int, found: Mapping[str, Factors], dtype: torch.dtype
 ) -> dict[str, str]:
@@ -65,7 +70,7 @@ def store_block(
         entry: Held by the caller.
         block: Its index.
         found: Factors by target name.
-        dtype: Of the model; factors are stored in it, at least in float32.
+        dtype: Of the model; see :func:`stored_dtype`.
 
     Returns:
         Numerical rescues by target name.
@@ -73,13 +78,14 @@ def store_block(
     Raises:
         ValueError: If factors are not finite.
     """
-    dtype = torch.promote_types(dtype, torch.float32)
+    dtype = stored_dtype(dtype)
     tensors: dict[str, Tensor] = {}
     for name, factors in found.items():
+        factors = factors.to(dtype)
         if not bool(torch.isfinite(factors.left_t).all() & torch.isfinite(factors.right).all()):
             raise ValueError(f"the factors of {name} are not finite")
-        tensors[f"{name}/left_t"] = factors.left_t.to(dtype)
-        tensors[f"{name}/right"] = factors.right.to(dtype)
+        tensors[f"{name}/left_t"] = factors.left_t
+        tensors[f"{name}/right"] = factors.right
         tensors[f"{name}/spectrum"] = factors.spectrum
     rescues = {name: f.rescue for name, f in found.items() if f.rescue is not None}
     entry.write_tensors(block_file(block), tensors, {"rescues": json.dumps(rescues)})

@@ -52,23 +52,25 @@ def peaks(record: dict[str, Any]) -> dict[str, int]:
 
 @pytest.mark.parametrize("method", ["svdllm", "flra", "kfac"])
 def test_memory_does_not_grow_with_the_model(method: str, tmp_path: Path, texts: Path) -> None:
-    """Eight more blocks would show if anything of a block were kept: factors of 36 MB, Gram
-    matrices of 15 MB, or weights of 10 MB, which are mapped.
+    """Nine more blocks would show if anything of a block were kept, even until the next one's is
+    made: factors of 36 MB, Gram matrices of 15 MB and their sums, or weights of 10 MB, which are
+    mapped.
     """
     shape = SHAPES["tiny_llama"] | {"hidden_size": 512, "intermediate_size": 1024}
     found = {}
-    for blocks in (2, 10):
+    for blocks in (1, 10):
         place = Place(tmp_path / f"{blocks}", texts)
         model = place.path / "model"
         store_random(model, shape | {"num_hidden_layers": blocks}, torch.float32)
-        memory = "paths.statistics_memory_gb=0.03"  # of two blocks' Gram matrices at a time
+        memory = "paths.statistics_memory_gb=0.015"  # of one block's Gram matrices at a time
         ended = place.run(*arguments(model, texts, method, 128), memory)
         assert ended.code == 0, ended.text
         (record,) = place.records().values()
         found[blocks] = peaks(record)
-    assert {"statistics", "decomposition"} <= found[2].keys()
-    for stage in found[2].keys() & BY_BLOCK:
-        assert found[10][stage] - found[2][stage] < 60e6, (stage, found)
+    assert {"statistics", "decomposition"} <= found[1].keys()
+    most = {blocks: max(stages[s] for s in stages.keys() & set(BY_BLOCK))
+            for blocks, stages in found.items()}  # fmt: skip
+    assert most[10] - most[1] < 45e6, found  # what the allocator keeps moves by 25 MB
 
 
 @pytest.mark.slow
@@ -93,7 +95,7 @@ def test_two_blocks_of_8b_take_the_same_memory(tmp_path: Path, texts: Path) -> N
     place = Place(tmp_path, texts)
     line = [*arguments(tmp_path / "model", texts, "svdllm"), "dtype=bfloat16", "threads=2"]
     process = subprocess.Popen(place.command(*line), cwd=ROOT, env=environment())
-    most = [0, 0, 0]
+    most = [0, 0, 0]  # while the first, while the second
     try:
         while (done := len([*place.cache.glob("factors/*/block_*.safetensors")])) < 2:
             assert process.poll() is None, "it ended before two blocks were stored"
