@@ -77,11 +77,21 @@ class Layout:
 
 @dataclass(frozen=True)
 class Order:
-    """A claim in machine form: ``above`` has the better ``metric``, all other facts equal."""
+    """A claim in machine form: ``above`` has the better ``metric``, all other facts equal.
+
+    Attributes:
+        metric: What both measure.
+        above: The facts of the better side.
+        below: Those of the other.
+        number: The other side's number where it is no row of ours: the dense model's speed-up is 1.
+        alike: The claim is that the two do not differ.
+    """
 
     metric: str
     above: Facts
     below: Facts
+    number: float | None = None
+    alike: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,8 @@ class Expected:
         source: The paper.
         place: Where in it.
         rows: Facts and values of each row, in the paper's order.
-        claims: Its statements, in our words.
+        claims: Its statements, in our words; ``small`` is what was found at small scale where no
+            order decides.
         orders: Those of them that are an order.
     """
 

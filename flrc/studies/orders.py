@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from flrc.records.paired import Paired, averaged, compare, student
 from flrc.reporting.columns import Column
@@ -27,7 +28,8 @@ READING = (
     "items (paired bootstrap); of several, over the seeds (in pairs, Student's t) or over the "
     "items' means, whichever is wider. Where there are no pairs, by "
     f"{SEPARATED:g} standard errors of the difference (as if both sides were independent). "
-    "Perplexities of one seed each are of the same tokens: any difference counts."
+    "Perplexities of one seed each are of the same tokens: any difference counts. "
+    "That two are alike holds where they are not told apart."
 )
 
 
@@ -68,11 +70,20 @@ def verdict(better: Value, worse: Value, metric: str, pair: Paired | None = None
     return VERDICTS[(3 if apart else 2) if gain > 0 else (0 if apart else 1)]
 
 
+def alike(verdict: str) -> str:
+    """The verdict on a claim of equality from the one on an order: told apart, it does not hold."""
+    if verdict == NOT_FINITE:
+        return verdict
+    return VERDICTS[0 if verdict in (VERDICTS[0], VERDICTS[3]) else 3]
+
+
 def _paired(better: Value, worse: Value, metric: str, runs: Sequence[Run]) -> Paired | None:
     """``better`` against ``worse`` in pairs: of items, of seeds, or the wider of the two.
 
     None where neither is to be had, and for perplexities of one seed each.
     """
+    if not worse.runs:
+        return None
     known = {str(run.record.run["id"]): run for run in runs}
     first, second = ([known[name] for name in side.runs] for side in (worse, better))
     seeds = _over_seeds(first, second, metric)
@@ -108,20 +119,23 @@ def _rows(layout: Layout, expected: Expected, runs: Sequence[Run], order: Order)
         facts = dict(place)
         better = value(runs, _side(facts, order.above), order.metric)
         worse = value(runs, _side(facts, order.below), order.metric)
+        if worse is None and better is not None and order.number is not None:
+            worse = replace(better, mean=order.number, deviation=None, stderr=None, runs=[])
         if better is None or worse is None:
             continue
         titles = [_name(layout, order.above, order.below), _name(layout, order.below, order.above)]
         rate = facts.get("rate", order.above.get("rate", order.below.get("rate")))
         labels = [
             *titles,
-            layout.columns.get(order.metric, order.metric),
+            layout.columns.get(order.metric, order.metric) + (" (alike)" if order.alike else ""),
             layout.label("rate", rate) if rate is not None else "",
         ]
         papers = _papers(expected, order, rate)
         pair = _paired(better, worse, order.metric, runs)
         here = f"{number(better.mean, better.unit)} / {number(worse.mean, worse.unit)}"
         here += f" ({pair.low:+.1f} to {pair.high:+.1f})" if pair else ""
-        cells = [Cell(papers), Cell(here), Cell(verdict(better, worse, order.metric, pair))]
+        found = verdict(better, worse, order.metric, pair)
+        cells = [Cell(papers), Cell(here), Cell(alike(found) if order.alike else found)]
         rows.append(Row(labels, cells, False))
     return rows
 
@@ -167,4 +181,5 @@ def _sentence(claim: dict[str, object]) -> str:
     if "value" in claim:
         unit = str(claim["unit"])
         text += f": {claim['value']}{'' if unit == '%' else ' '}{unit}"
-    return f"{text} ({claim['place']})."
+    text += f" ({claim['place']})."
+    return f"{text} At small scale: {claim['small']}" if "small" in claim else text

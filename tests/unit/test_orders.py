@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -39,14 +40,28 @@ def test_perplexities_of_the_same_tokens_need_no_error() -> None:
     assert orders.verdict(made[1], made[0], "wikitext2/perplexity") == "does not hold"
 
 
+@pytest.mark.parametrize(
+    ("order", "equality"),
+    [
+        ("holds", "does not hold"),
+        ("not separated", "holds"),
+        ("not separated, reversed", "holds"),
+        ("does not hold", "does not hold"),
+        ("a number is not finite", "a number is not finite"),
+    ],
+)
+def test_alike_is_what_is_not_told_apart(order: str, equality: str) -> None:
+    assert orders.alike(order) == equality
+
+
 def with_scores(
-    tmp_path: Path, scores: dict[tuple[str, int], list[float]]
+    tmp_path: Path, scores: dict[tuple[str, int], list[float]], **more: Any
 ) -> tuple[Path, list[Record], dict[str, RunFolder]]:
     """A study of ROUGE-L: method and seed -> the scores of its items."""
     layout = LAYOUT | {"columns": [{"name": "dialogsum/rougeL", "title": "ROUGE-L"}]}
     folder = study_folder(tmp_path, layout)
     order = {"metric": "dialogsum/rougeL", "above": {"method": "flrc"},
-             "below": {"method": "svdllm"}}  # fmt: skip
+             "below": {"method": "svdllm"}} | more  # fmt: skip
     (folder / "expected.yaml").write_text(yaml.safe_dump(EXPECTED | {"orders": [order]}), "utf-8")
     made, folders = [], {}
     for (method, seed), of_items in scores.items():
@@ -79,6 +94,23 @@ def test_items_of_both_runs_decide_where_they_are_at_hand(tmp_path: Path) -> Non
     )
     assert verdict_of(folder, made) == ["96.00 / 95.00", "not separated"]
     assert verdict_of(folder, made, folders) == ["96.00 / 95.00 (+1.0 to +1.0)", "holds"]
+
+
+def test_a_claim_of_equality_is_refuted_by_a_difference(tmp_path: Path) -> None:
+    items = [float(10 * k) for k in range(20)]
+    for gains, verdict in (([1.0] * 20, "does not hold"), ([1.0, -1.0] * 10, "holds")):
+        better = [score + gain for score, gain in zip(items, gains, strict=True)]
+        folder, made, folders = with_scores(
+            tmp_path / verdict, {("svdllm", 0): items, ("flra", 0): better}, alike=True
+        )
+        assert verdict_of(folder, made, folders)[1] == verdict
+
+
+def test_a_side_without_a_row_has_the_number_of_the_order(tmp_path: Path) -> None:
+    scores = {("flra", 0): [8.0, 12.0] * 50}
+    for number, verdict in ((1.0, "not separated"), (40.0, "does not hold")):
+        folder, made, folders = with_scores(tmp_path / verdict, scores, number=number)
+        assert verdict_of(folder, made, folders) == [f"10.00 / {number:.2f}", verdict]
 
 
 def test_several_seeds_are_compared_in_pairs(tmp_path: Path) -> None:
