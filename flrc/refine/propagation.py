@@ -54,6 +54,9 @@ def propagated_factors(
         with cut_on_arrival(model, groups, fit) as found:
             compressed.advance(known.block, blocks[known.block])
         yield known.block, found
+        # Who made the statistics still refers to them while making the next block's.
+        known.inputs.clear()
+        known.outputs.clear()
 
 
 @contextmanager
@@ -145,9 +148,11 @@ class _Fit:
 
 
 def _truncated(factors: Factors, rank: int | None) -> Factors:
+    """Copies: views would hold the factors of full rank."""
     return Factors(
-        factors.left_t[:rank], factors.right[:rank], factors.spectrum[:rank], factors.rescue
-    )
+        factors.left_t[:rank].clone(), factors.right[:rank].clone(),
+        factors.spectrum[:rank].clone(), factors.rescue,
+    )  # fmt: skip
 
 
 def _product(x: Tensor, seen: Tensor) -> Tensor:

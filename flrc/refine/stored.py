@@ -42,5 +42,6 @@ def refined_factors(refinement: Refinement, decided: Decided, entry: Entry) -> R
         rescues: dict[str, str] = {}
         for block, found in refinement.refine(decided):
             rescues |= store_block(entry, block, found, decided.model.dtype)
+            found.clear()  # else it is held until the next block's are made
         finish_factors(entry, rescues)
     return RefinedFactors(entry, {target.name: target for target in decided.targets})

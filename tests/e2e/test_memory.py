@@ -18,7 +18,7 @@ from stored_model import LLAMA3_8B, store_random
 from flrc.models.shapes import SHAPES
 
 GIB = 2**30
-BY_BLOCK = ("statistics", "output gradients", "decomposition", "sensitivity")
+BY_BLOCK = ("statistics", "output gradients", "decomposition", "sensitivity", "refinement")
 """Stages that go through the model and keep nothing of a block but files and numbers."""
 COMPRESSING = (*BY_BLOCK, "allocation", "schedule", "surgery", "quantization")
 
@@ -50,7 +50,7 @@ def peaks(record: dict[str, Any]) -> dict[str, int]:
     return {name: peak for name, peak in stages.items() if name in COMPRESSING}
 
 
-@pytest.mark.parametrize("method", ["svdllm", "flra", "kfac"])
+@pytest.mark.parametrize("method", ["svdllm", "flra", "kfac", "kfac_skip"])
 def test_memory_does_not_grow_with_the_model(method: str, tmp_path: Path, texts: Path) -> None:
     """Nine more blocks would show if anything of a block were kept, even until the next one's is
     made: factors of 36 MB, Gram matrices of 15 MB and their sums, or weights of 10 MB, which are
