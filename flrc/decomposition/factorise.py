@@ -127,17 +127,11 @@ def factorise(
                 members = [target for target in targets if target.block == of_block.block]
                 with stages("decomposition"):
                     before = stored_before(entry, of_block.block)
-                    if before is None:  # factors get no name: it would hold them for a block more
-                        before = store_block(
-                            entry,
-                            of_block.block,
-                            decomposed_block(model, members, decomposition, of_block),
-                            model.dtype,
-                        )
+                    if before is None:
+                        found = decomposed_block(model, members, decomposition, of_block)
+                        before = store_block(entry, of_block.block, found, model.dtype)
+                        found.clear()  # else it is held until the next block's are made
                     rescues |= before
-                # Who made the statistics still refers to them while making the next block's.
-                of_block.inputs.clear()
-                of_block.outputs.clear()
             finish_factors(entry, rescues)
     return StoredFactors(entry, {target.name: target for target in targets})
 
@@ -192,6 +186,9 @@ def known_statistics(
         kept: From :func:`kept_statistics`; the caller holds them.
         stages: Where time and memory are noted, as ``statistics`` and ``output gradients``; None
             where they are a part of the caller's stage.
+
+    Yields:
+        The statistics of one block, emptied when those of the next are asked for.
     """
     blocks = sorted({target.block for target in targets})
     inputs: Iterable[tuple[int, dict[str, InputStatistics]]] = ((block, {}) for block in blocks)
@@ -224,3 +221,6 @@ def known_statistics(
     for (block, of_outputs), (same, of_inputs) in zip(outputs, inputs, strict=True):
         assert block == same
         yield BlockStatistics(block, of_inputs, of_outputs)
+        # The makers below and the caller still refer to them while the next block's are made.
+        of_inputs.clear()
+        of_outputs.clear()

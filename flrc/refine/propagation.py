@@ -54,9 +54,6 @@ def propagated_factors(
         with cut_on_arrival(model, groups, fit) as found:
             compressed.advance(known.block, blocks[known.block])
         yield known.block, found
-        # Who made the statistics still refers to them while making the next block's.
-        known.inputs.clear()
-        known.outputs.clear()
 
 
 @contextmanager

@@ -18,6 +18,8 @@ SEPARATED = 2.0
 """Standard errors of the difference from which on two numbers are told apart."""
 EXACT = ("/perplexity",)
 """Metrics compared on the same tokens: the spread over windows is no error of the difference."""
+REPEATS = ("_lowest", "_highest")
+"""Ends of the names of the least and the greatest of a ratio's repeats."""
 VERDICT = "verdict"
 """Name of the column that holds one of these."""
 NOT_FINITE = "a number is not finite"
@@ -29,7 +31,8 @@ READING = (
     "items' means, whichever is wider. Where there are no pairs, by "
     f"{SEPARATED:g} standard errors of the difference (as if both sides were independent). "
     "Perplexities of one seed each are of the same tokens: any difference counts. "
-    "That two are alike holds where they are not told apart."
+    "A speed-up is told apart from 1 where all its repeats lie on one side. "
+    "That two are alike can be refuted here, not shown."
 )
 
 
@@ -45,19 +48,22 @@ def sections(layout: Layout, expected: Expected, runs: Sequence[Run]) -> list[Se
     return [Section("What the paper says", [*text, READING], grid)]
 
 
-def verdict(better: Value, worse: Value, metric: str, pair: Paired | None = None) -> str:
+def verdict(
+    better: Value, worse: Value, metric: str, interval: tuple[float, float] | None = None
+) -> str:
     """Whether the first is better than the second, and by more than chance.
 
     Args:
         better: The number that is claimed to be the better one.
         worse: The other.
         metric: What both measure.
-        pair: ``better`` against ``worse`` in pairs of items or seeds, where there are any.
+        interval: Of ``better`` less ``worse``, where it is known; they are told apart where it is
+            without 0.
     """
     sign = 1 if better.higher_is_better else -1
     gain = sign * (better.mean - worse.mean)
-    if pair is not None:
-        apart = pair.low > 0 or pair.high < 0
+    if interval is not None:
+        apart = interval[0] > 0 or interval[1] < 0
     else:
         errors = [e for e in (better.error, worse.error) if e is not None]
         exact = metric.endswith(EXACT) and max(better.count, worse.count) == 1
@@ -71,10 +77,25 @@ def verdict(better: Value, worse: Value, metric: str, pair: Paired | None = None
 
 
 def alike(verdict: str) -> str:
-    """The verdict on a claim of equality from the one on an order: told apart, it does not hold."""
+    """The verdict on a claim of equality from the one on an order: told apart, it does not hold.
+
+    Else nothing is said for it: the items may be too few to tell them apart.
+    """
     if verdict == NOT_FINITE:
         return verdict
-    return VERDICTS[0 if verdict in (VERDICTS[0], VERDICTS[3]) else 3]
+    return VERDICTS[0 if verdict in (VERDICTS[0], VERDICTS[3]) else 2]
+
+
+def _interval(
+    better: Value, worse: Value, metric: str, runs: Sequence[Run]
+) -> tuple[float, float] | None:
+    """Of ``better`` less ``worse``; None where neither pairs nor repeats are to be had."""
+    if worse.runs:
+        pair = _paired(better, worse, metric, runs)
+        return (pair.low, pair.high) if pair else None
+    measured = [run.measurements for run in runs if str(run.record.run["id"]) in better.runs]
+    ends = [[m[metric + end].value for m in measured if metric + end in m] for end in REPEATS]
+    return (min(ends[0]) - worse.mean, max(ends[1]) - worse.mean) if all(ends) else None
 
 
 def _paired(better: Value, worse: Value, metric: str, runs: Sequence[Run]) -> Paired | None:
@@ -82,8 +103,6 @@ def _paired(better: Value, worse: Value, metric: str, runs: Sequence[Run]) -> Pa
 
     None where neither is to be had, and for perplexities of one seed each.
     """
-    if not worse.runs:
-        return None
     known = {str(run.record.run["id"]): run for run in runs}
     first, second = ([known[name] for name in side.runs] for side in (worse, better))
     seeds = _over_seeds(first, second, metric)
@@ -131,10 +150,12 @@ def _rows(layout: Layout, expected: Expected, runs: Sequence[Run], order: Order)
             layout.label("rate", rate) if rate is not None else "",
         ]
         papers = _papers(expected, order, rate)
-        pair = _paired(better, worse, order.metric, runs)
+        interval = _interval(better, worse, order.metric, runs)
         here = f"{number(better.mean, better.unit)} / {number(worse.mean, worse.unit)}"
-        here += f" ({pair.low:+.1f} to {pair.high:+.1f})" if pair else ""
-        found = verdict(better, worse, order.metric, pair)
+        if interval:
+            digits = 1 if worse.runs else 2  # points of a score, or a ratio
+            here += f" ({interval[0]:+.{digits}f} to {interval[1]:+.{digits}f})"
+        found = verdict(better, worse, order.metric, interval)
         cells = [Cell(papers), Cell(here), Cell(alike(found) if order.alike else found)]
         rows.append(Row(labels, cells, False))
     return rows

@@ -44,13 +44,13 @@ def test_perplexities_of_the_same_tokens_need_no_error() -> None:
     ("order", "equality"),
     [
         ("holds", "does not hold"),
-        ("not separated", "holds"),
-        ("not separated, reversed", "holds"),
+        ("not separated", "not separated"),
+        ("not separated, reversed", "not separated"),
         ("does not hold", "does not hold"),
         ("a number is not finite", "a number is not finite"),
     ],
 )
-def test_alike_is_what_is_not_told_apart(order: str, equality: str) -> None:
+def test_equality_is_refuted_or_left_open(order: str, equality: str) -> None:
     assert orders.alike(order) == equality
 
 
@@ -98,7 +98,10 @@ def test_items_of_both_runs_decide_where_they_are_at_hand(tmp_path: Path) -> Non
 
 def test_a_claim_of_equality_is_refuted_by_a_difference(tmp_path: Path) -> None:
     items = [float(10 * k) for k in range(20)]
-    for gains, verdict in (([1.0] * 20, "does not hold"), ([1.0, -1.0] * 10, "holds")):
+    for gains, verdict in (
+        ([1.0] * 20, "does not hold"),
+        ([1.0, -1.0] * 10, "not separated"),
+    ):
         better = [score + gain for score, gain in zip(items, gains, strict=True)]
         folder, made, folders = with_scores(
             tmp_path / verdict, {("svdllm", 0): items, ("flra", 0): better}, alike=True
@@ -111,6 +114,22 @@ def test_a_side_without_a_row_has_the_number_of_the_order(tmp_path: Path) -> Non
     for number, verdict in ((1.0, "not separated"), (40.0, "does not hold")):
         folder, made, folders = with_scores(tmp_path / verdict, scores, number=number)
         assert verdict_of(folder, made, folders) == [f"10.00 / {number:.2f}", verdict]
+
+
+def test_repeats_tell_a_ratio_from_its_number(tmp_path: Path) -> None:
+    layout = LAYOUT | {"columns": [{"name": "decode/speedup", "title": "Speedup"}]}
+    folder = study_folder(tmp_path, layout)
+    order = {"metric": "decode/speedup", "above": {"method": "flrc"},
+             "below": {"method": "dense"}, "number": 1}  # fmt: skip
+    (folder / "expected.yaml").write_text(yaml.safe_dump(EXPECTED | {"orders": [order]}), "utf-8")
+    for ends, interval, verdict in (
+        ((1.1, 1.3), "+0.10 to +0.30", "holds"),
+        ((0.9, 1.3), "-0.10 to +0.30", "not separated"),
+    ):
+        values = zip(("_lowest", "", "_highest"), (ends[0], 1.2, ends[1]), strict=True)
+        made = [measurement(f"decode/speedup{name}", at, 0.2) for name, at in values]
+        shown, found = verdict_of(folder, [record("flra", 0.2, measurements=made)])
+        assert (shown.partition(" (")[2].rstrip(")"), found) == (interval, verdict)
 
 
 def test_several_seeds_are_compared_in_pairs(tmp_path: Path) -> None:
