@@ -51,11 +51,16 @@ def peaks(record: dict[str, Any]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("method", ["svdllm", "flra", "kfac", "kfac_skip"])
-def test_memory_does_not_grow_with_the_model(method: str, tmp_path: Path, texts: Path) -> None:
+def test_memory_does_not_grow_with_the_model(
+    method: str, tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More blocks would show if anything of a block were kept, even until the next one's is
     made: factors of 36 MB, Gram matrices of 15 MB and their sums, or weights of 10 MB, which are
-    mapped.
+    mapped. Two blocks' Gram matrices are held at a time where there are two, so one block takes
+    15 MB less than many.
     """
+    # What is freed goes back at once: what glibc keeps of it moves peaks by 50 MB.
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
     shape = SHAPES["tiny_llama"] | {"hidden_size": 512, "intermediate_size": 1024}
     found = {}
     for blocks in (1, 2, 10):
@@ -69,10 +74,10 @@ def test_memory_does_not_grow_with_the_model(method: str, tmp_path: Path, texts:
         found[blocks] = peaks(record)
     assert {"statistics", "decomposition"} <= found[2].keys()
     for stage in found[2].keys() & BY_BLOCK:
-        assert found[10][stage] - found[2][stage] < 60e6, (stage, found)
+        assert found[10][stage] - found[2][stage] < 30e6, (stage, found)
     most = {blocks: max(stages[s] for s in stages.keys() & set(BY_BLOCK))
             for blocks, stages in found.items()}  # fmt: skip
-    assert most[10] - most[1] < 45e6, found  # what the allocator keeps moves by 25 MB
+    assert most[10] - most[1] < 30e6, found
 
 
 @pytest.mark.slow
