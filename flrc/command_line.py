@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import shlex
 import sys
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from flrc import isolation
-from flrc.errors import UserError
+from flrc.errors import UserError, explained
+from flrc.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
+MULTIRUN = ("-m", "--multirun")
+"""Hydra's flags that still run jobs."""
 MANY = 64
 """Jobs at a time where nothing else is said: the launcher decides."""
-LEDGER = "FLRC_SWEEP_LEDGER"
-"""Environment variable: the file in which every job, in any process, notes how it ended."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
@@ -44,32 +45,45 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
 
     offline_by_default()
     if isolation.is_isolated():
-        main()  # the process that asked for it tells the user
-        return 0
+        return _alone(main)
     try:
         check_overrides(conf, arguments)
+        asked = any(word.startswith("-") and word not in MULTIRUN for word in arguments)
+        ledger = None if asked else Ledger.begin(arguments)
     except UserError as error:
         return _complain(error)
     except (HydraException, OmegaConfBaseException) as error:  # a mistake in a YAML file
         return _complain(error)
-    ledger = _ledger(arguments)
-    os.environ[LEDGER] = str(ledger)
+    if ledger is None:  # --help, --cfg ...: Hydra answers
+        main()
+        return 0
     isolation.remember(sys.argv[0])
-    code = 0
+    code, jobs = 0, []
     try:
         main()
     except SystemExit as end:  # Hydra ends the process when composition fails
         code = 1 if end.code else 0
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except Exception as error:  # a launcher's: a worker of its own is gone, say
-        log.exception("the launcher ended")
-        code = _complain(error)
+        code = _failure(error, "the launcher ended")
     finally:
-        jobs = _read(ledger)
-        ledger.unlink(missing_ok=True)
-        isolation.forget(ledger.stem)
-        del os.environ[LEDGER]
+        jobs = ledger.jobs()
+        ledger.end()
+        isolation.forget(ledger.sweep)
     code = max(code, _report(jobs, Path(conf).parent / "experiments", arguments))
+    if code == INTERRUPTED:
+        _complain("interrupted; the same command computes only what is missing")
     return max(code, int(any(job["status"] == "failed" for job in jobs)))
+
+
+def _alone(main: Callable[[], None]) -> int:
+    """The one job of this process; the process that asked for it tells the user."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
 
 
 def job(compose: Callable[[], Any]) -> None:
@@ -104,15 +118,11 @@ def job(compose: Callable[[], Any]) -> None:
             measurements=completion.requested(config, folder),
             **_which(config),
         )
-    except UserError as error:
-        _complain(error)
-        _note(status="failed", folder=None, error=error.problem, **_which(config))
     except Exception as error:
-        cause = error.__cause__
-        if not isinstance(cause, UserError):
-            log.exception("a job failed")
-        _complain(cause if isinstance(cause, UserError) else error)
-        _note(status="failed", folder=None, error=str(error), **_which(config))
+        _failure(error, "a job failed")
+        problem = explained(error)
+        said = str(error) if problem is None else problem.problem
+        _note(status="failed", folder=None, error=said, **_which(config))
 
 
 def _side_by_side() -> bool:
@@ -122,24 +132,22 @@ def _side_by_side() -> bool:
     return str(HydraConfig.get().runtime.choices["hydra/launcher"]) != "basic"
 
 
+def _sweep() -> str:
+    """The name of the sweep that this job belongs to."""
+    ledger = Ledger.of_this_job()
+    assert ledger is not None
+    return ledger.sweep
+
+
 def _isolated(config: Any) -> None:
     """The job in a process of its own; if that does not come to its end, this is noted here."""
     from hydra.core.hydra_config import HydraConfig
 
     words = list(HydraConfig.get().overrides.task)
-    error = isolation.run(words, config.workers or MANY, Path(os.environ[LEDGER]).stem)
+    error = isolation.run(words, config.workers or MANY, _sweep())
     if error is not None:
         log.error("%s: %s", shlex.join(words), error)
         _note(status="failed", folder=None, error=error, **_which(config))
-
-
-def _ledger(arguments: list[str]) -> Path:
-    """Where this sweep's jobs note how they ended: beside the records, which all of them reach."""
-    from flrc.config import Paths
-
-    given = [word.partition("=")[2] for word in arguments if word.startswith("paths.runs=")]
-    runs = Path(given[-1].strip("'\"") if given else Paths.runs).expanduser().resolve()
-    return runs / f".sweep-{uuid.uuid4().hex[:12]}.jsonl"
 
 
 def _which(config: Any) -> dict[str, Any]:
@@ -180,25 +188,30 @@ def plan(config: Any) -> dict[str, Any]:
 
 
 def _note(**job: Any) -> None:
-    """Append one line to the sweep's ledger (whole lines: jobs may run side by side)."""
+    """Note how this job ended, for the sweep's end."""
     from hydra.core.hydra_config import HydraConfig
 
-    path = os.environ.get(LEDGER)
+    ledger = Ledger.of_this_job()
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    job["job"] = shlex.join(word for word in words if word not in isolation.ONE)
-    if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(job) + "\n")
+    if ledger is None:
+        return
+    try:
+        ledger.note({**job, "job": shlex.join(w for w in words if w not in isolation.ONE)})
+    except OSError as error:
+        if not isolation.is_isolated():
+            raise
+        sys.exit(_failure(error, "how the job ended cannot be noted"))  # its parent notes that
 
 
-def _read(ledger: Path) -> list[dict[str, Any]]:
-    if not ledger.is_file():
-        return []
-    return [json.loads(line) for line in ledger.read_text("utf-8").splitlines()]
+def _failure(error: Exception, what: str) -> int:
+    """Tell the user; with the traceback, where it is no mistake of theirs."""
+    problem = explained(error)
+    if problem is None:
+        log.error(what, exc_info=error)
+    return _complain(problem or error)
 
 
-def _complain(error: BaseException) -> int:
+def _complain(error: BaseException | str) -> int:
     print(f"\nerror: {error}\n", file=sys.stderr, flush=True)  # noqa: T201
     return 1
 
@@ -216,6 +229,7 @@ def _report(jobs: list[dict[str, Any]], experiments: Path, arguments: list[str])
     waiting = [job for job in jobs if job["status"] in ("done", "would run")]
     if waiting:
         _announce(waiting, experiments, console)
+        _list_failed(jobs, console)
         return 0
     code = 0
     if any("study" in job for job in jobs):
@@ -223,8 +237,8 @@ def _report(jobs: list[dict[str, Any]], experiments: Path, arguments: list[str])
 
         try:
             studies.report([job for job in jobs if "study" in job], experiments, arguments, console)
-        except UserError as error:
-            code = _complain(error)
+        except (UserError, OSError) as error:
+            code = _failure(error, "the tables are not rendered")
     elif folders:
         from flrc.records.store import RunFolder
         from flrc.reporting import print_table, render
@@ -241,8 +255,8 @@ def _report(jobs: list[dict[str, Any]], experiments: Path, arguments: list[str])
             name = time.strftime("%Y%m%d-%H%M%S") + "-" + records[0].run["id"][:4]
             try:
                 written = render(records, runs / "tables" / name)
-            except UserError as error:
-                code = _complain(error)
+            except (UserError, OSError) as error:
+                code = _failure(error, "the table is not rendered")
             else:
                 console.print("rendered: " + ", ".join(str(p) for p in written), soft_wrap=True)
     _list_failed(jobs, console)
@@ -273,5 +287,4 @@ def _list_failed(jobs: list[dict[str, Any]], console: Any) -> None:
             console.print(f"  {job['job']}: {job['error']}", soft_wrap=True, markup=False)
             if job["folder"]:
                 console.print(f"    see {job['folder']}/run.log", soft_wrap=True, markup=False)
-        if len(failed) < len(jobs):
-            console.print("The same command computes only what is missing.")
+        console.print("The same command computes only what is missing.")

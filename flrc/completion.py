@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from flrc.errors import UserError
+from flrc.models.integrity import read_description
 from flrc.records import jsonfile
 
 if TYPE_CHECKING:
@@ -17,11 +19,17 @@ log = logging.getLogger(__name__)
 
 
 def finished(config: RunConfig, folder: RunFolder) -> Record | None:
-    """The record, if every requested evaluation is on disk with exactly the present settings."""
-    record = None if config.force else folder.read_record()
-    if record is None or record.run["status"] != "ok":
+    """The record, if every requested evaluation is on disk with exactly the present settings.
+
+    A run that saves its model is not done while the checkpoint is missing or damaged.
+
+    Raises:
+        UserError: If a newer version wrote it, even where it would be computed again.
+    """
+    record = folder.read_record()
+    if config.force or record is None or record.run["status"] != "ok":
         return None
-    if config.model.save and config.compresses and not folder.model.is_dir():
+    if config.model.save and config.compresses and not _saved(folder):
         return None
     present = [jsonfile.canonical(vars(m)) for m in record.measurements]
     for evaluation in config.evaluation.values():
@@ -34,6 +42,18 @@ def finished(config: RunConfig, folder: RunFolder) -> Record | None:
                 return None
     log.info("done already, nothing computed: %s", folder.path)
     return record
+
+
+def _saved(folder: RunFolder) -> bool:
+    """Whether the run's checkpoint is there, every file of it as it was written."""
+    if not folder.model.exists():
+        return False
+    try:
+        read_description(folder.model)
+    except UserError as error:
+        log.warning("saved again: %s", error.problem)
+        return False
+    return True
 
 
 def requested(config: RunConfig, folder: RunFolder) -> list[str]:

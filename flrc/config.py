@@ -6,6 +6,8 @@ Imports no torch.
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from flrc.evaluation.base import Evaluation
 from flrc.form.base import Form
 from flrc.grouping.base import Grouping
 from flrc.models.base import ModelSource
+from flrc.models.dtypes import DTYPES
 from flrc.quantization.base import Quantization
 from flrc.refine.base import Refinement
 from flrc.runtime.base import Runtime
@@ -50,8 +53,9 @@ GROUPS: dict[str, tuple[str, type[Component]]] = {
 }
 """Configuration group -> the package that holds its components, and their base class."""
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 PLACEMENTS = ("device", "host")
+MOST_THREADS = 1024
+"""A process that asks for many more is ended by its operating system."""
 
 
 @dataclass
@@ -87,6 +91,25 @@ class Paths:
     cache_limit_gb: float = 40.0
     keep_statistics_gb: float = 2.0
     statistics_memory_gb: float = 8.0
+
+    def __post_init__(self) -> None:
+        """Folders are named, sizes are sizes."""
+        for name in ("runs", "cache"):
+            value = getattr(self, name)
+            if not value.strip():
+                raise UserError(
+                    f"paths.{name} names no folder",
+                    given=f"paths.{name}={value}",
+                    allowed="a folder; . is the present one",
+                )
+        for name in ("cache_limit_gb", "keep_statistics_gb", "statistics_memory_gb"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise UserError(
+                    f"paths.{name} is out of range",
+                    given=f"paths.{name}={value:g}",
+                    allowed="a number of gigabytes, 0 or more",
+                )
 
 
 @dataclass
@@ -167,11 +190,23 @@ class RunConfig:
                 allowed="a number in [0, 1)",
                 fix=f"rate={self.rate / 100:g}" if 2 <= self.rate < 100 else "rate=0.2",
             )
+        if not 0 <= self.seed < 2**63:
+            raise UserError(
+                "seed is out of range", given=f"seed={self.seed}", allowed="0 to 2^63 - 1"
+            )
         choose("dtype", self.dtype, DTYPES)
         choose("placement", self.placement, PLACEMENTS)
-        if self.threads is not None and self.threads < 1:
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise UserError(
-                "threads is out of range", given=f"threads={self.threads}", allowed="1 or more"
+                "threads is out of range",
+                given=f"threads={self.threads}",
+                allowed=f"1 to {MOST_THREADS}, or null for torch's choice",
+            )
+        if not re.fullmatch(r"\w[\w.-]*", self.study):
+            raise UserError(
+                "study is the name of a group of runs, and of a folder",
+                given=f"study={self.study}",
+                allowed="letters, digits, _, - and .; a letter, digit or _ first",
             )
         if self.workers < 0:
             raise UserError(

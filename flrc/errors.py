@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 
 
@@ -64,3 +66,40 @@ def choose(setting: str, given: str, allowed: Iterable[str]) -> str:
     if given not in options:
         raise UserError(f"{setting} has no option {given!r}", given=given, allowed=options)
     return given
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+RUST = re.compile(r"\(os error (\d+)\)")
+"""How safetensors, which raises no OSError, says which error of the system it met."""
+
+
+def explained(error: BaseException) -> UserError | None:
+    """The error as one that a user can act on: also a full disk, and a folder that is closed to us.
+
+    Args:
+        error: Whatever was raised.
+
+    Returns:
+        None for a programming error, which keeps its traceback.
+    """
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error.__cause__, UserError):
+        return error.__cause__
+    said = RUST.search(str(error))
+    number = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
+    if number in FULL:
+        return UserError(
+            "the disk is full",
+            given=str(error),
+            fix="free some space, or name folders elsewhere with paths.runs and paths.cache; "
+            "the same command computes only what is missing",
+        )
+    if number in CLOSED:
+        return UserError(
+            "a file or folder is closed to this user",
+            given=str(error),
+            fix="change its rights, or name folders elsewhere with paths.runs and paths.cache",
+        )
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -20,12 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="where to; must not exist, or be empty")
     given = parser.parse_args(arguments)
     try:
-        if given.folder.exists() and any(given.folder.iterdir()):
-            raise UserError(
-                "there is something in that folder already",
-                given=str(given.folder),
-                allowed="a folder that does not exist, or an empty one",
-            )
+        check_target(given.folder)
         from flrc.generation import load
         from flrc.models.densify import export
 
@@ -35,6 +31,26 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(f"written: {given.folder}")  # noqa: T201
     return 0
+
+
+def check_target(folder: Path) -> None:
+    """Nothing is there yet, and a folder can be made; asked before anything is loaded.
+
+    Raises:
+        UserError: If that is not so.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    problem = None
+    if there == folder and folder.is_dir() and any(folder.iterdir()):
+        problem = "there is something in that folder already"
+    elif not there.is_dir():
+        problem = f"{there} is no folder"
+    elif not os.access(there, os.W_OK):
+        problem = f"{there} cannot be written to"
+    if problem is not None:
+        raise UserError(
+            problem, given=str(folder), allowed="a folder that does not exist, or an empty one"
+        )
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from flrc.errors import UserError
 from flrc.evaluation.replies import generate_replies
 from flrc.models.checkpoint import Loaded
 from flrc.models.checkpoint import load as load_folder
+from flrc.models.integrity import FILE, reason
 from flrc.models.loading import resolve_device
-from flrc.models.reading import FILE
 from flrc.runtime.decoding import Decoder
 
 if TYPE_CHECKING:
@@ -48,17 +49,36 @@ def prompt_ids(model: Loaded, turns: str | Sequence[dict[str, str]]) -> list[int
     Args:
         model: The model.
         turns: What the user says, or a conversation as ``{"role": ..., "content": ...}``.
+
+    Raises:
+        UserError: If the chat template cannot be applied, or gives tokens that the model lacks.
     """
     if isinstance(turns, str):
         turns = [{"role": "user", "content": turns}]
     tokenizer = model.tokenizer
-    if tokenizer.chat_template is None:
-        text = "\n\n".join(turn["content"] for turn in turns)
-        ids: list[int] = tokenizer(text)["input_ids"]
-        return ids
-    text = tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
-    assert isinstance(text, str)
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    plain = tokenizer.chat_template is None
+    try:
+        text = (
+            "\n\n".join(turn["content"] for turn in turns)
+            if plain
+            else tokenizer.apply_chat_template(
+                list(turns), tokenize=False, add_generation_prompt=True
+            )
+        )
+        ids: list[int] = tokenizer(text, add_special_tokens=plain)["input_ids"]
+    except Exception as error:  # a template is a program, which may go wrong in any way
+        raise UserError(
+            "the tokenizer's chat template cannot be applied to this conversation",
+            given=reason(error),
+            allowed="texts, in turns that the template knows",
+        ) from error
+    known = model.model.get_input_embeddings().num_embeddings
+    if max(ids, default=0) >= known:
+        raise UserError(
+            "the tokenizer gives tokens that the model does not have",
+            given=f"token {max(ids)}",
+            allowed=f"0 to {known - 1}",
+        )
     return ids
 
 

@@ -62,9 +62,9 @@ def _slot(workers: int, sweep: str) -> Iterator[int]:
     """One of the sweep's places on this machine; a place of a dead process is free again."""
     folder = _slots()
     folder.mkdir(exist_ok=True)
-    locks = [FileLock(folder / f"{sweep}.{slot}.lock") for slot in range(workers)]
     while True:
-        for slot, lock in enumerate(locks):
+        for slot in range(workers):
+            lock = FileLock(folder / f"{sweep}.{slot}.lock")
             try:
                 lock.acquire(timeout=0)
             except Timeout:

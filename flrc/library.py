@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flrc.calibration.base import Calibration
 from flrc.config import RunConfig, register
 from flrc.errors import UserError
-from flrc.models.base import ModelSource
+from flrc.given import Given, InMemory, check_words
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from flrc.data.base import DataSource
     from flrc.models.checkpoint import Loaded
     from flrc.records.record import Record
 
@@ -39,7 +35,7 @@ def run(*overrides: str) -> Record:
 
     config = configuration(overrides)
     with environment.called_as(f"flrc.run({', '.join(map(repr, overrides))})"):
-        return _succeeded(pipeline.run(config))
+        return _finished(pipeline.run(config), config)
 
 
 def compress(
@@ -48,7 +44,7 @@ def compress(
     *,
     method: str = "flrc",
     rate: float = 0.2,
-    calibration: Sequence[str | Tensor] | None = None,
+    calibration: Sequence[str | Sequence[int] | Tensor] | None = None,
     seed: int = 0,
     overrides: Sequence[str] = (),
 ) -> tuple[Loaded, Record]:
@@ -63,15 +59,17 @@ def compress(
         tokenizer: Of a model in memory.
         method: One of ``conf/method``.
         rate: Share of the target parameters that one forward step does not use; (0, 1).
-        calibration: Texts, or token ids ``(tokens,)``: one sequence each, as long as it is. None:
-            the configuration's own (``calibration=mixed`` on ``data=sample`` unless overridden).
+        calibration: Texts, or token ids as integer tensors ``(tokens,)``, arrays or lists: one
+            sequence each, as long as it is, up to the model's positions. None: the configuration's
+            own (``calibration=mixed`` on ``data=sample`` unless overridden).
         seed: Of everything that is drawn.
         overrides: More words of the command line: ``"allocator=uniform"``, ``"data.root=DIR"``,
             ``"evaluation=[perplexity]"``, ``"paths.runs=DIR"``.
 
     Returns:
         The model with its tokenizer and plans, ready for :func:`flrc.generate` and
-        :func:`flrc.save`; and the record, which also stands in the folder of runs.
+        :func:`flrc.save`: in evaluation mode, no parameter of it asks for gradients. And the
+        record, which also stands in the folder of runs.
 
     Raises:
         UserError: If something is wrong with what was given; the model is unchanged then.
@@ -80,17 +78,18 @@ def compress(
     """
     from flrc import environment, pipeline
 
+    check_words(overrides, by_name=isinstance(model, str), calibrated=calibration is not None)
     words = [f"method={method}", f"rate={rate}", f"seed={seed}", *overrides]
+    given = None if calibration is None else Given.of(calibration)
     if isinstance(model, str):
         if tokenizer is not None:
             raise UserError("a model by name brings its own tokenizer", given="tokenizer=...")
         config = configuration([f"model={model}", *words])
     else:
-        if tokenizer is None:
-            raise UserError("a model in memory needs its tokenizer", fix="tokenizer=...")
+        held = InMemory.of(model, tokenizer)
         dtype = str(model.dtype).removeprefix("torch.")
         config = configuration([*words, f"dtype={dtype}", f"device={model.device}"])
-        config.model = InMemory(label=_label(model)).holding(model, tokenizer)
+        config.model = held
         if "efficiency" in config.evaluation:
             raise UserError(
                 "speed is measured beside the dense model, and a model in memory is changed",
@@ -105,13 +104,20 @@ def compress(
             given=f"method={method}, rate={rate:g}",
             allowed="a method other than dense, and a rate above 0",
         )
-    if calibration is not None:
-        config.calibration = Given(samples=len(calibration)).holding(calibration)
-    given = [repr(config.model.label), *map(repr, words)]
-    given += [] if calibration is None else [f"{len(calibration)} calibration sequences"]
-    with environment.called_as(f"flrc.compress({', '.join(given)})"):
+    if config.runtime.CONSUMES:
+        raise UserError(
+            "the runtime leaves no model that could be returned",
+            given=f"runtime={config.runtime.name}",
+            allowed="runtime=eager, for example",
+            fix=f'flrc.run("runtime={config.runtime.name}", ...), which returns the record alone',
+        )
+    said = [repr(config.model.label), *map(repr, words)]
+    if given is not None:
+        config.calibration = given
+        said.append(f"{given.samples} calibration sequences")
+    with environment.called_as(f"flrc.compress({', '.join(said)})"):
         record, compressed = pipeline.run_with_model(config)
-    _succeeded(record)
+    _finished(record, config)
     assert compressed is not None
     return compressed, record
 
@@ -170,104 +176,11 @@ def _initialised() -> Any:
     return initialize_config_dir(str(CONF), version_base="1.3")
 
 
-def _succeeded(record: Record) -> Record:
+def _finished(record: Record, config: RunConfig) -> Record:
+    """The record of a run that ended well, sent where the configuration says."""
+    from flrc.records.identity import run_folder
+
     if record.run["status"] != "ok":
         raise RuntimeError(f"failed in stage {record.run['stage']}: {record.run['error']}")
+    config.tracker.publish(record, run_folder(config).path)
     return record
-
-
-def _label(model: PreTrainedModel) -> str:
-    """The last part of the name that it was loaded by, or its type."""
-    return Path(str(model.config.name_or_path)).name or str(model.config.model_type)
-
-
-@dataclass
-class InMemory(ModelSource):
-    """A model that the caller holds; it is handed on itself, not as a copy."""
-
-    name: str = "in_memory"
-
-    def holding(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> InMemory:
-        """This source, with the model; its fingerprint is taken now, before anything changes."""
-        self._model, self._tokenizer = model, tokenizer
-        self._config = type(model.config).from_dict(model.config.to_dict())
-        self._fingerprint = _fingerprint(model, tokenizer)
-        return self
-
-    def fingerprint(self) -> str:
-        """Digest of weights, config and vocabulary."""
-        return self._fingerprint
-
-    def check_available(self) -> None:
-        """It is here."""
-
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The caller's."""
-        return self._tokenizer
-
-    def config(self) -> PretrainedConfig:
-        """The model's, as it was."""
-        return self._config
-
-    def load(self, dtype: str) -> PreTrainedModel:
-        """The caller's model itself."""
-        return self._model
-
-
-def _fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    import torch
-
-    from flrc.records import jsonfile
-
-    digest = hashlib.sha256(jsonfile.canonical(tokenizer.get_vocab()).encode())
-    digest.update(str(tokenizer.chat_template).encode())
-    digest.update(model.config.to_json_string(use_diff=True).encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-@dataclass
-class Given(Calibration):
-    """Sequences that the caller gives; a record holds their digest, never the text.
-
-    Attributes:
-        digest: SHA-256 of what was given.
-    """
-
-    name: str = "given"
-    digest: str = ""
-
-    def holding(self, given: Sequence[str | Tensor]) -> Given:
-        """This calibration, with the sequences."""
-        self._given = list(given)
-        digest = hashlib.sha256()
-        for one in self._given:
-            content = one.encode() if isinstance(one, str) else one.cpu().numpy().tobytes()
-            digest.update(f"{len(content)}:".encode() + content)
-        self.digest = digest.hexdigest()
-        return self
-
-    def splits(self) -> list[tuple[str, str]]:
-        """None is read."""
-        return []
-
-    def sequences(
-        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
-    ) -> list[Tensor]:
-        """What was given; texts without anything that a chat template would add."""
-        import torch
-
-        found = [
-            torch.tensor(tokenizer(one)["input_ids"]) if isinstance(one, str) else one.long().cpu()
-            for one in self._given
-        ]
-        short = [k for k, one in enumerate(found) if one.ndim != 1 or len(one) < 2]
-        if short:
-            raise UserError(
-                "a calibration sequence is too short or has the wrong shape",
-                given=f"sequence {short[0]}: {tuple(found[short[0]].shape)}",
-                allowed="texts, or token ids (tokens,), of two tokens or more",
-            )
-        return found

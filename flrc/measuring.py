@@ -76,6 +76,7 @@ def measure(
     rate = plans.constant.realised if plans is not None else 0.0
     subject = Subject(model, tokenizer, config.data, rate, decoder, dense_replies, dense_again)
     torch.manual_seed(config.seed)
+    run.stages.current = "runtime"
     with config.runtime.running(model, targets, run.dense_bytes):
         measured = evaluate(config, run.folder, subject, run.stages)
     # What an earlier command measured on this very model stays in its record.

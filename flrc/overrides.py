@@ -48,6 +48,7 @@ def check_overrides(conf: str, arguments: list[str]) -> None:
             "the command line cannot be read",
             given=error.override,
             allowed="key=value, or key=value,value with -m",
+            fix=None if error.override is None else _quoted(error.override),
         ) from error
     groups = _groups(Path(conf))
     chosen: dict[str, list[str]] = {}
@@ -65,6 +66,14 @@ def check_overrides(conf: str, arguments: list[str]) -> None:
         if key.startswith("data.revisions."):
             continue  # the one place where keys are free: a revision by data set
         _check_key(conf, key, chosen, groups)
+
+
+def _quoted(word: str) -> str | None:
+    """The word with its value in quotes, which Hydra wants around letters it has no rule for."""
+    key, equals, value = word.partition("=")
+    if not equals or not value or any(sign in value for sign in "'\"\\"):
+        return None
+    return f"in quotes that the shell leaves: '{key}=\"{value}\"'"
 
 
 def _check_launcher(name: str) -> None:
@@ -97,6 +106,13 @@ def _check_options(override: Any, options: list[str]) -> list[str]:
     else:
         values = value if isinstance(value, list) else [value]
     flat = [str(v) for entry in values for v in (entry if isinstance(entry, list) else [entry])]
+    if isinstance(value, list) and override.key_or_group != "evaluation":
+        raise UserError(
+            f"group {override.key_or_group} takes one option, not a list",
+            given=override.input_line,
+            allowed=options,
+            fix=f"-m {override.key_or_group}={','.join(flat)} for one run each",
+        )
     words = [word.strip("[] ") for text in flat for word in text.split(",") if word.strip("[] ")]
     if not words and override.key_or_group != "evaluation":
         raise UserError(
@@ -154,10 +170,23 @@ def _check_key(
 def _known_keys(conf: str, variant: tuple[str, ...]) -> frozenset[str]:
     """Every key of the configuration with these choices; composing takes most of a second."""
     from hydra import compose, initialize_config_dir
+    from hydra.errors import ConfigCompositionException
     from omegaconf import OmegaConf
 
     with initialize_config_dir(conf, version_base="1.3"):
-        config = compose("config", overrides=list(variant))
+        try:
+            config = compose("config", overrides=list(variant))
+        except ConfigCompositionException as error:
+            reason = error.__cause__ or error.__context__
+            place = str(getattr(reason, "full_key", None)).split(".")
+            given = [word for word in variant if word.startswith("evaluation=")]
+            if place[0] != "evaluation" or not given:
+                raise
+            raise UserError(
+                f"the study has settings of {place[1]}, which is not among the evaluations chosen",
+                given=", ".join(word for word in variant if word.startswith(("exp", "eval"))),
+                fix=given[0].replace("]", f",{place[1]}]").replace("[,", "["),
+            ) from error
     return frozenset(_keys(OmegaConf.to_container(config, resolve=False)))
 
 

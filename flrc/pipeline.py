@@ -12,7 +12,9 @@ from flrc import environment
 from flrc.cache import locked
 from flrc.completion import finished
 from flrc.config import RunConfig
+from flrc.errors import UserError, explained
 from flrc.measuring import Run, measure
+from flrc.models.replacing import place
 from flrc.preflight import Prepared, check_inputs, prepare
 from flrc.records.identity import run_folder, run_id
 from flrc.records.record import Record
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from flrc.search.base import Found
 
 log = logging.getLogger(__name__)
+
+FEW = 16
+"""Tokens on which a model's blocks are compared with the whole."""
 
 
 def run(config: RunConfig) -> Record:
@@ -72,6 +77,8 @@ def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
     stages = Stages()
     environment.set_threads(config.threads)
     with stages("preflight"):
+        if config.model.save and config.compresses:
+            place(folder.model)
         prepared = prepare(config)
     with folder.lock(), environment.log_file(folder.path / "run.log"):
         # Another worker may have finished it while this one waited.
@@ -85,12 +92,16 @@ def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
             compressed = compress_and_evaluate(config, prepared, folder, record, stages)
             record.run["status"] = "ok"
         except Exception as error:
+            if stages.current == "load" and isinstance(error, UserError):
+                raise  # it is no model for this: nothing has been computed
             record.run |= {
                 "status": "failed",
                 "stage": stages.current,
                 "error": f"{type(error).__name__}: {error}",
             }
-            log.exception("failed in stage %s: %s", stages.current, folder.path)
+            told = explained(error)
+            what = "failed in stage %s: %s" if told is None else f"failed in stage %s: %s: {told}"
+            log.error(what, stages.current, folder.path, exc_info=told is None)
         record.meta["stages"] = stages.to_json()
         folder.write_record(record)
         return record, compressed
@@ -109,11 +120,14 @@ def compress_and_evaluate(
     from flrc.models.loading import load_model
     from flrc.models.surgery import check_counts, compress
     from flrc.models.targets import find_targets
+    from flrc.models.walking import check_walk
     from flrc.records.accounting import account, account_dense, note_coefficients, stored_bytes
 
     with stages("load"):
         model = load_model(config.model, config.dtype, prepared.device, config.placement)
         targets = config.grouping.targets(find_targets(model))
+        if config.calibrates:
+            check_walk(model, prepared.sequences[0][:FEW], 2 if config.allocator.PROBES else 1)
     dense_replies = replies_of_dense_model(
         config, model, prepared.tokenizer, prepared.cache, stages
     )

@@ -38,7 +38,12 @@ class Stage:
 
 @dataclass
 class Stages:
-    """The stages of a run, in order."""
+    """The stages of a run, in order.
+
+    Attributes:
+        done: Those that were measured.
+        current: What is going on, measured or not: where a failure happened.
+    """
 
     done: list[Stage] = field(default_factory=list)
     current: str = "start"

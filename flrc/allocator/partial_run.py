@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from flrc.allocator.divergence import Divergence, Mean, log_probabilities
-from flrc.calibration.collect import block_calls
 from flrc.models.cutting import replaced
 from flrc.models.targets import decoder_blocks
+from flrc.models.walking import BlockCall, block_calls
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,12 +48,12 @@ class Batch:
 
     Attributes:
         ids: ``(sequences, tokens)``.
-        arguments: What each block is called with; of batch size 1, so it broadcasts.
+        call: What each block is called with; of batch size 1, so it broadcasts.
         final: ``(sequences, tokens, width)``, what the last block of the dense model returns.
     """
 
     ids: Int[Tensor, "sequences tokens"]
-    arguments: list[dict[str, Any]]
+    call: BlockCall
     final: Float[Tensor, "sequences tokens width"] | None = None
 
 
@@ -101,11 +101,11 @@ class PartialRun:
             by_length.setdefault(len(sequence), []).append(sequence)
         batches = []
         for length, alike in by_length.items():
-            arguments = block_calls(self.model, alike[0][None]).arguments
+            call = block_calls(self.model, alike[0][None])
             size = max(1, self.limit // 8 // length)
             for begin in range(0, len(alike), size):
                 ids = torch.stack(list(alike[begin : begin + size])).to(self.model.device)
-                batches.append(Batch(ids, arguments))
+                batches.append(Batch(ids, call))
         return batches
 
     def embed(self, batch: Batch) -> Tensor:
@@ -115,9 +115,7 @@ class PartialRun:
     def block(self, index: int, batch: Batch, hidden: Tensor) -> Tensor:
         """One block on hidden states of the batch, of one candidate or several."""
         self.cost.block_tokens += hidden.shape[0] * hidden.shape[1]
-        output = self.blocks[index](hidden, **batch.arguments[index])
-        moved: Tensor = output[0] if isinstance(output, tuple) else output
-        return moved
+        return batch.call.run(index, self.blocks[index], hidden)
 
     def log_probabilities(self, batch: Batch, hidden: Tensor) -> Tensor:
         """``(sequences, tokens - 1, vocabulary)`` after the last block.
@@ -126,7 +124,8 @@ class PartialRun:
         (norm, scaling, soft-capping) stays the model's business.
         """
         self.cost.head_tokens += batch.ids.numel()
-        with replaced((block, lambda *_, **__: hidden) for block in self.blocks):
+        last = batch.call.returned(hidden)
+        with replaced((block, lambda *_, **__: last) for block in self.blocks):
             logits = self.model(input_ids=batch.ids, use_cache=False).logits
         return log_probabilities(logits[:, :-1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,8 +54,37 @@ class RankPlan:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> RankPlan:
-        """Read :meth:`to_json` back."""
-        return cls(values["requested"], values["realised"], values["ranks"], values["exact"])
+        """Read :meth:`to_json` back.
+
+        Raises:
+            KeyError: If a key is missing.
+            TypeError: If these are no JSON objects.
+            ValueError: If a rate or a rank is none.
+        """
+        ranks = values["ranks"]
+        if not isinstance(ranks, dict):
+            raise TypeError(f"the ranks are a {type(ranks).__name__}")
+        for name, rank in ranks.items():
+            if rank is not None and not (type(rank) is int and rank >= 1):
+                raise ValueError(f"impossible rank for {name}: {rank!r}")
+        realised, exact = values["realised"], values["exact"]
+        if type(realised) not in (int, float) or not (math.isfinite(realised) and realised < 1):
+            raise ValueError(f"impossible realised rate: {realised!r}")
+        if type(exact) is not bool:
+            raise ValueError(f"exact is {exact!r}")
+        return cls(checked_rate(values["requested"]), realised, ranks, exact)
+
+
+def checked_rate(value: Any) -> float:
+    """A number of JSON that is a rate.
+
+    Raises:
+        ValueError: If it is no number in [0, 1).
+    """
+    if type(value) not in (int, float) or not 0 <= value < 1:
+        raise ValueError(f"{value!r} is no rate in [0, 1)")
+    rate: float = value
+    return rate
 
 
 def plan_cost(target: Target, rank: int | None, form: Form) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from flrc.allocator.plan import RankPlan
+from flrc.allocator.plan import RankPlan, checked_rate
 from flrc.schedule.phase import Phase, first_steps
 
 
@@ -41,16 +41,21 @@ class Plans:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Plans:
-        """Read :meth:`to_json` back."""
-        phases = [
-            (
-                Phase(phase.get("begin", 0.0), phase["rate"], phase.get("step")),
-                RankPlan.from_json(phase["plan"]),
-            )
-            for phase in values["phases"]
-        ]
-        constant = RankPlan.from_json(values["constant"])
-        return cls(constant, phases, values.get("candidates", []))
+        """Read :meth:`to_json` back.
+
+        Raises:
+            AttributeError: If a phase is no object.
+            KeyError: If a key is missing.
+            TypeError: If a value is of another kind than it should be.
+            ValueError: If the phases are none, or a rate or a rank is impossible.
+        """
+        phases = phases_from_json(values["phases"])
+        if not phases:
+            raise ValueError("there are no phases")
+        candidates = values.get("candidates", [])
+        if not isinstance(candidates, list) or not all(isinstance(c, dict) for c in candidates):
+            raise TypeError("the candidates are no list of objects")
+        return cls(RankPlan.from_json(values["constant"]), phases, candidates)
 
     def by_step(self, steps: int) -> dict[int, RankPlan]:
         """The plan of each phase by its first forward step, 0 for the prefill.
@@ -67,3 +72,32 @@ class Plans:
 def phase_json(phase: Phase) -> dict[str, Any]:
     """Where a phase begins: a share of the steps, or a step."""
     return {"begin": phase.begin} if phase.step is None else {"step": phase.step}
+
+
+def phases_from_json(values: list[dict[str, Any]]) -> list[tuple[Phase, RankPlan]]:
+    """Phases with their plans; the first begins at 0, and none before the one that it follows.
+
+    Raises:
+        AttributeError: If a phase is no object.
+        KeyError: If a key is missing.
+        TypeError: If a value is of another kind than it should be.
+        ValueError: If they are not in order, or a rate or a rank is impossible.
+    """
+    if not isinstance(values, list):
+        raise TypeError(f"the phases are a {type(values).__name__}")
+    found: list[tuple[Phase, RankPlan]] = []
+    least_begin, least_step = 0.0, 0
+    for value in values:
+        step = value.get("step")
+        begin = checked_rate(value["begin"] if step is None else value.get("begin", 0.0))
+        if step is None:
+            wrong = begin < least_begin or (begin > 0 and not found)
+        else:
+            wrong = type(step) is not int or step < least_step or (step > 0 and not found)
+        if wrong:
+            where = begin if step is None else f"step {step!r}"
+            raise ValueError(f"phase {len(found) + 1} begins at {where}")
+        least_begin, least_step = max(begin, least_begin), max(step or 0, least_step, 1)
+        phase = Phase(begin, checked_rate(value["rate"]), step)
+        found.append((phase, RankPlan.from_json(value["plan"])))
+    return found

@@ -43,29 +43,26 @@ class Replay(Allocator):
 
     def describe(self) -> dict[str, Any]:
         """The plan's content, not its path, is what counts."""
-        from flrc.allocator.plan import RankPlan
-
-        constant, phases = self._read()
-        plans = [RankPlan.from_json(plan).to_json() for plan in (constant, *phases)]
+        plans = [plan.to_json() for plan in self._read()]
         return {**super().describe(), "path": None, "plans": plans}
 
-    def _read(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def _read(self) -> list[RankPlan]:
         """The constant plan, and the plans of the phases."""
+        from flrc.allocator.plan import RankPlan
+        from flrc.allocator.plans import phases_from_json
+
         try:
             content = json.loads(Path(str(self.path)).read_text("utf-8"))
-            constant = content["constant"]
-            phases = [phase["plan"] for phase in content["phases"]]
-            for plan in (constant, *phases):
-                missing = {"requested", "realised", "exact", "ranks"} - set(plan)
-                if missing:
-                    raise KeyError(", ".join(sorted(missing)))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            constant = RankPlan.from_json(content["constant"])
+            return [constant, *(plan for _, plan in phases_from_json(content["phases"]))]
+        except (
+            OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError
+        ) as error:  # fmt: skip
             raise UserError(
                 "the plan file cannot be read",
                 given=f"{self.path} ({type(error).__name__}: {error})",
                 allowed="a plan.json as a run writes it",
             ) from error
-        return constant, phases
 
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
         """The file must hold a plan for this rate and these targets."""
@@ -77,10 +74,10 @@ class Replay(Allocator):
         """The stored ranks, checked against the model's targets."""
         from flrc.allocator.plan import RankPlan
 
-        constant, phases = self._read()
+        constant, *phases = self._read()
         # At one rate the two may differ: a phase is bound to nest in the one before.
         ordered = [constant, *phases] if budget.phase else [*phases, constant]
-        plans = {plan["requested"]: plan for plan in ordered}
+        plans = {plan.requested: plan for plan in ordered}
         if budget.rate not in plans:
             raise UserError(
                 "the plan file has no plan for this rate",
@@ -88,7 +85,7 @@ class Replay(Allocator):
                 allowed=", ".join(f"{rate:g}" for rate in sorted(plans)),
             )
         stored = plans[budget.rate]
-        ranks = stored["ranks"]
+        ranks = stored.ranks
         names = [target.name for target in budget.targets]
         if set(ranks) != set(names):
             odd = sorted(set(ranks) ^ set(names))
@@ -99,7 +96,7 @@ class Replay(Allocator):
             )
         for target, dense in zip(budget.targets, budget.dense_ranks, strict=True):
             rank = ranks[target.name]
-            if rank is not None and not (isinstance(rank, int) and 1 <= rank < dense):
+            if rank is not None and rank >= dense:
                 raise UserError(
                     f"the plan file has an impossible rank for {target.name}",
                     given=f"rank {rank} in {self.path}",
@@ -107,5 +104,5 @@ class Replay(Allocator):
                 )
         plan = RankPlan.of(budget.rate, ranks, budget.targets, budget.form)
         # An edited file no longer holds the rate it was solved for.
-        untouched = abs(plan.realised - stored["realised"]) < 1e-12
-        return replace(plan, exact=stored["exact"] and untouched)
+        untouched = abs(plan.realised - stored.realised) < 1e-12
+        return replace(plan, exact=stored.exact and untouched)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flrc.models.targets import decoder_blocks
+from flrc.models.walking import hidden_of
 from flrc.progress import progress
 
 if TYPE_CHECKING:
@@ -40,16 +41,19 @@ def block_influence(model: PreTrainedModel, sequences: Sequence[Tensor]) -> list
     _, blocks = decoder_blocks(model)
     sums = [0.0] * len(blocks)
 
-    def watch(index: int) -> Callable[[nn.Module, tuple[Tensor, ...], Any], None]:
-        def hook(_block: nn.Module, arguments: tuple[Tensor, ...], output: Any) -> None:
+    def watch(index: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
+        def hook(
+            _block: nn.Module, positional: tuple[Any, ...], named: dict[str, Any], output: Any
+        ) -> None:
             after = output[0] if isinstance(output, tuple) else output
-            sums[index] += float(cosines(arguments[0], after).sum())
+            sums[index] += float(cosines(hidden_of(positional, named), after).sum())
 
         return hook
 
     with ExitStack() as stack:
         for index, block in enumerate(blocks):
-            stack.callback(block.register_forward_hook(watch(index)).remove)
+            handle = block.register_forward_hook(watch(index), with_kwargs=True)
+            stack.callback(handle.remove)
         for sequence in progress(sequences, "influence of the blocks", len(sequences)):
             model.base_model(input_ids=sequence[None].to(model.device), use_cache=False)
     tokens = sum(len(sequence) for sequence in sequences)

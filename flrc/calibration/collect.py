@@ -4,38 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from flrc.calibration.statistics import InputAccumulator, InputStatistics
-from flrc.models.cutting import replaced
 from flrc.models.targets import Target, decoder_blocks
-from flrc.progress import progress
+from flrc.models.walking import block_calls
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-class BlockCall:
-    """What the model hands to each of its blocks for one batch of sequences.
-
-    Attributes:
-        hidden: ``(sequences, tokens, width)``, the input of the first block; later the input of the
-            current one.
-        arguments: Keyword arguments by block (masks, position embeddings): they may differ between
-            blocks, as in models that mix full and sliding-window attention.
-    """
-
-    def __init__(self, hidden: Tensor, arguments: list[dict[str, Any]]) -> None:
-        self.hidden = hidden
-        self.arguments = arguments
-
-    def advance(self, index: int, block: nn.Module) -> None:
-        """Run block ``index``: its output is the input of the next."""
-        output = block(self.hidden, **self.arguments[index])
-        self.hidden = output[0] if isinstance(output, tuple) else output
 
 
 @contextmanager
@@ -48,21 +27,6 @@ def watched(model: nn.Module, receive: Mapping[str, Callable[[Tensor], None]]) -
             )
             stack.callback(handle.remove)
         yield
-
-
-@torch.no_grad()
-def block_calls(model: PreTrainedModel, ids: Tensor) -> BlockCall:
-    """The arguments of every block for ``(sequences, tokens)``, at the embedding's cost alone."""
-    _, blocks = decoder_blocks(model)
-    calls: list[tuple[Tensor, dict[str, Any]]] = []
-
-    def note(hidden: Tensor, *_: Any, **arguments: Any) -> Tensor:
-        calls.append((hidden, arguments))
-        return hidden  # no block is computed
-
-    with replaced((block, note) for block in blocks):
-        model.base_model(input_ids=ids.to(model.device), use_cache=False)
-    return BlockCall(calls[0][0], [arguments for _, arguments in calls])
 
 
 @torch.no_grad()
@@ -81,11 +45,12 @@ def input_statistics(
         sequences: Token ids ``(tokens,)`` each; taken one by one, so nothing is padded.
 
     Yields:
-        Block index and the statistics by input group.
+        Block index and the statistics by input group. It shows no bar: whoever asks for the blocks
+        does something with each.
     """
     _, blocks = decoder_blocks(model)
     calls = [block_calls(model, sequence[None]) for sequence in sequences]
-    for index, block in enumerate(progress(blocks, "calibrating, block by block", len(blocks))):
+    for index, block in enumerate(blocks):
         groups = {t.input_group: t.d_in for t in targets if t.block == index}
         accumulators = {name: InputAccumulator(d_in, model.device) for name, d_in in groups.items()}
         with watched(model, {name: found.add for name, found in accumulators.items()}):

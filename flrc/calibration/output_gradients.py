@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from flrc.calibration.statistics import (
 )
 from flrc.calibration.token_gradients import TokenGradients
 from flrc.models.targets import Target, decoder_blocks
+from flrc.models.walking import HIDDEN, hidden_of
 from flrc.progress import progress
 
 if TYPE_CHECKING:
@@ -170,12 +171,16 @@ def _graph_starts_at(
     """Let the graph begin at the input of a block; gives the function that undoes it."""
     model.requires_grad_(False)
 
-    def begin(_module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        hidden, *rest = arguments
-        return (hidden.detach().requires_grad_(True), *rest)
+    def begin(
+        _module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        leaf = hidden_of(positional, named).detach().requires_grad_(True)
+        if positional:
+            return (leaf, *positional[1:]), named
+        return (), named | {HIDDEN: leaf}
 
     _, blocks = decoder_blocks(model)
-    return blocks[block].register_forward_pre_hook(begin).remove
+    return blocks[block].register_forward_pre_hook(begin, with_kwargs=True).remove
 
 
 class _Joint:

@@ -28,6 +28,7 @@ from flrc.decomposition.stored import (
     stored_before,
     stored_dtype,
 )
+from flrc.progress import progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -123,7 +124,10 @@ def factorise(
         if not stage.cached:
             rescues: dict[str, str] = {}
             known = known_statistics(decomposition, model, targets, calibrated, kept, stages)
-            for of_block in known:
+            read = decomposition.CALIBRATED and not (kept[0] is not None and kept[0].done)
+            doing = "calibrating and decomposing" if read else "decomposing"
+            blocks = len({target.block for target in targets})
+            for of_block in progress(known, f"{doing}, block by block", blocks):
                 members = [target for target in targets if target.block == of_block.block]
                 with stages("decomposition"):
                     before = stored_before(entry, of_block.block)

@@ -13,6 +13,9 @@ Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
+OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What CUDA says outside of torch's own allocator; accelerate knows only the allocator's words."""
+
 
 def halved(size: int, error: Exception) -> int:
     """The batch size to go on with after an error, which is said.
@@ -23,7 +26,8 @@ def halved(size: int, error: Exception) -> int:
     from accelerate.utils.memory import should_reduce_batch_size
 
     memory = isinstance(error, MemoryError) or should_reduce_batch_size(error)
-    if not memory or size < 2:
+    beside = isinstance(error, RuntimeError) and any(word in str(error) for word in OUT_OF_MEMORY)
+    if not (memory or beside) or size < 2:
         raise error
     log.warning("out of memory with batches of %d: going on with batches of %d", size, size // 2)
     return size // 2

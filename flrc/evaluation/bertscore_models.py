@@ -38,7 +38,7 @@ class BertScoreModel:
 
         try:
             with online():
-                AutoConfig.from_pretrained(self.location)
+                AutoConfig.from_pretrained(self.location, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise UserError(
                 "BERTScore's model is neither in the local cache nor to be had from the hub",

@@ -108,7 +108,9 @@ class Pretrained(ModelSource):
 
         location = self._location()
         with self._access(location):
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**location)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                **location, trust_remote_code=False
+            )
         return tokenizer
 
     def config(self) -> PretrainedConfig:
@@ -117,7 +119,9 @@ class Pretrained(ModelSource):
 
         location = self._location()
         with self._access(location):
-            config: PretrainedConfig = AutoConfig.from_pretrained(**location)
+            config: PretrainedConfig = AutoConfig.from_pretrained(
+                **location, trust_remote_code=False
+            )
         return config
 
     def load(self, dtype: str) -> PreTrainedModel:
@@ -130,7 +134,7 @@ class Pretrained(ModelSource):
         location = self._location()
         with self._access(location):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                **location, dtype=getattr(torch, dtype)
+                **location, dtype=getattr(torch, dtype), trust_remote_code=False
             )
         # De-quantised weights are plain weights; the entry would make save_pretrained refuse.
         if hasattr(model.config, "quantization_config") and "gguf_file" in location:

@@ -8,6 +8,7 @@ this package.
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,20 @@ import torch
 from torch import nn
 
 from flrc.allocator.plans import Plans
+from flrc.errors import UserError
 from flrc.models import modelling_file
 from flrc.models.description import compressed_layers, described
-from flrc.models.integrity import listed
-from flrc.models.reading import FILE, FORMAT, described_digest
+from flrc.models.integrity import (
+    CONFIG,
+    FILE,
+    FORMAT,
+    TOKENIZER,
+    blaming,
+    described_digest,
+    json_object,
+    listed,
+)
+from flrc.models.replacing import replacing
 from flrc.records import jsonfile
 
 if TYPE_CHECKING:
@@ -48,34 +59,40 @@ def save(loaded: Loaded, folder: str | Path) -> None:
     Args:
         loaded: From :func:`flrc.compress` or :func:`flrc.load`; quantised or not.
         folder: Where to; it appears whole, in place of an older one.
+
+    Raises:
+        UserError: If something other than an older checkpoint lies there; nothing was changed then.
     """
+    with replacing(folder) as unfinished:
+        _write(loaded, unfinished)
+
+
+def _write(loaded: Loaded, folder: Path) -> None:
+    """The files, into an empty folder."""
     from huggingface_hub import save_torch_state_dict
 
-    folder = Path(folder).expanduser()
-    model, plans = loaded.model, loaded.plans
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    _write_config(model, unfinished)
+    model = loaded.model
+    _write_config(model, folder)
     if model.generation_config is not None:
-        model.generation_config.save_pretrained(unfinished)
-    loaded.tokenizer.save_pretrained(unfinished)
+        model.generation_config.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
     names, tensors = _names(model), model.state_dict()
     kept = {name: tensors[name].contiguous() for name in names.values()}
-    save_torch_state_dict(kept, str(unfinished), safe_serialization=True)
+    save_torch_state_dict(kept, str(folder), safe_serialization=True)
     layers = {name: described(layer, names) for name, layer in compressed_layers(model)}
-    (unfinished / modelling_file.NAME).write_text(modelling_file.source(), "utf-8")
+    code = folder / modelling_file.NAME
+    code.write_text(modelling_file.source(), "utf-8")
     description = {
         "format": FORMAT,
         "dtype": str(model.dtype).removeprefix("torch."),
         "layers": layers,
-        "plans": plans.to_json(),
-        "files": listed(unfinished),
+        "plans": loaded.plans.to_json(),
+        "files": listed(folder),
     }
     digest = described_digest(description)
-    jsonfile.write(unfinished / FILE, description | {"digest": digest})
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
+    jsonfile.write(folder / FILE, description | {"digest": digest})
+    for path in folder.iterdir():  # safetensors writes for the owner alone, whatever the umask
+        shutil.copymode(code, path)
 
 
 def _names(model: nn.Module) -> dict[int, str]:
@@ -90,7 +107,10 @@ def _write_config(model: PreTrainedModel, folder: Path) -> None:
     """The base's config under the type of compressed models, and where their code is."""
     from flrc.models.huggingface import BASE, MODEL_TYPE
 
-    fields = model.config.to_diff_dict()
+    # As transformers writes it, which knows of integer keys, configs within and infinity; but in
+    # the order in which it holds it.
+    written = json.loads(model.config.to_json_string())
+    fields = {key: written[key] for key in model.config.to_diff_dict()}
     if fields["model_type"] != MODEL_TYPE:
         fields[BASE] = fields["model_type"]
     module = modelling_file.NAME.removesuffix(".py")
@@ -113,11 +133,27 @@ def load(folder: Path, device: torch.device) -> Loaded:
         device: Where the model goes.
 
     Raises:
-        UserError: If the folder is no checkpoint, or its files do not fit each other.
+        UserError: If the folder is no checkpoint, or its files do not fit each other, or make no
+            model that can run a step.
     """
     from transformers import AutoTokenizer
 
     from flrc.models.huggingface import FlrcForCausalLM
 
-    model = FlrcForCausalLM.from_pretrained(folder).to(device)  # type: ignore[arg-type]
-    return Loaded(model, AutoTokenizer.from_pretrained(folder), model.plans)
+    if not folder.is_dir():
+        raise UserError(
+            "there is no such folder",
+            given=str(folder),
+            allowed="the folder of a run with model.save=true, or one that flrc.save has written",
+            fix="python -m flrc.records ls shows the runs",
+        )
+    model = FlrcForCausalLM.from_pretrained(folder, device_map=device)
+    with blaming(folder, f"tokenizer.json or {TOKENIZER}"):
+        json_object(folder / TOKENIZER)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, config=model.config, trust_remote_code=False, local_files_only=True
+        )
+    with blaming(folder, CONFIG), torch.no_grad():
+        # Some of what a config says is read by caches and masks, and checked by nobody before.
+        model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device)).logits.shape  # noqa: B018
+    return Loaded(model, tokenizer, model.plans)

@@ -72,8 +72,9 @@ class Built:
     def layer(self, layer: dict[str, Any], linear: nn.Linear) -> nn.Module:
         """In place of a dense layer of the same widths."""
         built = self._layer(layer, linear)
-        if (built.in_features, built.out_features) != (linear.in_features, linear.out_features):
-            raise ValueError(f"{built} stands for {linear}")
+        widths, wanted = ((one.in_features, one.out_features) for one in (built, linear))
+        if widths != wanted:
+            raise ValueError(f"a layer of widths {widths} stands for one of {wanted}")
         return built
 
     def _layer(self, layer: dict[str, Any], linear: nn.Linear) -> DenseLinear | FactoredLinear:

@@ -7,6 +7,8 @@ with the base (caches, attention kernels, tied weights, device maps) it does wit
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,25 @@ from transformers import (
 )
 
 from flrc.allocator.plans import Plans
-from flrc.errors import UserError
-from flrc.models.reading import fill, read_description
+from flrc.errors import UserError, choose
+from flrc.models.dtypes import DTYPES
+from flrc.models.generation_settings import generation_settings
+from flrc.models.integrity import (
+    CONFIG,
+    GENERATION,
+    blaming,
+    json_object,
+    read_description,
+    reason,
+)
+from flrc.models.reading import fill, read_tensors
 from flrc.models.switching import Switch, activate
 
 MODEL_TYPE = "flrc"
 BASE = "base_model_type"
 """Key of the config that holds the base's own ``model_type``."""
+ALIGNMENT = 64
+"""Bytes to which torch aligns what it allocates on a CPU."""
 HUB = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
 """Arguments that say how a model is fetched from the hub."""
 UNREAD = (
@@ -56,7 +70,8 @@ def model_class(config: type[PreTrainedConfig]) -> type[PreTrainedModel]:
     """The base's causal language model, which generates under its schedule."""
     base = MODEL_FOR_CAUSAL_LM_MAPPING[config.__bases__[0]]
     names = {"__module__": __name__, "config_class": config}
-    made: type[PreTrainedModel] = type(f"Flrc{base.__name__}", (Scheduled, base), names)
+    # Under the name that is registered for its config, as pipelines look for it among those.
+    made: type[PreTrainedModel] = type(FlrcForCausalLM.__name__, (Scheduled, base), names)
     return made
 
 
@@ -70,17 +85,23 @@ class FlrcConfig(PreTrainedConfig):  # type: ignore[misc]
         """A config of the base's class with these fields.
 
         Raises:
-            UserError: If the base is none of ``transformers``' model types.
+            UserError: If the base is no causal language model of ``transformers``, or a field is
+                none of its own.
         """
         base = config_dict.get(BASE)
-        if base not in CONFIG_MAPPING:
+        if not _known(base):
             raise UserError(
-                "the compressed model's config names no base that transformers knows",
-                given=f"{BASE}: {base}",
-                allowed="a model type of transformers, such as llama or qwen2",
+                f"the compressed model's {CONFIG} names no base that transformers knows",
+                given=f"{BASE}: {base!r}",
+                allowed="a causal language model's type in transformers, such as llama or qwen2",
             )
         fields = {key: value for key, value in config_dict.items() if key != "model_type"}
-        return config_class(CONFIG_MAPPING[base]).from_dict(fields, **kwargs)
+        try:
+            return config_class(CONFIG_MAPPING[base]).from_dict(fields, **kwargs)
+        except Exception as error:  # each model type checks its fields in its own way
+            raise UserError(
+                f"the compressed model's {CONFIG} is no {base} model's", given=reason(error)
+            ) from error
 
 
 class FlrcForCausalLM:
@@ -116,23 +137,37 @@ class FlrcForCausalLM:
             options: How the repository is fetched; what changes nothing is let through.
 
         Raises:
-            UserError: If a file is damaged or missing, or the files do not fit each other.
+            UserError: If a file is damaged or missing, the files do not fit each other, or models
+                have no such dtype.
+            ValueError: If the base does not know the attention that is asked for.
             TypeError: If an option is known to ``from_pretrained`` and cannot be kept here.
         """
         folder = _folder(pretrained_model_name_or_path, options)
         odd = sorted(k for k, v in options.items() if k not in (*HUB, *UNREAD) and v is not None)
         if odd:
             raise TypeError(f"compressed models are not loaded with {', '.join(odd)}")
-        description = read_description(folder)
-        if config is None:
-            config = AutoConfig.from_pretrained(folder)
         wanted = dtype if dtype is not None else torch_dtype
-        model = empty(config, getattr(torch, description["dtype"]), attn_implementation)
-        model.plans = fill(model, description, folder)  # type: ignore[assignment]
-        if (folder / "generation_config.json").is_file():
-            model.generation_config = GenerationConfig.from_pretrained(folder)
+        if isinstance(wanted, str) and wanted != "auto":
+            wanted = getattr(torch, choose("dtype", wanted.removeprefix("torch."), DTYPES))
+        description = read_description(folder)
+        files = os.listdir(folder) if description["format"] == 2 else description["files"]
+        tensors = read_tensors(folder, files)
+        stored = getattr(torch, description["dtype"])
+        asked = attn_implementation or getattr(config, "_attn_implementation", None)
+        with blaming(folder, CONFIG):
+            if config is None:
+                config = read_config(folder, description["format"])
+            config.validate()  # what the base does not know of was not, and is read all the same
+            _check_layers(config, len(tensors))
+        # What the caller asks for beyond the config is not the config's fault.
+        with nullcontext() if asked else blaming(folder, CONFIG):
+            model = empty(config, stored, attn_implementation)
+        model.plans = fill(model, description, tensors, folder)  # type: ignore[assignment]
+        if GENERATION in files:
+            with blaming(folder, GENERATION):
+                model.generation_config = generation_settings(json_object(folder / GENERATION))
         if wanted not in (None, "auto"):
-            model.to(getattr(torch, wanted) if isinstance(wanted, str) else wanted)  # type: ignore[arg-type, call-overload]
+            model.to(wanted)  # type: ignore[arg-type, call-overload]
         return _placed(model.eval(), device_map, max_memory)
 
 
@@ -197,6 +232,42 @@ class Scheduled:
         )
 
 
+def read_config(folder: Path, version: int) -> PreTrainedConfig:
+    """The config of a checkpoint; no code of the folder is run, whatever it says.
+
+    Args:
+        folder: The checkpoint.
+        version: Its format; 2 kept the base's own model type.
+
+    Raises:
+        ValueError: If its model type is none that is expected.
+    """
+    fields = json_object(folder / CONFIG)
+    kind = fields.get("model_type")
+    if kind != MODEL_TYPE and not (version == 2 and _known(kind)):
+        raise ValueError(f"its model_type is {kind!r}, not {MODEL_TYPE!r}")
+    config: PreTrainedConfig = AutoConfig.from_pretrained(
+        folder, trust_remote_code=False, local_files_only=True
+    )
+    return config
+
+
+def _known(kind: object) -> bool:
+    """Whether this is a model type that ``transformers`` has a causal language model for."""
+    return (
+        isinstance(kind, str)
+        and kind in CONFIG_MAPPING
+        and CONFIG_MAPPING[kind] in MODEL_FOR_CAUSAL_LM_MAPPING
+    )
+
+
+def _check_layers(config: PreTrainedConfig, tensors: int) -> None:
+    """A number of layers that no file backs would be built one by one, for hours."""
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if not isinstance(layers, int) or not 0 <= layers <= tensors:
+        raise ValueError(f"num_hidden_layers is {layers!r}, and there are {tensors} tensors")
+
+
 def empty(
     config: PreTrainedConfig, dtype: torch.dtype, attention: str | None = None
 ) -> PreTrainedModel:
@@ -210,39 +281,74 @@ def empty(
                 config, dtype=dtype, **options
             )
         else:  # format 2 kept the base's own type
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=dtype, trust_remote_code=False, **options
+            )
     return model  # type: ignore[no-any-return]
 
 
 def _folder(name: str | Path, options: dict[str, Any]) -> Path:
-    """Where the files are; a repository of the hub is fetched."""
+    """Where the files are; a repository of the hub is fetched.
+
+    Raises:
+        UserError: If it is a path where no folder is, or the repository cannot be fetched.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
     within = options.pop("subfolder", None) or ""
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
         chosen = {key: options[key] for key in HUB if options.get(key) is not None}
-        folder = Path(snapshot_download(str(name), **chosen))
+        try:
+            if isinstance(name, Path) or os.path.lexists(folder) or name.startswith((".", "~")):
+                raise NotADirectoryError(f"{folder} is no folder")
+            validate_repo_id(name)
+            folder = Path(snapshot_download(name, **chosen))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                "there is no such compressed model",
+                given=f"{name} ({reason(error)})",
+                allowed="a folder, or a repository of the hub: OWNER/NAME",
+            ) from error
     return folder / within
 
 
 def _placed(model: PreTrainedModel, device_map: Any, max_memory: Any) -> PreTrainedModel:
     """The model on its devices."""
     if device_map is None:
-        return model
+        return _aligned(model)
     if not isinstance(device_map, str | dict):
         device_map = {"": device_map}
     if isinstance(device_map, str) and device_map not in ("auto", "balanced", "sequential"):
-        return model.to(device_map)  # type: ignore[arg-type, return-value]
+        return _aligned(model.to(device_map))  # type: ignore[arg-type]
     from accelerate import dispatch_model, infer_auto_device_map
 
     if isinstance(device_map, str):
         whole = model._no_split_modules or []
         device_map = infer_auto_device_map(model, max_memory, no_split_module_classes=list(whole))
     if set(device_map) == {""}:
-        return model.to(device_map[""])  # type: ignore[return-value]
+        return _aligned(model.to(device_map[""]))  # type: ignore[arg-type]
     placed: PreTrainedModel = dispatch_model(model, device_map)
     return placed
+
+
+def _aligned(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with its CPU tensors where torch itself would have put them.
+
+    Those that are mapped from a file begin anywhere; a processor then takes another kernel, and
+    logits differ in their last digits from those of the model that was saved.
+    """
+    copies: dict[tuple[Any, ...], torch.Tensor] = {}
+    for module in model.modules():
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is None or tensor.device.type != "cpu" or tensor.data_ptr() % ALIGNMENT == 0:
+                continue
+            key = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+            if key not in copies:
+                copies[key] = tensor.data.clone()
+            tensor.data = copies[key]
+    return model
 
 
 AutoConfig.register(MODEL_TYPE, FlrcConfig, exist_ok=True)

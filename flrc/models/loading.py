@@ -28,7 +28,7 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("cuda", device_index(devices)) if devices > 1 else torch.device("cuda")
     try:
         resolved = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise UserError(
             "there is no such device",
             given=f"device={device}",
@@ -45,6 +45,12 @@ def resolve_device(device: str) -> torch.device:
             "CUDA was asked for, and torch sees no CUDA device",
             given=f"device={device}",
             fix="device=cpu, or install a CUDA build of torch",
+        )
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            "there are not so many CUDA devices",
+            given=f"device={device}",
+            allowed=[f"cuda:{index}" for index in range(torch.cuda.device_count())],
         )
     return resolved
 
@@ -72,14 +78,20 @@ def load_model(
 
 
 def model_shell(source: ModelSource) -> PreTrainedModel:
-    """The model without memory behind its weights (meta device): for shapes, before any work."""
+    """The model without memory behind its weights (meta device): for shapes, before any work.
+
+    Its attention is the one without kernels: others look at the values of masks, and there are
+    none.
+    """
     from transformers import AutoModelForCausalLM
 
     config = source.config()
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, attn_implementation="eager", trust_remote_code=False
+        )
     return model.eval()
 
 

@@ -28,10 +28,11 @@ class Random(ModelSource):
     seed: int = 0
 
     def check(self) -> None:
-        """The shape exists; the label is the shape unless set."""
+        """The shape exists, the seed is one of torch's; the label is the shape unless set."""
         from flrc.models.shapes import SHAPES
 
         choose("model.shape", self.shape, SHAPES)
+        self.require(0 <= self.seed < 2**63, "seed", "0 to 2^63 - 1")
         if not self.label:
             self.label = self.shape
 

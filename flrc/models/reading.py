@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,69 +12,21 @@ from torch import Tensor, nn
 from flrc.allocator.plans import Plans
 from flrc.errors import UserError
 from flrc.models.description import Built
-from flrc.models.integrity import AGAIN, check_files
-from flrc.models.lowrank import replace
+from flrc.models.integrity import AGAIN, CONFIG, FILE, blaming, regular
+from flrc.models.lowrank import low_rank_layers, replace
+from flrc.models.pivoted import PivotedLinear
 from flrc.models.switching import activate
-from flrc.records.jsonfile import digest, read
-
-FILE = "flrc.json"
-FORMAT = 3
-"""Version of the layout."""
-READABLE = (2, FORMAT)
-"""2 lists no files, so that only what does not fit together is noticed."""
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """What ``flrc.json`` says of a checkpoint, once the files are what it says.
-
-    Raises:
-        UserError: If the folder is no checkpoint, or a file is not what was saved.
-    """
-    path = folder / FILE
-    try:
-        description: dict[str, Any] = read(path)
-        if description["format"] not in READABLE:
-            raise ValueError(f"format {description['format']!r}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"this is no compressed model: {path.name} cannot be read",
-            given=f"{folder} ({type(error).__name__}: {error})",
-            allowed=f"a folder that a run with model.save=true has written (format {FORMAT})",
-            fix="python run.py method=flrc rate=0.2 model.save=true",
-        ) from error
-    with describing(folder):
-        if description["format"] > 2:
-            if description["digest"] != described_digest(description):
-                raise ValueError("its digest is not its content's")
-            check_files(folder, description["files"])
-        getattr(torch, description["dtype"]).itemsize  # noqa: B018  a dtype
-    return description
-
-
-def described_digest(description: dict[str, Any]) -> str:
-    """Digest of all that a description says but for the digest itself."""
-    return digest({k: v for k, v in description.items() if k != "digest"}, 64)
-
-
-@contextmanager
-def describing(folder: Path) -> Iterator[None]:
-    """Whatever is wrong with the description is the checkpoint's fault, and is told as that."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        raise UserError(
-            "the compressed model's description is damaged",
-            given=f"{folder / FILE} ({type(e).__name__}: {(str(e).splitlines() or [''])[0]})",
-            fix=AGAIN,
-        ) from e
-
-
-def fill(model: nn.Module, description: dict[str, Any], folder: Path) -> Plans:
+def fill(
+    model: nn.Module, description: dict[str, Any], tensors: dict[str, Tensor], folder: Path
+) -> Plans:
     """Give a model its compressed layers, its tensors, and the constant plan.
 
     Args:
         model: As its config says, on the meta device; changed in place, then on the CPU.
-        description: From :func:`read_description`.
+        description: From :func:`~flrc.models.integrity.read_description`.
+        tensors: From :func:`read_tensors`.
         folder: The checkpoint.
 
     Returns:
@@ -84,7 +35,7 @@ def fill(model: nn.Module, description: dict[str, Any], folder: Path) -> Plans:
     Raises:
         UserError: If the files do not fit each other.
     """
-    with describing(folder):
+    with blaming(folder, f"{FILE} or {CONFIG}"):
         plans = Plans.from_json(description["plans"])
         built = Built(getattr(torch, description["dtype"]))
         for name, layer in description["layers"].items():
@@ -92,33 +43,45 @@ def fill(model: nn.Module, description: dict[str, Any], folder: Path) -> Plans:
             if not isinstance(linear, nn.Linear):
                 raise TypeError(f"{name} is no linear layer")
             replace(model, name, built.layer(layer, linear))
-    model.tie_weights()  # type: ignore[operator]
-    _assign(model, _tensors(folder, description.get("files")), folder)
+        model.tie_weights()  # type: ignore[operator]
+    _assign(model, tensors, folder)
     model.tie_weights()  # type: ignore[operator]
     model.requires_grad_(False)
-    with describing(folder):
+    with blaming(folder, FILE):
+        _check_ranks(model, plans)
         for plan in plans.all:  # each of them can be run
             activate(model, plan)
         activate(model, plans.constant)
     return plans
 
 
-def _tensors(folder: Path, files: Iterable[str] | None) -> dict[str, Tensor]:
-    """All tensors of the checkpoint's safetensors files."""
-    from safetensors import SafetensorError
+def _check_ranks(model: nn.Module, plans: Plans) -> None:
+    """All plans are of the same targets, and what they give a rank is factored."""
+    targets = {layer.target or name for name, layer in low_rank_layers(model).items()}
+    for plan in plans.all:
+        factored = {name for name, rank in plan.ranks.items() if rank is not None}
+        odd = (plan.ranks.keys() ^ plans.constant.ranks.keys()) | (factored - targets)
+        odd |= targets - plan.ranks.keys()
+        if odd:
+            raise ValueError(f"the plans' targets differ from the layers' at {min(odd)}")
+
+
+def read_tensors(folder: Path, files: Iterable[str]) -> dict[str, Tensor]:
+    """All tensors of the checkpoint's safetensors files.
+
+    Args:
+        folder: The checkpoint.
+        files: Names of its files.
+
+    Raises:
+        UserError: If a file is damaged.
+    """
     from safetensors.torch import load_file
 
-    names = [path.name for path in folder.iterdir()] if files is None else files
     found: dict[str, Tensor] = {}
-    for name in sorted(name for name in names if name.endswith(".safetensors")):
-        try:
-            found |= load_file(folder / name)
-        except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"the compressed model's file {name} is damaged",
-                given=f"{folder} ({error})",
-                fix=AGAIN,
-            ) from error
+    for name in sorted(name for name in files if name.endswith(".safetensors")):
+        with blaming(folder, name):
+            found |= load_file(regular(folder / name))
     return found
 
 
@@ -148,3 +111,12 @@ def _assign(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
             fix=AGAIN,
         )
     model.load_state_dict({name: tensors[key] for name, key in wanted.items()}, assign=True)
+    for name, layer in model.named_modules():
+        if isinstance(layer, PivotedLinear):
+            order = layer.order.sort().values
+            if not torch.equal(order, torch.arange(len(order), dtype=order.dtype)):
+                raise UserError(
+                    "the compressed model's tensors are no factors",
+                    given=f"{folder}: {name}.order is no permutation",
+                    fix=AGAIN,
+                )

@@ -138,9 +138,40 @@ def find_targets(model: PreTrainedModel) -> list[Target]:
     input.
 
     Raises:
-        UserError: If a block has no linear layer, or a linear layer is not called.
+        UserError: If a block has no linear layer, a linear layer is not called, or the model cannot
+            be run on two tokens.
     """
     linears = {target.name: target for target in linear_layers(model)}
+    leaders = _leaders(model, list(linears))
+    idle = [name for name in linears if name not in leaders]
+    if idle:
+        raise UserError(
+            "some linear layers are not used by a plain forward pass and cannot be calibrated",
+            given=", ".join(idle[:5]),
+            allowed="dense decoder blocks (no conditional experts)",
+        )
+    return [replace(linears[name], input_group=leader) for name, leader in leaders.items()]
+
+
+def _leaders(model: PreTrainedModel, names: list[str]) -> dict[str, str]:
+    """Of each layer that a forward pass calls, the first that was handed the same tensor."""
+    error: Exception | None = None
+    # A mask for every pair of tokens is taken as it is; where a model makes its own of it, one for
+    # every token.
+    for shape in ((1, 1, 2, 2), (1, 2)):
+        mask = torch.ones(shape, dtype=torch.bool, device=model.device)
+        try:
+            return _called(model, names, mask if mask.ndim == 4 else mask.long())
+        except Exception as e:  # of whatever kind: the architecture is not known
+            error = e
+    raise UserError(
+        "the model cannot be run on two tokens, which shows which layers share an input",
+        given=f"{type(model).__name__}: {type(error).__name__}: {error}",
+        allowed="a decoder-only model, such as Llama, Qwen2, Mistral, Gemma, GPT-NeoX or OPT",
+    ) from error
+
+
+def _called(model: PreTrainedModel, names: list[str], mask: torch.Tensor) -> dict[str, str]:
     leaders: dict[str, str] = {}
     inputs: list[
         tuple[torch.Tensor, str]
@@ -158,25 +189,13 @@ def find_targets(model: PreTrainedModel) -> list[Target]:
 
     handles = [
         model.get_submodule(name).register_forward_pre_hook(remember(name))  # type: ignore[arg-type]
-        for name in linears
+        for name in names
     ]
+    ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
     try:
         with torch.no_grad():
-            model(
-                input_ids=torch.zeros(1, 2, dtype=torch.long, device=model.device),
-                # A whole mask is taken as it is: making one would look at values, and a model on
-                # the meta device has none.
-                attention_mask=torch.ones(1, 1, 2, 2, dtype=torch.bool, device=model.device),
-                use_cache=False,
-            )
+            model(input_ids=ids, attention_mask=mask, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
-    idle = [name for name in linears if name not in leaders]
-    if idle:
-        raise UserError(
-            "some linear layers are not used by a plain forward pass and cannot be calibrated",
-            given=", ".join(idle[:5]),
-            allowed="dense decoder blocks (no conditional experts)",
-        )
-    return [replace(linears[name], input_group=leader) for name, leader in leaders.items()]
+    return leaders

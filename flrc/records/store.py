@@ -104,15 +104,30 @@ class RunFolder:
             return None
 
     def read_record(self) -> Record | None:
-        """The run's record; None if there is none that this version can read."""
+        """The run's record; None if there is none, or it is damaged (logged as a warning).
+
+        Raises:
+            UserError: If a newer version wrote it: what it holds is neither lost nor overwritten.
+        """
         values = self.read_json(RECORD)
         if values is None:
             return None
+        self._refuse_newer(RECORD, values)
         try:
             return _record(values)
         except ValueError as error:
             log.warning("%s cannot be read and counts as missing: %s", self.path / RECORD, error)
             return None
+
+    def _refuse_newer(self, name: str, values: Any) -> None:
+        schema = values.get("schema") if isinstance(values, dict) else None
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise UserError(
+                "a newer version of flrc wrote this file",
+                given=f"{self.path / name}: schema {schema}",
+                allowed=f"schema {SCHEMA} and older",
+                fix="update flrc, or name another folder with paths.runs",
+            )
 
     def write_record(self, record: Record) -> None:
         """Write ``record.json``."""
@@ -152,13 +167,17 @@ class RunFolder:
         """What :meth:`save_evaluation` kept, if it was made under exactly these settings.
 
         Returns:
-            None if there is no such file, or if it is damaged, not ``ok``, of another schema, or
-            made under other settings; all but the first are logged as a warning.
+            None if there is no such file, or if it is damaged, not ``ok``, or made under other
+            settings; all but the first are logged as a warning.
+
+        Raises:
+            UserError: If a newer version wrote it.
         """
         file = self.evaluation_file(name, part, settings)
         values = self.read_json(file)
         if values is None:
             return None
+        self._refuse_newer(file, values)
         try:
             if values["schema"] != SCHEMA or values["status"] != "ok":
                 raise ValueError(f"schema {values['schema']!r}, status {values['status']!r}")
@@ -191,7 +210,7 @@ def find_folders(root: Path) -> list[tuple[RunFolder, Record]]:
     with a warning that names file and reason.
 
     Raises:
-        UserError: If ``root`` does not exist.
+        UserError: If ``root`` does not exist, or a newer version wrote one of the records.
     """
     if not root.exists():
         raise UserError(

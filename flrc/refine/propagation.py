@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from flrc.calibration.collect import BlockCall, block_calls, watched
+from flrc.calibration.collect import watched
 from flrc.calibration.statistics import BlockStatistics, InputAccumulator
 from flrc.decomposition.factors import Factors
 from flrc.models.cutting import cut, replaced
 from flrc.models.targets import Target, decoder_blocks
+from flrc.models.walking import block_calls
 from flrc.progress import progress
 from flrc.refine.correction import propagated_weight
 
@@ -40,7 +41,7 @@ def propagated_factors(
     sequences = decided.sequences[:samples]
     lengths = [len(sequence) for sequence in sequences]
     dense = block_calls(model, nn.utils.rnn.pad_sequence(list(sequences), batch_first=True))
-    compressed = BlockCall(dense.hidden, dense.arguments)
+    compressed = replace(dense)
     total = len({target.block for target in decided.targets})
     for known in progress(decided.statistics, "refining, block by block", total):
         groups: dict[str, list[Target]] = {}
@@ -120,7 +121,11 @@ class _Fit:
         model, group, width = self.decided.model, targets[0].input_group, targets[0].d_in
         gram = InputAccumulator(width, model.device)
         cross = torch.zeros_like(gram.gram)
-        for x, rows, length in zip(self.dense.pop(group), seen, self.lengths, strict=True):
+        # OPT's feed-forward layers are handed all sequences in one row of tokens.
+        pair = (
+            given.reshape(len(self.lengths), -1, width) for given in (self.dense.pop(group), seen)
+        )
+        for x, rows, length in zip(*pair, self.lengths, strict=True):
             gram.add(rows[:length])
             cross += _product(x[:length], rows[:length])
         statistics = gram.result()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from flrc.errors import UserError
 from flrc.runtime.base import Runtime
@@ -44,6 +44,8 @@ class Offload(Runtime):
             has, or one whose speed does not move while methods are compared. None: unlimited.
     """
 
+    CONSUMES: ClassVar[bool] = True
+
     name: str = "offload"
     budget: str = "0.25"
     folder: str = ".cache/offload"
@@ -71,6 +73,20 @@ class Offload(Runtime):
         )
         assert match is not None
         return int(value * (UNITS[match[2]] if match[2] else dense))
+
+    def check_memory(self, dense: int, stays: int) -> None:
+        """See :class:`~flrc.runtime.base.Runtime`: what is no target has to fit.
+
+        How much more the buffers need is known once there are ranks.
+        """
+        budget = self._bytes(dense)
+        if budget <= stays:
+            raise UserError(
+                "the budget does not hold what must stay in memory: embeddings, norms and head",
+                given=f"runtime.budget={self.budget}, {budget / 1e6:.0f} MB",
+                allowed=f"more than {stays / 1e6:.0f} MB ({stays / dense:.3f} of dense)",
+                fix=f"runtime.budget={-(-(stays + (dense - stays) // 10) // 10**6)}MB",
+            )
 
     @contextmanager
     def running(

@@ -16,7 +16,7 @@ from flrc.records.store import RunFolder, find_folders
 from flrc.studies import manifest
 from flrc.studies.collect import known_studies, manifest_folder
 from flrc.studies.layout import TABLE
-from flrc.tracking.wandb import MODES, PROJECT, Wandb
+from flrc.tracking.wandb import MODES, PROJECT, Wandb, ask_again
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 """The layouts of the studies' tables, beside the package."""
@@ -73,6 +73,8 @@ def _publish(options: argparse.Namespace, warnings: _Warnings) -> bool:
             fix="python -m flrc.records ls lists what is there",
         )
     tracker = Wandb(project=options.project, entity=options.entity, mode=options.mode)
+    for runs in {folder.path.resolve().parent.parent for folder, _ in finished}:
+        ask_again(runs)
     for folder, record in finished:
         tracker.publish(record, folder.path)
     sent, skipped = len(finished) - warnings.count, len(found) - len(finished)

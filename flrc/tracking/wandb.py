@@ -7,6 +7,7 @@ import netrc
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,12 @@ MODES = ("online", "offline", "auto")
 PUBLISHED = "published.json"
 """In the folder of a run or a study: per destination, digest and mode of what was sent, and the
 offline files."""
+NO_ANSWER = "wandb/no-answer"
+"""In the folder of runs: when W&B last did not answer, so that no job of a sweep waits in vain."""
+PAUSE = 600
+"""Seconds for which it is not asked again then."""
+ANSWER, UPLOAD = 30.0, 300.0
+"""Seconds that W&B may take to answer, and to take what was sent."""
 PROJECT = "flrc"
 PUBLIC_SERVER = "https://api.wandb.ai"
 
@@ -106,9 +113,16 @@ class Wandb(Tracker):
         Returns:
             Whether it is there.
         """
+        mode = _resolved(self.mode)
+        silent = folder.resolve().parent.parent / NO_ANSWER
         try:
-            self._publish(make(), folder, only_changed)
+            if mode == "online":
+                _check_answered(silent)
+            self._publish(make(), folder, only_changed, mode)
         except Exception as error:
+            if mode == "online" and not isinstance(error, NoAnswer):
+                silent.parent.mkdir(parents=True, exist_ok=True)
+                silent.touch()
             log.warning(
                 "%s was not sent to W&B (%s: %s); all of it is kept on disk. Send it later with: "
                 "python -m flrc.tracking publish %s",
@@ -118,6 +132,7 @@ class Wandb(Tracker):
                 shlex.join([*later, *self._destination()]),
             )
             return False
+        silent.unlink(missing_ok=True)
         return True
 
     def _destination(self) -> list[str]:
@@ -125,8 +140,7 @@ class Wandb(Tracker):
         project = ["--project", self.project] if self.project != PROJECT else []
         return [*project, *(["--entity", self.entity] if self.entity else [])]
 
-    def _publish(self, page: Page, folder: Path, only_changed: bool) -> None:
-        mode = _resolved(self.mode)
+    def _publish(self, page: Page, folder: Path, only_changed: bool, mode: str) -> None:
         files = RunFolder(folder)
         sent: dict[str, Any] = files.read_json(PUBLISHED) or {}
         destination = f"wandb/{mode}/{self.entity or ''}/{self.project}"
@@ -173,6 +187,9 @@ class Wandb(Tracker):
                 save_code=False,
                 x_disable_stats=True,
                 x_disable_meta=True,
+                init_timeout=ANSWER,
+                finish_timeout=UPLOAD,
+                finish_timeout_raises=True,
             ),
         ) as run:
             shown: dict[str, Any] = {
@@ -185,6 +202,21 @@ class Wandb(Tracker):
             run.summary.update(page.summary)
             written = Path(run.dir).resolve().parent
         return None if mode == "online" else written
+
+
+class NoAnswer(Exception):
+    """W&B did not answer a moment ago."""
+
+
+def _check_answered(silent: Path) -> None:
+    """Raise unless W&B may be asked: it answered last time, or that is a while ago."""
+    if silent.is_file() and (ago := time.time() - silent.stat().st_mtime) < PAUSE:
+        raise NoAnswer(f"it did not answer {ago:.0f} s ago, and is asked again after {PAUSE} s")
+
+
+def ask_again(runs: Path) -> None:
+    """Let the next page be sent whenever W&B last did not answer: the user asks for it."""
+    (runs / NO_ANSWER).unlink(missing_ok=True)
 
 
 def _resolved(mode: str) -> str:

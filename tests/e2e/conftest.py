@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def place(tmp_path: Path, data_root: Path) -> Place:
 def swept(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Swept:
     """The README's sweep, run once; tests may add runs to its folders and change none."""
     place = Place(tmp_path_factory.mktemp("swept"), data_root)
-    return Swept(place, place.run(*SWEEP))
+    begin = time.monotonic()
+    ended = place.run(*SWEEP)
+    return Swept(place, ended, time.monotonic() - begin)
 
 
 @pytest.fixture

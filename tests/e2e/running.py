@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,10 +94,19 @@ class Place:
         """``python run.py`` with the arguments of this place."""
         return [sys.executable, str(root / "run.py"), *self.line(*arguments)]
 
-    def run(self, *arguments: str, root: Path = ROOT) -> Ended:
-        """The command in a process of its own, in the repository root."""
+    def run(self, *arguments: str, root: Path = ROOT, file_limit: int | None = None) -> Ended:
+        """The command in a process of its own, in the repository root.
+
+        ``file_limit``: bytes above which the system lets no file grow.
+        """
+
+        def limit() -> None:
+            if file_limit is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+
         done = subprocess.run(
             self.command(*arguments, root=root),
+            preexec_fn=limit,
             cwd=root,
             env=environment(),
             capture_output=True,
@@ -203,12 +213,17 @@ JOBS = (
 )
 
 
+FIRST = ("method=flrc", "rate=0.2")
+"""Its first job alone."""
+
+
 @dataclass(frozen=True)
 class Swept:
     """A sweep that ran without disturbance."""
 
     place: Place
     ended: Ended
+    seconds: float
 
 
 def snapshot(*folders: Path) -> dict[str, tuple[int, bytes]]:

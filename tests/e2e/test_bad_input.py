@@ -17,6 +17,29 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "option in a sweep": (["-m", "method=flrc,svdlm"], ["svdlm", "nearest: svdllm"]),
     "option in a list": (["evaluation=[perplexity,zeroshots]"], ["zeroshots", "nearest: zeroshot"]),
     "launcher": (["launcher=joblb"], ["joblb", "nearest: joblib"]),
+    "list of methods": (["method=[svdllm,flrc]"], ["-m method=svdllm,flrc", "not a list"]),
+    "letters outside of Hydra's": (["data.root=/caf\u00e9"], ["'data.root=\"/caf\u00e9\"'"]),
+    "seed": (["seed=99999999999999999999999"], ["seed=99999999999999999999999", "2^63"]),
+    "budget of a runtime": (
+        ["method=svdllm", "runtime=offload", "runtime.budget=0.1"],
+        ["runtime.budget=0.1", "embeddings, norms and head", "fix:     runtime.budget="],
+    ),
+    "seed of a model": (["model.seed=9223372036854775808"], ["seed=9223372036854775808", "2^63"]),
+    "threads": (["threads=100000"], ["threads=100000", "1 to 1024"]),
+    "study outside": (["study=../../evil"], ["study=../../evil", "letters, digits"]),
+    "no study": (["study="], ["study=", "letters, digits"]),
+    "evaluation of a study": (
+        ["experiment=table02", "evaluation=[perplexity]"],
+        ["settings of zeroshot", "evaluation=[perplexity,zeroshot]"],
+    ),
+    "no runs": (["paths.runs="], ["paths.runs=", "names no folder"]),
+    "runs in a file": (["paths.runs=/dev/null/runs"], ["paths.runs=/dev/null/runs"]),
+    "cache in a file": (["paths.cache=/dev/null"], ["paths.cache", "/dev/null is a file"]),
+    **{
+        f"{name} {value}": ([f"paths.{name}={value}"], [f"paths.{name}={value}", "0 or more"])
+        for name in ("cache_limit_gb", "keep_statistics_gb", "statistics_memory_gb")
+        for value in ("nan", "-1", "inf")
+    },
     "no place for a job": (["workers=-1"], ["workers=-1", "0 or more"]),
     "key": (["rte=0.3"], ["rte", "did you mean rate?"]),
     "nested key": (["calibration.sample=3"], ["calibration.sample", "calibration.samples?"]),

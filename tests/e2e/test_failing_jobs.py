@@ -79,3 +79,12 @@ def test_all_jobs_failing_says_so_once(
     assert ended.code == 1
     assert "1 of 1 jobs failed" in ended.out
     assert ended.text.count("no run has finished") <= 1
+
+
+def test_a_dry_run_names_what_cannot_run(place: Place, call: Call) -> None:
+    ended = call("-m", "dry_run=true", "method=svdllm", "rate=0.2,1.5", "evaluation=perplexity")
+    assert ended.code == 1
+    assert ended.out.count("would run") == 1
+    assert "1 of 2 jobs failed" in ended.out
+    assert "rate=1.5" in ended.out.split("1 of 2 jobs failed")[1]
+    assert not place.records()

@@ -11,14 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from running import JOBS, SWEEP, Call, Place, Swept, environment
+from running import FIRST, JOBS, SWEEP, Call, Place, Swept, environment
 from test_interruption import results
 
 from flrc.decomposition import factorise
 from flrc.evaluation import replies
 from flrc.models.random import Random
-
-FIRST = ("method=flrc", "rate=0.2")
 
 
 def assert_as_undisturbed(place: Place, swept: Swept, jobs: tuple[str, ...] = JOBS[:1]) -> None:
@@ -74,10 +72,42 @@ def test_a_disk_too_full_for_the_record(
         fails_once(full, RunFolder, "write_record", 1, error)
         ended = call(*FIRST)
     assert ended.code == 1
-    assert "No space left on device" in ended.text
+    assert "error: the disk is full" in ended.err
+    assert "No space left on device" in ended.err
+    assert "Traceback" not in ended.text
     assert not place.records()
     assert call(*FIRST).code == 0
     assert_as_undisturbed(place, swept)
+
+
+def test_files_that_cannot_grow(place: Place, swept: Swept) -> None:
+    """By the system's word, as a full disk is not at hand: no job can write its factors."""
+    ended = place.run(*SWEEP, file_limit=60_000)
+    assert ended.code == 1
+    assert "Traceback" not in ended.text, ended.text[-4000:]
+    assert "Logging error" not in ended.text
+    assert "the disk is full" in ended.err
+    assert "4 of 4 jobs failed" in ended.out
+    assert "The same command computes only what is missing." in ended.out
+    assert {record["run"]["status"] for record in place.records().values()} == {"failed"}
+    assert not list(place.runs.glob(".sweep-*"))
+    again = place.run(*FIRST)
+    assert again.code == 0, again.text[-3000:]
+    assert_as_undisturbed(place, swept)
+
+
+def test_a_record_of_a_newer_version_is_kept(place: Place, call: Call) -> None:
+    arguments = ("method=svdllm", "rate=0.2", "evaluation=perplexity")
+    assert call(*arguments).code == 0
+    path = place.folder(JOBS[2]) / "record.json"
+    newer = path.read_text("utf-8").replace('"schema": 1', '"schema": 2', 1)
+    path.write_text(newer, "utf-8")
+    for more in ((), ("force=true",), ("evaluation.perplexity.windows=2",)):
+        ended = call(*arguments, *more)
+        assert ended.code == 1
+        assert "a newer version of flrc wrote this file" in ended.err
+        assert "Traceback" not in ended.text
+        assert path.read_text("utf-8") == newer
 
 
 def test_a_nan_in_a_block(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from running import JOBS, ROOT, SWEEP, Place, Swept, environment, read, snapshot
+from running import FIRST, JOBS, ROOT, SWEEP, Place, Swept, environment, read, snapshot
 
 
 def started(place: Place) -> subprocess.Popen[bytes]:
@@ -112,6 +114,34 @@ def test_a_block_that_was_cut_off_is_done_again(place: Place, swept: Swept) -> N
     assert results(place, JOBS[2]) == results(swept.place, JOBS[2])
 
 
+def test_interrupted_by_hand(place: Place, swept: Swept) -> None:
+    """Ctrl-C: what is done is in the table, and how to go on is said."""
+    process = subprocess.Popen(
+        place.command(*SWEEP),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background lets them ignore it.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 180
+    while not list(place.runs.glob("*/*/record.json")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in out + err, (out + err)[-3000:]
+    assert "interrupted; the same command computes only what is missing" in err
+    assert "flrc" in out, "the table of what is done"
+    assert not list(place.runs.glob(".sweep-*"))
+    assert place.run(*FIRST).code == 0
+    assert results(place, JOBS[0]) == results(swept.place, JOBS[0])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_again_and_again(seed: int, place: Place, swept: Swept) -> None:
@@ -120,7 +150,7 @@ def test_killed_again_and_again(seed: int, place: Place, swept: Swept) -> None:
     while kills < 30:
         process = started(place)
         try:
-            code = process.wait(timeout=draw.uniform(4, 16))
+            code = process.wait(timeout=draw.uniform(0.1, 0.6) * swept.seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

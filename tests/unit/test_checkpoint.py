@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 import torch
 from checkpoints import KINDS, built
 from tiny import ROOT
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import flrc
 from flrc.chat import main
@@ -22,11 +24,12 @@ from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
 from flrc.models.checkpoint import Loaded, load, save
+from flrc.models.integrity import described_digest
 from flrc.models.lowrank import low_rank_layers
-from flrc.models.reading import described_digest
 from flrc.models.switching import activate
 from flrc.pipeline import run
 from flrc.records.accounting import stored_bytes
+from flrc.records.identity import run_folder
 from flrc.runtime.decoding import Decoder
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive
@@ -106,6 +109,77 @@ def test_a_run_saves_and_three_lines_generate(
     assert "from step 7" in shown
 
 
+MORE_BASES: dict[str, dict[str, Any]] = {
+    "mpt": {"d_model": 64, "n_heads": 4, "n_layers": 2, "max_seq_len": 128},
+    "gpt_neox": {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2},
+}
+
+
+@pytest.mark.parametrize("kind", MORE_BASES)
+def test_configs_that_only_transformers_can_write(
+    kind: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Integer keys, configs within configs (MPT's attention), and infinity."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, vocab_size=260, **MORE_BASES[kind])
+    config.far = {1: 2, 3: float("inf")}
+    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    _, plans = built(model, *KINDS[0])
+    save(Loaded(model, tokenizer, plans), tmp_path / "model")
+    again = load(tmp_path / "model", CPU).model
+    assert again.config.far == {"1": 2, "3": float("inf")}
+    ids = torch.arange(40)[None]
+    assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("shape", ["tiny_llama_gqa", "tiny_qwen2"])
+def test_the_config_is_the_bases(
+    shape: str, make_model: Callable[..., Any], tokenizer: Any, tmp_path: Path
+) -> None:
+    model = make_model(shape)
+    _, plans = built(model, *KINDS[0])
+    save(Loaded(model, tokenizer, plans), tmp_path / "model")
+    written = json.loads((tmp_path / "model" / "config.json").read_text())
+    expected = model.config.to_diff_dict()
+    assert written.pop("base_model_type") == expected["model_type"]
+    assert [key for key in written if key in expected] == list(expected)
+    ours = {"model_type", "architectures", "auto_map"}
+    assert all(written[key] == value for key, value in expected.items() if key not in ours)
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_the_advised_repair_repairs(run_config: Callable[..., Any]) -> None:
+    """A finished run is not done while its checkpoint is damaged in whatever way."""
+    config = run_config("method=svdllm", "rate=0.3", "model.save=true")
+    record = run(config)
+    folder = run_folder(config).model
+    expected = {path.name: path.read_bytes() for path in folder.iterdir()}
+    damages: list[Callable[[], object]] = [
+        lambda: (folder / "flrc.json").unlink(),
+        lambda: (folder / "flrc.json").write_text("{}"),
+        lambda: (folder / "config.json").unlink(),
+        lambda: flipped(folder / "model.safetensors"),
+        lambda: (folder / "tokenizer.json").write_text("{"),
+        lambda: (folder / "added_tokens.json").write_text("{}"),
+        lambda: shutil.rmtree(folder),
+        lambda: folder.rename(folder.with_name(".model.old")),  # killed while it was exchanged
+    ]
+    for damage in damages:
+        damage()
+        with pytest.raises(UserError, match=r"model\.save=true|remove it"):
+            flrc.load(folder, "cpu")
+        again = run(config)
+        assert again.run["status"] == "ok", again.run
+        assert again.results["measurements"] == record.results["measurements"]
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == expected
+        assert [p.name for p in folder.parent.iterdir() if p.name.startswith(".model")] == []
+
+
 def test_static_cache_gives_the_same_text(make_model: Any, tokenizer: Any) -> None:
     model = make_model()
     _, plans = built(model, TwoFactor(), Progressive(), False, False)
@@ -145,10 +219,10 @@ def damaged(folder: Path, how: str) -> None:
     [
         ("truncated", "is truncated"),
         ("gone", "is missing"),
-        ("rank", "description is damaged"),
+        ("rank", "file flrc.json or config.json is damaged"),
         ("layer", "do not fit its description"),
-        ("kind", "description is damaged"),
-        ("rows", "description is damaged"),
+        ("kind", "file flrc.json or config.json is damaged"),
+        ("rows", "file flrc.json or config.json is damaged"),
         ("format", "format 99"),
         ("json", "cannot be read"),
     ],

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flrc.errors import UserError
+from flrc.generation import generate
 from flrc.models.checkpoint import Loaded, load, save
-from flrc.models.reading import described_digest
+from flrc.models.integrity import described_digest, listed
 
 CPU = torch.device("cpu")
 IDS = torch.arange(9)[None]
@@ -66,6 +67,24 @@ def opened(folder: Path, refused: list[str]) -> Any:
         return None
 
 
+def mutate(data: st.DataObject, values: Any, others: list[Any]) -> None:
+    """Exchange one to three entries of nested JSON for something else, or strike them."""
+    for _ in range(data.draw(st.integers(1, 3))):
+        inner = values
+        while True:
+            keys = sorted(inner) if isinstance(inner, dict) else list(range(len(inner)))
+            if not keys:
+                break
+            key = data.draw(st.sampled_from(keys))
+            if not isinstance(inner[key], dict | list) or data.draw(st.integers(0, 9)) == 0:
+                if data.draw(st.booleans()) or isinstance(inner, list):
+                    inner[key] = copy.deepcopy(data.draw(st.sampled_from(others)))
+                else:
+                    del inner[key]
+                break
+            inner = inner[key]
+
+
 def test_files(saved: tuple[Path, Any], tmp_path: Path) -> None:
     """Bytes of any file changed, cut or added; files gone, exchanged or new."""
     folder, expected = saved
@@ -94,10 +113,8 @@ def test_files(saved: tuple[Path, Any], tmp_path: Path) -> None:
         elif how == "other":
             path.write_bytes((folder / data.draw(st.sampled_from(names))).read_bytes())
         elif how == "new":
-            (
-                spoiled
-                / data.draw(st.sampled_from(["a.safetensors", "x.bin", "pytorch_model.bin"]))
-            ).write_bytes(data.draw(st.binary(max_size=40)))
+            name = data.draw(st.sampled_from(["a.safetensors", "x.bin", "pytorch_model.bin"]))
+            (spoiled / name).write_bytes(data.draw(st.binary(max_size=40)))
         else:
             path.unlink()
             path.symlink_to(folder)
@@ -134,20 +151,7 @@ def test_descriptions(listed: bool, saved: tuple[Path, Any]) -> None:
         if not listed:
             described = {**described, "format": 2}
             del described["files"], described["digest"]
-        for _ in range(data.draw(st.integers(1, 3))):
-            inner: Any = described
-            while True:
-                keys = sorted(inner) if isinstance(inner, dict) else list(range(len(inner)))
-                if not keys:
-                    break
-                key = data.draw(st.sampled_from(keys))
-                if not isinstance(inner[key], dict | list) or data.draw(st.integers(0, 9)) == 0:
-                    if data.draw(st.booleans()) or isinstance(inner, list):
-                        inner[key] = copy.deepcopy(data.draw(st.sampled_from(VALUES)))
-                    else:
-                        del inner[key]
-                    break
-                inner = inner[key]
+        mutate(data, described, VALUES)
         if listed:
             described["digest"] = described_digest(described)
         path.write_text(json.dumps(described))
@@ -194,3 +198,81 @@ def test_headers(saved: tuple[Path, Any], make_model: Callable[..., Any]) -> Non
 
     check()
     assert len(refused) >= 20
+
+
+NESTED: Any = []
+for _ in range(200):
+    NESTED = [NESTED]
+MORE = [
+    *(value for value in VALUES if value != 10**9),  # a width of which would fill the memory
+    10**5, 10**20, 1e-300, -1.5, "eager", "llama", "flrc", "{{ x", "\ud800", "<s>", ["x"], [[1]],
+    {"x": 1}, {"type": "x"}, {"content": "x"}, NESTED,
+]  # fmt: skip
+KNOWN: dict[str, list[str]] = {
+    "config.json": ["layer_types", "rope_parameters", "_attn_implementation", "quantization_config",
+                    "is_decoder", "add_cross_attention", "pruned_heads", "id2label", "dtype",
+                    "torch_dtype", "tokenizer_class", "sliding_window", "text_config", "head_dim",
+                    "attention_dropout", "use_cache", "return_dict", "output_attentions"],
+    "generation_config.json": ["eos_token_id", "temperature", "num_beams", "cache_implementation",
+                               "cache_config", "max_length", "do_sample", "suppress_tokens",
+                               "early_stopping", "watermarking_config", "compile_config"],
+    "tokenizer_config.json": ["tokenizer_class", "auto_map", "chat_template", "legacy",
+                              "extra_special_tokens", "added_tokens_decoder",
+                              "model_max_length", "pad_token", "backend",
+                              "padding_side", "add_prefix_space", "model_input_names",
+                              "additional_special_tokens", "tokenizer_file"],
+    "tokenizer.json": ["normalizer", "truncation", "padding"],
+    "flrc.json": [],
+}  # fmt: skip
+"""Keys that loaders know and that need not be there: added as often as others are exchanged."""
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_contents(name: str, make_model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    """What a file says, exchanged, and all digests made right again: refused, or a model that runs.
+
+    It may be another model: who can reseal a folder can put any model there.
+    """
+    model = make_model()
+    _, plans = built(model, *KINDS[0])
+    folder = tmp_path / "saved"
+    save(Loaded(model, tokenizer, plans), folder)
+    texts = {path: path.read_text() for path in folder.glob("*.json")}
+    path = folder / name
+    refused: list[str] = []
+    cases = ran = 0
+
+    @settings(fuzz, max_examples=100)
+    @given(data=st.data())
+    def check(data: st.DataObject) -> None:
+        nonlocal cases, ran
+        content = json.loads(texts[path])
+        if name == "flrc.json":
+            mutate(data, content["plans"], [*MORE, *range(1, 17), 0.0, 0.1, 0.3, 0.9])
+        elif KNOWN[name] and data.draw(st.booleans()):
+            key = data.draw(st.sampled_from(KNOWN[name]))
+            content[key] = copy.deepcopy(data.draw(st.sampled_from(MORE)))
+        else:
+            mutate(data, content, MORE)
+        path.write_text(json.dumps(content))
+        described = content if name == "flrc.json" else json.loads(texts[folder / "flrc.json"])
+        if name != "flrc.json":
+            described["files"][name] = listed(folder)[name]
+        try:
+            described["digest"] = described_digest(described)
+        except UnicodeEncodeError:  # nobody can reseal what has no digest
+            described["digest"] = ""
+        (folder / "flrc.json").write_text(json.dumps(described))
+        cases += 1
+        try:
+            loaded = load(folder, CPU)
+            assert loaded.model(input_ids=IDS).logits.shape[:2] == IDS.shape
+            generate(loaded, "hello", max_new_tokens=3)
+            ran += 1
+        except UserError as error:
+            refused.append(str(error))
+
+    check()
+    assert cases >= 100
+    assert len(refused) >= 10
+    assert ran >= 1

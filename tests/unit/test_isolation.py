@@ -66,6 +66,14 @@ def test_no_more_at_a_time_than_there_are_places(tmp_path: Path) -> None:
     isolation.forget(name)
 
 
+def test_places_without_number_cost_nothing(tmp_path: Path) -> None:
+    name = f"test-{os.getpid()}"
+    begin = time.monotonic()
+    assert isolation.run(["0"], 10**9, name) is None
+    assert time.monotonic() - begin < 5
+    isolation.forget(name)
+
+
 def test_devices_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)

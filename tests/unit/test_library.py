@@ -133,3 +133,35 @@ def test_mistakes_are_told_before_the_model_changes(
     with pytest.raises(UserError, match="brings its own tokenizer"):
         flrc.compress("smollm2_135m", tokenizer)
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+
+
+def test_records_are_sent_where_the_configuration_says(
+    make_model: Callable[..., Any],
+    tokenizer: Any,
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from flrc.tracking.wandb import Wandb
+
+    sent: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        Wandb,
+        "publish",
+        lambda _, record, folder: sent.append(
+            (record.run["id"], (folder / "record.json").is_file())
+        ),
+    )
+    given = [*words, "tracker=wandb", "tracker.mode=offline"]
+    _, record = flrc.compress(
+        make_model(), tokenizer, method="svdllm", calibration=TEXTS, overrides=given
+    )
+    assert sent == [(record.run["id"], True)]
+    again = flrc.run(
+        "model=tiny",
+        "method=svd",
+        "evaluation=[perplexity]",
+        "evaluation.perplexity.windows=1",
+        "evaluation.perplexity.length=64",
+        *given,
+    )
+    assert sent[1:] == [(again.run["id"], True)]

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from flrc.cache import StageCache
+from flrc.decomposition.factorise import Calibrated, factorise
+from flrc.decomposition.svd import Svd
+from flrc.decomposition.whitened import Whitened
+from flrc.models.targets import find_targets
 from flrc.progress import progress
+from flrc.stages import Stages
 
 
 class Terminal(io.StringIO):
@@ -37,3 +47,43 @@ def test_a_terminal_shows_memory_and_time_left(monkeypatch: pytest.MonkeyPatch) 
     assert shown
     assert shown == sorted(shown)
     assert 0.05 < shown[-1] < 50
+
+
+def test_a_bar_within_another_takes_its_line_and_gives_it_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = Terminal()
+    monkeypatch.setattr("sys.stderr", out)
+    for _ in progress(range(2), "outer", 2):
+        assert list(progress(range(2), "inner", 2)) == [0, 1]
+        last = [part for part in out.getvalue().split("\r") if part.strip()][-1]
+        assert last.startswith("outer"), out.getvalue()
+    assert "\n" not in out.getvalue(), "one line"
+
+
+@pytest.mark.parametrize("whitened", [True, False])
+def test_blocks_are_shown_whatever_the_cache_holds(
+    whitened: bool,
+    make_model: Callable[..., Any],
+    sequences: list[torch.Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = make_model()
+    shown = []
+    for decomposition in [Whitened(), Whitened(cutoff=1e-12)] if whitened else [Svd()]:
+        out = Terminal()
+        monkeypatch.setattr("sys.stderr", out)
+        factorise(
+            decomposition,
+            model,
+            find_targets(model),
+            Calibrated(sequences, {"seed": 0}, keep=1e9, memory=1e9),
+            cache=StageCache(tmp_path, 1 << 40),
+            inputs={"model": "tiny"},
+            stages=Stages(),
+        )
+        shown.append(out.getvalue().split("\r")[1].partition(":")[0])
+    first, *later = shown
+    assert (first == "calibrating and decomposing, block by block") is whitened
+    assert all(doing == "decomposing, block by block" for doing in [*later] or [first])

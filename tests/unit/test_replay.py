@@ -10,6 +10,7 @@ import pytest
 
 from flrc.allocator.evidence import Evidence
 from flrc.allocator.planning import make_plans
+from flrc.allocator.plans import Plans
 from flrc.allocator.proportional import Proportional
 from flrc.allocator.replay import Replay
 from flrc.errors import UserError
@@ -108,7 +109,7 @@ def test_another_model(change: str, tmp_path: Path) -> None:
         allocate(path)
 
 
-@pytest.mark.parametrize("rank", [0, -1, 65, 2.5, "3"])
+@pytest.mark.parametrize("rank", [0, -1, 65, 10**30, 2.5, 3.0, "3", True, [3], float("nan")])
 def test_an_impossible_rank(rank: Any, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     kept = store(path, Constant())
@@ -126,3 +127,91 @@ def test_the_content_counts_not_the_path(tmp_path: Path) -> None:
     store(c, Constant(), 0.4)
     described = [Replay(path=str(path)).describe() for path in (a, b, c)]
     assert described[0] == described[1] != described[2]
+
+
+ODD = [None, True, "x", [], {}, -1, 2, float("nan"), float("inf")]
+
+
+@pytest.mark.parametrize("value", ODD, ids=str)
+@pytest.mark.parametrize(
+    "place",
+    [
+        ["constant"],
+        ["constant", "requested"],
+        ["constant", "realised"],
+        ["constant", "exact"],
+        ["constant", "ranks"],
+        ["phases"],
+        ["phases", 1],
+        ["phases", 1, "begin"],
+        ["phases", 1, "step"],
+        ["phases", 1, "rate"],
+        ["phases", 1, "plan"],
+        ["phases", 1, "plan", "requested"],
+        ["phases", 1, "plan", "ranks", "t1"],
+    ],
+    ids=lambda place: ".".join(map(str, place)),
+)
+def test_plans_that_cannot_be(place: list[Any], value: Any, tmp_path: Path) -> None:
+    """In a plan file a user's error; in memory one of the few that callers know."""
+    path = tmp_path / "plan.json"
+    kept = store(path, Progressive())
+    inner = kept
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    legal = {
+        "exact": [True],
+        "realised": [-1],
+        "step": [None, 2],
+        "phases": [[]],  # of an edited file, but not of a run
+        "ranks": [{}],  # of a model without targets
+        "t1": [None, 2],
+    }
+    path.write_text(json.dumps(kept))
+    if any(type(value) is type(one) and value == one for one in legal.get(str(place[-1]), [])):
+        if value != []:
+            assert Plans.from_json(kept).to_json()["constant"] == kept["constant"]
+        return
+    with pytest.raises((AttributeError, LookupError, TypeError, ValueError)):
+        Plans.from_json(kept)
+    with pytest.raises(UserError, match=r"cannot be read|other targets"):
+        allocate(path)
+
+
+@pytest.mark.parametrize(
+    ("starts", "legal"),
+    [
+        ([{"begin": 0.0}, {"begin": 0.5}, {"begin": 0.9}], True),
+        ([{"begin": 0.0}, {"step": 1}, {"step": 7}], True),
+        ([{"step": 0}, {"step": 3}], True),
+        ([{"begin": 0.0}, {"begin": 0.5}, {"begin": 0.5}], True),
+        ([], False),
+        ([{}], False),
+        ([{"begin": 0.5}], False),
+        ([{"step": 1}], False),
+        ([{"begin": 0.0}, {"begin": 0.5}, {"begin": 0.4}], False),
+        ([{"begin": 0.0}, {"begin": 1.0}], False),
+        ([{"begin": 0.0}, {"step": 0}], False),
+        ([{"begin": 0.0}, {"step": 7}, {"step": 6}], False),
+        ([{"begin": 0.0}, {"step": 1.5}], False),
+        ([{"begin": 0.0}, {"step": -3}], False),
+        ([{"begin": 0.0}, {"step": True}], False),
+    ],
+    ids=str,
+)
+def test_where_phases_begin(starts: list[dict[str, Any]], legal: bool, tmp_path: Path) -> None:
+    kept = store(tmp_path / "plan.json", Constant())
+    kept["phases"] = [{**start, "rate": 0.3, "plan": kept["constant"]} for start in starts]
+    if legal:
+        assert Plans.from_json(kept).to_json() == kept
+        return
+    with pytest.raises((KeyError, ValueError)):
+        Plans.from_json(kept)
+
+
+def test_nesting_without_an_end(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text('{"constant": ' + "[" * 100_000)
+    with pytest.raises(UserError, match=r"cannot be read"):
+        allocate(path)

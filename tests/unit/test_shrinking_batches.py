@@ -53,9 +53,18 @@ def test_other_errors_and_a_batch_of_one_are_not_tried_again() -> None:
         assert calls == ([2] if "shapes" in str(error) else [2, 1])
 
 
-def test_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried ..."),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        MemoryError(),
+    ],
+)
+def test_it_is_said(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        assert halved(9, torch.cuda.OutOfMemoryError("CUDA out of memory. Tried ...")) == 4
+        assert halved(9, error) == 4
     with pytest.raises(ValueError, match="another"):
         halved(9, ValueError("another"))
     assert caplog.messages == ["out of memory with batches of 9: going on with batches of 4"]

@@ -143,6 +143,24 @@ def test_unreadable_records_are_skipped_by_name(
     assert len(find_records(tmp_path / "m" / "a")) == 1
 
 
+def test_what_a_newer_version_wrote_is_neither_read_nor_lost(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "m" / "a")
+    folder.write_record(factory.record())
+    folder.save_evaluation("perplexity", "wikitext2", SETTINGS, outcome(12.5))
+    (part,) = (folder.path / "evaluations").iterdir()
+    record = folder.path / "record.json"
+    for path, read in (
+        (record, folder.read_record),
+        (record, lambda: find_records(tmp_path)),
+        (part, lambda: folder.load_evaluation("perplexity", "wikitext2", SETTINGS)),
+    ):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 2}))
+        with pytest.raises(UserError, match=f"(?s)newer version.*{path.name}: schema 2.*update"):
+            read()
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 1}))
+    assert len(find_records(tmp_path)) == 1
+
+
 def test_missing_runs_folder_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         find_records(tmp_path / "nowhere")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,41 @@ def test_a_failure_of_wandb_is_a_warning(
     assert RunFolder(folder).read_record() is not None
     assert not (folder / "published.json").exists()
     assert main(["publish", str(tmp_path), "--mode", "offline"]) == 1
+
+
+def test_an_outage_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import wandb
+
+    asked: list[float] = []
+
+    def silent(**options: Any) -> None:
+        asked.append(options["settings"].init_timeout)
+        raise wandb.errors.CommError("no answer")
+
+    records = [factory.record(rate=rate) for rate in (0.1, 0.2, 0.3)]
+    folders = [keep(tmp_path, record) for record in records]
+    with monkeypatch.context() as outage, caplog.at_level(logging.WARNING):
+        outage.setattr(wandb, "init", silent)
+        for record, folder in zip(records, folders, strict=True):
+            Wandb(mode="online").publish(record, folder)
+        assert asked == [30.0]
+        assert caplog.text.count("was not sent to W&B") == 3
+        assert caplog.text.count("it did not answer 0 s ago") == 2
+        Wandb(mode="offline").publish(records[0], folders[0])
+        assert asked == [30.0] * 2, "files need no answer"
+        assert main(["publish", str(tmp_path), "--mode", "online"]) == 1
+        assert asked == [30.0] * 3, "who asks for it is not put off, but once"
+        (marker,) = tmp_path.glob("wandb/no-answer")
+        os.utime(marker, (0, time.time() - 601))
+        Wandb(mode="online").publish(records[0], folders[0])
+        assert asked == [30.0] * 4
+    real = wandb.init
+    monkeypatch.setattr(wandb, "init", lambda **given: real(**{**given, "mode": "offline"}))
+    os.utime(marker, (0, time.time() - 601))
+    Wandb(mode="online").publish(records[0], folders[0])
+    assert not marker.exists(), "it has answered"
 
 
 def test_online_is_sent_with_the_runs_id_every_time(

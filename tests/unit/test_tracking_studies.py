@@ -24,6 +24,7 @@ from wandb_files import no_account, read_back, tables, whole
 
 from flrc import command_line
 from flrc.config import RunConfig
+from flrc.ledger import Ledger
 from flrc.records import jsonfile
 from flrc.records.record import Record
 from flrc.records.store import RunFolder
@@ -290,7 +291,7 @@ def test_a_failure_of_wandb_costs_neither_the_table_nor_the_sweep(
     for made in records[:2]:
         RunFolder(runs / "smollm2_135m" / made.run["id"]).write_record(made)
     ledger = [note(made, runs) for made in records[:2]]
-    monkeypatch.setattr(command_line, "_read", lambda _: ledger)
+    monkeypatch.setattr(Ledger, "jobs", lambda _: ledger)
     monkeypatch.setattr("flrc.overrides.check_overrides", lambda *_: None)
     with caplog.at_level(logging.WARNING):
         conf = str(experiments.parent / "conf")

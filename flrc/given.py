@@ -1,0 +1,321 @@
+"""What the caller of the library gives, checked before any work: words, a model, calibration."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flrc.calibration.base import Calibration
+from flrc.errors import UserError
+from flrc.models.base import ModelSource
+from flrc.models.dtypes import DTYPES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from flrc.data.base import DataSource
+
+ARGUMENTS = ("method", "rate", "seed")
+"""Keys that have an argument of their own."""
+COMMAND_LINE = {
+    "hydra": "one run has no launcher and no sweep",
+    "launcher": "one run has no launcher",
+    "workers": "one run has no workers",
+    "dry_run": "a model is asked for, and a dry run makes none",
+    "experiment": "a study is many runs; python run.py experiment=... runs them",
+    "model.save": "the model is returned; flrc.save(compressed, folder) writes it",
+}
+"""Keys that mean something to the command line alone, and why."""
+IN_MEMORY = {
+    "model": "the model is given",
+    "dtype": "the model has one; model.to(torch.bfloat16) changes it",
+    "device": "the model is on one; model.to(device) moves it",
+}
+"""Keys that a model in memory has answered."""
+
+
+def check_words(overrides: Sequence[str], *, by_name: bool, calibrated: bool) -> None:
+    """No word says again, or otherwise, what an argument says.
+
+    Args:
+        overrides: Words of the command line.
+        by_name: Whether the model is given by name.
+        calibrated: Whether calibration sequences are given.
+
+    Raises:
+        UserError: On the first word that does.
+    """
+    if isinstance(overrides, str) or not isinstance(overrides, Sequence):
+        raise UserError(
+            "overrides are words of the command line",
+            given=repr(overrides)[:100],
+            allowed='a list of texts, such as ["allocator=uniform", "paths.runs=DIR"]',
+        )
+    answered = dict.fromkeys(ARGUMENTS, "")
+    answered |= {} if by_name else IN_MEMORY
+    answered |= {"calibration": "calibration sequences are given"} if calibrated else {}
+    for word in overrides:
+        if not isinstance(word, str):
+            raise UserError("an override is a text", given=repr(word)[:100], allowed="KEY=VALUE")
+        key = _key(word)
+        if key.startswith("evaluation.") and "evaluation" not in map(_key, overrides):
+            raise UserError(
+                "nothing is evaluated unless the overrides name evaluations",
+                given=word,
+                fix=f'"evaluation=[{key.split(".")[1]}]" among the overrides',
+            )
+        if key == "model" and by_name:
+            raise UserError("model is no override here: it is the first argument", given=word)
+        for part in (key, re.split("[./]", key)[0]):
+            if part in COMMAND_LINE:
+                raise UserError(f"{part} is no override here: {COMMAND_LINE[part]}", given=word)
+            if part in answered:
+                reason = answered[part] or f"it is an argument, {part}=..."
+                raise UserError(f"{part} is no override here: {reason}", given=word)
+
+
+def _key(word: object) -> str:
+    """The key or group that a word of the command line sets."""
+    return str(word).lstrip("+~").partition("=")[0].partition("@")[0].strip()
+
+
+@dataclass
+class InMemory(ModelSource):
+    """A model that the caller holds; it is handed on itself, not as a copy."""
+
+    name: str = "in_memory"
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> InMemory:
+        """The source of a model; its fingerprint is taken now, before anything changes.
+
+        Raises:
+            UserError: If it is no dense causal language model that ``transformers`` could build
+                again from its config, or the tokenizer is none.
+        """
+        _check_model(model)
+        _check_tokenizer(tokenizer)
+        source = cls(label=_label(model))
+        source._model, source._tokenizer = model, tokenizer  # type: ignore[attr-defined]
+        source._config = type(model.config).from_dict(model.config.to_dict())  # type: ignore[attr-defined]
+        source._fingerprint = _fingerprint(model, tokenizer)  # type: ignore[attr-defined, arg-type]
+        return source
+
+    def fingerprint(self) -> str:
+        """Digest of weights, config and vocabulary."""
+        return self._fingerprint  # type: ignore[attr-defined, no-any-return]
+
+    def check_available(self) -> None:
+        """It is here."""
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The caller's."""
+        return self._tokenizer  # type: ignore[attr-defined, no-any-return]
+
+    def config(self) -> PretrainedConfig:
+        """The model's, as it was."""
+        return self._config  # type: ignore[attr-defined, no-any-return]
+
+    def load(self, dtype: str) -> PreTrainedModel:
+        """The caller's model itself."""
+        return self._model  # type: ignore[attr-defined, no-any-return]
+
+
+def _label(model: PreTrainedModel) -> str:
+    """The last part of the name that it was loaded by, or its type."""
+    return Path(str(model.config.name_or_path)).name or str(model.config.model_type)
+
+
+def _fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+    import torch
+
+    from flrc.records import jsonfile
+
+    digest = hashlib.sha256(jsonfile.canonical(tokenizer.get_vocab()).encode())
+    digest.update(str(tokenizer.chat_template).encode())
+    digest.update(model.config.to_json_string(use_diff=True).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_model(model: Any) -> None:
+    """It is a dense causal language model, whole, of one dtype, on one device."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
+
+    from flrc.models.description import compressed_layers
+    from flrc.models.huggingface import MODEL_TYPE
+
+    def refuse(problem: str, given: str, allowed: str, fix: str | None = None) -> UserError:
+        return UserError(problem, given=given, allowed=allowed, fix=fix)
+
+    dense = "a causal language model of transformers in memory, or a name of conf/model"
+    if not isinstance(model, PreTrainedModel):
+        raise refuse("the model is none", type(model).__name__, dense)
+    if model.config.model_type == MODEL_TYPE or list(compressed_layers(model)):
+        raise refuse("the model is compressed already", type(model).__name__, "a dense model")
+    known = type(model.config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    if not known or not isinstance(model, MODEL_FOR_CAUSAL_LM_MAPPING[type(model.config)]):
+        raise refuse(
+            "the model is no causal language model",
+            type(model).__name__,
+            dense,
+            "load it with AutoModelForCausalLM",
+        )
+    devices = {str(tensor.device) for tensor in model.state_dict().values()}
+    if "meta" in devices:
+        raise refuse("the model has no weights", "tensors on the meta device", "a loaded model")
+    if len(devices) > 1:
+        raise refuse(
+            "the model lies on several devices",
+            f"device={', '.join(sorted(devices))}",
+            "a model on one device",
+            "model.to(device); or by name with placement=host, where it does not fit",
+        )
+    dtypes = {str(weight.dtype).removeprefix("torch.") for weight in model.parameters()}
+    if len(dtypes) > 1 or not dtypes <= set(DTYPES):
+        raise refuse(
+            "the model's parameters are not of one floating dtype",
+            f"dtype={', '.join(sorted(dtypes))}",
+            f"one of {', '.join(DTYPES)}",
+            "model.to(torch.float32)",
+        )
+    _check_shapes(model)
+
+
+def _check_shapes(model: PreTrainedModel) -> None:
+    """It is what its config says: from that it is built again when the result is loaded."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            plain = AutoModelForCausalLM.from_config(model.config)
+    except Exception as error:  # of whatever kind: the config is the caller's
+        raise UserError(
+            "the model's config makes no model",
+            given=f"{type(model.config).__name__}: {type(error).__name__}: {error}",
+            allowed="a config from which the model can be built again",
+            fix="change the config with the model",
+        ) from error
+    found, expected = (
+        {name: tuple(weight.shape) for name, weight in one.named_parameters()}
+        for one in (model, plain)
+    )
+    for name in [*expected, *found]:
+        if found.get(name) != expected.get(name):
+            raise UserError(
+                "the model is not what its config says",
+                given=f"{name}: {found.get(name, 'not there')}",
+                allowed=f"{name}: {expected.get(name, 'not there')}",
+                fix="merge adapters, and change the config with the model",
+            )
+
+
+def _check_tokenizer(tokenizer: Any) -> None:
+    from transformers import PreTrainedTokenizerBase
+
+    if tokenizer is None:
+        raise UserError("a model in memory needs its tokenizer", fix="tokenizer=...")
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise UserError(
+            "the tokenizer is none",
+            given=type(tokenizer).__name__,
+            allowed="a tokenizer of transformers, from AutoTokenizer.from_pretrained, say",
+        )
+
+
+@dataclass
+class Given(Calibration):
+    """Sequences that the caller gives; a record holds their digest, never the text.
+
+    Attributes:
+        digest: SHA-256 of what was given.
+    """
+
+    name: str = "given"
+    digest: str = ""
+
+    @classmethod
+    def of(cls, given: Sequence[str | Sequence[int] | Tensor]) -> Given:
+        """The calibration on these sequences.
+
+        Raises:
+            UserError: If they are none.
+        """
+        if isinstance(given, str | bytes) or not isinstance(given, Sequence) or not given:
+            raise UserError(
+                "calibration is no list of sequences",
+                given=f"calibration={type(given).__name__}: {repr(given)[:60]}",
+                allowed="a list of texts, or of token ids as integer tensors (tokens,) or lists",
+            )
+        sequences = [_sequence(number, one) for number, one in enumerate(given)]
+        digest = hashlib.sha256()
+        for one in sequences:
+            content = one.encode() if isinstance(one, str) else one.numpy().tobytes()
+            digest.update(f"{len(content)}:".encode() + content)
+        calibration = cls(samples=len(sequences), digest=digest.hexdigest())
+        calibration._given = sequences  # type: ignore[attr-defined]
+        return calibration
+
+    def splits(self) -> list[tuple[str, str]]:
+        """None is read."""
+        return []
+
+    def sequences(
+        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
+    ) -> list[Tensor]:
+        """What was given; texts without anything that a chat template would add."""
+        import torch
+
+        found = []
+        for number, one in enumerate(self._given):  # type: ignore[attr-defined]
+            ids = one
+            if isinstance(one, str):
+                ids = torch.tensor(tokenizer(one)["input_ids"], dtype=torch.int64)
+            if len(ids) < 2:
+                raise UserError(
+                    "a calibration sequence is too short",
+                    given=f"sequence {number}: {len(ids)} tokens",
+                    allowed="two tokens or more",
+                )
+            found.append(ids)
+        return found
+
+
+def _sequence(number: int, one: Any) -> str | Tensor:
+    """One sequence: a text, or int64 token ids on the CPU."""
+    import numpy as np
+    import torch
+
+    def refuse(what: str) -> UserError:
+        return UserError(
+            "a calibration sequence is neither a text nor token ids",
+            given=f"sequence {number}: {what}",
+            allowed="a text, or token ids as an integer tensor (tokens,), array or list",
+        )
+
+    if isinstance(one, np.ndarray) and one.dtype.kind in "iu":
+        one = torch.tensor(one.astype(np.int64))
+    if isinstance(one, str):
+        try:
+            one.encode()
+        except UnicodeEncodeError as error:
+            raise refuse(f"a text that is no Unicode: {error}") from error
+        return one
+    if isinstance(one, list | tuple):
+        if any(type(token) is not int or not 0 <= token < 2**31 for token in one):
+            raise refuse(f"a list that holds other things than token ids: {repr(one)[:60]}")
+        one = torch.tensor(one, dtype=torch.int64)
+    if not isinstance(one, torch.Tensor):
+        raise refuse(type(one).__name__)
+    whole = not (one.is_floating_point() or one.is_complex() or one.dtype == torch.bool)
+    if one.ndim != 1 or not whole or one.is_quantized or one.device.type == "meta":
+        raise refuse(f"a tensor {tuple(one.shape)} of {one.dtype} on {one.device}")
+    return one.detach().long().cpu()

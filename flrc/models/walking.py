@@ -1,0 +1,175 @@
+"""A model block by block: what it hands to each, and what it expects back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from flrc.errors import UserError
+from flrc.models.cutting import replaced
+from flrc.models.targets import decoder_blocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+HIDDEN = "hidden_states"
+"""Name of a block's first argument, where a model hands it over by name."""
+TOLERANCE = 1e-3
+"""Largest difference between a walk and the model's own forward, as a share of the largest value:
+far above rounding, far below what a lost mask or position does."""
+
+
+def hidden_of(positional: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+    """The hidden states among what a block is handed."""
+    found: Tensor = positional[0] if positional else named[HIDDEN]
+    return found
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a block is handed beside the hidden states: masks, position embeddings.
+
+    Attributes:
+        positional: Those behind the hidden states, in order.
+        named: The others.
+    """
+
+    positional: tuple[Any, ...]
+    named: dict[str, Any]
+
+
+@dataclass
+class BlockCall:
+    """What the model hands to each of its blocks for one batch of sequences.
+
+    Attributes:
+        hidden: ``(sequences, tokens, width)``, the input of the first block; later the input of the
+            current one.
+        arguments: By block: they may differ, as in models that mix full and sliding-window
+            attention.
+        wrapped: Whether a block returns its hidden states as the first of a tuple.
+    """
+
+    hidden: Tensor
+    arguments: list[Arguments]
+    wrapped: bool
+
+    def run(self, index: int, block: nn.Module, hidden: Tensor) -> Tensor:
+        """What block ``index`` makes of hidden states."""
+        given = self.arguments[index]
+        output = block(hidden, *given.positional, **given.named)
+        moved: Tensor = output[0] if isinstance(output, tuple) else output
+        return moved
+
+    def advance(self, index: int, block: nn.Module) -> None:
+        """Run block ``index``: its output is the input of the next."""
+        self.hidden = self.run(index, block, self.hidden)
+
+    def returned(self, hidden: Tensor) -> Tensor | tuple[Tensor]:
+        """Hidden states as the model expects them from a block."""
+        return (hidden,) if self.wrapped else hidden
+
+
+@torch.no_grad()
+def block_calls(model: PreTrainedModel, ids: Tensor) -> BlockCall:
+    """The arguments of every block for ``(sequences, tokens)``, at the embedding's cost alone.
+
+    No block is computed: a stand-in hands on the hidden states, as a tensor, or as a tuple where
+    the model takes the first of what a block returns.
+
+    Raises:
+        UserError: If the model's blocks are not a chain that hands hidden states on.
+    """
+    try:
+        return _noted(model, ids, wrapped=False)
+    except Exception as error:  # of whatever kind: what is handed on is no tensor, perhaps
+        try:
+            return _noted(model, ids, wrapped=True)
+        except Exception:
+            if not isinstance(error, _OtherShapeError):
+                raise error from None
+            raise UserError(
+                "the model does not hand hidden states from block to block, and cannot be "
+                "calibrated so",
+                given=f"{type(model).__name__}: {error}",
+                allowed="decoder blocks that take hidden states first and return them, alone or "
+                "first",
+            ) from error
+
+
+class _OtherShapeError(Exception):
+    """Hidden states came back in another shape than they were handed over."""
+
+
+def _noted(model: PreTrainedModel, ids: Tensor, wrapped: bool) -> BlockCall:
+    _, blocks = decoder_blocks(model)
+    calls: list[tuple[Tensor, Arguments]] = []
+
+    def note(*positional: Any, **named: Any) -> Any:
+        hidden, *rest = positional or (named.pop(HIDDEN),)
+        if calls and (not isinstance(hidden, Tensor) or hidden.shape != calls[0][0].shape):
+            raise _OtherShapeError(f"block {len(calls)} was handed {getattr(hidden, 'shape', '?')}")
+        calls.append((hidden, Arguments(tuple(rest), named)))
+        return (hidden,) if wrapped else hidden
+
+    with replaced((block, note) for block in blocks):
+        final = model.base_model(input_ids=ids.to(model.device), use_cache=False)[0]
+    if len(calls) != len(blocks) or final.shape[: ids.ndim] != ids.shape:
+        raise _OtherShapeError(f"{len(calls)} calls of {len(blocks)} blocks, {tuple(final.shape)}")
+    return BlockCall(calls[0][0], [arguments for _, arguments in calls], wrapped)
+
+
+@torch.no_grad()
+def check_walk(model: PreTrainedModel, ids: Tensor, copies: int = 1) -> None:
+    """Raise UserError unless walking the blocks computes what the model's own forward computes.
+
+    Whatever an unknown architecture does between its blocks would else enter every statistic
+    unseen. From where hidden states are not finite, nothing is compared: the stage that takes
+    statistics names the layer. What follows the blocks no stage looks at, so it is looked at here.
+
+    Args:
+        model: In evaluation mode.
+        ids: ``(tokens,)``; a few are enough.
+        copies: Sequences that are walked at a time with the arguments of one.
+    """
+    _, blocks = decoder_blocks(model)
+    seen: list[Tensor] = []
+
+    def see(_block: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
+        seen.append(hidden_of(positional, named))
+
+    handles = [block.register_forward_pre_hook(see, with_kwargs=True) for block in blocks]
+    try:
+        logits = model(input_ids=ids[None].to(model.device), use_cache=False).logits
+    finally:
+        for handle in handles:
+            handle.remove()
+    call = block_calls(model, ids[None])
+    call = replace(call, hidden=call.hidden.repeat(copies, 1, 1))
+    for index, (block, expected) in enumerate(zip(blocks, seen, strict=True)):
+        if not torch.isfinite(expected).all():
+            return  # nothing to compare; the statistics name the layer
+        difference = (call.hidden.float() - expected.float()).abs().max()
+        if not difference <= TOLERANCE * expected.float().abs().max():
+            raise _not_walked(model, f"the input of block {index} is off by {difference:.2g}")
+        try:
+            call.advance(index, block)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise _not_walked(model, f"block {index}: {error}") from error
+    if not torch.isfinite(logits).all():
+        raise UserError(
+            "the model's logits are not finite",
+            given=f"{type(model).__name__}: what follows its last block",
+            allowed="finite weights in norm and head",
+        )
+
+
+def _not_walked(model: PreTrainedModel, reason: str) -> UserError:
+    return UserError(
+        "the model's blocks one by one do not compute what the whole model does",
+        given=f"{type(model).__name__}: {reason}",
+        allowed="models whose blocks depend on their hidden states and arguments alone",
+    )
