@@ -108,7 +108,7 @@ def aggregated(
             group = [t for t in targets if t.block in blocks[begin : begin + size]]
             weights = _only_these_require_gradients(model, group)
             doing = f"aggregated gradients, blocks {begin} to {begin + size - 1}"
-            with recomputed(model, not graph_fits(model, targets, sequences, memory)):
+            with recomputed(model, not graph_fits(model, group, sequences, memory)):
                 for sequence in progress(sequences, doing, len(sequences)):
                     _backward(model, sequence)
             for name, weight in weights.items():

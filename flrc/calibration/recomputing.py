@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from flrc.models.cutting import replaced
@@ -26,8 +26,14 @@ function and attention keep their own."""
 def graph_bytes(
     model: PreTrainedModel, targets: Sequence[Target], sequences: Sequence[Tensor]
 ) -> int:
-    """About what the graph of the longest sequence's forward pass holds, the head left out."""
-    widths = sum(layer.d_out for target in targets for layer in target.layers)
+    """About what the graph of the longest sequence's forward pass holds, the head left out.
+
+    It begins at the lowest block that has any of ``targets`` and goes through every layer from
+    there to the end of the model, whether it is a target or not.
+    """
+    _, blocks = decoder_blocks(model)
+    passed = blocks[min(target.block for target in targets) :].modules()
+    widths = sum(layer.out_features for layer in passed if isinstance(layer, nn.Linear))
     longest = max((len(sequence) for sequence in sequences), default=0)
     size: int = next(model.parameters()).element_size()
     return INSIDE * longest * widths * size

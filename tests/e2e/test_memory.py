@@ -61,23 +61,36 @@ def test_memory_does_not_grow_with_the_model(
     """
     # What is freed goes back at once: what glibc keeps of it moves peaks by 50 MB.
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
+    found = {blocks: measured(tmp_path / f"{blocks}", blocks, method, texts) for blocks in (1, 2)}
+    # Chance only adds to a peak (20 MB at the most here): what is kept is there each time.
+    for attempt in range(3):
+        found[10] = measured(tmp_path / f"10_{attempt}", 10, method, texts)
+        grown = growth(found)
+        if max(grown.values()) < 30e6:
+            break
+    else:
+        pytest.fail(f"bytes more of ten blocks than of few: {grown}, of {found}")
+    assert {"statistics", "decomposition"} <= grown.keys()
+
+
+def measured(path: Path, blocks: int, method: str, texts: Path) -> dict[str, int]:
+    """Peaks of a run on a model of so many blocks."""
+    place = Place(path, texts)
     shape = SHAPES["tiny_llama"] | {"hidden_size": 512, "intermediate_size": 1024}
-    found = {}
-    for blocks in (1, 2, 10):
-        place = Place(tmp_path / f"{blocks}", texts)
-        model = place.path / "model"
-        store_random(model, shape | {"num_hidden_layers": blocks}, torch.float32)
-        memory = "paths.statistics_memory_gb=0.03"  # of two blocks' Gram matrices at a time
-        ended = place.run(*arguments(model, texts, method, 128), memory)
-        assert ended.code == 0, ended.text
-        (record,) = place.records().values()
-        found[blocks] = peaks(record)
-    assert {"statistics", "decomposition"} <= found[2].keys()
-    for stage in found[2].keys() & BY_BLOCK:
-        assert found[10][stage] - found[2][stage] < 30e6, (stage, found)
-    most = {blocks: max(stages[s] for s in stages.keys() & set(BY_BLOCK))
-            for blocks, stages in found.items()}  # fmt: skip
-    assert most[10] - most[1] < 30e6, found
+    store_random(path / "model", shape | {"num_hidden_layers": blocks}, torch.float32)
+    memory = "paths.statistics_memory_gb=0.03"  # of two blocks' Gram matrices at a time
+    ended = place.run(*arguments(path / "model", texts, method, 128), memory)
+    assert ended.code == 0, ended.text
+    (record,) = place.records().values()
+    return peaks(record)
+
+
+def growth(found: dict[int, dict[str, int]]) -> dict[str, int]:
+    """From two blocks to ten, by stage; and from one to ten, of the highest stage."""
+    stages = [stage for stage in BY_BLOCK if stage in found[2]]
+    most = {blocks: max(peaks[stage] for stage in stages) for blocks, peaks in found.items()}
+    by_stage = {stage: found[10][stage] - found[2][stage] for stage in stages}
+    return by_stage | {"from one block": most[10] - most[1]}
 
 
 @pytest.mark.slow

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 
+from flrc.calibration import gradients, output_gradients
 from flrc.calibration.gradients import aggregated, per_sequence, sequence_loss
 from flrc.calibration.output_gradients import output_statistics
 from flrc.calibration.recomputing import graph_bytes, recomputed
 from flrc.calibration.token_gradients import TokenGradients
-from flrc.models.targets import decoder_blocks, find_targets
+from flrc.models.targets import Target, decoder_blocks, find_targets
 
 SHAPES = ["tiny_llama_gqa", "tiny_llama", "tiny_qwen2"]
 
@@ -48,7 +50,7 @@ def test_the_same_output_statistics(
             assert small[block][name].tokens == statistics.tokens
 
 
-def saved_bytes(model: Any, sequence: torch.Tensor, wanted: bool) -> int:
+def saved_bytes(model: Any, targets: Sequence[Target], sequence: torch.Tensor, wanted: bool) -> int:
     """Bytes of the tensors that a forward pass keeps for its backward pass, weights left out."""
     weights = {p.data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
@@ -61,7 +63,7 @@ def saved_bytes(model: Any, sequence: torch.Tensor, wanted: bool) -> int:
     def whole(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
 
-    for target in find_targets(model):
+    for target in targets:
         model.get_submodule(target.name).weight.requires_grad_(True)
     try:
         with recomputed(model, wanted), torch.autograd.graph.saved_tensors_hooks(pack, whole):
@@ -72,13 +74,50 @@ def saved_bytes(model: Any, sequence: torch.Tensor, wanted: bool) -> int:
     return sum(kept.values())
 
 
-def test_the_graph_is_estimated_and_not_held(make_model: Callable[..., Any]) -> None:
+def members(targets: Sequence[Target], block: int, projections: tuple[str, ...]) -> list[Target]:
+    return [t for t in targets if t.block == block and t.name.endswith(projections)]
+
+
+@pytest.mark.parametrize("projections", [("",), ("q_proj",)])
+@pytest.mark.parametrize("block", [None, 0, 1, 2])
+def test_the_graph_is_estimated_and_not_held(
+    block: int | None, projections: tuple[str, ...], make_model: Callable[..., Any]
+) -> None:
+    """Also where the targets are one block's, or few: all that lies above them is held too."""
     model = make_model("tiny_llama_gqa")
+    targets = find_targets(model)
+    if block is not None:
+        targets = members(targets, block, projections)
     sequence = torch.randint(0, 250, (128,), generator=torch.Generator().manual_seed(3))
-    held = saved_bytes(model, sequence, False)
-    estimate = graph_bytes(model, find_targets(model), [sequence])
+    held = saved_bytes(model, targets, sequence, False)
+    estimate = graph_bytes(model, targets, [sequence])
     assert held / 2.5 < estimate < 2.5 * held
-    assert saved_bytes(model, sequence, True) < held / 3
+    if block != 2:  # of one block nothing can be left out
+        assert saved_bytes(model, targets, sequence, True) < held / 3
+
+
+@pytest.mark.parametrize("memory", [0.5, 1.5])
+def test_a_graph_over_many_blocks_is_not_held_for_one_block(
+    memory: float, make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each pass decides by its own graph: the lowest block's is the largest."""
+    model = make_model("tiny_llama_gqa")
+    targets = find_targets(model)
+    sequence = torch.arange(128) % 250
+    decided: list[bool] = []
+    for module in (output_gradients, gradients):
+        monkeypatch.setattr(
+            module, "recomputed", lambda model, wanted: (decided.append(wanted), nullcontext())[1]
+        )
+    limit = memory * graph_bytes(model, targets, [sequence])
+    # Groups of one block: their Grams are larger than any graph here.
+    monkeypatch.setattr(
+        output_gradients, "block_groups", lambda targets, _: [[block] for block in range(3)]
+    )
+    dict(output_statistics(model, targets, [sequence], TokenGradients(), limit))
+    aggregated(model, targets, [sequence], limit)
+    above = [3, 2, 1, 3, 2, 1]  # blocks in the graph of every pass
+    assert decided == [blocks / 3 > memory for blocks in above]
 
 
 def test_nothing_is_left_behind(make_model: Callable[..., Any]) -> None:
