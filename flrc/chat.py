@@ -76,7 +76,12 @@ def converse(model: Loaded, max_new_tokens: int, options: dict[str, object]) -> 
 
         begun = time.perf_counter()
         shown = Shown(model.tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[arg-type]
-        reply = stream(model, turns, shown, switched, max_new_tokens=max_new_tokens, **options)
+        try:
+            reply = stream(model, turns, shown, switched, max_new_tokens=max_new_tokens, **options)
+        except UserError as error:  # the conversation has outgrown the model's context, say
+            console.print(str(error), style="red", markup=False)
+            turns = []
+            continue
         seconds = time.perf_counter() - begun
         text = model.tokenizer.decode(reply, skip_special_tokens=True)
         assert isinstance(text, str)

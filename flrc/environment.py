@@ -7,7 +7,7 @@ import logging
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -54,14 +54,18 @@ def target_inputs(config: RunConfig) -> dict[str, Any]:
     return {"model": model_inputs(config), "grouping": config.grouping.name}
 
 
-def calibrated_inputs(config: RunConfig) -> dict[str, Any]:
+def calibrated_inputs(config: RunConfig, tokens: Mapping[str, str]) -> dict[str, Any]:
     """What decides everything that is measured on the model, for cache keys.
 
     Calibration is part of it only where it is read: its data need not be there otherwise.
+
+    Args:
+        config: The run.
+        tokens: Digests of the token ids that it reads.
     """
     inputs: dict[str, Any] = {"model": model_inputs(config)}
     if config.calibrates:
-        inputs["calibration"] = calibration_inputs(config)
+        inputs["calibration"] = calibration_inputs(config) | {"tokens": tokens["calibration"]}
     return inputs
 
 

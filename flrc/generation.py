@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from flrc.data.chat_template import has_template, render
+from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
 from flrc.evaluation.replies import generate_replies
 from flrc.models.checkpoint import Loaded
 from flrc.models.checkpoint import load as load_folder
 from flrc.models.integrity import FILE, reason
+from flrc.models.limits import Limits
 from flrc.models.loading import resolve_device
 from flrc.runtime.decoding import Decoder
 
@@ -51,34 +54,27 @@ def prompt_ids(model: Loaded, turns: str | Sequence[dict[str, str]]) -> list[int
         turns: What the user says, or a conversation as ``{"role": ..., "content": ...}``.
 
     Raises:
-        UserError: If the chat template cannot be applied, or gives tokens that the model lacks.
+        UserError: If the turns are no texts, or the chat template cannot be used for them.
     """
     if isinstance(turns, str):
         turns = [{"role": "user", "content": turns}]
     tokenizer = model.tokenizer
-    plain = tokenizer.chat_template is None
     try:
-        text = (
-            "\n\n".join(turn["content"] for turn in turns)
-            if plain
-            else tokenizer.apply_chat_template(
-                list(turns), tokenize=False, add_generation_prompt=True
-            )
-        )
-        ids: list[int] = tokenizer(text, add_special_tokens=plain)["input_ids"]
-    except Exception as error:  # a template is a program, which may go wrong in any way
+        if has_template(tokenizer):
+            text = render(tokenizer, turns, today=None, add_generation_prompt=True)
+        else:
+            text = "\n\n".join(turn["content"] for turn in turns)
+        ids: list[int] = tokenizer(text, add_special_tokens=not has_template(tokenizer))[
+            "input_ids"
+        ]
+    except UserError:
+        raise
+    except Exception as error:  # turns are the caller's, and may hold anything
         raise UserError(
-            "the tokenizer's chat template cannot be applied to this conversation",
+            "this conversation cannot be made a prompt",
             given=reason(error),
-            allowed="texts, in turns that the template knows",
+            allowed="texts, in turns that the chat template knows",
         ) from error
-    known = model.model.get_input_embeddings().num_embeddings
-    if max(ids, default=0) >= known:
-        raise UserError(
-            "the tokenizer gives tokens that the model does not have",
-            given=f"token {max(ids)}",
-            allowed=f"0 to {known - 1}",
-        )
     return ids
 
 
@@ -104,12 +100,18 @@ def generate(
 
     Returns:
         A text for a text, a list for several.
+
+    Raises:
+        UserError: If a prompt with its reply is longer than the model's context, or holds tokens
+            that the model does not have.
     """
     several = [prompts] if isinstance(prompts, str) else list(prompts)
+    ids = [prompt_ids(model, prompt) for prompt in several]
+    _check_fit(model, ids, max_new_tokens)
     torch.manual_seed(seed)
     replies = generate_replies(
         decoder_of(model),
-        [prompt_ids(model, prompt) for prompt in several],
+        ids,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         **options,
@@ -137,7 +139,9 @@ def stream(
         max_new_tokens: Longest reply.
         options: As in :func:`generate`.
     """
-    ids = torch.tensor([prompt_ids(model, turns)], device=model.model.device)
+    prompt = prompt_ids(model, turns)
+    _check_fit(model, [prompt], max_new_tokens)
+    ids = torch.tensor([prompt], device=model.model.device)
     output = decoder_of(model).generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
@@ -148,3 +152,9 @@ def stream(
     )
     reply: list[int] = output[0].tolist()
     return reply
+
+
+def _check_fit(model: Loaded, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    """The model has a position for every token, and these tokens."""
+    read = TokenSequences("a prompt with its reply", prompts, "max_new_tokens", max_new_tokens)
+    read.check(Limits.of(model.model.config), type(model.model).__name__)

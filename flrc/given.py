@@ -107,7 +107,7 @@ class InMemory(ModelSource):
         return source
 
     def fingerprint(self) -> str:
-        """Digest of weights, config and vocabulary."""
+        """Digest of weights, config, settings for generating, and tokenizer."""
         return self._fingerprint  # type: ignore[attr-defined, no-any-return]
 
     def check_available(self) -> None:
@@ -134,11 +134,15 @@ def _label(model: PreTrainedModel) -> str:
 def _fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
     import torch
 
-    from flrc.records import jsonfile
+    from flrc.models.tokenizer_digest import tokenizer_digest
 
-    digest = hashlib.sha256(jsonfile.canonical(tokenizer.get_vocab()).encode())
-    digest.update(str(tokenizer.chat_template).encode())
+    digest = hashlib.sha256(tokenizer_digest(tokenizer).encode())
     digest.update(model.config.to_json_string(use_diff=True).encode())
+    digest.update(
+        str(model.config._attn_implementation).encode()
+    )  # which the text above leaves out
+    if model.generation_config is not None:  # its end-of-sequence tokens end replies
+        digest.update(model.generation_config.to_json_string().encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -78,7 +78,7 @@ def measure(
     torch.manual_seed(config.seed)
     run.stages.current = "runtime"
     with config.runtime.running(model, targets, run.dense_bytes):
-        measured = evaluate(config, run.folder, subject, run.stages)
+        measured = evaluate(config, run.folder, subject, run.prepared.tokens, run.stages)
     # What an earlier command measured on this very model stays in its record.
     earlier = run.folder.read_record()
     names = {measurement.name for measurement in measured}
@@ -87,20 +87,28 @@ def measure(
 
 
 def evaluate(
-    config: RunConfig, folder: RunFolder, subject: Subject, stages: Stages
+    config: RunConfig,
+    folder: RunFolder,
+    subject: Subject,
+    tokens: Mapping[str, str],
+    stages: Stages,
 ) -> list[Measurement]:
-    """Every part of every evaluation, each saved as it ends; what is on disk is kept."""
+    """Every part of every evaluation, each saved as it ends.
+
+    What is on disk is kept where it was measured on the same token ids (``tokens``, their digest by
+    evaluation and part).
+    """
     measurements: list[Measurement] = []
     for evaluation in config.evaluation.values():
         found: list[Measurement] = []
         for part in evaluation.parts():
-            settings = evaluation.settings(part, config.data)
-            with stages(f"{evaluation.name} {part}") as stage:
-                outcome = folder.load_evaluation(evaluation.name, part, settings)
+            settings, name = evaluation.settings(part, config.data), f"{evaluation.name} {part}"
+            with stages(name) as stage:
+                outcome = folder.load_evaluation(evaluation.name, part, settings, tokens[name])
                 stage.cached = outcome is not None and not config.force
                 if outcome is None or config.force:
                     outcome = evaluation.evaluate(subject, part)
-                    folder.save_evaluation(evaluation.name, part, settings, outcome)
+                    folder.save_evaluation(evaluation.name, part, settings, outcome, tokens[name])
             found += outcome.measurements
             for m in outcome.measurements:
                 log.info("%s: %s = %.4g", config.method.name, m.name, m.value)

@@ -84,9 +84,8 @@ def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
         # Another worker may have finished it while this one waited.
         if not again and (done := finished(config, folder)) is not None:
             return done, None
-        record = Record(
-            run=environment.run_block(config, run_id(config)), meta=environment.meta_block(config)
-        )
+        meta = environment.meta_block(config) | prepared.read()
+        record = Record(run=environment.run_block(config, run_id(config)), meta=meta)
         compressed: Loaded | None = None
         try:
             compressed = compress_and_evaluate(config, prepared, folder, record, stages)
@@ -128,9 +127,7 @@ def compress_and_evaluate(
         targets = config.grouping.targets(find_targets(model))
         if config.calibrates:
             check_walk(model, prepared.sequences[0][:FEW], 2 if config.allocator.PROBES else 1)
-    dense_replies = replies_of_dense_model(
-        config, model, prepared.tokenizer, prepared.cache, stages
-    )
+    dense_replies = replies_of_dense_model(config, prepared, model, stages)
 
     plans: Plans | None = None
     if config.compresses:
@@ -187,7 +184,7 @@ def calibrated(config: RunConfig, prepared: Prepared) -> Calibrated:
 
     return Calibrated(
         prepared.sequences,
-        environment.calibrated_inputs(config),
+        environment.calibrated_inputs(config, prepared.tokens),
         keep=config.paths.keep_statistics_gb * 1e9,
         memory=config.paths.statistics_memory_gb * 1e9,
         seed=config.seed,
@@ -203,7 +200,7 @@ def score(
 
     if not config.allocator.SCORED:
         return {}
-    inputs = environment.calibrated_inputs(config)
+    inputs = environment.calibrated_inputs(config, prepared.tokens)
     with stages("sensitivity") as stage:
 
         def gradients(reduction: str) -> dict[str, GradientStatistics]:
@@ -279,7 +276,9 @@ def refine(
     if not config.refine.REFINES:
         return None
     what = {"factors": factors.entry.inputs, "ranks": plans.constant.ranks}
-    what |= environment.calibrated_inputs(config) | {"refine": config.refine.describe()}
+    what |= environment.calibrated_inputs(config, prepared.tokens) | {
+        "refine": config.refine.describe()
+    }
     entry = prepared.cache.entry("refined", what)
     on = calibrated(config, prepared)
     kept = kept_statistics(

@@ -6,9 +6,10 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flrc.cache import StageCache
+from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CALIBRATION, SEARCH = "calibration", "search"
+"""What sequences are read for, beside the evaluations."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -27,14 +31,24 @@ class Prepared:
     Attributes:
         tokenizer: The model's tokenizer.
         sequences: Calibration sequences; empty where nothing is calibrated.
+        tokens: Digest of the token ids that are read, by what they are read for:
+            :data:`CALIBRATION`, :data:`SEARCH`, an evaluation and its part.
+        template_date: What the chat template prints as the date; None where it prints none.
         cache: The stage cache.
         device: Where the model goes.
     """
 
     tokenizer: PreTrainedTokenizerBase
     sequences: list[torch.Tensor]
+    tokens: dict[str, str]
+    template_date: str | None
     cache: StageCache
     device: torch.device
+
+    def read(self) -> dict[str, Any]:
+        """For the record: which tokens were read, and the date that a template printed in them."""
+        dated = {} if self.template_date is None else {"template_date": self.template_date}
+        return {"tokens": self.tokens, **dated}
 
 
 def check_inputs(config: RunConfig) -> None:
@@ -67,7 +81,7 @@ def check_writable(setting: str, folder: Path) -> None:
 
 
 def prepare(config: RunConfig) -> Prepared:
-    """Checks that need torch but no weight: device, calibration, reachable rate, disk.
+    """Checks that need torch but no weight: device, tokens, reachable rate, disk.
 
     Raises:
         UserError: The first thing that is wrong.
@@ -75,7 +89,9 @@ def prepare(config: RunConfig) -> Prepared:
     import torch
 
     from flrc.calibration.stored import input_bytes, output_bytes
+    from flrc.data.chat_template import DATE, reads_date
     from flrc.decomposition.factorise import factor_bytes
+    from flrc.models.limits import Limits
     from flrc.models.loading import model_shell, parameter_count, resolve_device
     from flrc.models.targets import find_targets
 
@@ -84,15 +100,11 @@ def prepare(config: RunConfig) -> Prepared:
     cache = StageCache(config.cache_path(), int(config.paths.cache_limit_gb * 1e9))
     config.model.convert(cache, config.dtype)
     tokenizer = config.model.tokenizer()
-    if tokenizer.chat_template is None and any(e.GENERATES for e in config.evaluation.values()):
-        log.warning("the tokenizer has no chat template: prompts are plain text")
-    for evaluation in config.evaluation.values():
-        evaluation.check_rows(config.data, tokenizer)
-    sequences: list[torch.Tensor] = []
+    reads = read_sequences(config, tokenizer)
+    limits = Limits.of(config.model.config())
+    for read in reads.values():
+        read.check(limits, config.model.label)
     if config.compresses:
-        if config.calibrates:
-            sequences = config.calibration.sequences(config.data, tokenizer, config.seed)
-            _check_fit(sequences, config)
         shell = model_shell(config.model)
         targets = config.grouping.targets(find_targets(shell))
         itemsize = getattr(torch, config.dtype).itemsize
@@ -101,9 +113,7 @@ def prepare(config: RunConfig) -> Prepared:
             dense, dense - sum(target.dense for target in targets) * itemsize
         )
         rates = {config.rate}
-        if config.searches:
-            config.search.check_rows(config.data, tokenizer)
-        else:
+        if not config.searches:
             rates |= {phase.rate for phase in config.schedule.phases(config.rate)}
         for rate in sorted(rates):
             config.allocator.check_reachable(targets, config.form, rate)
@@ -121,27 +131,35 @@ def prepare(config: RunConfig) -> Prepared:
             allowed="float32, bfloat16 or float64 on the CPU",
             fix="dtype=float32, or device=cuda",
         )
-    return Prepared(tokenizer, sequences, cache, device)
+    sequences = list(reads[CALIBRATION].ids) if CALIBRATION in reads else []
+    tokens = {name: read.digest() for name, read in reads.items()}
+    printed = DATE.isoformat() if reads_date(tokenizer) else None
+    return Prepared(tokenizer, sequences, tokens, printed, cache, device)  # type: ignore[arg-type]
 
 
-def _check_fit(sequences: list[torch.Tensor], config: RunConfig) -> None:
-    """The model has these tokens, and as many positions."""
-    text = config.model.config().get_text_config(decoder=True)
-    positions = getattr(text, "max_position_embeddings", None)
-    longest = max(map(len, sequences))
-    if isinstance(positions, int) and longest > positions:
-        raise UserError(
-            "a calibration sequence is longer than the model's positions",
-            given=f"{longest} tokens",
-            allowed=f"up to {positions} ({config.model.label})",
-            fix="cut the texts, or calibration.length",
-        )
-    low = min(int(one.min()) for one in sequences)
-    high = max(int(one.max()) for one in sequences)
-    if not 0 <= low <= high < text.vocab_size:
-        raise UserError(
-            "a calibration sequence holds tokens that the model does not have",
-            given=f"token {low if low < 0 else high}",
-            allowed=f"0 to {text.vocab_size - 1} ({config.model.label})",
-            fix="the tokenizer of this very model",
-        )
+def read_sequences(
+    config: RunConfig, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, TokenSequences]:
+    """Every sequence that the run will feed to the model, by what it is read for.
+
+    Raises:
+        UserError: If a row that is used is bad, or there are too few.
+    """
+    from flrc.data.chat_template import has_template
+
+    generates = any(evaluation.GENERATES for evaluation in config.evaluation.values())
+    if generates and not has_template(tokenizer):
+        log.warning("the tokenizer has no chat template: prompts are plain text")
+    found: dict[str, TokenSequences] = {}
+    model = config.model.config()
+    for evaluation in config.evaluation.values():
+        for part in evaluation.parts():
+            read = evaluation.token_sequences(part, config.data, tokenizer, model)
+            found[f"{evaluation.name} {part}"] = read
+    if config.calibrates:
+        drawn = config.calibration.sequences(config.data, tokenizer, config.seed)
+        fix = "cut the texts, or calibration.length"
+        found[CALIBRATION] = TokenSequences("a calibration sequence", drawn, fix)
+    if config.searches:
+        found[SEARCH] = config.search.token_sequences(config.data, tokenizer, config.seed)
+    return found

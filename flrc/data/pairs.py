@@ -7,12 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flrc.data.chat_template import has_template, lost_words, render
 from flrc.errors import UserError, choose
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from flrc.data.base import DataSource
+
+NO_THINKING: dict[str, Any] = {"enable_thinking": False}
+"""Read by the templates of models that reason aloud first; a summary is wanted at once."""
 
 # DialogSum's test split has three references a dialogue: test_0_1, test_0_2, test_0_3.
 _REFERENCE_NUMBER = re.compile(r"_\d+_(\d)$")
@@ -102,7 +106,7 @@ def chat_prompt(pair: Pair, tokenizer: PreTrainedTokenizerBase, max_prompt_token
 
     def encode(source: str) -> list[int]:
         text = _prompt_text(pair.instruction, source, tokenizer)
-        return _ids(tokenizer, text, special=not _has_template(tokenizer))
+        return _ids(tokenizer, text, special=not has_template(tokenizer))
 
     whole = encode(pair.source)
     if len(whole) <= max_prompt_tokens:
@@ -142,10 +146,6 @@ def _is_first_reference(row_id: str) -> bool:
     return number is None or number[1] == "1"
 
 
-def _has_template(tokenizer: PreTrainedTokenizerBase) -> bool:
-    return bool(tokenizer.chat_template)
-
-
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
     # A chat template writes the special tokens itself; adding them again would double the first
     # one.
@@ -153,36 +153,29 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> lis
     return ids
 
 
-def _template(
-    tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], **kwargs: Any
-) -> str:
-    # enable_thinking: read by the templates of models that reason aloud first; a summary is wanted
-    # at once.
-    text = tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False, **kwargs)
-    assert isinstance(text, str)
-    return text
-
-
 def _prompt_text(instruction: str, source: str, tokenizer: PreTrainedTokenizerBase) -> str:
     content = f"{instruction}\n\n{source}"
-    if not _has_template(tokenizer):
+    if not has_template(tokenizer):
         return f"{content}\n\nSummary:"
-    return _template(tokenizer, [{"role": "user", "content": content}], add_generation_prompt=True)
+    turns = [{"role": "user", "content": content}]
+    return render(tokenizer, turns, add_generation_prompt=True, **NO_THINKING)
 
 
 def _reply_text(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> str:
     end = tokenizer.eos_token or ""
-    if not _has_template(tokenizer):
+    if not has_template(tokenizer):
         return f" {pair.reference}{end}"
     opening = _prompt_text(pair.instruction, "", tokenizer)
     turns = [
         {"role": "user", "content": f"{pair.instruction}\n\n"},
         {"role": "assistant", "content": pair.reference},
     ]
-    whole = _template(tokenizer, turns)
+    whole = render(tokenizer, turns, **NO_THINKING)
     # Some templates drop parts of earlier turns, so that the prompt is not the beginning of the
     # whole.
-    return whole[len(opening) :] if whole.startswith(opening) else f"{pair.reference}{end}"
+    reply = whole[len(opening) :]
+    kept = whole.startswith(opening) and not lost_words(pair.reference, reply)
+    return reply if kept else f"{pair.reference}{end}"
 
 
 def _longest_fitting(source: str, fits: Callable[[str], bool]) -> str:

@@ -13,9 +13,10 @@ from flrc.data.catalog import choose_kind, find
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from flrc.data.base import DataSource
+    from flrc.data.token_sequences import TokenSequences
     from flrc.runtime.decoding import Decoder
 
 
@@ -113,8 +114,24 @@ class Evaluation(Component, ABC):
         """Raise UserError before any work if data, splits or local metric models are missing."""
 
     @abstractmethod
-    def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Raise UserError, before any work, if a row is bad or there are too few; reads all."""
+    def token_sequences(
+        self,
+        part: str,
+        data: DataSource,
+        tokenizer: PreTrainedTokenizerBase,
+        config: PretrainedConfig,
+    ) -> TokenSequences:
+        """What the model will be fed, to the last token; read before any work.
+
+        Args:
+            part: The part.
+            data: Where rows come from; all that are used are read and checked.
+            tokenizer: The model's tokenizer.
+            config: The model's config.
+
+        Raises:
+            UserError: If a row is bad, or there are too few.
+        """
 
     @abstractmethod
     def evaluate(self, subject: Subject, part: str) -> Outcome:

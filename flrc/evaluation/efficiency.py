@@ -10,12 +10,14 @@ from flrc.evaluation.base import Evaluation, Measurement, Outcome, Subject
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from flrc.data.base import DataSource
+    from flrc.data.token_sequences import TokenSequences
     from flrc.evaluation.roofline import Roofline
     from flrc.evaluation.step_cost import StepCost
     from flrc.evaluation.timed import Timing
+    from flrc.models.limits import Limits
 
 
 @dataclass
@@ -96,8 +98,25 @@ class Efficiency(Evaluation):
     def check_data(self, data: DataSource) -> None:
         """Nothing is read."""
 
-    def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Nothing is read."""
+    def token_sequences(
+        self,
+        part: str,
+        data: DataSource,
+        tokenizer: PreTrainedTokenizerBase,
+        config: PretrainedConfig,
+    ) -> TokenSequences:
+        """The drawn prompts."""
+        from flrc.data.token_sequences import TokenSequences
+        from flrc.models.limits import Limits
+
+        settings = self.settings(part, data)
+        ids = _prompt(Limits.of(config), settings["batch"], self.prompt_tokens)
+        return TokenSequences(
+            "a timed prompt with its reply",
+            list(ids),
+            "evaluation.efficiency.prompt_tokens or new_tokens",
+            settings["new_tokens"],
+        )
 
     def evaluate(self, subject: Subject, part: str) -> Outcome:
         """One batch size."""
@@ -108,13 +127,15 @@ class Efficiency(Evaluation):
         from flrc.evaluation.step_cost import step_costs
         from flrc.evaluation.timed import alternate, timed
         from flrc.memory import peak_memory
+        from flrc.models.limits import Limits
         from flrc.models.switching import activate
 
         settings = self.settings(part, subject.data)
         steps = settings["new_tokens"]
         sizes = {"batch": settings["batch"], "prompt": self.prompt_tokens, "steps": steps}
         decoder = subject.decoder
-        ids = _prompt(subject.model, settings["batch"], self.prompt_tokens)
+        limits = Limits.of(subject.model.config)
+        ids = _prompt(limits, settings["batch"], self.prompt_tokens).to(subject.model.device)
         # Alone first: the memory is that of one model.
         peak: dict[str, int] = {}
         with peak_memory(peak):
@@ -148,13 +169,12 @@ class Efficiency(Evaluation):
         return Outcome(measurements, [*seconds, {"roofline": dict(vars(limit))}])
 
 
-def _prompt(model: PreTrainedModel, batch: int, tokens: int) -> Tensor:
-    """Random ids: their content changes no time."""
+def _prompt(limits: Limits, batch: int, tokens: int) -> Tensor:
+    """``(batch, tokens)`` random ids: their content changes no time."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, model.config.vocab_size, (batch, tokens), generator=generator)
-    return ids.to(model.device)
+    return torch.randint(0, limits.vocabulary or 1, (batch, tokens), generator=generator)
 
 
 def summary(

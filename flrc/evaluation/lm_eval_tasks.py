@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from flrc.data.catalog import find
 from flrc.errors import UserError
 from flrc.evaluation.batches import give_back, halved
+from flrc.models.limits import Limits
+from flrc.progress import progress
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.models.huggingface import HFLM
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # The files by name, because indexing lm-eval's 14,000 tasks to find seven takes a quarter of a
 # minute.
@@ -42,6 +44,9 @@ DATA_FIELDS = (
     "test_split",
 )
 """Fields of a task that say where its rows are; all others are lm-eval's."""
+
+UNLIMITED = 2**31
+"""Tokens of a question that no model meets."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,8 @@ def build_task(task: str, rows: list[dict[str, Any]]) -> ConfigurableTask:
     return built
 
 
-def check_questions(task: str, rows: list[dict[str, Any]]) -> None:
-    """lm-eval can make a question with choices and an answer of every row.
+def checked_task(task: str, rows: list[dict[str, Any]]) -> ConfigurableTask:
+    """:func:`build_task`, once lm-eval can make a question with choices and an answer of each row.
 
     Raises:
         UserError: If it cannot; names the first row that is wrong.
@@ -120,6 +125,58 @@ def check_questions(task: str, rows: list[dict[str, Any]]) -> None:
             given=f"{type(error).__name__}: {problem}",
             allowed=f"columns {', '.join(find(task).columns)} as in {find(task).hub_path}",
         ) from error
+    return built
+
+
+def asked(
+    task: ConfigurableTask, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+) -> list[list[int]]:
+    """Token ids of every question with each of its answers, as lm-eval hands them to a model.
+
+    Args:
+        task: From :func:`build_task`.
+        tokenizer: Of the model; it stays as it is.
+        config: Of the model, which need not be there.
+
+    Raises:
+        UserError: If an answer has no token of its own, which lm-eval cannot score.
+    """
+    from types import SimpleNamespace
+
+    from lm_eval.models.huggingface import HFLM
+
+    whole: list[list[int]] = []
+
+    class Reader(HFLM):  # type: ignore[misc]
+        def _loglikelihood_tokens(
+            self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **_: Any
+        ) -> list[tuple[float, bool]]:
+            for (question, answer), context, continuation in requests:
+                if not context or not continuation:
+                    raise UserError(
+                        f"{task.config.task}: the tokenizer leaves nothing of an answer",
+                        given=f"{question[-60:]!r} {answer[:60]!r}",
+                        allowed="a token or more of question and answer",
+                    )
+                whole.append([*context, *continuation])
+            return [(0.0, False)] * len(requests)
+
+    with _quiet("lm_eval.models.huggingface"), _quiet("lm_eval.api.task"):
+        model = SimpleNamespace(config=config, device="cpu")
+        reader = Reader(pretrained=model, tokenizer=copy.deepcopy(tokenizer))
+        instances = [
+            instance
+            for number, doc in enumerate(task.eval_docs)
+            for instance in task.construct_requests(
+                doc,
+                task.fewshot_context(doc, num_fewshot=0, gen_prefix=task.doc_to_prefix(doc)),
+                metadata=(task.config.task, number, 1),
+            )
+        ]
+    doing = f"tokenising the questions of {task.config.task}"
+    for instance in progress(instances, doing, len(instances)):
+        reader.loglikelihood([instance], disable_tqdm=True)
+    return whole
 
 
 def _gold(task: ConfigurableTask, doc: dict[str, Any]) -> int:
@@ -195,9 +252,16 @@ def _installed(task: str) -> dict[str, Any]:
 def _wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> HFLM:
     from lm_eval.models.huggingface import HFLM
 
+    # Where the config names no context length, lm-eval would truncate questions to one of its own.
+    longest = Limits.of(model.config).context or UNLIMITED
     # lm-eval sets a padding token on the tokenizer that it is given, so it gets a copy.
     with _ties_kept(model), _quiet("lm_eval.models.huggingface"):
-        return HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
+        return HFLM(
+            pretrained=model,
+            tokenizer=copy.deepcopy(tokenizer),
+            batch_size=batch_size,
+            max_length=longest,
+        )
 
 
 @contextmanager

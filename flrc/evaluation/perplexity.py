@@ -9,9 +9,10 @@ from flrc.evaluation.base import DatasetEvaluation, Measurement, Outcome, Subjec
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from flrc.data.base import DataSource
+    from flrc.data.token_sequences import TokenSequences
 
 
 @dataclass
@@ -59,10 +60,18 @@ class Perplexity(DatasetEvaluation):
             "length": self.length,
         }
 
-    def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
-        """There are enough windows."""
-        for dataset in self.datasets:
-            self._windows(data, tokenizer, dataset)
+    def token_sequences(
+        self,
+        part: str,
+        data: DataSource,
+        tokenizer: PreTrainedTokenizerBase,
+        config: PretrainedConfig,
+    ) -> TokenSequences:
+        """The windows, as many as are asked for."""
+        from flrc.data.token_sequences import TokenSequences
+
+        found = self._windows(data, tokenizer, part)
+        return TokenSequences(f"a window of {part}", list(found), "evaluation.perplexity.length")
 
     def _windows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase, part: str) -> Tensor:
         """``(windows, length)`` token ids."""

@@ -28,7 +28,7 @@ def generate_replies(
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     ends = set(decoder.end_tokens())
-    padding = decoder.tokenizer.pad_token_id
+    padding = decoder.padding_token()
     filler = padding if padding is not None else 0
     device = decoder.model.device
 

@@ -12,10 +12,11 @@ from flrc.evaluation.base import DatasetEvaluation, Measurement, Outcome, Subjec
 from flrc.evaluation.bertscore_models import bertscore_model
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from flrc.data.base import DataSource
     from flrc.data.pairs import Pair
+    from flrc.data.token_sequences import TokenSequences
     from flrc.runtime.decoding import Decoder
 
 
@@ -68,16 +69,29 @@ class Summarization(DatasetEvaluation):
         super().check_data(data)
         bertscore_model(self.bertscore_model).check_available()
 
-    def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Every prompt can be made, and there are as many as asked for."""
-        for dataset in self.datasets:
-            found, _, _ = self._prompts(data, tokenizer, dataset)
-            if self.limit is not None and len(found) < self.limit:
-                raise UserError(
-                    f"{data.label(dataset)} has {len(found)} items to summarize",
-                    given=f"evaluation.summarization.limit={self.limit}",
-                    allowed=f"at most {len(found)}, or null for all",
-                )
+    def token_sequences(
+        self,
+        part: str,
+        data: DataSource,
+        tokenizer: PreTrainedTokenizerBase,
+        config: PretrainedConfig,
+    ) -> TokenSequences:
+        """The prompts, as many as are asked for."""
+        from flrc.data.token_sequences import TokenSequences
+
+        found, prompts, _ = self._prompts(data, tokenizer, part)
+        if self.limit is not None and len(found) < self.limit:
+            raise UserError(
+                f"{data.label(part)} has {len(found)} items to summarize",
+                given=f"evaluation.summarization.limit={self.limit}",
+                allowed=f"at most {len(found)}, or null for all",
+            )
+        return TokenSequences(
+            f"a prompt of {part} with its reply",
+            prompts,
+            "evaluation.summarization.max_prompt_tokens or max_new_tokens",
+            self.max_new_tokens,
+        )
 
     def reply_settings(self, part: str, data: DataSource) -> dict[str, Any]:
         """What decides the prompts and the decoding."""

@@ -14,7 +14,9 @@ from flrc.errors import UserError, choose
 from flrc.evaluation.base import Evaluation, Measurement, Outcome, Subject
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from flrc.data.token_sequences import TokenSequences
 
 TASKS = tuple(name for name, spec in DATASETS.items() if spec.kind == "multiple_choice")
 """Tasks that can be asked for; the default is all of them, the seven of the paper."""
@@ -75,20 +77,31 @@ class ZeroShot(Evaluation):
         for task in self.tasks:
             data.check_available(task, find(task).evaluation_split)
 
-    def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Every question that is asked can be, and there are as many as asked for."""
-        from flrc.evaluation.lm_eval_tasks import check_questions
+    def token_sequences(
+        self,
+        part: str,
+        data: DataSource,
+        tokenizer: PreTrainedTokenizerBase,
+        config: PretrainedConfig,
+    ) -> TokenSequences:
+        """Every question with each of its answers, as many questions as are asked for."""
+        from flrc.data.token_sequences import TokenSequences
+        from flrc.evaluation.lm_eval_tasks import asked, checked_task
 
-        for task in self.tasks:
-            rows = data.rows(task, find(task).evaluation_split)
-            count = len(rows)
-            if self.limit is not None and count < self.limit:
-                raise UserError(
-                    f"{data.label(task)} has {count} questions",
-                    given=f"evaluation.zeroshot.limit={self.limit}",
-                    allowed=f"at most {count}, or null for all",
-                )
-            check_questions(task, rows[: self.limit])
+        rows = data.rows(part, find(part).evaluation_split)
+        if self.limit is not None and len(rows) < self.limit:
+            raise UserError(
+                f"{data.label(part)} has {len(rows)} questions",
+                given=f"evaluation.zeroshot.limit={self.limit}",
+                allowed=f"at most {len(rows)}, or null for all",
+            )
+        task = checked_task(part, rows[: self.limit])
+        return TokenSequences(
+            f"a question of {part} with an answer",
+            asked(task, tokenizer, config),
+            "a model with a longer context, or evaluation.zeroshot.tasks without this one",
+            last_is_fed=False,
+        )
 
     def evaluate(self, subject: Subject, part: str) -> Outcome:
         """Ask one task's questions.

@@ -147,9 +147,22 @@ class RunFolder:
         return f"{EVALUATIONS}/{_safe(name)}.{_safe(part)}-{jsonfile.digest(settings)}.json"
 
     def save_evaluation(
-        self, name: str, part: str, settings: dict[str, Any], outcome: Outcome
+        self,
+        name: str,
+        part: str,
+        settings: dict[str, Any],
+        outcome: Outcome,
+        tokens: str | None = None,
     ) -> None:
-        """Keep a part that has just been computed, so that no restart computes it again."""
+        """Keep a part that has just been computed, so that no restart computes it again.
+
+        Args:
+            name: The evaluation's.
+            part: The part.
+            settings: All that was asked for; they also decide the file's name.
+            outcome: What was measured.
+            tokens: Digest of the token ids that it was measured on.
+        """
         self.write_json(
             self.evaluation_file(name, part, settings),
             {
@@ -158,17 +171,27 @@ class RunFolder:
                 "evaluation": name,
                 "part": part,
                 "settings": settings,
+                **({} if tokens is None else {"tokens": tokens}),
                 "measurements": [dataclasses.asdict(m) for m in outcome.measurements],
                 "items": outcome.items,
             },
         )
 
-    def load_evaluation(self, name: str, part: str, settings: dict[str, Any]) -> Outcome | None:
+    def load_evaluation(
+        self, name: str, part: str, settings: dict[str, Any], tokens: str | None = None
+    ) -> Outcome | None:
         """What :meth:`save_evaluation` kept, if it was made under exactly these settings.
 
+        Args:
+            name: The evaluation's.
+            part: The part.
+            settings: All that is asked for.
+            tokens: Digest of the token ids that would be read. None where they are not known, and
+                version 0.1 wrote none: the run's id fixes model, tokenizer and data.
+
         Returns:
-            None if there is no such file, or if it is damaged, not ``ok``, or made under other
-            settings; all but the first are logged as a warning.
+            None if there is no such file, or if it is damaged, not ``ok``, made under other
+            settings or on other tokens; all but the first are logged as a warning.
 
         Raises:
             UserError: If a newer version wrote it.
@@ -183,6 +206,8 @@ class RunFolder:
                 raise ValueError(f"schema {values['schema']!r}, status {values['status']!r}")
             if jsonfile.canonical(values["settings"]) != jsonfile.canonical(settings):
                 raise ValueError("it was made under other settings")
+            if tokens is not None and values.get("tokens", tokens) != tokens:
+                raise ValueError("it was measured on other tokens")
             measurements = [Measurement(**m) for m in values["measurements"]]
             return Outcome(measurements, values["items"])
         except (KeyError, TypeError, ValueError) as error:

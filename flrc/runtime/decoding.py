@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from flrc.errors import UserError
+from flrc.models.limits import Limits
 from flrc.models.switching import Switch, activate
 from flrc.schedule.phase import first_steps
 
@@ -60,6 +61,16 @@ class Decoder:
             end = self.tokenizer.eos_token_id
         return [end] if isinstance(end, int) else list(end or [])
 
+    def padding_token(self) -> int | None:
+        """The tokenizer's padding token, where the model has it.
+
+        Finished replies of a batch are padded and fed, so a token that was added to the tokenizer
+        alone would be looked up behind the end of the embedding.
+        """
+        token, known = self.tokenizer.pad_token_id, Limits.of(self.model.config).vocabulary
+        has = isinstance(token, int) and (known is None or token < known)
+        return token if has else None  # type: ignore[return-value]
+
     @torch.no_grad()
     def generate(
         self,
@@ -105,7 +116,7 @@ class Decoder:
         if num_beams > 1 and self._phases(max_new_tokens)[1:]:
             raise ValueError("beam search cannot follow a schedule")
         end = self.end_tokens()
-        padding = self.tokenizer.pad_token_id
+        padding = self.padding_token()
         config = GenerationConfig(
             **{"do_sample": False, **options},
             num_beams=num_beams,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flrc.allocator.planning import Planner
     from flrc.cache import Entry
     from flrc.data.base import DataSource
+    from flrc.data.token_sequences import TokenSequences
     from flrc.decomposition.stored import StoredFactors
     from flrc.schedule.base import Schedule
     from flrc.schedule.phase import Phase
@@ -71,8 +72,17 @@ class ScheduleSearch(Component, ABC):
     def check_data(self, data: DataSource) -> None:
         """Raise UserError if what the search reads is not there."""
 
-    def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Raise UserError if there are fewer items than asked for."""
+    def token_sequences(
+        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
+    ) -> TokenSequences:
+        """What the model will be fed, to the last token; none unless overridden.
+
+        Raises:
+            UserError: If a row is bad, or there are too few.
+        """
+        from flrc.data.token_sequences import TokenSequences
+
+        return TokenSequences("a prompt of the search", [], "search=none")
 
     def inputs(self, data: DataSource) -> dict[str, Any]:
         """Settings and what is read: for ids and cache keys."""

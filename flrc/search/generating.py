@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from flrc.data.base import DataSource
+    from flrc.data.pairs import Pair
+    from flrc.data.token_sequences import TokenSequences
 
 METRICS = ("rougeL", "bertscore_f1")
 
@@ -77,18 +79,42 @@ class GeneratingSearch(ScheduleSearch):
         if self.metric == "bertscore_f1":
             bertscore_model(self.bertscore_model).check_available()
 
-    def check_rows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Enough items."""
+    def items(self, data: DataSource, seed: int) -> list[Pair]:
+        """The items that are drawn.
+
+        Raises:
+            UserError: If there are fewer than asked for.
+        """
+        from random import Random
+
         from flrc.data.pairs import pairs
 
-        there = len(pairs(data, self.dataset, self.split))
-        if there < self.samples:
+        found = pairs(data, self.dataset, self.split)
+        if len(found) < self.samples:
             raise UserError(
                 f"{data.label(self.dataset)}/{self.split} has too few items to search on",
                 given=f"search.samples={self.samples}",
-                allowed=f"at most {there}",
-                fix=f"search.samples={there}",
+                allowed=f"at most {len(found)}",
+                fix=f"search.samples={len(found)}",
             )
+        return Random(seed).sample(found, self.samples)
+
+    def token_sequences(
+        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
+    ) -> TokenSequences:
+        """The prompts."""
+        from flrc.data.pairs import chat_prompt
+        from flrc.data.token_sequences import TokenSequences
+
+        return TokenSequences(
+            f"a prompt of {self.dataset} with its reply, in the search for a schedule",
+            [
+                chat_prompt(pair, tokenizer, self.max_prompt_tokens).ids
+                for pair in self.items(data, seed)
+            ],
+            "search.max_prompt_tokens or search.max_new_tokens",
+            self.max_new_tokens,
+        )
 
     def inputs(self, data: DataSource) -> dict[str, Any]:
         """Settings and the split's content; the batch size changes nothing."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from flrc.allocator.plans import Plans
-from flrc.data.pairs import chat_prompt, pairs
 from flrc.errors import UserError
 from flrc.evaluation.replies import generate_replies
 from flrc.form.two_factor import TwoFactor
@@ -35,12 +33,9 @@ class Trials:
     def __init__(self, search: GeneratingSearch, compression: Compression) -> None:
         self.search = search
         self.compression = compression
-        found = pairs(compression.data, search.dataset, search.split)
-        self.pairs = Random(compression.seed).sample(found, search.samples)
-        self.prompts = [
-            chat_prompt(pair, compression.tokenizer, search.max_prompt_tokens).ids
-            for pair in self.pairs
-        ]
+        drawn = compression.data, compression.tokenizer, compression.seed
+        self.pairs = search.items(compression.data, compression.seed)
+        self.prompts = [list(ids) for ids in search.token_sequences(*drawn).ids]
         self.made: dict[str, dict[str, Any]] = {}
         self.seconds_now = 0.0
         """Of generating in this process."""

@@ -154,6 +154,7 @@ def test_questions(task: str, tmp_path: Path, tokenizer: Any) -> None:
     from flrc.data.sample import Sample
     from flrc.evaluation.lm_eval_tasks import build_task
     from flrc.evaluation.zeroshot import ZeroShot
+    from flrc.models.random import Random
 
     split = find(task).evaluation_split
     rows = [
@@ -162,6 +163,7 @@ def test_questions(task: str, tmp_path: Path, tokenizer: Any) -> None:
     path = tmp_path / task / f"{split}.jsonl"
     path.parent.mkdir()
     evaluation, data = ZeroShot(tasks=[task]), Folder(root=str(tmp_path))
+    config = Random().config()
     refused: list[Refusal] = []
     ended: list[bytes] = []
 
@@ -171,9 +173,9 @@ def test_questions(task: str, tmp_path: Path, tokenizer: Any) -> None:
         path.write_bytes(content)
         try:
             evaluation.check_data(data)
-            evaluation.check_rows(data, tokenizer)
+            evaluation.token_sequences(task, data, tokenizer, config)
         except UserError as error:
-            refused.append((str(error), (str(path), f"{task}: lm-eval can make no question")))
+            refused.append((str(error), (str(path), f"{task}: ")))
             return
         ended.append(content)
         built = build_task(task, data.rows(task, split))

@@ -160,7 +160,7 @@ CALIBRATIONS: dict[str, tuple[Any, str]] = {
     "no token": (["a text", torch.tensor([], dtype=torch.long)], "too short.*sequence 1: 0 tokens"),
     "an unknown token": ([torch.tensor([5, 100_000])], "does not have.*token 100000"),
     "a token below 0": ([torch.tensor([5, -7])], "does not have.*token -7"),
-    "too long": ([torch.zeros(100_000, dtype=torch.long)], "longer than the model's positions"),
+    "too long": ([torch.zeros(100_000, dtype=torch.long)], "longer than the model's context"),
 }
 
 

@@ -1,0 +1,78 @@
+"""Token ids that a model will be fed: checked before any work, and part of every cache key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flrc.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from flrc.models.limits import Limits
+
+
+@dataclass(frozen=True)
+class TokenSequences:
+    """The sequences that one stage of a run feeds to the model.
+
+    Attributes:
+        what: What errors call one of them: ``a window of wikitext2``.
+        ids: Token ids of each sequence.
+        fix: The override that makes them shorter.
+        new_tokens: Longest reply that is generated after each of them, in tokens.
+        last_is_fed: False where the last token of each is predicted only.
+    """
+
+    what: str
+    ids: Sequence[Sequence[int] | Tensor]
+    fix: str
+    new_tokens: int = 0
+    last_is_fed: bool = True
+
+    def digest(self) -> str:
+        """SHA-256 of all token ids, in order: what was read, whatever tokenizer made it."""
+        digest = hashlib.sha256()
+        for sequence in self._arrays():
+            content = sequence.tobytes()
+            digest.update(f"{len(content)}:".encode() + content)
+        return digest.hexdigest()
+
+    def _arrays(self) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:
+        import numpy as np
+
+        return (np.asarray(sequence, dtype=np.int64) for sequence in self.ids)
+
+    def check(self, limits: Limits, model: str) -> None:
+        """Raise UserError unless the model has all of these tokens, and a position for each.
+
+        The last token of a reply is never fed, so ``n`` new tokens take ``n - 1`` positions.
+
+        Args:
+            limits: Of the model.
+            model: Its label, for errors.
+        """
+        prompt = max(map(len, self.ids), default=0)
+        longest = prompt + max(self.new_tokens - 1, 0) - (not self.last_is_fed)
+        if limits.context is not None and longest > limits.context:
+            reply = f", {self.new_tokens} of them new" if self.new_tokens else ""
+            raise UserError(
+                f"{self.what} is longer than the model's context",
+                given=f"{prompt + self.new_tokens} tokens{reply}",
+                allowed=f"a context length of {limits.context} tokens ({model})",
+                fix=self.fix,
+            )
+        low = min((int(one.min()) for one in self._arrays() if len(one)), default=0)
+        high = max((int(one.max()) for one in self._arrays() if len(one)), default=0)
+        if low < 0 or (limits.vocabulary is not None and high >= limits.vocabulary):
+            known = "0 on" if limits.vocabulary is None else f"0 to {limits.vocabulary - 1}"
+            raise UserError(
+                f"{self.what} holds tokens that the model does not have",
+                given=f"token {low if low < 0 else high}",
+                allowed=f"{known} ({model})",
+                fix="the tokenizer of this very model",
+            )

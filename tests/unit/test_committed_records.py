@@ -1,0 +1,55 @@
+"""What is committed stays done: ids and evaluation files of every study, restored."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from flrc.completion import finished
+from flrc.config import RunConfig, register
+from flrc.library import CONF
+from flrc.records.identity import run_folder, run_id
+from flrc.studies import manifest
+from flrc.studies.collect import restore
+from flrc.studies.study import results_of
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+STUDIES = sorted(path.parent.name for path in EXPERIMENTS.glob("*/table.yaml"))
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hydra() -> Iterator[None]:
+    if not DATA.is_dir():
+        pytest.skip("the ids of committed records contain digests of ../shared/data")
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_restored_study_is_done(
+    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = results_of(EXPERIMENTS / study, "small")
+    jobs = manifest.read(results)
+    assert jobs
+    restore(results, tmp_path)
+    # Speed counts on the machine that it was measured on, with its threads.
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for job in jobs:
+        words = shlex.split(job.command)[2:]
+        config = OmegaConf.to_object(
+            compose("config", [*words, f"data.root={DATA}", f"paths.runs={tmp_path}"])
+        )
+        assert isinstance(config, RunConfig)
+        assert run_id(config) == job.run, job.command
+        folder = run_folder(config)
+        assert folder.path == tmp_path / job.folder
+        assert finished(config, folder) is not None, job.command
