@@ -60,8 +60,8 @@ def compress(
         method: One of ``conf/method``.
         rate: Share of the target parameters that one forward step does not use; (0, 1).
         calibration: Texts, or token ids as integer tensors ``(tokens,)``, arrays or lists: one
-            sequence each, as long as it is, up to the model's positions. None: the configuration's
-            own (``calibration=mixed`` on ``data=sample`` unless overridden).
+            sequence each, as long as it is, up to the model's context length. None: the
+            configuration's own (``calibration=mixed`` on ``data=sample`` unless overridden).
         seed: Of everything that is drawn.
         overrides: More words of the command line: ``"allocator=uniform"``, ``"data.root=DIR"``,
             ``"evaluation=[perplexity]"``, ``"paths.runs=DIR"``.
