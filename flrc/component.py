@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from flrc.canonical import Canonical
 from flrc.errors import UserError
 
 
 @dataclass
-class Component:
+class Component(Canonical):
     """A named, configurable part of a run; its fields are its hyper-parameters.
 
     ``name`` is constant per class. It stands in the configuration so that a composed YAML, a run id

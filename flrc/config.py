@@ -17,6 +17,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from flrc.allocator.base import Allocator
 from flrc.calibration.base import Calibration
+from flrc.canonical import Canonical
 from flrc.component import Component, discover
 from flrc.data.base import DataSource
 from flrc.decomposition.base import Decomposition
@@ -70,7 +71,7 @@ class Method:
 
 
 @dataclass
-class Paths:
+class Paths(Canonical):
     """Folders.
 
     Attributes:
@@ -113,7 +114,7 @@ class Paths:
 
 
 @dataclass
-class RunConfig:
+class RunConfig(Canonical):
     """Everything about one run; ``flrc.pipeline.run`` is a function of it.
 
     Attributes:
