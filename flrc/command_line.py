@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import shlex
 import sys
 import time
@@ -15,11 +14,10 @@ from typing import Any
 from flrc import isolation
 from flrc.errors import UserError, explained
 from flrc.ledger import Ledger
+from flrc.words import Command, made_of, parse
 
 log = logging.getLogger(__name__)
 
-MULTIRUN = ("-m", "--multirun")
-"""Hydra's flags that still run jobs."""
 MANY = 64
 """Jobs at a time where nothing else is said: the launcher decides."""
 INTERRUPTED = 130
@@ -46,18 +44,17 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
     offline_by_default()
     if isolation.is_isolated():
         return _alone(main)
-    try:
-        check_overrides(conf, arguments)
-        asked = any(word.startswith("-") and word not in MULTIRUN for word in arguments)
-        ledger = None if asked else Ledger.begin(arguments)
-    except UserError as error:
-        return _complain(error)
-    except (HydraException, OmegaConfBaseException) as error:  # a mistake in a YAML file
-        return _complain(error)
-    if ledger is None:  # --help, --cfg ...: Hydra answers
+    command = Command.of(conf, arguments)
+    if not command.runs:  # --help, --cfg ...: Hydra answers
         main()
         return 0
-    isolation.remember(sys.argv[0])
+    try:
+        check_overrides(command.place, command.words)
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        return complain(error)
+    ledger = Ledger.lead()
+    isolation.remember(sys.argv[0], command.finding)
+    sys.argv[1:] = [*command.flags, *command.words]  # Hydra wants its flags first
     code, jobs = 0, []
     try:
         main()
@@ -71,9 +68,9 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
         jobs = ledger.jobs()
         ledger.end()
         isolation.forget(ledger.sweep)
-    code = max(code, _report(jobs, Path(conf).parent / "experiments", arguments))
+    code = max(code, _report(jobs, Path(conf).parent / "experiments", command.words))
     if code == INTERRUPTED:
-        _complain("interrupted; the same command computes only what is missing")
+        complain("interrupted; the same command computes only what is missing")
     return max(code, int(any(job["status"] == "failed" for job in jobs)))
 
 
@@ -96,7 +93,8 @@ def job(compose: Callable[[], Any]) -> None:
 
     config = None
     try:
-        config = compose()
+        with made_of(_words()):
+            config = compose()
         assert isinstance(config, RunConfig)
         if config.dry_run:
             _note(**plan(config), **_which(config))
@@ -142,29 +140,40 @@ def _sweep() -> str:
 def _isolated(config: Any) -> None:
     """The job in a process of its own; if that does not come to its end, this is noted here."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.types import Quote, QuotedString
 
-    words = list(HydraConfig.get().overrides.task)
-    error = isolation.run(words, config.workers or MANY, _sweep())
+    words = _words()
+    found_by = [
+        override.input_line
+        for override in parse(HydraConfig.get().overrides.hydra)
+        if override.key_or_group == "hydra.searchpath"
+    ]
+    # ${now:...} and ${hydra:job.num} are others in a process that runs one job.
+    runs = QuotedString(config.paths.runs, Quote.single).with_quotes()
+    composed = [*found_by, f"paths.runs={runs}"]
+    error = isolation.run(words, config.workers or MANY, _sweep(), composed)
     if error is not None:
         log.error("%s: %s", shlex.join(words), error)
         _note(status="failed", folder=None, error=error, **_which(config))
 
 
 def _which(config: Any) -> dict[str, Any]:
-    """The job's place in its study; nothing outside of one, or where it cannot be composed."""
+    """Where the job's records go; of a job of a study also its place there."""
     from flrc.records.identity import run_folder, run_id
     from flrc.studies.facts import facts_of
 
-    if config is None or config.scale == "none":
+    if config is None:
         return {}
     runs = config.runs_path()
+    if config.scale == "none":
+        return {"runs": str(runs)}
     try:
         place = {
             "run": run_id(config),
             "place": str(run_folder(config).path.relative_to(runs)),
         }
     except UserError:  # the model is not there, and the id is made of its weights
-        return {}
+        return {"runs": str(runs)}
     return place | {
         "study": config.study,
         "scale": config.scale,
@@ -189,18 +198,22 @@ def plan(config: Any) -> dict[str, Any]:
 
 def _note(**job: Any) -> None:
     """Note how this job ended, for the sweep's end."""
-    from hydra.core.hydra_config import HydraConfig
-
     ledger = Ledger.of_this_job()
-    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     if ledger is None:
         return
     try:
-        ledger.note({**job, "job": shlex.join(w for w in words if w not in isolation.ONE)})
+        ledger.note({**job, "job": shlex.join(isolation.own(_words()))})
     except OSError as error:
         if not isolation.is_isolated():
             raise
         sys.exit(_failure(error, "how the job ended cannot be noted"))  # its parent notes that
+
+
+def _words() -> list[str]:
+    """The overrides of this job."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def _failure(error: Exception, what: str) -> int:
@@ -208,16 +221,17 @@ def _failure(error: Exception, what: str) -> int:
     problem = explained(error)
     if problem is None:
         log.error(what, exc_info=error)
-    return _complain(problem or error)
+    return complain(problem or error)
 
 
-def _complain(error: BaseException | str) -> int:
+def complain(error: BaseException | str) -> int:
+    """Tell the user; returns the exit code."""
     print(f"\nerror: {error}\n", file=sys.stderr, flush=True)  # noqa: T201
     return 1
 
 
-def _report(jobs: list[dict[str, Any]], experiments: Path, arguments: list[str]) -> int:
-    """The table of the sweep's records, where it is rendered, and what failed.
+def _report(jobs: list[dict[str, Any]], experiments: Path, words: list[str]) -> int:
+    """The tables of the sweep's records, where they are rendered, and what failed.
 
     Returns:
         1 if there should be a table and cannot be one, else 0.
@@ -225,42 +239,53 @@ def _report(jobs: list[dict[str, Any]], experiments: Path, arguments: list[str])
     from rich.console import Console
 
     console = Console()
-    folders = list(dict.fromkeys(job["folder"] for job in jobs if job["folder"]))
     waiting = [job for job in jobs if job["status"] in ("done", "would run")]
     if waiting:
         _announce(waiting, experiments, console)
         _list_failed(jobs, console)
         return 0
     code = 0
-    if any("study" in job for job in jobs):
-        from flrc.studies import sweep as studies
-
+    for group in _grouped(jobs):
         try:
-            studies.report([job for job in jobs if "study" in job], experiments, arguments, console)
-        except (UserError, OSError) as error:
-            code = _failure(error, "the tables are not rendered")
-    elif folders:
-        from flrc.records.store import RunFolder
-        from flrc.reporting import print_table, render
+            if "study" in group[0]:
+                from flrc.studies import sweep as studies
 
-        records = [r for r in (RunFolder(Path(f)).read_record() for f in folders) if r is not None]
-        asked = {name for job in jobs for name in job.get("measurements", [])}
-        for record in records:  # a record may hold more, from earlier commands
-            measured = record.results.get("measurements", [])
-            record.results["measurements"] = [m for m in measured if m["name"] in asked]
-        if records:
-            print_table(records)
-        if any(record.run["status"] == "ok" for record in records):
-            runs = Path(os.path.commonpath([str(Path(f).parent.parent) for f in folders]))
-            name = time.strftime("%Y%m%d-%H%M%S") + "-" + records[0].run["id"][:4]
-            try:
-                written = render(records, runs / "tables" / name)
-            except (UserError, OSError) as error:
-                code = _failure(error, "the table is not rendered")
+                studies.report(group, experiments, words, console)
             else:
-                console.print("rendered: " + ", ".join(str(p) for p in written), soft_wrap=True)
+                _table(group, console)
+        except (UserError, OSError) as error:
+            code = _failure(error, "the table is not rendered")
     _list_failed(jobs, console)
     return code
+
+
+def _grouped(jobs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The jobs of one table: of one study at one scale, or of none, in one folder of runs."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for job in jobs:
+        if "runs" in job:
+            key = (job["runs"], job.get("study"), job.get("scale"))
+            groups.setdefault(key, []).append(job)
+    return list(groups.values())
+
+
+def _table(jobs: list[dict[str, Any]], console: Any) -> None:
+    """Print the table of jobs outside of studies, and write it below their folder of runs."""
+    from flrc.records.store import RunFolder
+    from flrc.reporting import print_table, render
+
+    folders = dict.fromkeys(job["folder"] for job in jobs if job["folder"])
+    records = [r for r in (RunFolder(Path(f)).read_record() for f in folders) if r is not None]
+    asked = {name for job in jobs for name in job.get("measurements", [])}
+    for record in records:  # a record may hold more, from earlier commands
+        measured = record.results.get("measurements", [])
+        record.results["measurements"] = [m for m in measured if m["name"] in asked]
+    if records:
+        print_table(records)
+    if any(record.run["status"] == "ok" for record in records):
+        name = time.strftime("%Y%m%d-%H%M%S") + "-" + records[0].run["id"][:4]
+        written = render(records, Path(jobs[0]["runs"]) / "tables" / name)
+        console.print("rendered: " + ", ".join(str(p) for p in written), soft_wrap=True)
 
 
 def _announce(jobs: list[dict[str, Any]], experiments: Path, console: Any) -> None:

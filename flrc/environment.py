@@ -115,8 +115,7 @@ def called_as(call: str) -> Iterator[None]:
 
 
 def _command_line() -> str:
-    words = [word for word in sys.argv[1:] if word not in isolation.ONE]
-    return " ".join([Path(sys.argv[0]).name, *words])
+    return " ".join([Path(sys.argv[0]).name, *isolation.own(sys.argv[1:])])
 
 
 def git_state() -> dict[str, Any]:

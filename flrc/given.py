@@ -13,6 +13,7 @@ from flrc.calibration.base import Calibration
 from flrc.errors import UserError
 from flrc.models.base import ModelSource
 from flrc.models.dtypes import DTYPES
+from flrc.words import parse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,8 +63,10 @@ def check_words(overrides: Sequence[str], *, by_name: bool, calibrated: bool) ->
     for word in overrides:
         if not isinstance(word, str):
             raise UserError("an override is a text", given=repr(word)[:100], allowed="KEY=VALUE")
-        key = _key(word)
-        if key.startswith("evaluation.") and "evaluation" not in map(_key, overrides):
+    parsed = parse(overrides)
+    for override in parsed:
+        key, word = override.key_or_group, override.input_line
+        if key.startswith("evaluation.") and not evaluates(parsed):
             raise UserError(
                 "nothing is evaluated unless the overrides name evaluations",
                 given=word,
@@ -79,9 +82,9 @@ def check_words(overrides: Sequence[str], *, by_name: bool, calibrated: bool) ->
                 raise UserError(f"{part} is no override here: {reason}", given=word)
 
 
-def _key(word: object) -> str:
-    """The key or group that a word of the command line sets."""
-    return str(word).lstrip("+~").partition("=")[0].partition("@")[0].strip()
+def evaluates(overrides: Sequence[Any]) -> bool:
+    """Whether one of Hydra's overrides names evaluations."""
+    return any(o.key_or_group == "evaluation" and not o.is_delete() for o in overrides)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,8 +20,12 @@ SLOT = "FLRC_SLOT"
 PROGRAM, FOLDER = "FLRC_PROGRAM", "FLRC_FOLDER"
 """Environment variables: the script that was called, and where. A launcher's own workers have other
 names and may be anywhere."""
+FLAGS = "FLRC_FLAGS"
+"""Environment variable: the flags by which the script finds the same configuration, as JSON."""
+ADDED = "FLRC_ADDED"
+"""Environment variable of such a process: what it is told beside the job's own words, as JSON."""
 ONE = ("hydra.mode=RUN", "launcher=basic", "workers=0")
-"""What such a process is told beside the job's own words."""
+"""Of these, the words that make it one job in one process."""
 
 
 def is_isolated() -> bool:
@@ -28,25 +33,42 @@ def is_isolated() -> bool:
     return SLOT in os.environ
 
 
-def remember(program: str) -> None:
-    """Note for all processes of this sweep what was called, and where."""
-    os.environ |= {PROGRAM: os.path.abspath(program), FOLDER: os.getcwd()}
+def remember(program: str, flags: Sequence[str] = ()) -> None:
+    """Note for all processes of this sweep what was called, and where.
+
+    Args:
+        program: The script.
+        flags: Flags by which it finds the same configuration.
+    """
+    where = {PROGRAM: os.path.abspath(program), FOLDER: os.getcwd()}
+    os.environ |= where | {FLAGS: json.dumps(list(flags))}
 
 
-def run(words: Sequence[str], workers: int, sweep: str) -> str | None:
+def own(words: Sequence[str]) -> list[str]:
+    """Words of the user among those that this process was called with."""
+    kept = list(words)[::-1]  # what was added stands last
+    for word in json.loads(os.environ.get(ADDED, "[]")):
+        if word in kept:
+            kept.remove(word)
+    return kept[::-1]
+
+
+def run(words: Sequence[str], workers: int, sweep: str, composed: Sequence[str] = ()) -> str | None:
     """Run one job and wait for it.
 
     Args:
         words: The job's overrides.
         workers: How many jobs of this sweep run at a time on this machine.
         sweep: The sweep's name, the same in all its processes.
+        composed: Further overrides, of values that another process might compose otherwise.
 
     Returns:
         What went wrong if the process did not come to its end, else None.
     """
     with _slot(workers, sweep) as slot:
-        command = [sys.executable, os.environ[PROGRAM], *words, *ONE]
-        known = os.environ | {SLOT: str(slot)}
+        flags, added = json.loads(os.environ.get(FLAGS, "[]")), [*composed, *ONE]
+        command = [sys.executable, os.environ[PROGRAM], *flags, *words, *added]
+        known = os.environ | {SLOT: str(slot), ADDED: json.dumps(added)}
         ended = subprocess.run(command, env=known, cwd=os.environ[FOLDER], check=False)
     if ended.returncode == 0:  # however the job ended: it has noted that itself
         return None

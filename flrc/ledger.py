@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import tempfile
 import uuid
 from pathlib import Path
 from typing import Any
@@ -25,62 +27,77 @@ class Ledger:
     """The notes of one sweep, in a file beside the records, which all its jobs reach.
 
     Args:
-        path: The file.
+        path: The file; None before the sweep begins: what is noted until then is remembered.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self.path = path
+        self._name = f".sweep-{uuid.uuid4().hex[:12]}" if path is None else path.stem
+        self._made: list[Path] = []
+        self._temporary: Path | None = None
         self._unwritten: list[dict[str, Any]] = []
 
     @property
     def sweep(self) -> str:
         """The sweep's name, the same in all its processes."""
-        return self.path.stem
+        return self._name
 
     @classmethod
-    def begin(cls, arguments: list[str]) -> Ledger:
-        """Start the notes of the sweep that this process leads.
-
-        Args:
-            arguments: The command line, which may say where records go.
-
-        Raises:
-            UserError: If nothing can be written there.
-        """
+    def lead(cls) -> Ledger:
+        """The notes of the sweep that this process leads from now on."""
         global _led
-        from flrc.config import Paths
+        _led = cls()
+        return _led
 
-        given = [word.partition("=")[2] for word in arguments if word.startswith("paths.runs=")]
-        paths = Paths(runs=given[-1].strip("'\"")) if given else Paths()
-        runs = Path(paths.runs).expanduser().resolve()
-        ledger = cls(runs / f".sweep-{uuid.uuid4().hex[:12]}.jsonl")
-        try:
-            runs.mkdir(parents=True, exist_ok=True)
-            ledger.path.write_bytes(bytes(NEEDED))  # a full disk takes an empty file
-            ledger.path.write_bytes(b"")
-        except OSError as error:
-            if runs.is_dir():
-                ledger.path.unlink(missing_ok=True)
-            raise (
-                explained(error)
-                or UserError(
-                    "records cannot be written",
-                    given=f"paths.runs={runs}: {error}",
-                    allowed="a folder that can be made and written to",
-                    fix="paths.runs=runs",
-                )
-            ) from error
-        os.environ[LEDGER] = str(ledger.path)
-        _led = ledger
-        return ledger
+    @staticmethod
+    def led() -> Ledger | None:
+        """The notes of the sweep that this process leads, if it leads one."""
+        return _led
 
     @classmethod
     def of_this_job(cls) -> Ledger | None:
         """The notes of the sweep that this job belongs to; None where it belongs to none."""
         path = os.environ.get(LEDGER)
-        if path is None:
-            return None
-        return _led if _led is not None and str(_led.path) == path else cls(Path(path))
+        if _led is not None and path in (None, str(_led.path)):
+            return _led
+        return None if path is None else cls(Path(path))
+
+    def begin(self, folder: Path | None) -> Path:
+        """Make the file.
+
+        Args:
+            folder: Where records go; None for a temporary folder, where the sweep writes none.
+
+        Returns:
+            The folder.
+
+        Raises:
+            UserError: If nothing can be written there.
+        """
+        if folder is None:
+            folder = self._temporary = Path(tempfile.mkdtemp(prefix="flrc-"))
+        path = folder / f"{self.sweep}.jsonl"
+        self._made = [one for one in (folder, *folder.parents) if not one.exists()]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(NEEDED))  # a full disk takes an empty file
+            path.write_bytes(b"")
+        except OSError as error:
+            if folder.is_dir():
+                path.unlink(missing_ok=True)
+            self._remove_folders()
+            raise (
+                explained(error)
+                or UserError(
+                    "records cannot be written",
+                    given=f"paths.runs={folder}: {error}",
+                    allowed="a folder that can be made and written to",
+                    fix="paths.runs=runs",
+                )
+            ) from error
+        self.path = path
+        os.environ[LEDGER] = str(path)
+        return folder
 
     def note(self, job: dict[str, Any]) -> None:
         """Append one line, whole: jobs may run side by side.
@@ -88,6 +105,9 @@ class Ledger:
         Raises:
             OSError: If it cannot be written, in any process but the sweep's own, which remembers.
         """
+        if self.path is None:
+            self._unwritten.append(job)
+            return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
@@ -99,7 +119,8 @@ class Ledger:
 
     def jobs(self) -> list[dict[str, Any]]:
         """What was noted, in the order in which jobs ended."""
-        lines = self.path.read_text("utf-8").splitlines() if self.path.is_file() else []
+        written = self.path is not None and self.path.is_file()
+        lines = self.path.read_text("utf-8").splitlines() if self.path and written else []
         found = []
         for line in filter(None, lines):
             try:
@@ -109,11 +130,22 @@ class Ledger:
         return found + self._unwritten
 
     def end(self) -> None:
-        """Remove the file."""
+        """Remove the file, and the folders that were made for it and hold nothing else."""
         global _led
-        self.path.unlink(missing_ok=True)
-        os.environ.pop(LEDGER, None)
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+            os.environ.pop(LEDGER, None)
+        self._remove_folders()
         _led = None
+
+    def _remove_folders(self) -> None:
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+        for folder in self._made:
+            try:
+                folder.rmdir()
+            except OSError:  # it holds something by now
+                return
 
 
 _led: Ledger | None = None

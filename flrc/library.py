@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from flrc.config import RunConfig, register
 from flrc.errors import UserError
-from flrc.given import Given, InMemory, check_words
+from flrc.given import Given, InMemory, check_words, evaluates
+from flrc.words import Place, made_of, parse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,7 +97,7 @@ def compress(
                 given="evaluation=[efficiency]",
                 fix="give the model by name, or saved: model=local model.path=FOLDER",
             )
-    if not any(word.startswith("evaluation=") for word in overrides):
+    if not evaluates(parse(overrides)):
         config.evaluation = {}
     if not config.compresses:
         raise UserError(
@@ -129,9 +130,7 @@ def configuration(overrides: Sequence[str]) -> RunConfig:
         UserError: If a word is mistyped or a value out of range.
     """
     from hydra import compose
-    from hydra.errors import HydraException
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
     from flrc.overrides import check_overrides
 
@@ -142,17 +141,9 @@ def configuration(overrides: Sequence[str]) -> RunConfig:
             fix="install from a checkout: pip install --editable .",
         )
     register()
-    with _hydra():
-        check_overrides(str(CONF), list(overrides))
-    try:
-        with _hydra(), _initialised():
-            config = OmegaConf.to_object(compose("config", overrides=list(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from error
-        raise UserError(
-            "these words make no configuration", given=" ".join(overrides), allowed=str(error)
-        ) from error
+    check_overrides(Place(str(CONF)), list(overrides))
+    with made_of(overrides), _hydra(), _initialised():
+        config = OmegaConf.to_object(compose("config", overrides=list(overrides)))
     assert isinstance(config, RunConfig)
     return config
 

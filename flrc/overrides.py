@@ -2,78 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from typing import Any
 
 from flrc.errors import UserError, nearest
-
-GLOBAL_FLAGS = (
-    "-m",
-    "--multirun",
-    "--help",
-    "--hydra-help",
-    "--cfg",
-    "--info",
-    "--resolve",
-    "-h",
-    "-c",
-    "-p",
-)
+from flrc.words import Place, loader, parse, values
 
 
-def check_overrides(conf: str, arguments: list[str]) -> None:
+def check_overrides(place: Place, words: Sequence[str]) -> None:
     """Check group names, their options and configuration keys before Hydra composes anything.
 
     Hydra finds the same mistakes, job by job and without the nearest match.
 
     Args:
-        conf: Folder of the configuration.
-        arguments: The command line.
+        place: Where the configuration is.
+        words: The command line without flags.
 
     Raises:
         UserError: On the first mistake.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
-    words = [a for a in arguments if not a.startswith("-")]
-    if any(a.startswith("-") and a not in ("-m", "--multirun") for a in arguments):
-        return  # --help, --cfg ...: Hydra's own commands
-    try:
-        overrides = OverridesParser.create().parse_overrides(words)
-    except OverrideParseException as error:
-        raise UserError(
-            "the command line cannot be read",
-            given=error.override,
-            allowed="key=value, or key=value,value with -m",
-            fix=None if error.override is None else _quoted(error.override),
-        ) from error
-    groups = _groups(Path(conf))
+    overrides = parse(words, loader(place))
+    # Options in further folders are known to Hydra alone.
+    if any(override.key_or_group == "hydra.searchpath" for override in overrides):
+        return
+    groups = _groups(place)
     chosen: dict[str, list[str]] = {}
-    for override in overrides:
-        if override.key_or_group.startswith("hydra"):
-            continue
-        if override.key_or_group in groups:
-            chosen[override.key_or_group] = _check_options(override, groups[override.key_or_group])
+    ours = [o for o in overrides if not o.is_hydra_override() and not o.is_delete()]
+    for override in ours:
+        group = override.key_or_group
+        if group in groups and not isinstance(override.value(), dict):  # a dict sets keys
+            chosen[group] = check_options(override, groups[group])
     for name in chosen.get("launcher", []):
         _check_launcher(name)
-    for override in overrides:
+    for override in ours:
         key = override.key_or_group
-        if key.startswith("hydra") or key in groups or override.is_delete():
-            continue
-        if key.startswith("data.revisions."):
+        if key in groups or key.startswith("data.revisions."):
             continue  # the one place where keys are free: a revision by data set
-        _check_key(conf, key, chosen, groups)
-
-
-def _quoted(word: str) -> str | None:
-    """The word with its value in quotes, which Hydra wants around letters it has no rule for."""
-    key, equals, value = word.partition("=")
-    if not equals or not value or any(sign in value for sign in "'\"\\"):
-        return None
-    return f"in quotes that the shell leaves: '{key}=\"{value}\"'"
+        _check_key(place, key, chosen, groups)
 
 
 def _check_launcher(name: str) -> None:
@@ -91,45 +58,46 @@ def _check_launcher(name: str) -> None:
         ) from error
 
 
-def _groups(conf: Path) -> dict[str, list[str]]:
+def _groups(place: Place) -> dict[str, list[str]]:
+    """Every group and its options, wherever Hydra finds them."""
+    from hydra.core.object_type import ObjectType
+
+    found = loader(place)
     return {
-        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
-        for folder in sorted(conf.iterdir())
-        if folder.is_dir() and folder.name != "hydra"
+        group: sorted(found.get_group_options(group, ObjectType.CONFIG))
+        for group in found.list_groups("")
+        if group not in ("hydra", "schema")
     }
 
 
-def _check_options(override: Any, options: list[str]) -> list[str]:
-    value = override.value()
-    if override.is_sweep_override():
-        values = list(override.sweep_iterator())
-    else:
-        values = value if isinstance(value, list) else [value]
-    flat = [str(v) for entry in values for v in (entry if isinstance(entry, list) else [entry])]
-    if isinstance(value, list) and override.key_or_group != "evaluation":
+def check_options(override: Any, options: list[str]) -> list[str]:
+    """The options that a word chooses of a group.
+
+    Raises:
+        UserError: If there is none such, or it chooses several at once of a group that takes one.
+    """
+    group = override.key_or_group
+    entries = values(override)
+    flat = [str(v) for entry in entries for v in (entry if isinstance(entry, list) else [entry])]
+    if any(isinstance(entry, list) for entry in entries) and group != "evaluation":
         raise UserError(
-            f"group {override.key_or_group} takes one option, not a list",
+            f"group {group} takes one option, not a list",
             given=override.input_line,
             allowed=options,
-            fix=f"-m {override.key_or_group}={','.join(flat)} for one run each",
+            fix=f"-m {group}={','.join(flat)} for one run each",
         )
-    words = [word.strip("[] ") for text in flat for word in text.split(",") if word.strip("[] ")]
-    if not words and override.key_or_group != "evaluation":
+    if not any(flat) and group != "evaluation":
         raise UserError(
-            f"group {override.key_or_group} needs an option",
-            given=override.input_line,
-            allowed=options,
+            f"group {group} needs an option", given=override.input_line, allowed=options
         )
-    for word in words:
+    for word in filter(None, flat):
         if word not in options:
-            raise UserError(
-                f"group {override.key_or_group} has no option {word!r}", given=word, allowed=options
-            )
-    return words
+            raise UserError(f"group {group} has no option {word!r}", given=word, allowed=options)
+    return list(filter(None, flat))
 
 
 def _check_key(
-    conf: str, key: str, chosen: dict[str, list[str]], groups: dict[str, list[str]]
+    place: Place, key: str, chosen: dict[str, list[str]], groups: dict[str, list[str]]
 ) -> None:
     # All options that the sweep visits: a key may belong to one of them only.
     variants: list[list[str]] = [[]]
@@ -139,7 +107,7 @@ def _check_key(
         variants = [[*variant, choice] for variant in variants for choice in choices][:16]
     known: set[str] = set()
     for variant in variants:
-        known |= _known_keys(conf, tuple(variant))
+        known |= _known_keys(place, tuple(variant))
         if key in known:
             return
     names = known | set(groups)
@@ -167,26 +135,27 @@ def _check_key(
 
 
 @lru_cache(maxsize=64)
-def _known_keys(conf: str, variant: tuple[str, ...]) -> frozenset[str]:
+def _known_keys(place: Place, variant: tuple[str, ...]) -> frozenset[str]:
     """Every key of the configuration with these choices; composing takes most of a second."""
-    from hydra import compose, initialize_config_dir
     from hydra.errors import ConfigCompositionException
-    from omegaconf import OmegaConf
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf, open_dict
 
-    with initialize_config_dir(conf, version_base="1.3"):
-        try:
-            config = compose("config", overrides=list(variant))
-        except ConfigCompositionException as error:
-            reason = error.__cause__ or error.__context__
-            place = str(getattr(reason, "full_key", None)).split(".")
-            given = [word for word in variant if word.startswith("evaluation=")]
-            if place[0] != "evaluation" or not given:
-                raise
-            raise UserError(
-                f"the study has settings of {place[1]}, which is not among the evaluations chosen",
-                given=", ".join(word for word in variant if word.startswith(("exp", "eval"))),
-                fix=given[0].replace("]", f",{place[1]}]").replace("[,", "["),
-            ) from error
+    try:
+        config = loader(place).load_configuration(place.name, list(variant), RunMode.RUN)
+    except ConfigCompositionException as error:
+        reason = error.__cause__ or error.__context__
+        part = str(getattr(reason, "full_key", None)).split(".")
+        given = [word for word in variant if word.startswith("evaluation=")]
+        if part[0] != "evaluation" or not given:
+            raise
+        raise UserError(
+            f"the study has settings of {part[1]}, which is not among the evaluations chosen",
+            given=", ".join(word for word in variant if word.startswith(("exp", "eval"))),
+            fix=given[0].replace("]", f",{part[1]}]").replace("[,", "["),
+        ) from error
+    with open_dict(config):
+        del config["hydra"]
     return frozenset(_keys(OmegaConf.to_container(config, resolve=False)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,17 @@ from flrc.studies.collect import manifest_folder
 from flrc.studies.manifest import Job
 from flrc.studies.study import Study, of_records
 from flrc.tracking.base import from_plain
+from flrc.words import parse
 
 WHOLE = frozenset({"experiment", "scale", "data", "data.root", "device", "force"})
 """Keys of a command that leave a study whole; any other (``rate=0.2``) narrows or changes it."""
-WHOLE_GROUPS = ("paths.", "tracker", "hydra")
+WHOLE_PARTS = frozenset({"paths", "tracker", "launcher", "workers", "hydra"})
+"""Groups of which every key does, but for the grid itself."""
+GRID = "hydra.sweeper"
 
 
 def report(
-    jobs: Sequence[dict[str, Any]], experiments: Path, arguments: Sequence[str], console: Console
+    jobs: Sequence[dict[str, Any]], experiments: Path, words: Sequence[str], console: Console
 ) -> None:
     """Note the study's jobs, print its table, write it below ``<runs>/studies/<study>-<scale>``.
 
@@ -30,9 +34,9 @@ def report(
     whole one replaces them.
 
     Args:
-        jobs: The sweep's ledger, jobs of one study.
+        jobs: The sweep's ledger, jobs of one study at one scale in one folder of runs.
         experiments: Folder of the studies.
-        arguments: The command line.
+        words: The command line without flags.
         console: Where it is printed.
 
     Raises:
@@ -52,7 +56,7 @@ def report(
         )
         for job in jobs
     ]
-    if _narrowed(arguments):
+    if _narrowed(words):
         noted = [*noted, *manifest.read(folder)]
     manifest.write(folder, noted)
     found = stored(runs, first["study"], first["scale"], experiments)
@@ -94,6 +98,9 @@ def rendered(found: Study, scale: str, runs: Path) -> list[Path]:
     return render.render(found, folder, places)
 
 
-def _narrowed(arguments: Sequence[str]) -> bool:
-    keys = [a.partition("=")[0].lstrip("+~") for a in arguments if not a.startswith("-")]
-    return any(key not in WHOLE and not key.startswith(WHOLE_GROUPS) for key in keys)
+def _narrowed(words: Sequence[str]) -> bool:
+    keys = [override.key_or_group for override in parse(words)]
+    return any(
+        key.startswith(GRID) or (key not in WHOLE and re.split("[./]", key)[0] not in WHOLE_PARTS)
+        for key in keys
+    )

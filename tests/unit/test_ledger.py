@@ -31,8 +31,14 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "write_bytes", open_)
 
 
+def begun(folder: Path | None) -> Ledger:
+    led = Ledger.lead()
+    led.begin(folder)
+    return led
+
+
 def test_jobs_of_other_processes_are_read_in_order(tmp_path: Path) -> None:
-    led = Ledger.begin([f"paths.runs={tmp_path}"])
+    led = begun(tmp_path)
     assert Ledger.of_this_job() is led
     led.note({"job": "a"})
     Ledger(Path(os.environ[LEDGER])).note({"job": "b"})
@@ -44,8 +50,9 @@ def test_jobs_of_other_processes_are_read_in_order(tmp_path: Path) -> None:
 
 
 def test_a_torn_note_costs_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    led = Ledger.begin([f"paths.runs={tmp_path}"])
+    led = begun(tmp_path)
     led.note({"job": "a"})
+    assert led.path is not None
     with led.path.open("a") as file:
         file.write('\n{"job": "torn, st')
     led.note({"job": "b"})
@@ -57,7 +64,7 @@ def test_a_torn_note_costs_no_other(tmp_path: Path, caplog: pytest.LogCaptureFix
 def test_on_a_full_disk_the_sweep_remembers_and_others_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    led = Ledger.begin([f"paths.runs={tmp_path}"])
+    led = begun(tmp_path)
     led.note({"job": "a"})
     other = Ledger(led.path)
     with monkeypatch.context() as disk:
@@ -73,10 +80,37 @@ def test_where_nothing_can_be_written_nothing_begins(
 ) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="records cannot be written"):
-        Ledger.begin([f"paths.runs={tmp_path / 'file' / 'runs'}"])
-    with pytest.raises(UserError, match="names no folder"):
-        Ledger.begin(["paths.runs="])
+        begun(tmp_path / "file" / "runs")
     full(monkeypatch)
     with pytest.raises(UserError, match="the disk is full"):
-        Ledger.begin([f"paths.runs={tmp_path / 'runs'}"])
-    assert not list((tmp_path / "runs").iterdir())
+        begun(tmp_path / "some" / "runs")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_folders_that_hold_nothing_else_go_with_the_notes(tmp_path: Path) -> None:
+    led = begun(tmp_path / "some" / "runs")
+    led.note({"job": "a"})
+    led.end()
+    assert not list(tmp_path.iterdir())
+    led = begun(tmp_path / "some" / "runs")
+    (tmp_path / "some" / "record").touch()
+    led.end()
+    assert [path.name for path in tmp_path.rglob("*")] == ["some", "record"]
+
+
+def test_a_temporary_folder_goes_with_all_that_it_holds() -> None:
+    led = begun(None)
+    assert led.path is not None
+    (led.path.parent / "multirun.yaml").touch()
+    led.note({"job": "a"})
+    assert led.jobs() == [{"job": "a"}]
+    led.end()
+    assert not led.path.parent.exists()
+
+
+def test_what_is_noted_before_it_begins_is_remembered() -> None:
+    led = Ledger.lead()
+    assert Ledger.of_this_job() is led
+    led.note({"job": "a"})
+    assert led.jobs() == [{"job": "a"}]
+    led.end()

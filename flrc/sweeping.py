@@ -1,0 +1,126 @@
+"""Where a command keeps its notes: beside the records of its first job, as Hydra composes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from flrc.config import Paths
+from flrc.errors import UserError
+from flrc.ledger import Ledger
+from flrc.words import parse, values
+
+ALONE = ("experiment", "scale")
+"""Groups that a sweep cannot visit: they bring the grid, which Hydra reads once, before it."""
+
+
+class Notes(Callback):  # type: ignore[misc]
+    """Begins the notes as soon as Hydra has composed the command; stands in ``conf/config.yaml``.
+
+    Hydra makes a warning of an exception here, so errors are shown and end the process.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Of a command with one job."""
+        with _ending():
+            _begin(config)
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Of a sweep; what Hydra writes of it goes to the same folder.
+
+        ``config`` has the default where a value is swept: ``paths.runs`` of the first job takes
+        its place, or Hydra would make a folder that no job asked for.
+        """
+        with _ending():
+            runs = _begin(first_job(config))
+            if runs is not None:
+                OmegaConf.update(config, "paths.runs", str(runs))
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    from hydra.errors import HydraException
+
+    from flrc.command_line import complain
+
+    try:
+        yield
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        raise SystemExit(complain(error)) from error
+
+
+def _begin(config: DictConfig) -> Path | None:
+    """Begin the notes of a command with this first job; returns their folder.
+
+    Nothing of a dry run in this process is kept.
+    """
+    ledger = Ledger.led()
+    if ledger is None:  # a job's own process: the notes are its sweep's
+        return None
+    with _as_hydra_config(config):
+        paths = OmegaConf.to_object(config.paths)
+        assert isinstance(paths, Paths)
+        runs = Path(paths.runs).expanduser().resolve()
+        here = str(config.hydra.runtime.choices["hydra/launcher"]) == "basic"
+        return ledger.begin(None if config.dry_run and here else runs)
+
+
+def first_job(config: DictConfig) -> DictConfig:
+    """The configuration of a sweep's first job.
+
+    Args:
+        config: The sweep's own, which holds no value of what is swept.
+
+    Raises:
+        UserError: If a sweep has no values, or visits what it cannot.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+
+    loader = GlobalHydra.instance().config_loader()
+    with _as_hydra_config(config), suppress(OmegaConfBaseException):
+        config.paths.runs  # noqa: B018  # Hydra hands what ``${now:...}`` gave to every job
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    grid = parse([f"{key}={value}" for key, value in params.items()], loader)
+    words = parse(config.hydra.overrides.task, loader)
+    for override in words:
+        if override.key_or_group in ALONE and override.is_sweep_override():
+            raise UserError(
+                f"a sweep over {override.key_or_group} would drop the grids of the studies",
+                given=override.input_line,
+                allowed="one value",
+                fix=f"one command for each {override.key_or_group}",
+            )
+    first: dict[str, str] = {}
+    enumerated = str(config.hydra.runtime.choices["hydra/sweeper"]) == "basic"
+    for override in [*grid, *words]:  # as Hydra's sweeper: a later word of the same key wins
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            first[key] = override.input_line
+        elif enumerated or not override.is_interval_sweep():
+            values(override)  # there are some
+            first[key] = f"{key}={next(iter(override.sweep_string_iterator()))}"
+    job: DictConfig = loader.load_sweep_config(config, list(first.values()))
+    with open_dict(job):
+        job.hydra.job.num, job.hydra.job.id = 0, "0"
+    return job
+
+
+@contextmanager
+def _as_hydra_config(config: DictConfig) -> Iterator[None]:
+    """While active, ``${hydra:...}`` is answered, as it is when the job runs."""
+    from hydra.core.hydra_config import HydraConfig
+
+    holder = HydraConfig.instance()
+    before = holder.cfg
+    try:
+        holder.set_config(config)
+        yield
+    finally:
+        holder.cfg = before
+        OmegaConf.set_readonly(config.hydra, False)
