@@ -14,7 +14,7 @@ from typing import Any
 from flrc import isolation
 from flrc.errors import UserError, explained
 from flrc.ledger import Ledger
-from flrc.words import Command, made_of, parse
+from flrc.words import Command, given_words, made_of, parse, quoted
 
 log = logging.getLogger(__name__)
 
@@ -140,17 +140,15 @@ def _sweep() -> str:
 def _isolated(config: Any) -> None:
     """The job in a process of its own; if that does not come to its end, this is noted here."""
     from hydra.core.hydra_config import HydraConfig
-    from hydra.core.override_parser.types import Quote, QuotedString
 
     words = _words()
     found_by = [
         override.input_line
-        for override in parse(HydraConfig.get().overrides.hydra)
+        for override in parse(given_words(HydraConfig.get().overrides.hydra))
         if override.key_or_group == "hydra.searchpath"
     ]
     # ${now:...} and ${hydra:job.num} are others in a process that runs one job.
-    runs = QuotedString(config.paths.runs, Quote.single).with_quotes()
-    composed = [*found_by, f"paths.runs={runs}"]
+    composed = [*found_by, f"paths.runs={quoted(config.paths.runs)}"]
     error = isolation.run(words, config.workers or MANY, _sweep(), composed)
     if error is not None:
         log.error("%s: %s", shlex.join(words), error)
@@ -213,7 +211,7 @@ def _words() -> list[str]:
     """The overrides of this job."""
     from hydra.core.hydra_config import HydraConfig
 
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    return given_words(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def _failure(error: Exception, what: str) -> int:

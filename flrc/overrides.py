@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
@@ -9,6 +10,9 @@ from typing import Any
 
 from flrc.errors import UserError, nearest
 from flrc.words import Place, loader, parse, values
+
+ALONE = ("experiment", "scale")
+"""Groups that a sweep cannot visit: they bring the grid, which Hydra reads once, before it."""
 
 
 def check_overrides(place: Place, words: Sequence[str]) -> None:
@@ -29,11 +33,19 @@ def check_overrides(place: Place, words: Sequence[str]) -> None:
         return
     groups = _groups(place)
     chosen: dict[str, list[str]] = {}
-    ours = [o for o in overrides if not o.is_hydra_override() and not o.is_delete()]
+    ours = [override for override in overrides if not override.is_hydra_override()]
     for override in ours:
         group = override.key_or_group
-        if group in groups and not isinstance(override.value(), dict):  # a dict sets keys
-            chosen[group] = check_options(override, groups[group])
+        if group not in groups or override.is_delete() or isinstance(override.value(), dict):
+            continue  # a dict sets keys
+        chosen[group] = check_options(override, groups[group])
+        if group in ALONE and override.is_sweep_override():
+            raise UserError(
+                f"a sweep over {group} would drop the grids of the studies",
+                given=override.input_line,
+                allowed="one value",
+                fix=f"one command for each {group}",
+            )
     for name in chosen.get("launcher", []):
         _check_launcher(name)
     for override in ours:
@@ -41,6 +53,12 @@ def check_overrides(place: Place, words: Sequence[str]) -> None:
         if key in groups or key.startswith("data.revisions."):
             continue  # the one place where keys are free: a revision by data set
         _check_key(place, key, chosen, groups)
+        if override.is_delete() and not re.fullmatch(r"evaluation\.\w+", key):
+            raise UserError(
+                f"{key} cannot be taken away: a run has a value for every key",
+                given=override.input_line,
+                fix=f"{key}=VALUE",
+            )
 
 
 def _check_launcher(name: str) -> None:

@@ -14,10 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from flrc.config import Paths
 from flrc.errors import UserError
 from flrc.ledger import Ledger
-from flrc.words import parse, values
+from flrc.words import given_words, parse, quoted, values
 
-ALONE = ("experiment", "scale")
-"""Groups that a sweep cannot visit: they bring the grid, which Hydra reads once, before it."""
+SWEEP_DIR = "hydra.sweep.dir"
 
 
 class Notes(Callback):  # type: ignore[misc]
@@ -34,13 +33,14 @@ class Notes(Callback):  # type: ignore[misc]
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Of a sweep; what Hydra writes of it goes to the same folder.
 
-        ``config`` has the default where a value is swept: ``paths.runs`` of the first job takes
-        its place, or Hydra would make a folder that no job asked for.
+        ``config`` has the default where a value is swept, and Hydra would make that folder.
         """
         with _ending():
-            runs = _begin(first_job(config))
-            if runs is not None:
-                OmegaConf.update(config, "paths.runs", str(runs))
+            folder = _begin(first_job(config))
+            told = parse(given_words(config.hydra.overrides.hydra))
+            if folder is not None and all(o.key_or_group != SWEEP_DIR for o in told):
+                OmegaConf.update(config, SWEEP_DIR, str(folder))
+                config.hydra.overrides.hydra.append(f"{SWEEP_DIR}={quoted(str(folder))}")
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def first_job(config: DictConfig) -> DictConfig:
         config: The sweep's own, which holds no value of what is swept.
 
     Raises:
-        UserError: If a sweep has no values, or visits what it cannot.
+        UserError: If a sweep has no values, or they cannot be enumerated.
     """
     from hydra.core.global_hydra import GlobalHydra
 
@@ -87,15 +87,7 @@ def first_job(config: DictConfig) -> DictConfig:
         config.paths.runs  # noqa: B018  # Hydra hands what ``${now:...}`` gave to every job
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     grid = parse([f"{key}={value}" for key, value in params.items()], loader)
-    words = parse(config.hydra.overrides.task, loader)
-    for override in words:
-        if override.key_or_group in ALONE and override.is_sweep_override():
-            raise UserError(
-                f"a sweep over {override.key_or_group} would drop the grids of the studies",
-                given=override.input_line,
-                allowed="one value",
-                fix=f"one command for each {override.key_or_group}",
-            )
+    words = parse(given_words(config.hydra.overrides.task), loader)
     first: dict[str, str] = {}
     enumerated = str(config.hydra.runtime.choices["hydra/sweeper"]) == "basic"
     for override in [*grid, *words]:  # as Hydra's sweeper: a later word of the same key wins

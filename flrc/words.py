@@ -99,7 +99,7 @@ def parse(words: Sequence[str], loader: Any = None) -> list[Any]:
             "the command line cannot be read",
             given=error.override,
             allowed="key=value, or key=value,value with -m",
-            fix=None if error.override is None else _quoted(error.override),
+            fix=None if error.override is None else _in_quotes(error.override),
         ) from error
 
 
@@ -150,6 +150,22 @@ def values(override: Any) -> list[Any]:
     return found
 
 
+def quoted(value: str) -> str:
+    """A text that Hydra reads as this value, whatever letters it has."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return str(QuotedString(value, Quote.single).with_quotes())
+
+
+def given_words(overrides: Any) -> list[str]:
+    """The words of a list of Hydra's configuration as they were given, interpolations as such."""
+    from omegaconf import OmegaConf
+
+    words = OmegaConf.to_container(overrides, resolve=False)
+    assert isinstance(words, list)
+    return [str(word) for word in words]
+
+
 def _plain(value: Any) -> Any:
     from hydra.core.override_parser.types import QuotedString
 
@@ -158,7 +174,7 @@ def _plain(value: Any) -> Any:
     return value.text if isinstance(value, QuotedString) else value
 
 
-def _quoted(word: str) -> str | None:
+def _in_quotes(word: str) -> str | None:
     """The word with its value in quotes, which Hydra wants around letters it has no rule for."""
     key, equals, value = word.partition("=")
     if not equals or not value or any(sign in value for sign in "'\"\\"):
