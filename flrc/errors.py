@@ -69,7 +69,7 @@ def choose(setting: str, given: str, allowed: Iterable[str]) -> str:
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 RUST = re.compile(r"\(os error (\d+)\)")
 """How safetensors, which raises no OSError, says which error of the system it met."""
 
@@ -100,6 +100,7 @@ def explained(error: BaseException) -> UserError | None:
         return UserError(
             "a file or folder is closed to this user",
             given=str(error),
-            fix="change its rights, or name folders elsewhere with paths.runs and paths.cache",
+            fix="change its rights, or name folders elsewhere: with paths.runs and paths.cache, "
+            "with HF_HOME for what comes from the hub, with TMPDIR for temporary files",
         )
     return None

@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from flrc.folders import check_writable, temporary_folder
 
 SLOT = "FLRC_SLOT"
 """Environment variable of such a process: which of the sweep's places on this machine it has."""
@@ -83,6 +84,7 @@ def run(words: Sequence[str], workers: int, sweep: str, composed: Sequence[str] 
 def _slot(workers: int, sweep: str) -> Iterator[int]:
     """One of the sweep's places on this machine; a place of a dead process is free again."""
     folder = _slots()
+    check_writable("TMPDIR", folder)
     folder.mkdir(exist_ok=True)
     while True:
         for slot in range(workers):
@@ -106,7 +108,7 @@ def forget(sweep: str) -> None:
 
 
 def _slots() -> Path:
-    return Path(tempfile.gettempdir()) / f"flrc-{os.getuid()}"
+    return temporary_folder() / f"flrc-{os.getuid()}"
 
 
 def device_index(devices: int) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.cache import StageCache
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
+from flrc.folders import check_folders
 
 if TYPE_CHECKING:
     import torch
@@ -57,8 +56,7 @@ def check_inputs(config: RunConfig) -> None:
     Raises:
         UserError: The first thing that is missing.
     """
-    for setting, folder in (("runs", config.runs_path()), ("cache", config.cache_path())):
-        check_writable(f"paths.{setting}", folder)
+    check_folders(config)
     config.model.check_available()
     if config.calibrates:
         config.calibration.check_data(config.data)
@@ -66,18 +64,6 @@ def check_inputs(config: RunConfig) -> None:
         config.search.check_data(config.data)
     for evaluation in config.evaluation.values():
         evaluation.check_data(config.data)
-
-
-def check_writable(setting: str, folder: Path) -> None:
-    """Raise UserError unless files can be made in the folder, which need not be there yet."""
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(
-            f"{setting} cannot be written to",
-            given=f"{folder}, since {nearest} is {'closed' if nearest.is_dir() else 'a file'}",
-            allowed="a folder that can be made and written to",
-            fix=f"{setting}=FOLDER",
-        )
 
 
 def prepare(config: RunConfig) -> Prepared:

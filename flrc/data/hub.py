@@ -125,5 +125,6 @@ def _explained(spec: DatasetSpec, split: str, revision: str) -> Iterator[None]:
             f"cannot fetch {spec.name} from the Hugging Face hub: {reason[:300]}",
             given=f"{spec.hub_path}{config}, split {split}, revision {revision}",
             fix=f"provide <root>/{spec.name}/{split}.jsonl, columns {', '.join(spec.columns)}, "
-            "and use data=folder data.root=<root>; or run where the hub can be reached",
+            "and use data=folder data.root=<root>; or run where the hub can be reached; "
+            "data.cache=FOLDER, if the cache is closed",
         ) from error

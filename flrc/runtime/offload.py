@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from flrc.errors import UserError
+from flrc.folders import check_writable
 from flrc.runtime.base import Runtime
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from flrc.models.rows import Rows
@@ -74,6 +77,11 @@ class Offload(Runtime):
         assert match is not None
         return int(value * (UNITS[match[2]] if match[2] else dense))
 
+    def check_device(self, device: torch.device) -> None:
+        """See :class:`~flrc.runtime.base.Runtime`: without a GPU the folder is written to."""
+        if device.type != "cuda":
+            check_writable("runtime.folder", Path(self.folder).expanduser().resolve())
+
     def check_memory(self, dense: int, stays: int) -> None:
         """See :class:`~flrc.runtime.base.Runtime`: what is no target has to fit.
 
@@ -97,8 +105,6 @@ class Offload(Runtime):
         Raises:
             UserError: If the budget does not hold what must stay and two matrices.
         """
-        from pathlib import Path
-
         from flrc.models.placement import settle
         from flrc.runtime.sources import DiskSource, Paced, PinnedSource
         from flrc.runtime.streaming import Source, Streamed, Streamer
