@@ -52,7 +52,7 @@ class Replay(Allocator):
         from flrc.allocator.plans import phases_from_json
 
         try:
-            content = json.loads(Path(str(self.path)).read_text("utf-8"))
+            content = json.loads(Path(str(self.path)).read_text("utf-8-sig"))
             constant = RankPlan.from_json(content["constant"])
             return [constant, *(plan for _, plan in phases_from_json(content["phases"]))]
         except (

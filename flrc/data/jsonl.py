@@ -20,7 +20,7 @@ def read_rows(path: Path, spec: DatasetSpec) -> list[dict[str, Any]]:
     """All rows of a JSON Lines file, in order; blank lines are passed over.
 
     Args:
-        path: The file, UTF-8.
+        path: The file, UTF-8, with or without a byte-order mark.
         spec: Says which columns every row must have, with a value, and which hold text.
 
     Raises:
@@ -57,7 +57,7 @@ def _digest(path: Path, size: int, mtime_ns: int) -> str:
 
 def _rows(path: Path, spec: DatasetSpec) -> Iterator[dict[str, Any]]:
     # Not str.splitlines: it also splits at U+2028, which JSON allows inside a string.
-    with path.open(encoding="utf-8", newline="\n") as file:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
         try:
             for number, line in enumerate(file, start=1):
                 if line.strip():

@@ -83,4 +83,4 @@ def read(path: Path) -> Any:
         FileNotFoundError: If it is not there.
         ValueError: If it is truncated or no JSON.
     """
-    return json.loads(path.read_text(encoding="utf-8"), object_hook=_decode)
+    return json.loads(path.read_text(encoding="utf-8-sig"), object_hook=_decode)

@@ -156,7 +156,7 @@ def render(root: Path, output: Path, references: References | None = None) -> Pa
 def study(folder: Path, runs: Runs, pages: Pages, presets: Presets) -> Study:
     """A study's part of the report; its runs are added to ``pages``."""
     name = folder.resolve().name
-    text = (folder / README).read_text("utf-8") if (folder / README).is_file() else ""
+    text = (folder / README).read_text("utf-8-sig") if (folder / README).is_file() else ""
     title, intro = heading(text) or name, first_paragraph(text)
     anchor = f"study-{_safe(name)}"
     records = [record for _, record in runs]
