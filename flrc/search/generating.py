@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from flrc.errors import UserError, choose
 from flrc.evaluation.bertscore_models import bertscore_model
+from flrc.evaluation.text_checks import check_pairs
+from flrc.evaluation.words import TOKENIZERS
 from flrc.search.base import ScheduleSearch
 
 if TYPE_CHECKING:
@@ -33,7 +36,9 @@ class GeneratingSearch(ScheduleSearch):
         batch_size: Prompts generated together; does not change the result (float32).
         stored: Stored parameters of the targets over dense ones that no candidate may exceed; None
             for no limit.
-        bertscore_model: ``minilm`` or ``roberta-large``, if the metric is BERTScore.
+        bertscore_model: ``minilm``, ``roberta-large`` or ``bert-base-multilingual-cased``, if the
+            metric is BERTScore.
+        rouge_tokenizer: ``default`` or ``unicode``, if the metric is ROUGE-L.
     """
 
     dataset: str = "dialogsum"
@@ -45,11 +50,13 @@ class GeneratingSearch(ScheduleSearch):
     batch_size: int = 8
     stored: float | None = None
     bertscore_model: str = "minilm"
+    rouge_tokenizer: str = "default"
 
     def check(self) -> None:
         """Ranges."""
         choose("search.metric", self.metric, METRICS)
         bertscore_model(self.bertscore_model)
+        choose("search.rouge_tokenizer", self.rouge_tokenizer, TOKENIZERS)
         for name in ("samples", "max_new_tokens", "max_prompt_tokens", "batch_size"):
             self.require(getattr(self, name) >= 1, name, "1 or more")
         self.require(self.stored is None or self.stored > 0, "stored", "null, or above 0")
@@ -79,14 +86,12 @@ class GeneratingSearch(ScheduleSearch):
         if self.metric == "bertscore_f1":
             bertscore_model(self.bertscore_model).check_available()
 
-    def items(self, data: DataSource, seed: int) -> list[Pair]:
-        """The items that are drawn.
+    def drawn(self, data: DataSource, seed: int) -> list[Pair]:
+        """The items that schedules are scored on.
 
         Raises:
-            UserError: If there are fewer than asked for.
+            UserError: If the split has too few.
         """
-        from random import Random
-
         from flrc.data.pairs import pairs
 
         found = pairs(data, self.dataset, self.split)
@@ -102,16 +107,21 @@ class GeneratingSearch(ScheduleSearch):
     def token_sequences(
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> TokenSequences:
-        """The prompts."""
+        """The prompts, once every pair can be scored."""
         from flrc.data.pairs import chat_prompt
         from flrc.data.token_sequences import TokenSequences
 
+        found = self.drawn(data, seed)
+        check_pairs(
+            found,
+            f"{data.label(self.dataset)}/{self.split}",
+            "search",
+            rouge_tokenizer=self.rouge_tokenizer if self.metric == "rougeL" else None,
+            bertscore=self.bertscore_model if self.metric == "bertscore_f1" else None,
+        )
         return TokenSequences(
             f"a prompt of {self.dataset} with its reply, in the search for a schedule",
-            [
-                chat_prompt(pair, tokenizer, self.max_prompt_tokens).ids
-                for pair in self.items(data, seed)
-            ],
+            [chat_prompt(pair, tokenizer, self.max_prompt_tokens).ids for pair in found],
             "search.max_prompt_tokens or search.max_new_tokens",
             self.max_new_tokens,
         )
@@ -120,5 +130,7 @@ class GeneratingSearch(ScheduleSearch):
         """Settings and the split's content; the batch size changes nothing."""
         settings = self.describe()
         del settings["batch_size"]
+        if self.rouge_tokenizer == "default":
+            del settings["rouge_tokenizer"]  # as before there was another
         content = data.fingerprint(self.dataset, self.split)
         return {**settings, "dataset": data.label(self.dataset), "data": content}

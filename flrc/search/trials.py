@@ -34,7 +34,7 @@ class Trials:
         self.search = search
         self.compression = compression
         drawn = compression.data, compression.tokenizer, compression.seed
-        self.pairs = search.items(compression.data, compression.seed)
+        self.pairs = search.drawn(compression.data, compression.seed)
         self.prompts = [list(ids) for ids in search.token_sequences(*drawn).ids]
         self.made: dict[str, dict[str, Any]] = {}
         self.seconds_now = 0.0
@@ -81,7 +81,8 @@ class Trials:
             "references": [self.pairs[number].reference for number in numbers],
         }
         if self.search.metric == "rougeL":
-            values = RougeL().compute(**both)["rougeL"]
+            tokenizer = self.search.rouge_tokenizer
+            values = RougeL().compute(**both, tokenizer=tokenizer)["rougeL"]
         else:
             model = self.search.bertscore_model
             values = BertScoreF1().compute(**both, model=model)["bertscore_f1"]

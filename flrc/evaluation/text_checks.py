@@ -1,0 +1,153 @@
+"""Texts that a metric cannot read, found before there is anything to score. Imports no torch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import regex
+
+from flrc.errors import UserError
+from flrc.evaluation.bertscore_models import bertscore_tokenizer
+from flrc.evaluation.words import lost_words, make_tokenizer
+
+if TYPE_CHECKING:
+    from flrc.data.pairs import Pair
+
+log = logging.getLogger(__name__)
+
+MOST_LOST = 0.1
+"""Largest share of a reference that a metric may not see: of its words with ROUGE-L, of its
+characters with BERTScore. The references of DialogSum and of the sample lose nothing; in CNN/DM
+three words in 41,330 are split at an accent, at most 4.5 % of one reference."""
+
+_BLANK = regex.compile(r"[\s\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]*")
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: white space, control and zero-width characters."""
+    return _BLANK.fullmatch(text) is not None
+
+
+def check_pairs(
+    found: Sequence[Pair],
+    place: str,
+    group: str,
+    *,
+    rouge_tokenizer: str | None = None,
+    bertscore: str | None = None,
+) -> None:
+    """No source and no reference is blank, and the metrics can read every reference.
+
+    Args:
+        found: What will be summarized and scored.
+        place: Data set and split, for errors.
+        group: The configuration group whose settings choose the metrics, for errors.
+        rouge_tokenizer: Tokenizer of ROUGE-L, if that is computed.
+        bertscore: Encoder of BERTScore, if that is computed.
+
+    Raises:
+        UserError: If one is, or one cannot; names the row.
+    """
+    for pair in found:
+        where = f"{place}, row {pair.id}"
+        for what, text in (("source", pair.source), ("reference", pair.reference)):
+            if is_blank(text):
+                raise UserError(
+                    f"{where} has a blank {what}",
+                    given=repr(text)[:80],
+                    allowed="a text and its summary",
+                    fix="take the row out of the data",
+                )
+        if rouge_tokenizer is not None:
+            check_words(pair.reference, rouge_tokenizer, where, group)
+            if not make_tokenizer(rouge_tokenizer).tokenize(pair.reference):
+                raise _wordless(pair.reference, where, "ROUGE-L")
+        if bertscore is not None:
+            check_known(pair.reference, bertscore, where, group)
+            if not bertscore_tokenizer(bertscore).tokenize(pair.reference):
+                raise _wordless(pair.reference, where, "BERTScore")
+    if bertscore is not None:
+        warn_of_truncation([pair.reference for pair in found], bertscore, "references")
+
+
+def check_words(
+    reference: str, tokenizer: str, where: str, group: str = "evaluation.summarization"
+) -> None:
+    """The tokenizer of ROUGE-L keeps what a reference says.
+
+    Raises:
+        UserError: If more than :data:`MOST_LOST` of its words are dropped or split, or if nothing
+            is kept of one of symbols (emoji).
+    """
+    if tokenizer != "default":
+        return
+    lost = lost_words(reference)
+    kept = lost <= MOST_LOST and make_tokenizer("default").tokenize(reference)
+    if kept or not make_tokenizer("unicode").tokenize(reference):
+        return
+    raise UserError(
+        f"ROUGE-L's default tokenizer knows only the letters a to z, and would drop or split "
+        f"{lost:.0%} of the words of {where}"
+        if lost
+        else f"ROUGE-L's default tokenizer keeps nothing of {where}",
+        given=reference[:80],
+        allowed=f"references of which it keeps at least {1 - MOST_LOST:.0%} of the words",
+        fix=f"{group}.rouge_tokenizer=unicode, which keeps the words of any script",
+    )
+
+
+def check_known(
+    reference: str, encoder: str, where: str, group: str = "evaluation.summarization"
+) -> None:
+    """The encoder of BERTScore has tokens for what a reference says.
+
+    Raises:
+        UserError: If more than :data:`MOST_LOST` of its characters are in unknown tokens, which
+            are all alike to the encoder.
+    """
+    tokenizer = bertscore_tokenizer(encoder)
+    encoded = tokenizer(
+        reference, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+    )
+    unknown = sum(
+        end - begin
+        for token, (begin, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        if token == tokenizer.unk_token_id
+    )
+    share = unknown / max(1, sum(not character.isspace() for character in reference))
+    if share <= MOST_LOST:
+        return
+    raise UserError(
+        f"BERTScore's encoder has no tokens for {share:.0%} of the characters of {where}; "
+        "different texts would score as equal",
+        given=f"{group}.bertscore_model={encoder}: {reference[:80]}",
+        allowed=f"references of which it knows at least {1 - MOST_LOST:.0%}",
+        fix=f"{group}.bertscore_model=bert-base-multilingual-cased (from the hub)",
+    )
+
+
+def warn_of_truncation(texts: Sequence[str], encoder: str, what: str) -> None:
+    """Say how many texts are longer than the encoder of BERTScore reads."""
+    tokenizer = bertscore_tokenizer(encoder)
+    most = tokenizer.model_max_length
+    longer = sum(len(ids) > most for ids in tokenizer(list(texts), verbose=False)["input_ids"])
+    if longer:
+        log.warning(
+            "BERTScore reads the first %d tokens of a text: %d of %d %s are longer, "
+            "and their ends are not scored",
+            most - tokenizer.num_special_tokens_to_add(),
+            longer,
+            len(texts),
+            what,
+        )
+
+
+def _wordless(reference: str, where: str, metric: str) -> UserError:
+    return UserError(
+        f"{where} has a reference without a word that {metric} could compare",
+        given=reference[:80],
+        allowed="a reference with words",
+        fix="take the row out of the data",
+    )
