@@ -87,11 +87,9 @@ def check_words(
     kept = lost <= MOST_LOST and make_tokenizer("default").tokenize(reference)
     if kept or not make_tokenizer("unicode").tokenize(reference):
         return
+    what = f"would lose {lost:.0%} of the words" if lost else "keeps nothing"
     raise UserError(
-        f"ROUGE-L's default tokenizer knows only the letters a to z, and would drop or split "
-        f"{lost:.0%} of the words of {where}"
-        if lost
-        else f"ROUGE-L's default tokenizer keeps nothing of {where}",
+        f"ROUGE-L's default tokenizer, which knows only the letters a to z, {what} of {where}",
         given=reference[:80],
         allowed=f"references of which it keeps at least {1 - MOST_LOST:.0%} of the words",
         fix=f"{group}.rouge_tokenizer=unicode, which keeps the words of any script",

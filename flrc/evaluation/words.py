@@ -18,6 +18,7 @@ _WORD = (
 )
 _WORDS = regex.compile(_WORD, regex.V1)
 _WORDS_AND_SYMBOLS = regex.compile(rf"{_WORD}|\p{{So}}", regex.V1)
+_UNSEEN = regex.compile(r"\p{Default_Ignorable_Code_Point}+")
 _KEPT = re.compile("[a-z0-9]+")
 
 
@@ -25,8 +26,9 @@ class UnicodeTokenizer:
     """Words of letters, digits and marks of any script; other symbols (emoji) one by one.
 
     Of scripts that put no space between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) each
-    character is a word. Compatible forms are one (NFKC), and so are cases. Words of a to z and 0 to
-    9 are those of ``rouge_score``'s default tokenizer, stemmed as there.
+    character is a word. Compatible forms are one (NFKC), and so are cases; what cannot be seen
+    (joiners, soft hyphens) is left out. Words of a to z and 0 to 9 are those of ``rouge_score``'s
+    default tokenizer, stemmed as there.
     """
 
     def __init__(self) -> None:
@@ -35,7 +37,8 @@ class UnicodeTokenizer:
     def tokenize(self, text: str) -> list[str]:
         """The words, in order."""
         words: list[str] = []
-        for word in _WORDS_AND_SYMBOLS.findall(unicodedata.normalize("NFKC", text).casefold()):
+        text = unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).casefold()
+        for word in _WORDS_AND_SYMBOLS.findall(text):
             words += self._latin.tokenize(word) if _KEPT.fullmatch(word) else [word]
         return words
 
@@ -51,5 +54,5 @@ def make_tokenizer(name: str) -> Any:
 
 def lost_words(text: str) -> float:
     """Share of a text's words that the default tokenizer drops or splits; 0 without a word."""
-    words = _WORDS.findall(text.lower())
+    words = _WORDS.findall(_UNSEEN.sub("", text.lower()))
     return sum(_KEPT.fullmatch(word) is None for word in words) / max(1, len(words))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -94,6 +95,20 @@ def test_files_that_cannot_grow(place: Place, swept: Swept) -> None:
     again = place.run(*FIRST)
     assert again.code == 0, again.text[-3000:]
     assert_as_undisturbed(place, swept)
+
+
+def test_a_home_that_is_closed(place: Place, swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics, W&B's files and the plot of the table: nothing needs the home."""
+    monkeypatch.setenv("HOME", f"{os.devnull}/home")
+    for variable in ("HF_HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    ended = place.run(*FIRST, "tracker=wandb", "tracker.mode=offline")
+    assert ended.code == 0, ended.text[-3000:]
+    assert "Traceback" not in ended.text
+    assert "rendered:" in ended.out
+    assert_as_undisturbed(place, swept)
+    assert list((place.cache / "libraries" / "matplotlib").iterdir())
+    assert list((place.runs / "wandb").glob("offline-run-*"))
 
 
 def test_a_record_of_a_newer_version_is_kept(place: Place, call: Call) -> None:

@@ -102,6 +102,16 @@ def test_folder_names_line_and_columns(tmp_path: Path) -> None:
     assert "goal, sol1, sol2, label" in message
 
 
+def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+    """As Windows editors write it: at the beginning of the file, and only there."""
+    path = write(tmp_path / "wikitext2" / "test.jsonl", [{"text": "\ufeffa"}, {"text": "b"}])
+    data = Folder(root=str(tmp_path))
+    plain = data.rows("wikitext2", "test")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    data.check_available("wikitext2", "test")
+    assert data.rows("wikitext2", "test") == plain == [{"text": "\ufeffa"}, {"text": "b"}]
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

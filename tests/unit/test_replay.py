@@ -45,6 +45,14 @@ def test_round_trip(schedule: Schedule, tmp_path: Path) -> None:
     assert again.to_json() == kept
 
 
+def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    kept = store(path, Constant())
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    again = make_plans(Replay(path=str(path)), Constant(), TARGETS, FORM, Evidence(), 0.3)
+    assert again.to_json() == kept
+
+
 def test_constant_and_phase_at_one_rate_may_differ(tmp_path: Path) -> None:
     """A phase at the run's own rate is bound to nest in the phase before: another plan."""
     path = tmp_path / "plan.json"
