@@ -77,6 +77,7 @@ def closed(folder: Path) -> str | None:
     A file is made, in the nearest folder that there is, and is gone at once: rights alone do not
     say what a read-only or a special file system refuses.
     """
+    nearest = folder
     try:
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
         if not nearest.is_dir():
@@ -84,7 +85,7 @@ def closed(folder: Path) -> str | None:
         with tempfile.TemporaryFile(dir=nearest):
             return None
     except OSError as error:
-        return f"{error.filename or nearest} is closed: {error.strerror}"
+        return f"{nearest} is closed ({error.strerror})"
 
 
 def _user() -> str:

@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from flrc.errors import UserError, explained
+from flrc.errors import FULL, UserError, explained
 
 log = logging.getLogger(__name__)
 
@@ -86,13 +86,14 @@ class Ledger:
             if folder.is_dir():
                 path.unlink(missing_ok=True)
             self._remove_folders()
+            full = explained(error) if error.errno in FULL else None
             raise (
-                explained(error)
+                full
                 or UserError(
                     "records cannot be written",
                     given=f"paths.runs={folder}: {error}",
                     allowed="a folder that can be made and written to",
-                    fix="paths.runs=runs",
+                    fix="paths.runs=FOLDER",
                 )
             ) from error
         self.path = path

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from flrc.config import Paths
 from flrc.errors import UserError
+from flrc.folders import check_writable
 from flrc.ledger import Ledger
 from flrc.words import given_words, parse, quoted, values
 
@@ -29,6 +30,7 @@ class Notes(Callback):  # type: ignore[misc]
         """Of a command with one job."""
         with _ending():
             _begin(config)
+            _check_folder("hydra.run.dir", config)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Of a sweep; what Hydra writes of it goes to the same folder.
@@ -41,6 +43,7 @@ class Notes(Callback):  # type: ignore[misc]
             if folder is not None and all(o.key_or_group != SWEEP_DIR for o in told):
                 OmegaConf.update(config, SWEEP_DIR, str(folder))
                 config.hydra.overrides.hydra.append(f"{SWEEP_DIR}={quoted(str(folder))}")
+            _check_folder(SWEEP_DIR, config)
 
 
 @contextmanager
@@ -69,6 +72,14 @@ def _begin(config: DictConfig) -> Path | None:
         runs = Path(paths.runs).expanduser().resolve()
         here = str(config.hydra.runtime.choices["hydra/launcher"]) == "basic"
         return ledger.begin(None if config.dry_run and here else runs)
+
+
+def _check_folder(setting: str, config: DictConfig) -> None:
+    """Hydra can make one of its folders; to one that is there it writes nothing."""
+    with _as_hydra_config(config):
+        folder = Path(OmegaConf.select(config, setting))
+    if not folder.is_dir():
+        check_writable(setting, folder)
 
 
 def first_job(config: DictConfig) -> DictConfig:

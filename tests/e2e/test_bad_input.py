@@ -34,6 +34,14 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "no runs": (["paths.runs="], ["paths.runs=", "names no folder"]),
     "runs in a file": (["paths.runs=/dev/null/runs"], ["paths.runs=/dev/null/runs"]),
+    "Hydra's folder in a file": (
+        ["hydra.run.dir=/dev/null/run"],
+        ["hydra.run.dir cannot be written to", "/dev/null is a file"],
+    ),
+    "Hydra's sweep in a file": (
+        ["-m", "hydra.sweep.dir='/dev/null/sweep'"],
+        ["hydra.sweep.dir cannot be written to", "/dev/null is a file"],
+    ),
     "cache in a file": (["paths.cache=/dev/null"], ["paths.cache", "/dev/null is a file"]),
     **{
         f"{name} {value}": ([f"paths.{name}={value}"], [f"paths.{name}={value}", "0 or more"])
