@@ -21,6 +21,7 @@ from flrc.evaluation.summarization import Summarization
 from flrc.evaluation.text_checks import check_pairs, is_blank
 from flrc.evaluation.text_metrics import BertScoreF1, RougeL
 from flrc.evaluation.words import lost_words, make_tokenizer
+from flrc.models.random import Random
 from flrc.search.halving import Halving
 
 needs_minilm = pytest.mark.skipif(
@@ -89,9 +90,9 @@ def test_a_blank_row_is_refused_before_work(
     data = Folder(root=str(tmp_path))
     what = "source" if column == "dialogue" else "reference"
     with pytest.raises(UserError, match=f"dialogsum/test, row test_1_1 has a blank {what}"):
-        Summarization().check_rows(data, tokenizer)
+        Summarization().token_sequences("dialogsum", data, tokenizer, Random().config())
     with pytest.raises(UserError, match=f"dialogsum/train, row test_1_1 has a blank {what}"):
-        Halving(samples=3).check_rows(data, tokenizer, seed=0)
+        Halving(samples=3).token_sequences(data, tokenizer, seed=0)
 
 
 def test_only_what_is_drawn_is_checked(tmp_path: Path, tokenizer: Any) -> None:
@@ -105,9 +106,9 @@ def test_only_what_is_drawn_is_checked(tmp_path: Path, tokenizer: Any) -> None:
     for row in rows:
         row["summary"] = "Hi." if row["id"] in drawn else " "
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    search.check_rows(data, tokenizer, 3)
+    search.token_sequences(data, tokenizer, 3)
     with pytest.raises(UserError, match="blank"):
-        Halving(samples=6).check_rows(data, tokenizer, 3)
+        Halving(samples=6).token_sequences(data, tokenizer, 3)
 
 
 # --- words of any script
