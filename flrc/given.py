@@ -38,6 +38,8 @@ IN_MEMORY = {
     "device": "the model is on one; model.to(device) moves it",
 }
 """Keys that a model in memory has answered."""
+OF_ANY_MODEL = ("model.partial",)
+"""Keys of these that it has not: they say what is done with it."""
 
 
 def check_words(overrides: Sequence[str], *, by_name: bool, calibrated: bool) -> None:
@@ -74,6 +76,8 @@ def check_words(overrides: Sequence[str], *, by_name: bool, calibrated: bool) ->
             )
         if key == "model" and by_name:
             raise UserError("model is no override here: it is the first argument", given=word)
+        if key in OF_ANY_MODEL:
+            continue
         for part in (key, re.split("[./]", key)[0]):
             if part in COMMAND_LINE:
                 raise UserError(f"{part} is no override here: {COMMAND_LINE[part]}", given=word)

@@ -90,6 +90,7 @@ def compress(
         held = InMemory.of(model, tokenizer)
         dtype = str(model.dtype).removeprefix("torch.")
         config = configuration([*words, f"dtype={dtype}", f"device={model.device}"])
+        held.partial = config.model.partial
         config.model = held
         if "efficiency" in config.evaluation:
             raise UserError(

@@ -15,7 +15,7 @@ from flrc.config import RunConfig
 from flrc.errors import UserError, explained
 from flrc.measuring import Run, measure
 from flrc.models.replacing import place
-from flrc.preflight import Prepared, check_inputs, prepare
+from flrc.preflight import Prepared, check_inputs, check_targets, prepare
 from flrc.records.identity import run_folder, run_id
 from flrc.records.record import Record
 from flrc.stages import Stages
@@ -116,6 +116,7 @@ def compress_and_evaluate(
     """
     from flrc.evaluation.dense_replies import replies_of_dense_model
     from flrc.models.checkpoint import Loaded, save
+    from flrc.models.coverage import check_coverage
     from flrc.models.loading import load_model
     from flrc.models.surgery import check_counts, compress
     from flrc.models.targets import find_targets
@@ -125,6 +126,9 @@ def compress_and_evaluate(
     with stages("load"):
         model = load_model(config.model, config.dtype, prepared.device, config.placement)
         targets = config.grouping.targets(find_targets(model))
+        if config.compresses and targets != prepared.targets:  # found with the weights alone
+            check_coverage(model, targets, config.rate, config.model.partial)
+            check_targets(config, prepared.cache, model, targets)
         if config.calibrates:
             check_walk(model, prepared.sequences[0][:FEW], 2 if config.allocator.PROBES else 1)
     dense_replies = replies_of_dense_model(config, prepared, model, stages)

@@ -13,9 +13,10 @@ from flrc.folders import check_folders
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from flrc.config import RunConfig
+    from flrc.models.targets import Target
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Prepared:
         template_date: What the chat template prints as the date; None where it prints none.
         cache: The stage cache.
         device: Where the model goes.
+        targets: What is compressed; None if nothing is, or if it takes the weights to find it.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -43,6 +45,7 @@ class Prepared:
     template_date: str | None
     cache: StageCache
     device: torch.device
+    targets: list[Target] | None = None
 
     def read(self) -> dict[str, Any]:
         """For the record: which tokens were read, and the date that a template printed in them."""
@@ -72,14 +75,9 @@ def prepare(config: RunConfig) -> Prepared:
     Raises:
         UserError: The first thing that is wrong.
     """
-    import torch
-
-    from flrc.calibration.stored import input_bytes, output_bytes
     from flrc.data.chat_template import DATE, reads_date
-    from flrc.decomposition.factorise import factor_bytes
     from flrc.models.limits import Limits
-    from flrc.models.loading import model_shell, parameter_count, resolve_device
-    from flrc.models.targets import find_targets
+    from flrc.models.loading import resolve_device
 
     device = resolve_device(config.device)
     config.runtime.check_device(device)
@@ -90,26 +88,7 @@ def prepare(config: RunConfig) -> Prepared:
     limits = Limits.of(config.model.config())
     for read in reads.values():
         read.check(limits, config.model.label)
-    if config.compresses:
-        shell = model_shell(config.model)
-        targets = config.grouping.targets(find_targets(shell))
-        itemsize = getattr(torch, config.dtype).itemsize
-        dense = parameter_count(shell) * itemsize
-        config.runtime.check_memory(
-            dense, dense - sum(target.dense for target in targets) * itemsize
-        )
-        rates = {config.rate}
-        if not config.searches:
-            rates |= {phase.rate for phase in config.schedule.phases(config.rate)}
-        for rate in sorted(rates):
-            config.allocator.check_reachable(targets, config.form, rate)
-        needed = factor_bytes(targets, getattr(torch, config.dtype))
-        sides = [
-            input_bytes(targets) if config.decomposition.CALIBRATED else 0,
-            output_bytes(targets) if config.decomposition.TWO_SIDED else 0,
-        ]
-        needed += sum(side for side in sides if side <= config.paths.keep_statistics_gb * 1e9)
-        cache.require_space(needed, f"factors and statistics of {config.model.label}")
+    targets = _targets_of_shell(config, cache) if config.compresses else None
     if device.type == "cpu" and config.dtype in ("float16",):
         raise UserError(
             "float16 has no CPU kernels worth using",
@@ -117,10 +96,72 @@ def prepare(config: RunConfig) -> Prepared:
             allowed="float32, bfloat16 or float64 on the CPU",
             fix="dtype=float32, or device=cuda",
         )
-    sequences = list(reads[CALIBRATION].ids) if CALIBRATION in reads else []
-    tokens = {name: read.digest() for name, read in reads.items()}
-    printed = DATE.isoformat() if reads_date(tokenizer) else None
-    return Prepared(tokenizer, sequences, tokens, printed, cache, device)  # type: ignore[arg-type]
+    return Prepared(
+        tokenizer,
+        list(reads[CALIBRATION].ids) if CALIBRATION in reads else [],  # type: ignore[arg-type]
+        {name: read.digest() for name, read in reads.items()},
+        DATE.isoformat() if reads_date(tokenizer) else None,
+        cache,
+        device,
+        targets,
+    )
+
+
+def _targets_of_shell(config: RunConfig, cache: StageCache) -> list[Target] | None:
+    """The targets, checked before a weight is read; None if only the model itself can tell them."""
+    from flrc.models.coverage import check_coverage
+    from flrc.models.loading import model_shell
+    from flrc.models.probing import UndecidedError
+    from flrc.models.targets import find_targets, linear_layers
+
+    shell = model_shell(config.model)
+    try:
+        targets = config.grouping.targets(find_targets(shell))
+    except UndecidedError as error:
+        log.info("the layers to compress are looked for once the weights are there: %s", error)
+        with suppress(UndecidedError):
+            check_coverage(shell, linear_layers(shell), config.rate, config.model.partial)
+        return None
+    check_coverage(shell, targets, config.rate, config.model.partial)
+    check_targets(config, cache, shell, targets)
+    return targets
+
+
+def check_targets(
+    config: RunConfig, cache: StageCache, model: PreTrainedModel, targets: list[Target]
+) -> None:
+    """What is compressed fits the memory and the disk, and its rates can be reached.
+
+    Args:
+        config: The whole configuration.
+        cache: The stage cache.
+        model: Dense, perhaps without weights.
+        targets: What is compressed of it.
+
+    Raises:
+        UserError: The first thing that is wrong.
+    """
+    import torch
+
+    from flrc.calibration.stored import input_bytes, output_bytes
+    from flrc.decomposition.factorise import factor_bytes
+    from flrc.models.loading import parameter_count
+
+    itemsize = getattr(torch, config.dtype).itemsize
+    dense = parameter_count(model) * itemsize
+    config.runtime.check_memory(dense, dense - sum(target.dense for target in targets) * itemsize)
+    rates = {config.rate}
+    if not config.searches:
+        rates |= {phase.rate for phase in config.schedule.phases(config.rate)}
+    for rate in sorted(rates):
+        config.allocator.check_reachable(targets, config.form, rate)
+    needed = factor_bytes(targets, getattr(torch, config.dtype))
+    sides = [
+        input_bytes(targets) if config.decomposition.CALIBRATED else 0,
+        output_bytes(targets) if config.decomposition.TWO_SIDED else 0,
+    ]
+    needed += sum(side for side in sides if side <= config.paths.keep_statistics_gb * 1e9)
+    cache.require_space(needed, f"factors and statistics of {config.model.label}")
 
 
 def read_sequences(

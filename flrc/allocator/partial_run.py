@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from flrc.allocator.divergence import Divergence, Mean, log_probabilities
+from flrc.models.blocks import decoder_blocks
 from flrc.models.cutting import replaced
-from flrc.models.targets import decoder_blocks
 from flrc.models.walking import BlockCall, block_calls
 
 if TYPE_CHECKING:

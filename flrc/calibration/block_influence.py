@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from flrc.models.targets import decoder_blocks
+from flrc.models.blocks import decoder_blocks
 from flrc.models.walking import hidden_of
 from flrc.progress import progress
 

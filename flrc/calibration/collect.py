@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from flrc.calibration.statistics import InputAccumulator, InputStatistics
-from flrc.models.targets import Target, decoder_blocks
+from flrc.models.blocks import decoder_blocks
+from flrc.models.targets import Target
 from flrc.models.walking import block_calls
 
 if TYPE_CHECKING:

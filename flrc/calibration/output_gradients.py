@@ -22,7 +22,8 @@ from flrc.calibration.statistics import (
     logit_gradients,
 )
 from flrc.calibration.token_gradients import TokenGradients
-from flrc.models.targets import Target, decoder_blocks
+from flrc.models.blocks import decoder_blocks
+from flrc.models.targets import Target
 from flrc.models.walking import HIDDEN, hidden_of
 from flrc.progress import progress
 

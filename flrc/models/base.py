@@ -31,10 +31,12 @@ class ModelSource(Component, ABC):
     Attributes:
         label: The name that folders and tables use.
         save: Whether the compressed model is written into the run's folder.
+        partial: Whether it is compressed even if much of its decoder blocks is no linear layer.
     """
 
     label: str = ""
     save: bool = False
+    partial: bool = False
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -81,7 +81,7 @@ def model_shell(source: ModelSource) -> PreTrainedModel:
     """The model without memory behind its weights (meta device): for shapes, before any work.
 
     Its attention is the one without kernels: others look at the values of masks, and there are
-    none.
+    none; and its experts are all computed, since no router can choose.
     """
     from transformers import AutoModelForCausalLM
 
@@ -90,7 +90,10 @@ def model_shell(source: ModelSource) -> PreTrainedModel:
         del config.quantization_config
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            config, attn_implementation="eager", trust_remote_code=False
+            config,
+            attn_implementation="eager",
+            experts_implementation="batched_mm",
+            trust_remote_code=False,
         )
     return model.eval()
 

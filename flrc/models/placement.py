@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flrc.models.targets import decoder_blocks
+from flrc.models.blocks import decoder_blocks
 
 if TYPE_CHECKING:
     import torch

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from flrc.errors import UserError
+from flrc.models.blocks import decoder_blocks
+from flrc.models.probing import calls_on_two_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -79,55 +81,65 @@ class Target:
         return self.d_out * self.d_in
 
 
-def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Name and list of the model's decoder blocks: the module list that holds the most parameters.
-
-    Raises:
-        UserError: If the model has no list of blocks.
-    """
-    lists = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) > 0
-    }
-    if not lists:
-        raise UserError(
-            "the model has no list of decoder blocks to compress",
-            given=type(model).__name__,
-            allowed="a decoder-only model with blocks of torch.nn.Linear, such as Llama or Qwen2",
-        )
-
-    def size(name: str) -> int:
-        return sum(parameter.numel() for parameter in lists[name].parameters())
-
-    # Lists nest (experts in a block); the outermost holds the most.
-    name = max(lists, key=size)
-    return name, lists[name]
-
-
 def linear_layers(model: nn.Module) -> list[Target]:
-    """Every ``nn.Linear`` inside the decoder blocks, in the order of their definition.
+    """Every linear layer inside the decoder blocks, in the order of their definition.
 
     Needs no weights (the model may be on the meta device); each layer is its own input group here.
 
     Raises:
-        UserError: If a block has no linear layer.
+        UndecidedError: As :func:`~flrc.models.blocks.lists_run`.
+        UserError: If a block has no linear layer, or layers share a weight.
     """
     prefix, blocks = decoder_blocks(model)
     found: list[Target] = []
     for index, block in enumerate(blocks):
-        names = [name for name, module in block.named_modules() if isinstance(module, nn.Linear)]
-        if not names:
+        layers = {name: layer for name, layer in block.named_modules() if _is_linear(layer)}
+        if not layers:
             raise UserError(
                 f"block {index} of the model has no torch.nn.Linear layer to compress",
                 given=type(block).__name__,
                 allowed="blocks built of torch.nn.Linear layers",
             )
-        for name in names:
-            d_out, d_in = block.get_submodule(name).weight.shape  # type: ignore[union-attr, misc]
+        for name, layer in layers.items():
+            d_out, d_in = layer.weight.shape  # type: ignore[misc]
             full = f"{prefix}.{index}.{name}"
             found.append(Target(full, d_out, d_in, index, name.rpartition(".")[2], full))
+    _check_own_weights(model, found)
     return found
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether a module computes ``x W^T + b`` and nothing else: some routers inherit the class."""
+    if not isinstance(module, nn.Linear) or type(module).forward is nn.Linear.forward:
+        return isinstance(module, nn.Linear)
+    weight = module.weight
+    x = torch.linspace(-1, 1, 2 * weight.shape[1]).to(weight).reshape(1, 2, -1)
+    with torch.no_grad():
+        plain = nn.functional.linear(x, weight, module.bias)
+        try:
+            own = module(x)
+        except Exception:  # of whatever kind: it takes something else
+            return False
+    if not isinstance(own, Tensor) or own.shape != plain.shape:
+        return False
+    if own.is_meta:
+        return True
+    return torch.allclose(own, plain, rtol=1e-2, atol=1e-2, equal_nan=True)
+
+
+def _check_own_weights(model: nn.Module, layers: Sequence[Target]) -> None:
+    """Raise UserError if the weight of one of the layers stands elsewhere in the model too."""
+    names: dict[Tensor, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    for layer in layers:
+        weight = model.get_parameter(f"{layer.name}.weight")
+        if len(names[weight]) > 1:
+            raise UserError(
+                "a weight is used in several places, and low-rank factors would be in one",
+                given=", ".join(names[weight][:4]),
+                allowed="blocks whose weights are their own",
+            )
 
 
 def find_targets(model: PreTrainedModel) -> list[Target]:
@@ -138,8 +150,9 @@ def find_targets(model: PreTrainedModel) -> list[Target]:
     input.
 
     Raises:
-        UserError: If a block has no linear layer, a linear layer is not called, or the model cannot
-            be run on two tokens.
+        UndecidedError: If the forward pass needs weights, and the model has none.
+        UserError: If a block has no linear layer, a linear layer is not called or shares its
+            weight, or the model cannot be run on two tokens.
     """
     linears = {target.name: target for target in linear_layers(model)}
     leaders = _leaders(model, list(linears))
@@ -154,48 +167,16 @@ def find_targets(model: PreTrainedModel) -> list[Target]:
 
 
 def _leaders(model: PreTrainedModel, names: list[str]) -> dict[str, str]:
-    """Of each layer that a forward pass calls, the first that was handed the same tensor."""
-    error: Exception | None = None
-    # A mask for every pair of tokens is taken as it is; where a model makes its own of it, one for
-    # every token.
-    for shape in ((1, 1, 2, 2), (1, 2)):
-        mask = torch.ones(shape, dtype=torch.bool, device=model.device)
-        try:
-            return _called(model, names, mask if mask.ndim == 4 else mask.long())
-        except Exception as e:  # of whatever kind: the architecture is not known
-            error = e
-    raise UserError(
-        "the model cannot be run on two tokens, which shows which layers share an input",
-        given=f"{type(model).__name__}: {type(error).__name__}: {error}",
-        allowed="a decoder-only model, such as Llama, Qwen2, Mistral, Gemma, GPT-NeoX or OPT",
-    ) from error
-
-
-def _called(model: PreTrainedModel, names: list[str], mask: torch.Tensor) -> dict[str, str]:
-    leaders: dict[str, str] = {}
-    inputs: list[
-        tuple[torch.Tensor, str]
-    ] = []  # keeps the tensors alive: their identity is the key
-
-    def remember(name: str) -> object:
-        def hook(_module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-            (x,) = arguments
-            leader = next((first for seen, first in inputs if seen is x), name)
-            leaders[name] = leader
-            if leader == name:
-                inputs.append((x, name))
-
-        return hook
-
-    handles = [
-        model.get_submodule(name).register_forward_pre_hook(remember(name))  # type: ignore[arg-type]
-        for name in names
-    ]
-    ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
-    try:
-        with torch.no_grad():
-            model(input_ids=ids, attention_mask=mask, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return leaders
+    """Of each layer that a forward pass calls, the first that was handed the same tensors."""
+    inputs: dict[str, list[int]] = {}
+    calls = calls_on_two_tokens(model, names)  # keeps the tensors alive: their identity is the key
+    for call in calls:
+        if len(call.positional) != 1 or call.named:
+            raise UserError(
+                "a linear layer is called with something else than one tensor",
+                given=call.name,
+                allowed="layers that are called as layer(x)",
+            )
+        inputs.setdefault(call.name, []).append(id(call.positional[0]))
+    first: dict[tuple[int, ...], str] = {}
+    return {name: first.setdefault(tuple(read), name) for name, read in inputs.items()}

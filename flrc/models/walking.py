@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from flrc.errors import UserError
+from flrc.models.blocks import decoder_blocks
 from flrc.models.cutting import replaced
-from flrc.models.targets import decoder_blocks
+from flrc.models.probing import MEMORY
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,6 +21,8 @@ HIDDEN = "hidden_states"
 TOLERANCE = 1e-3
 """Largest difference between a walk and the model's own forward, as a share of the largest value:
 far above rounding, far below what a lost mask or position does."""
+RETURNS = (0, 1, 2, 3)
+"""Numbers of things that blocks return, in the order in which they are tried."""
 
 
 def hidden_of(positional: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
@@ -50,12 +53,12 @@ class BlockCall:
             current one.
         arguments: By block: they may differ, as in models that mix full and sliding-window
             attention.
-        wrapped: Whether a block returns its hidden states as the first of a tuple.
+        returns: How many things a block returns as a tuple, hidden states first; 0: those alone.
     """
 
     hidden: Tensor
     arguments: list[Arguments]
-    wrapped: bool
+    returns: int
 
     def run(self, index: int, block: nn.Module, hidden: Tensor) -> Tensor:
         """What block ``index`` makes of hidden states."""
@@ -68,9 +71,13 @@ class BlockCall:
         """Run block ``index``: its output is the input of the next."""
         self.hidden = self.run(index, block, self.hidden)
 
-    def returned(self, hidden: Tensor) -> Tensor | tuple[Tensor]:
-        """Hidden states as the model expects them from a block."""
-        return (hidden,) if self.wrapped else hidden
+    def returned(self, hidden: Tensor) -> Tensor | tuple[Tensor | None, ...]:
+        """Hidden states as the model expects them from a block; see :func:`block_calls`."""
+        return _returned(hidden, self.returns)
+
+
+def _returned(hidden: Tensor, returns: int) -> Tensor | tuple[Tensor | None, ...]:
+    return (hidden, *[None] * (returns - 1)) if returns else hidden
 
 
 @torch.no_grad()
@@ -78,48 +85,52 @@ def block_calls(model: PreTrainedModel, ids: Tensor) -> BlockCall:
     """The arguments of every block for ``(sequences, tokens)``, at the embedding's cost alone.
 
     No block is computed: a stand-in hands on the hidden states, as a tensor, or as a tuple where
-    the model takes the first of what a block returns.
+    the model takes the first of what a block returns; a state or attention weights beside them are
+    None.
 
     Raises:
         UserError: If the model's blocks are not a chain that hands hidden states on.
     """
-    try:
-        return _noted(model, ids, wrapped=False)
-    except Exception as error:  # of whatever kind: what is handed on is no tensor, perhaps
+    reasons = []
+    for returns in RETURNS:
         try:
-            return _noted(model, ids, wrapped=True)
-        except Exception:
-            if not isinstance(error, _OtherShapeError):
-                raise error from None
-            raise UserError(
-                "the model does not hand hidden states from block to block, and cannot be "
-                "calibrated so",
-                given=f"{type(model).__name__}: {error}",
-                allowed="decoder blocks that take hidden states first and return them, alone or "
-                "first",
-            ) from error
+            return _noted(model, ids, returns)
+        except MEMORY:
+            raise
+        except Exception as error:  # of whatever kind: the architecture is not known
+            reasons.append(error)
+    # What a model says of stand-ins that it does not take tells nothing; a shape does.
+    reason = next((e for e in reasons if isinstance(e, _OtherShapeError)), reasons[0])
+    what = "" if isinstance(reason, _OtherShapeError) else f"{type(reason).__name__}: "
+    raise UserError(
+        "the model does not hand hidden states from block to block, and cannot be calibrated so",
+        given=f"{type(model).__name__}: {what}{reason}",
+        allowed="decoder blocks that take hidden states (sequences, tokens, width) first and "
+        "return them, alone or first",
+    ) from reason
 
 
 class _OtherShapeError(Exception):
-    """Hidden states came back in another shape than they were handed over."""
+    """Hidden states were handed over in another shape than blocks have them."""
 
 
-def _noted(model: PreTrainedModel, ids: Tensor, wrapped: bool) -> BlockCall:
+def _noted(model: PreTrainedModel, ids: Tensor, returns: int) -> BlockCall:
     _, blocks = decoder_blocks(model)
     calls: list[tuple[Tensor, Arguments]] = []
 
     def note(*positional: Any, **named: Any) -> Any:
         hidden, *rest = positional or (named.pop(HIDDEN),)
-        if calls and (not isinstance(hidden, Tensor) or hidden.shape != calls[0][0].shape):
-            raise _OtherShapeError(f"block {len(calls)} was handed {getattr(hidden, 'shape', '?')}")
+        shape = getattr(hidden, "shape", ())
+        if len(shape) != 3 or shape[:2] != ids.shape or (calls and shape != calls[0][0].shape):
+            raise _OtherShapeError(f"block {len(calls)} is handed {tuple(shape) or type(hidden)}")
         calls.append((hidden, Arguments(tuple(rest), named)))
-        return (hidden,) if wrapped else hidden
+        return _returned(hidden, returns)
 
     with replaced((block, note) for block in blocks):
         final = model.base_model(input_ids=ids.to(model.device), use_cache=False)[0]
     if len(calls) != len(blocks) or final.shape[: ids.ndim] != ids.shape:
         raise _OtherShapeError(f"{len(calls)} calls of {len(blocks)} blocks, {tuple(final.shape)}")
-    return BlockCall(calls[0][0], [arguments for _, arguments in calls], wrapped)
+    return BlockCall(calls[0][0], [arguments for _, arguments in calls], returns)
 
 
 @torch.no_grad()
@@ -144,20 +155,34 @@ def check_walk(model: PreTrainedModel, ids: Tensor, copies: int = 1) -> None:
     handles = [block.register_forward_pre_hook(see, with_kwargs=True) for block in blocks]
     try:
         logits = model(input_ids=ids[None].to(model.device), use_cache=False).logits
+    except MEMORY:
+        raise
+    except Exception as error:  # of whatever kind: the architecture is not known
+        raise UserError(
+            f"the model cannot be run on {len(ids)} tokens",
+            given=f"{type(model).__name__}: {type(error).__name__}: {error}",
+            allowed="a decoder-only model that runs on token ids alone",
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
     call = block_calls(model, ids[None])
+    if len(seen) != len(blocks):
+        raise _not_walked(model, f"it calls {len(blocks)} blocks {len(seen)} times")
     call = replace(call, hidden=call.hidden.repeat(copies, 1, 1))
     for index, (block, expected) in enumerate(zip(blocks, seen, strict=True)):
         if not torch.isfinite(expected).all():
             return  # nothing to compare; the statistics name the layer
+        if getattr(call.hidden, "shape", None) != (copies, *expected.shape[1:]):
+            raise _not_walked(model, f"block {index} is handed {type(call.hidden).__name__}")
         difference = (call.hidden.float() - expected.float()).abs().max()
         if not difference <= TOLERANCE * expected.float().abs().max():
             raise _not_walked(model, f"the input of block {index} is off by {difference:.2g}")
         try:
             call.advance(index, block)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except MEMORY:
+            raise
+        except Exception as error:  # of whatever kind: the architecture is not known
             raise _not_walked(model, f"block {index}: {error}") from error
     if not torch.isfinite(logits).all():
         raise UserError(

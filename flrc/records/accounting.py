@@ -9,6 +9,7 @@ from torch import nn
 
 from flrc.allocator.plans import phase_json
 from flrc.decomposition.factors import relative_error
+from flrc.models.coverage import coverage
 from flrc.models.loading import parameter_count
 from flrc.models.pivoted import PivotedLinear
 from flrc.models.surgery import stored_index_bytes, stored_parameters
@@ -38,6 +39,7 @@ def _sizes(
             "targets_stored": stored,
             "model_dense": whole,
             "model_stored": whole - dense + stored,
+            **coverage(model, targets).to_json(),
         },
         "bytes": {
             "model_dense": whole * itemsize,

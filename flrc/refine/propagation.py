@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from flrc.calibration.collect import watched
 from flrc.calibration.statistics import BlockStatistics, InputAccumulator
 from flrc.decomposition.factors import Factors
+from flrc.models.blocks import decoder_blocks
 from flrc.models.cutting import cut, replaced
-from flrc.models.targets import Target, decoder_blocks
+from flrc.models.targets import Target
 from flrc.models.walking import block_calls
 from flrc.progress import progress
 from flrc.refine.correction import propagated_weight

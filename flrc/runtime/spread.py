@@ -128,6 +128,6 @@ def spread(model: nn.Module, places: Mapping[str, Place]) -> None:
 
 
 def _blocks(model: nn.Module) -> list[str]:
-    from flrc.models.targets import decoder_blocks
+    from flrc.models.blocks import decoder_blocks
 
     return sorted({type(block).__name__ for block in decoder_blocks(model)[1]})

@@ -16,8 +16,9 @@ from flrc.calibration.gradients import aggregated, per_sequence
 from flrc.calibration.output_gradients import output_statistics
 from flrc.calibration.token_gradients import TokenGradients
 from flrc.models import placement
+from flrc.models.blocks import decoder_blocks
 from flrc.models.placement import present, settle, wait_on_host, waits_on_host
-from flrc.models.targets import decoder_blocks, find_targets
+from flrc.models.targets import find_targets
 from flrc.pipeline import run
 from flrc.records.record import Record
 

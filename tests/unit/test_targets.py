@@ -11,7 +11,8 @@ from tiny import TINY_SHAPES
 from torch import nn
 
 from flrc.errors import UserError
-from flrc.models.targets import decoder_blocks, find_targets, linear_layers
+from flrc.models.blocks import decoder_blocks
+from flrc.models.targets import find_targets, linear_layers
 
 # Width of queries (also the input of o) and of keys and values, by hand from heads x head width.
 WIDTHS = {

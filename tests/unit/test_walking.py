@@ -15,7 +15,8 @@ from flrc.calibration.collect import input_statistics
 from flrc.calibration.output_gradients import output_statistics
 from flrc.calibration.token_gradients import TokenGradients
 from flrc.errors import UserError
-from flrc.models.targets import decoder_blocks, find_targets
+from flrc.models.blocks import decoder_blocks
+from flrc.models.targets import find_targets
 from flrc.models.walking import block_calls, check_walk
 
 

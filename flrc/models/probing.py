@@ -1,0 +1,96 @@
+"""What a model calls when it reads two tokens: asked of the model itself, with or without weights.
+
+Nothing is known of an architecture but what its forward pass does, so whatever it raises is an
+answer: with weights, that the model cannot be used; without, that it must be asked again with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from flrc.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+MEMORY = (MemoryError, torch.OutOfMemoryError)
+"""Errors that say nothing of a model's architecture."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a module; its tensors stay alive, so that their identity can be compared.
+
+    Attributes:
+        name: The module's.
+        positional: What it was given by position.
+        named: What it was given by name.
+        output: What it returned.
+    """
+
+    name: str
+    positional: tuple[Any, ...]
+    named: dict[str, Any]
+    output: Any
+
+
+class UndecidedError(Exception):
+    """The forward pass needs the values of weights, and the model has none (meta device)."""
+
+
+@torch.no_grad()
+def calls_on_two_tokens(model: PreTrainedModel, names: Sequence[str]) -> list[Call]:
+    """Every call of the named modules in a forward pass over two tokens of text, as they return.
+
+    Args:
+        model: In evaluation mode.
+        names: Of its modules.
+
+    Raises:
+        UndecidedError: If it cannot be run without weights, and has none.
+        UserError: If it has weights and cannot be run.
+    """
+    problem: Exception | None = None
+    # A mask for every pair of tokens is taken as it is; where a model makes its own of it, one for
+    # every token.
+    for shape in ((1, 1, 2, 2), (1, 2)):
+        mask = torch.ones(shape, dtype=torch.bool, device=model.device)
+        try:
+            return _calls(model, names, mask if mask.ndim == 4 else mask.long())
+        except MEMORY:
+            raise
+        except Exception as error:  # of whatever kind: the architecture is not known
+            problem = error
+    given = f"{type(model).__name__}: {type(problem).__name__}: {problem}"
+    if model.device.type == "meta":
+        raise UndecidedError(given) from problem
+    raise UserError(
+        "the model cannot be run on two tokens, which shows what it calls",
+        given=given,
+        allowed="a decoder-only model, such as Llama, Qwen2, Mistral, Gemma, GPT-NeoX or OPT",
+    ) from problem
+
+
+def _calls(model: PreTrainedModel, names: Sequence[str], mask: torch.Tensor) -> list[Call]:
+    calls: list[Call] = []
+
+    def remember(name: str) -> Any:
+        def hook(_module: nn.Module, given: tuple[Any, ...], named: Any, output: Any) -> None:
+            calls.append(Call(name, given, named, output))
+
+        return hook
+
+    ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+    with ExitStack() as stack:
+        for name in names:
+            module = model.get_submodule(name)
+            handle = module.register_forward_hook(remember(name), with_kwargs=True)
+            stack.callback(handle.remove)
+        model(input_ids=ids, attention_mask=mask, use_cache=False)
+    return calls
