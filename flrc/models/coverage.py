@@ -97,7 +97,7 @@ def check_coverage(model: nn.Module, targets: Sequence[Target], rate: float, par
             f"{found.share:.0%} of the decoder blocks' matrix parameters would not be compressed",
             given=f"{type(model).__name__}: {found.uncovered:,} of {found.matrices:,} lie outside "
             f"of the layers that can be, such as {found.example}; {removed}",
-            allowed=f"up to {TOLERATED:.0%} outside of torch.nn.Linear layers in decoder blocks",
+            allowed=f"up to {TOLERATED:.0%} outside of torch.nn.Linear layers in one list",
             fix="model.partial=true compresses the others alone, and rate counts only these; "
             'in Python overrides=["model.partial=true"]',
         )

@@ -6,8 +6,8 @@ answer: with weights, that the model cannot be used; without, that it must be as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,3 +94,40 @@ def _calls(model: PreTrainedModel, names: Sequence[str], mask: torch.Tensor) -> 
             stack.callback(handle.remove)
         model(input_ids=ids, attention_mask=mask, use_cache=False)
     return calls
+
+
+@contextmanager
+def weights_read(layers: Mapping[str, nn.Module]) -> Iterator[set[str]]:
+    """While active, note whose ``weight`` is read from outside: a product that no call shows.
+
+    Args:
+        layers: By name; as they were once the context ends.
+
+    Yields:
+        Names of the layers whose weight was read so far, by something else than a call of theirs.
+    """
+    found: set[str] = set()
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            stack.callback(setattr, layer, "__class__", type(layer))
+            layer.__class__ = _observed(type(layer), name, found)
+        yield found
+
+
+def _observed(kind: type[nn.Module], name: str, found: set[str]) -> type[nn.Module]:
+    calls: list[None] = []  # one entry for each call that has not returned
+
+    class Observed(kind):  # type: ignore[misc, valid-type]
+        def __call__(self, *positional: Any, **named: Any) -> Any:
+            calls.append(None)
+            try:
+                return super().__call__(*positional, **named)
+            finally:
+                calls.pop()
+
+        def __getattr__(self, attribute: str) -> Any:
+            if attribute == "weight" and not calls:
+                found.add(name)
+            return super().__getattr__(attribute)
+
+    return Observed

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from flrc.errors import UserError
 from flrc.models.blocks import decoder_blocks
-from flrc.models.probing import calls_on_two_tokens
+from flrc.models.probing import Call, calls_on_two_tokens, weights_read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -146,8 +146,9 @@ def find_targets(model: PreTrainedModel) -> list[Target]:
     """The layers to compress, in the order of the forward pass, with their input groups.
 
     Embeddings, norms and the head lie outside the blocks and are no targets (FLRC appendix F), so
-    tied embeddings are left alone. One forward pass over two tokens shows which layers share an
-    input.
+    tied embeddings are left alone; nor are layers whose weight the model reads itself, which
+    factors could not give it. One forward pass over two tokens shows both that and which layers
+    share an input.
 
     Raises:
         UndecidedError: If the forward pass needs weights, and the model has none.
@@ -155,21 +156,23 @@ def find_targets(model: PreTrainedModel) -> list[Target]:
             weight, or the model cannot be run on two tokens.
     """
     linears = {target.name: target for target in linear_layers(model)}
-    leaders = _leaders(model, list(linears))
-    idle = [name for name in linears if name not in leaders]
+    with weights_read({name: model.get_submodule(name) for name in linears}) as read:
+        calls = calls_on_two_tokens(model, list(linears))
+    used = read.union(call.name for call in calls)
+    idle = [name for name in linears if name not in used]
     if idle:
         raise UserError(
             "some linear layers are not used by a plain forward pass and cannot be calibrated",
             given=", ".join(idle[:5]),
             allowed="dense decoder blocks (no conditional experts)",
         )
+    leaders = _leaders([call for call in calls if call.name not in read])
     return [replace(linears[name], input_group=leader) for name, leader in leaders.items()]
 
 
-def _leaders(model: PreTrainedModel, names: list[str]) -> dict[str, str]:
-    """Of each layer that a forward pass calls, the first that was handed the same tensors."""
+def _leaders(calls: Sequence[Call]) -> dict[str, str]:
+    """Of each layer that is called, the first that was handed the same tensors."""
     inputs: dict[str, list[int]] = {}
-    calls = calls_on_two_tokens(model, names)  # keeps the tensors alive: their identity is the key
     for call in calls:
         if len(call.positional) != 1 or call.named:
             raise UserError(
@@ -179,4 +182,4 @@ def _leaders(model: PreTrainedModel, names: list[str]) -> dict[str, str]:
             )
         inputs.setdefault(call.name, []).append(id(call.positional[0]))
     first: dict[tuple[int, ...], str] = {}
-    return {name: first.setdefault(tuple(read), name) for name, read in inputs.items()}
+    return {name: first.setdefault(tuple(given), name) for name, given in inputs.items()}

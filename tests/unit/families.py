@@ -63,6 +63,134 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 """Name (of the model type, and what is odd about it), and what its config names otherwise."""
 
+VISION = {
+    "hidden_size": 96,
+    "intermediate_size": 192,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "image_size": 32,
+    "patch_size": 8,
+}
+TEXT = {**SMALL, **GROUPED}
+MULTIMODAL: dict[str, dict[str, Any]] = {
+    "gemma3": {
+        "text_config": {**TEXT, "head_dim": 16, "sliding_window": 8},
+        "vision_config": VISION,
+    },
+    "git": {"vision_config": VISION},
+    "got_ocr2": {
+        "text_config": {**TEXT, "model_type": "qwen2"},
+        "vision_config": {**VISION, "mlp_dim": 192},
+    },
+    "phi4_multimodal": {
+        **GROUPED,
+        "vision_config": VISION,
+        "audio_config": {
+            "hidden_size": 96,
+            "intermediate_size": 192,
+            "num_blocks": 4,
+            "num_attention_heads": 4,
+            "ext_pw_out_channel": 96,
+            "depthwise_separable_out_channel": 96,
+            "nemo_conv_channels": 96,
+        },
+    },
+}
+"""Those whose encoders of images and sound are larger than their decoders."""
+
+LINEAR_ATTENTION = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 12,
+    "linear_value_head_dim": 12,
+}
+EXPERTS: dict[str, dict[str, Any]] = {
+    "mixtral": {**GROUPED, "num_local_experts": 4},
+    "qwen2_moe": {
+        **GROUPED,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 32,
+    },
+    "qwen3_next": {
+        **GROUPED,
+        **LINEAR_ATTENTION,
+        "head_dim": 12,
+        "num_hidden_layers": 4,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 32,
+    },
+    "minimax": {**GROUPED, "num_local_experts": 2},
+    "gpt_oss": {**GROUPED, "head_dim": 12, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "llama4_text": {**GROUPED, "head_dim": 12, "num_local_experts": 4, "intermediate_size_mlp": 96},
+    "dbrx": {
+        "d_model": 48,
+        "n_heads": 4,
+        "n_layers": 3,
+        "max_seq_len": 128,
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0},
+        "ffn_config": {"hidden_size": 48, "ffn_hidden_size": 96, "moe_num_experts": 4},
+    },
+    "jetmoe": {
+        "num_key_value_heads": 2,
+        "kv_channels": 12,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+    },
+}
+"""Those whose experts are parameters of three dimensions, no linear layers."""
+RECURRENT: dict[str, dict[str, Any]] = {
+    "rwkv": {"attention_hidden_size": 48},
+    "xlstm": {"num_heads": 4, "num_blocks": 3},
+    "bamba": {
+        **GROUPED,
+        "attn_layer_indices": [1],
+        "mamba_n_heads": 4,
+        "mamba_d_head": 24,
+        "mamba_d_state": 8,
+        "mamba_n_groups": 1,
+    },
+    "mamba2": {"num_heads": 4, "head_dim": 24, "state_size": 8, "n_groups": 1},
+}
+"""Those that carry a state; most return it beside their hidden states."""
+UNFIT: dict[str, dict[str, Any]] = {
+    "gemma3n_text": {
+        **NARROW,
+        "num_hidden_layers": 4,
+        "num_kv_shared_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "laurel_rank": 8,
+        "activation_sparsity_pattern": [0.0] * 4,
+        "hidden_size_per_layer_input": 16,
+        "vocab_size_per_layer_input": 260,
+    },
+    "reformer": {
+        "is_decoder": True,
+        "attn_layers": ["local", "local"],
+        "axial_pos_embds": False,
+        "feed_forward_size": 96,
+        "local_attn_chunk_length": 8,
+        "attention_head_size": 12,
+    },
+    "zamba": {
+        "num_hidden_layers": 4,
+        "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
+        "mamba_d_state": 8,
+        "mamba_dt_rank": 4,
+        "n_mamba_heads": 1,
+        "attention_head_dim": 24,
+        "attention_hidden_size": 96,
+    },
+    "cpmant": {"dim_head": 12, "dim_ff": 96, "prompt_length": 8},
+    "hrm_text": GROUPED,
+    "xlm": {"emb_dim": 48, "n_layers": 3, "n_heads": 4, "causal": True},
+    "gpt2": OLD,
+}
+"""Those whose blocks are no chain that hands hidden states on, or share or lack linear layers."""
+
 SINGLE = ("xglm",)
 """Those that transformers cannot run in float64."""
 
@@ -70,7 +198,8 @@ SINGLE = ("xglm",)
 def made(name: str, dtype: torch.dtype = torch.float64) -> Any:
     """The model in evaluation mode."""
     torch.manual_seed(0)
-    config = AutoConfig.for_model(name.split()[0], **{**SMALL, **FAMILIES[name]})
+    known = FAMILIES | MULTIMODAL | EXPERTS | RECURRENT | UNFIT
+    config = AutoConfig.for_model(name.split()[0], **{**SMALL, **known[name]})
     if name in SINGLE:
         dtype = torch.float32
     return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
