@@ -99,7 +99,6 @@ def test_the_outermost_list_is_taken() -> None:
     model, block = nn.Module(), nn.Module()
     block.experts = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
     block.gate = nn.Linear(4, 2)
-    model.small = nn.ModuleList([nn.Linear(2, 2)])
     model.layers = nn.ModuleList([block])
     name, blocks = decoder_blocks(model)
     assert name == "layers"
@@ -113,3 +112,89 @@ def test_a_layer_that_is_never_called_is_refused(make_model: Callable[..., Any])
         find_targets(model)
     assert caught.value.given == "model.layers.1.idle"
     assert not any(m._forward_pre_hooks for m in model.modules())
+
+
+class Router(nn.Linear):
+    """As Llama 4's: inherits a linear layer and computes something else."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """Scores and their order."""
+        return super().forward(x).sort()
+
+
+class Named(nn.Linear):
+    """As Falcon's: a forward of its own that computes the same."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The product."""
+        return x @ self.weight.T + self.bias
+
+
+class Doubled(nn.Linear):
+    """Of the right shape, and another value."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Twice the product."""
+        return 2 * super().forward(x)
+
+
+def test_what_only_inherits_from_a_linear_layer_is_no_target() -> None:
+    model = nn.Module()
+    block = nn.ModuleDict({"r": Router(4, 4), "n": Named(4, 4), "d": Doubled(4, 4)})
+    model.layers = nn.ModuleList([block])
+    assert [target.name for target in linear_layers(model)] == ["layers.0.n"]
+
+
+def test_a_weight_in_two_places_is_refused(make_model: Callable[..., Any]) -> None:
+    model = make_model()
+    first, second = (model.model.layers[index].mlp for index in (0, 2))
+    second.up_proj.weight = first.up_proj.weight
+    with pytest.raises(UserError, match="several places") as caught:
+        find_targets(model)
+    names = ["model.layers.0.mlp.up_proj.weight", "model.layers.2.mlp.up_proj.weight"]
+    assert caught.value.given == ", ".join(names)
+
+
+def test_a_block_in_two_places_is_refused(make_model: Callable[..., Any]) -> None:
+    """As ALBERT's."""
+    model = make_model()
+    model.model.layers[1] = model.model.layers[0]
+    with pytest.raises(UserError, match="several places"):
+        find_targets(model)
+
+
+def test_a_weight_that_the_model_reads_itself_is_no_target(
+    make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Mamba's step size, and routers that only look at the dtype."""
+    model = make_model()
+    mlp = model.model.layers[1].mlp
+    everything = {target.name for target in find_targets(model)}
+    kind = type(mlp.down_proj)
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        hidden = mlp.act_fn(mlp.gate_proj(x.to(mlp.gate_proj.weight.dtype))) * mlp.up_proj(x)
+        return nn.functional.linear(hidden, mlp.down_proj.weight)
+
+    monkeypatch.setattr(mlp, "forward", forward)
+    found = find_targets(model)
+    left = {f"model.layers.1.mlp.{name}" for name in ("gate_proj", "down_proj")}
+    assert {target.name for target in found} == everything - left
+    assert {target.input_group for target in found} <= everything - left
+    assert type(mlp.down_proj) is kind
+
+
+def test_layers_share_an_input_only_in_all_their_calls(
+    make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model()
+    mlp = model.model.layers[0].mlp
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        hidden = mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x)
+        return mlp.down_proj(hidden + mlp.gate_proj(2 * x))
+
+    monkeypatch.setattr(mlp, "forward", forward)
+    groups = {t.projection: t.input_group for t in find_targets(model) if t.block == 0}
+    assert groups["up_proj"] == "model.layers.0.mlp.up_proj"
+    assert groups["gate_proj"] == "model.layers.0.mlp.gate_proj"
