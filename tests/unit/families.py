@@ -104,7 +104,7 @@ LINEAR_ATTENTION = {
     "linear_key_head_dim": 12,
     "linear_value_head_dim": 12,
 }
-EXPERTS: dict[str, dict[str, Any]] = {
+PARTIAL: dict[str, dict[str, Any]] = {
     "mixtral": {**GROUPED, "num_local_experts": 4},
     "qwen2_moe": {
         **GROUPED,
@@ -140,10 +140,11 @@ EXPERTS: dict[str, dict[str, Any]] = {
         "num_local_experts": 4,
         "num_experts_per_tok": 2,
     },
-}
-"""Those whose experts are parameters of three dimensions, no linear layers."""
-RECURRENT: dict[str, dict[str, Any]] = {
     "rwkv": {"attention_hidden_size": 48},
+}
+"""Those whose experts are parameters of three dimensions, no linear layers; and RWKV, which divides
+weights of its layers in its first forward pass."""
+RECURRENT: dict[str, dict[str, Any]] = {
     "xlstm": {"num_heads": 4, "num_blocks": 3},
     "bamba": {
         **GROUPED,
@@ -155,7 +156,7 @@ RECURRENT: dict[str, dict[str, Any]] = {
     },
     "mamba2": {"num_heads": 4, "head_dim": 24, "state_size": 8, "n_groups": 1},
 }
-"""Those that carry a state; most return it beside their hidden states."""
+"""Those that carry a state; xLSTM and Bamba return something beside their hidden states."""
 UNFIT: dict[str, dict[str, Any]] = {
     "gemma3n_text": {
         **NARROW,
@@ -198,7 +199,7 @@ SINGLE = ("xglm",)
 def made(name: str, dtype: torch.dtype = torch.float64) -> Any:
     """The model in evaluation mode."""
     torch.manual_seed(0)
-    known = FAMILIES | MULTIMODAL | EXPERTS | RECURRENT | UNFIT
+    known = FAMILIES | MULTIMODAL | PARTIAL | RECURRENT | UNFIT
     config = AutoConfig.for_model(name.split()[0], **{**SMALL, **known[name]})
     if name in SINGLE:
         dtype = torch.float32

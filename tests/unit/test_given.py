@@ -240,9 +240,11 @@ def test_what_contradicts_nothing_is_taken(
     with pytest.raises(Reached) as by_name:
         flrc.compress("tiny", overrides=[*words, "model.label=mine", "dtype=float64", "force=true"])
     assert (by_name.value.config.model.label, by_name.value.config.dtype) == ("mine", "float64")
+    more = ["calibration.samples=2", "model.partial=true"]
     with pytest.raises(Reached) as held:
-        flrc.compress(make_model(), tokenizer, overrides=[*words, "calibration.samples=2"])
+        flrc.compress(make_model(), tokenizer, overrides=[*words, *more])
     assert held.value.config.calibration.samples == 2
+    assert held.value.config.model.partial
     assert isinstance(held.value.config.model, InMemory)
 
 

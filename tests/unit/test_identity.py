@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         "paths.cache_limit_gb=1",
         "device=auto",
         "model.label=another",
+        "model.partial=true",
         "method.name=mine",
         "force=true",
         "+study=other",
