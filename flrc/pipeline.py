@@ -117,6 +117,7 @@ def compress_and_evaluate(
     from flrc.evaluation.dense_replies import replies_of_dense_model
     from flrc.models.checkpoint import Loaded, save
     from flrc.models.coverage import check_coverage
+    from flrc.models.finite import check_finite
     from flrc.models.loading import load_model
     from flrc.models.surgery import check_counts, compress
     from flrc.models.targets import find_targets
@@ -125,6 +126,7 @@ def compress_and_evaluate(
 
     with stages("load"):
         model = load_model(config.model, config.dtype, prepared.device, config.placement)
+        check_finite(model)
         targets = config.grouping.targets(find_targets(model))
         if config.compresses and targets != prepared.targets:  # found with the weights alone
             check_coverage(model, targets, config.rate, config.model.partial)
@@ -145,6 +147,8 @@ def compress_and_evaluate(
         refined = refine(config, prepared, model, targets, factors, plans, stages)
         with stages("surgery"):
             record.results |= account(config, model, targets, plans, factors, refined, scores)
+            for row in record.results["rescues"]:
+                log.warning("rescue: %s: %s", row["target"], row["what"])
             record.results |= {"search": search, "schedule_search": found.cost}
             record.meta["schedule_search_seconds"] = found.seconds
             compress(model, targets, plans.all, config.form, (refined or factors).factors)
@@ -236,9 +240,11 @@ def allocate(
     from flrc.allocator.evidence import Evidence
     from flrc.allocator.planning import Planner
     from flrc.allocator.probes import Probes
+    from flrc.allocator.settled import dead_targets
 
     probes = Probes(model, targets, factors, prepared.sequences, prepared.cache)
-    evidence = Evidence(scores, factors.spectrum, probes)
+    dead = dead_targets(scores, factors.kept())
+    evidence = Evidence(scores, factors.spectrum, probes, dead)
     planner = Planner(config.allocator, targets, config.form, evidence)
     planner.constant(config.rate)
     return planner, probes.cost()

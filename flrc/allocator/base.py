@@ -22,7 +22,7 @@ class Allocator(Component, ABC):
     """Decides the rank of every target at a rate.
 
     Attributes:
-        minimum_rank: Smallest rank that any target may get.
+        minimum_rank: Smallest rank that any target may get; layers whose output is 0 have none.
         samples: Calibration sequences that are measured on, None for all. Read by allocators that
             measure; the others take it too, so that a sweep over methods can set it once.
     """
@@ -34,6 +34,8 @@ class Allocator(Component, ABC):
     """Whether :meth:`allocate` reads scores, so that a sensitivity must be chosen."""
     SPECTRAL: ClassVar[bool] = False
     """Whether :meth:`allocate` reads spectra."""
+    ALLOCATES: ClassVar[bool] = True
+    """False only for ``replay``, whose ranks are given: dead targets are among them."""
     PROBES: ClassVar[bool] = False
     """Whether :meth:`allocate` measures the model on calibration sequences with targets cut."""
 

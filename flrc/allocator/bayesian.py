@@ -73,10 +73,7 @@ class Bayesian(ProbingAllocator):
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
         """The kinds must be there, and the rate reachable while all others stay dense."""
         super().check_reachable(targets, form, rate)
-        self._check(self.budget(targets, form, rate))
-
-    def _check(self, budget: Budget) -> None:
-        there = {target.projection for target in budget.targets}
+        there = {target.projection for target in targets}
         missing = [p for kind in self.kinds for p in kind if p not in there]
         if missing:
             raise UserError(
@@ -85,6 +82,10 @@ class Bayesian(ProbingAllocator):
                 allowed=there,
                 fix="grouping=separate, or allocator.kinds with the names of this model",
             )
+        self._check(self.budget(targets, form, rate))
+
+    def _check(self, budget: Budget) -> None:
+        there = {target.projection for target in budget.targets}
         smallest = budget.total(budget.clip(self._ranks(budget, [0.0] * len(self.kinds))))
         if smallest > budget.parameters:
             dense = sorted(there - {p for kind in self.kinds for p in kind})

@@ -32,8 +32,11 @@ class Evidence:
             ``SPECTRAL`` allocators.
         probe: Measures the model with some targets cut, on the given number of calibration
             sequences (None: all). For allocators that say ``PROBES``.
+        kept: Dead targets by name, ``zero`` or ``dense`` (:class:`~flrc.decomposition.factors.
+            Factors`). Their ranks are settled: only ``replay`` sees them.
     """
 
     scores: Mapping[str, float] = field(default_factory=dict)
     spectrum: Callable[[str], Tensor] = _none
     probe: Callable[[int | None], Probe] = _no_probe
+    kept: Mapping[str, str] = field(default_factory=dict)

@@ -19,7 +19,7 @@ class RankPlan:
     Attributes:
         requested: Rate that was asked for.
         realised: Rate that the ranks give: ``1 - activated / dense`` parameters of the targets.
-        ranks: Rank by target name; None where the target stays dense.
+        ranks: Rank by target name; None where the target stays dense, 0 where its output is 0.
         exact: Whether the ranks were solved for the requested rate. False only for the one-shot
             formula of the paper, which does not meet it.
     """
@@ -65,7 +65,7 @@ class RankPlan:
         if not isinstance(ranks, dict):
             raise TypeError(f"the ranks are a {type(ranks).__name__}")
         for name, rank in ranks.items():
-            if rank is not None and not (type(rank) is int and rank >= 1):
+            if rank is not None and not (type(rank) is int and rank >= 0):
                 raise ValueError(f"impossible rank for {name}: {rank!r}")
         realised, exact = values["realised"], values["exact"]
         if type(realised) not in (int, float) or not (math.isfinite(realised) and realised < 1):

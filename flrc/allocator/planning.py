@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flrc.allocator.plan import RankPlan
 from flrc.allocator.plans import Plans
+from flrc.allocator.settled import allocate_around
 
 if TYPE_CHECKING:
     from flrc.allocator.base import Allocator
@@ -41,8 +42,7 @@ class Planner:
     def constant(self, rate: float) -> RankPlan:
         """The plan at a rate, bound by no other."""
         if rate not in self._constant:
-            budget = self.allocator.budget(self.targets, self.form, rate)
-            self._constant[rate] = self.allocator.allocate(self.evidence, budget)
+            self._constant[rate] = self._allocate(rate)
         return self._constant[rate]
 
     def phases(self, phases: Sequence[Phase]) -> list[tuple[Phase, RankPlan]]:
@@ -63,11 +63,20 @@ class Planner:
             # What a phase is bound by is decided by all rates below its own.
             rates = (*rates, rate)
             if rates not in self._phases:
-                budget = self.allocator.budget(self.targets, self.form, rate, within)
-                plan = self.allocator.allocate(self.evidence, replace(budget, phase=True))
-                self._phases[rates] = plan
+                self._phases[rates] = self._allocate(rate, within, phase=True)
             within = by_rate[rate] = self._phases[rates]
         return [(phase, by_rate[phase.rate]) for phase in phases]
+
+    def _allocate(
+        self, rate: float, within: RankPlan | None = None, *, phase: bool = False
+    ) -> RankPlan:
+        allocator, targets, form, evidence = (
+            self.allocator, self.targets, self.form, self.evidence
+        )  # fmt: skip
+        if evidence.kept and allocator.ALLOCATES:
+            return allocate_around(allocator, targets, form, evidence, rate, within, phase)
+        budget = replace(allocator.budget(targets, form, rate, within), phase=phase)
+        return allocator.allocate(evidence, budget)
 
 
 def make_plans(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flrc.allocator.base import Allocator
 from flrc.errors import UserError
@@ -29,6 +29,8 @@ class Replay(Allocator):
 
     name: str = "replay"
     path: str | None = None
+
+    ALLOCATES: ClassVar[bool] = False
 
     def check(self) -> None:
         """A path must be given and exist."""
@@ -67,12 +69,16 @@ class Replay(Allocator):
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
         """The file must hold a plan for this rate and these targets."""
         from flrc.allocator.evidence import Evidence
+        from flrc.decomposition.factors import ZERO
 
-        self.allocate(Evidence(), self.budget(targets, form, rate))
+        # Which layers are dead is not known yet.
+        dead = {target.name: ZERO for target in targets}
+        self.allocate(Evidence(kept=dead), self.budget(targets, form, rate))
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """The stored ranks, checked against the model's targets."""
         from flrc.allocator.plan import RankPlan
+        from flrc.decomposition.factors import ZERO
 
         constant, *phases = self._read()
         # At one rate the two may differ: a phase is bound to nest in the one before.
@@ -96,11 +102,12 @@ class Replay(Allocator):
             )
         for target, dense in zip(budget.targets, budget.dense_ranks, strict=True):
             rank = ranks[target.name]
-            if rank is not None and rank >= dense:
+            least = 0 if evidence.kept.get(target.name) == ZERO else 1
+            if rank is not None and not least <= rank < dense:
                 raise UserError(
                     f"the plan file has an impossible rank for {target.name}",
                     given=f"rank {rank} in {self.path}",
-                    allowed=f"1 to {dense - 1} (below break-even), or null for dense",
+                    allowed=f"{least} to {dense - 1} (below break-even), or null for dense",
                 )
         plan = RankPlan.of(budget.rate, ranks, budget.targets, budget.form)
         # An edited file no longer holds the rate it was solved for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from flrc.calibration.statistics import not_finite
 from flrc.models.blocks import decoder_blocks
 from flrc.models.walking import hidden_of
 from flrc.progress import progress
@@ -37,6 +39,9 @@ def block_influence(model: PreTrainedModel, sequences: Sequence[Tensor]) -> list
 
     Returns:
         By block, in [0, 2].
+
+    Raises:
+        UserError: If hidden states are not finite.
     """
     _, blocks = decoder_blocks(model)
     sums = [0.0] * len(blocks)
@@ -56,5 +61,8 @@ def block_influence(model: PreTrainedModel, sequences: Sequence[Tensor]) -> list
             stack.callback(handle.remove)
         for sequence in progress(sequences, "influence of the blocks", len(sequences)):
             model.base_model(input_ids=sequence[None].to(model.device), use_cache=False)
+    for index, total in enumerate(sums):
+        if not math.isfinite(total):
+            raise not_finite(f"the hidden states around block {index}")
     tokens = sum(len(sequence) for sequence in sequences)
     return [max(0.0, 1 - total / tokens) for total in sums]

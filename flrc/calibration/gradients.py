@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flrc.calibration.recomputing import graph_fits, recomputed
-from flrc.calibration.statistics import GradientStatistics, gradient_sums
+from flrc.calibration.statistics import GradientStatistics, gradient_sums, not_finite
 from flrc.models.targets import Target
 from flrc.progress import progress
 
@@ -32,9 +32,7 @@ def sequence_loss(model: PreTrainedModel, sequence: Tensor) -> Tensor:
 def _backward(model: PreTrainedModel, sequence: Tensor) -> None:
     loss = sequence_loss(model, sequence)
     if not bool(torch.isfinite(loss)):
-        raise ValueError(
-            f"the calibration loss is {float(loss.detach())}: gradients would mean nothing"
-        )
+        raise not_finite("the model's logits on the calibration sequences")
     loss.backward()  # type: ignore[no-untyped-call]
 
 
@@ -112,7 +110,9 @@ def aggregated(
                 for sequence in progress(sequences, doing, len(sequences)):
                     _backward(model, sequence)
             for name, weight in weights.items():
-                assert weight.grad is not None
+                if weight.grad is None:  # no token reached it
+                    sums[name] = GradientStatistics(0.0, 0.0)
+                    continue
                 sums[name] = gradient_sums(weight.grad, weight, tokens)
                 weight.grad = None
     finally:

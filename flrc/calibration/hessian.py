@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from flrc.calibration.gradients import sequence_loss
+from flrc.calibration.statistics import not_finite
 from flrc.progress import progress
 
 if TYPE_CHECKING:
@@ -39,9 +40,11 @@ def quadratic_forms(
         weights: What the gradients are with respect to.
         directions: ``z``, of the weights' shapes and dtypes.
     """
+    known = [(g, z) for g, z in zip(gradients, directions, strict=True) if g.requires_grad]
     products = torch.autograd.grad(
-        gradients, weights, directions, retain_graph=True, materialize_grads=True
-    )
+        [g for g, _ in known], weights, [z for _, z in known],
+        retain_graph=True, materialize_grads=True,
+    )  # fmt: skip
     return [
         float((z * product).sum(dtype=torch.float64))
         for z, product in zip(directions, products, strict=True)
@@ -71,7 +74,7 @@ def hessian_traces(
         By layer name (not by group): the mean over draws and tokens.
 
     Raises:
-        ValueError: If a loss is not finite.
+        UserError: If a loss is not finite.
     """
     layers = [layer for target in targets for layer in target.layers]
     weights: list[Tensor] = [model.get_parameter(f"{layer.name}.weight") for layer in layers]
@@ -86,8 +89,11 @@ def hessian_traces(
             with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
                 loss = sequence_loss(model, sequence)
                 if not bool(torch.isfinite(loss)):
-                    raise ValueError(f"the calibration loss is {float(loss.detach())}")
-                gradients = torch.autograd.grad(loss, weights, create_graph=True)
+                    raise not_finite("the model's logits on the calibration sequences")
+                # A weight that no token reached has zeros, and no graph behind them.
+                gradients = torch.autograd.grad(
+                    loss, weights, create_graph=True, materialize_grads=True
+                )
                 for _ in range(draws):
                     drawn = signs([weight.shape for weight in weights], generator)
                     directions = [z.to(w) for z, w in zip(drawn, weights, strict=True)]

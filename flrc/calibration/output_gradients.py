@@ -20,6 +20,7 @@ from flrc.calibration.statistics import (
     OutputAccumulator,
     OutputStatistics,
     logit_gradients,
+    not_finite,
 )
 from flrc.calibration.token_gradients import TokenGradients
 from flrc.models.blocks import decoder_blocks
@@ -161,7 +162,7 @@ def _collect(
                 logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
                 logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             if not bool(torch.isfinite(logits).all()):
-                raise ValueError("the logits are not finite: gradients would mean nothing")
+                raise not_finite("the model's logits on the calibration sequences")
             logits.backward(logit_gradients(logits, ids[1:], settings.labels, generator))
     return accumulators
 

@@ -9,6 +9,30 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from flrc.calibration.token_gradients import TokenGradients
+from flrc.errors import UserError
+
+SQUARED = (2.0**-50, 2.0**50)
+"""Range of largest magnitudes whose squares are summed in float32 without loss."""
+
+
+def not_finite(what: str) -> UserError:
+    """The error of calibration whose numbers overflowed: what it would give means nothing."""
+    return UserError(
+        f"{what} are not finite",
+        allowed="finite numbers on all calibration sequences",
+        fix="a dtype of wider range (dtype=float32 or dtype=bfloat16), or a sound checkpoint",
+    )
+
+
+def summable(x: Tensor) -> Tensor:
+    """``x`` in a dtype in which sums of its squares neither overflow nor vanish.
+
+    At least float32; float64 where the largest magnitude is not in :data:`SQUARED`, so that what is
+    tiny is not taken for zero, nor what is huge for infinity. Zeros stay as they are.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    largest = float(torch.stack(x.aminmax()).abs().max()) if x.numel() else 0.0
+    return x if largest == 0 or SQUARED[0] <= largest <= SQUARED[1] else x.double()
 
 
 @dataclass(frozen=True)
@@ -76,8 +100,9 @@ class BlockStatistics:
 class InputAccumulator:
     """Sums ``x x^T`` and ``|x|`` over chunks of tokens.
 
-    Products are taken in the inputs' dtype, at least float32, and summed in float64: a chunk of
-    some thousand tokens loses nothing that matters, and float64 inputs stay exact.
+    Products are taken in the inputs' dtype, at least float32 (:func:`summable`), and summed in
+    float64: a chunk of some thousand tokens loses nothing that matters, and float64 inputs stay
+    exact.
     """
 
     def __init__(self, width: int, device: torch.device | str = "cpu") -> None:
@@ -87,8 +112,7 @@ class InputAccumulator:
 
     def add(self, inputs: Float[Tensor, "*batch n"]) -> None:
         """Add the tokens of one chunk; no padding may be among them."""
-        x = inputs.detach().reshape(-1, inputs.shape[-1])
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        x = summable(inputs.detach().reshape(-1, inputs.shape[-1]))
         self.gram += x.T @ x
         self.abs += x.abs().sum(0, dtype=torch.float64)
         self.tokens += x.shape[0]
@@ -100,19 +124,18 @@ class InputAccumulator:
         self.tokens += other.tokens
 
     def result(self, layer: str = "this layer") -> InputStatistics:
-        """Means over all tokens seen.
+        """Means over all tokens seen; zeros where no token was.
 
         Args:
             layer: Its name, for errors.
 
         Raises:
-            ValueError: If no token was seen, or an input was not finite.
+            UserError: If an input was not finite.
         """
-        if self.tokens == 0:
-            raise ValueError(f"no calibration token reached {layer}")
         if not bool(torch.isfinite(self.gram.diagonal()).all()):
-            raise ValueError(f"calibration inputs of {layer} are not finite")
-        return InputStatistics(self.gram / self.tokens, self.abs / self.tokens, self.tokens)
+            raise not_finite(f"the calibration inputs of {layer}")
+        tokens = max(self.tokens, 1)
+        return InputStatistics(self.gram / tokens, self.abs / tokens, self.tokens)
 
 
 def logit_gradients(
@@ -169,10 +192,10 @@ def token_gradients(
 
 
 class OutputAccumulator:
-    """Sums ``g g^T`` over chunks of tokens, in float32 (float64 gradients: in float64).
+    """Sums ``g g^T`` over chunks of tokens, in the dtype of :func:`summable` gradients.
 
     A chunk is a sequence; hundreds of chunks of non-negative diagonals lose nothing that a
-    shrinkage of some per cent would not hide, at half the memory.
+    shrinkage of some per cent would not hide, at half the memory of float64.
     """
 
     def __init__(
@@ -189,28 +212,30 @@ class OutputAccumulator:
 
     def add(self, gradients: Float[Tensor, "*batch m"]) -> None:
         """Add the tokens of one sequence."""
-        g = gradients.detach().reshape(-1, gradients.shape[-1])
-        g = g.to(torch.promote_types(g.dtype, torch.float32))
+        g = summable(gradients.detach().reshape(-1, gradients.shape[-1]))
         g = token_gradients(g, self.settings)
         if self.gram is None:
             self.gram = torch.zeros(self.width, self.width, dtype=g.dtype, device=self.device)
+        dtype = torch.promote_types(self.gram.dtype, g.dtype)
+        self.gram, g = self.gram.to(dtype), g.to(dtype)
         self.gram.addmm_(g.T, g)
         self.tokens += g.shape[0]
 
     def result(self, layer: str = "this layer") -> OutputStatistics:
-        """Mean over all tokens seen.
+        """Mean over all tokens seen; zeros where no gradient was.
 
         Args:
             layer: Its name, for errors.
 
         Raises:
-            ValueError: If no token was seen, or a gradient was not finite.
+            UserError: If a gradient was not finite.
         """
         if self.gram is None:
-            raise ValueError(f"no gradient reached the output of {layer}")
+            nothing = torch.zeros(self.width, self.width, device=self.device)
+            return OutputStatistics(nothing, self.tokens)
         if not bool(torch.isfinite(self.gram.diagonal()).all()):
-            raise ValueError(f"gradients at the output of {layer} are not finite")
-        return OutputStatistics(self.gram / self.tokens, self.tokens)
+            raise not_finite(f"the gradients at the output of {layer}")
+        return OutputStatistics(self.gram / max(self.tokens, 1), self.tokens)
 
 
 @dataclass(frozen=True)
@@ -234,18 +259,18 @@ class GradientStatistics:
 def gradient_sums(
     gradient: Float[Tensor, "m n"], weight: Float[Tensor, "m n"], tokens: int
 ) -> GradientStatistics:
-    """Squares of one gradient over its token count (in float32: float16 squares underflow).
+    """Squares of one gradient over its token count (not in float16, whose squares underflow).
 
     Source: FLRC (arXiv 2510.09332), eq. 1 and 5.
     """
-    g = gradient.detach().float()
+    g = summable(gradient.detach().float())
     return GradientStatistics(
-        importance=_sum_of_squares(g * weight.detach().float()) / tokens,
+        importance=_sum_of_squares(g * summable(weight.detach().float())) / tokens,
         gradient=_sum_of_squares(g) / tokens,
     )
 
 
 def _sum_of_squares(x: Float[Tensor, "m n"]) -> float:
-    """Chunks of a million entries as float32 dot products, their sum in float64."""
-    parts = [torch.dot(part, part) for part in torch.split(x.flatten(), 1 << 20)]  # type: ignore[no-untyped-call]
+    """Chunks of a million entries as dot products, float32 where they can be; a float64 sum."""
+    parts = [torch.dot(part, part) for part in torch.split(summable(x).flatten(), 1 << 20)]  # type: ignore[no-untyped-call]
     return float(torch.stack(parts).double().sum())

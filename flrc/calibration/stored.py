@@ -85,8 +85,18 @@ def _stored(
     if keep is not None and keep.done:
         for block, members in names.items():
             with safe_open(keep.path / block_file(block), framework="pt") as file:
-                tokens = int(file.metadata()["tokens"])
-                yield block, {name: read(file.get_tensor, name, tokens) for name in members}
+                tokens = file.metadata()
+                yield (
+                    block,
+                    {
+                        name: read(
+                            file.get_tensor,
+                            name,
+                            int(tokens.get(f"{name}/tokens", tokens["tokens"])),
+                        )
+                        for name in members
+                    },
+                )
         return
     for block, statistics in collect():
         if keep is not None:
@@ -97,8 +107,13 @@ def _stored(
                     for field, value in vars(known).items()
                     if field != "tokens"
                 }
-            tokens = next(iter(statistics.values())).tokens
-            keep.write_tensors(block_file(block), tensors, {"tokens": str(tokens)})
+            usual = next(iter(statistics.values())).tokens
+            told = {"tokens": str(usual)} | {
+                f"{name}/tokens": str(known.tokens)
+                for name, known in statistics.items()
+                if known.tokens != usual  # experts each see tokens of their own
+            }
+            keep.write_tensors(block_file(block), tensors, told)
         yield block, statistics
     if keep is not None:
         keep.finish()

@@ -21,7 +21,9 @@ from flrc.calibration.stored import (
     stored_inputs,
     stored_outputs,
 )
+from flrc.decomposition.dead import decomposed
 from flrc.decomposition.stored import (
+    Noted,
     StoredFactors,
     finish_factors,
     store_block,
@@ -58,7 +60,8 @@ def decomposed_block(
     for target in targets:
         weight = target.weight(model).to(model.device)
         x, g = known.inputs.get(target.input_group), known.outputs.get(target.name)
-        found[target.name] = decomposition.decompose(
+        found[target.name] = decomposed(
+            decomposition,
             weight,
             None if x is None else x.to(weight.device),
             None if g is None else g.to(weight.device),
@@ -122,7 +125,7 @@ def factorise(
         with stages("decomposition") as stage:
             stage.cached = entry.done
         if not stage.cached:
-            rescues: dict[str, str] = {}
+            noted = Noted()
             known = known_statistics(decomposition, model, targets, calibrated, kept, stages)
             read = decomposition.CALIBRATED and not (kept[0] is not None and kept[0].done)
             doing = "calibrating and decomposing" if read else "decomposing"
@@ -135,8 +138,8 @@ def factorise(
                         found = decomposed_block(model, members, decomposition, of_block)
                         before = store_block(entry, of_block.block, found, model.dtype)
                         found.clear()  # else it is held until the next block's are made
-                    rescues |= before
-            finish_factors(entry, rescues)
+                    noted.add(before)
+            finish_factors(entry, noted)
     return StoredFactors(entry, {target.name: target for target in targets})
 
 

@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+ZERO, DENSE = "zero", "dense"
+"""What a dead layer is kept as: see :attr:`Factors.kept`."""
+
 
 @dataclass(frozen=True)
 class Factors:
@@ -19,12 +22,15 @@ class Factors:
         spectrum: ``(r,)``, non-increasing singular values in the decomposition's own metric; the
             squared loss of rank ``k`` in that metric is ``sum(spectrum[k:] ** 2)``.
         rescue: What a numerical rescue did, in words; None where nothing had to be rescued.
+        kept: ``zero``: the layer's output is 0 at any rank, it needs none. ``dense``: nothing is
+            known of what it is for, it stays as it is. None: an allocator gives it its rank.
     """
 
     left_t: Float[Tensor, "r d_out"]
     right: Float[Tensor, "r d_in"]
     spectrum: Float[Tensor, " r"]
     rescue: str | None = None
+    kept: str | None = None
 
     @property
     def rank(self) -> int:

@@ -1,11 +1,10 @@
-"""Factors in the stage cache: a safetensors file a block, and ``rescues.json``."""
+"""Factors in the stage cache: a safetensors file a block, ``rescues.json`` and ``kept.json``."""
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from flrc.cache import Entry
     from flrc.decomposition.factors import Factors
     from flrc.models.targets import Target
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,34 @@ class StoredFactors:
         rescues: dict[str, str] = self.entry.read_json("rescues.json")
         return rescues
 
+    def kept(self) -> dict[str, str]:
+        """Dead targets by name: ``zero`` or ``dense``."""
+        if not self.entry.has(KEPT):  # of an earlier version, which failed where there was one
+            return {}
+        kept: dict[str, str] = self.entry.read_json(KEPT)
+        return kept
+
+
+KEPT = "kept.json"
+
+
+@dataclass
+class Noted:
+    """What is told of targets beside their factors, by name.
+
+    Attributes:
+        rescues: What numerical rescues did.
+        kept: What dead ones are kept as.
+    """
+
+    rescues: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: Noted) -> None:
+        """Of further targets."""
+        self.rescues |= other.rescues
+        self.kept |= other.kept
+
 
 def stored_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype that factors of a model of ``dtype`` are stored in: at least float32."""
@@ -63,7 +88,7 @@ def stored_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def store_block(
     entry: Entry, block: int, found: Mapping[str, Factors], dtype: torch.dtype
-) -> dict[str, str]:
+) -> Noted:
     """Write the factors of one block into ``entry``.
 
     Args:
@@ -73,7 +98,7 @@ def store_block(
         dtype: Of the model; see :func:`stored_dtype`.
 
     Returns:
-        Numerical rescues by target name.
+        What is told of the targets.
 
     Raises:
         ValueError: If factors are not finite.
@@ -87,26 +112,31 @@ def store_block(
         tensors[f"{name}/left_t"] = factors.left_t
         tensors[f"{name}/right"] = factors.right
         tensors[f"{name}/spectrum"] = factors.spectrum
-    rescues = {name: f.rescue for name, f in found.items() if f.rescue is not None}
-    entry.write_tensors(block_file(block), tensors, {"rescues": json.dumps(rescues)})
-    return rescues
+    noted = Noted(
+        {name: f.rescue for name, f in found.items() if f.rescue is not None},
+        {name: f.kept for name, f in found.items() if f.kept is not None},
+    )
+    told = {what: json.dumps(by_name) for what, by_name in vars(noted).items()}
+    entry.write_tensors(block_file(block), tensors, told)
+    return noted
 
 
-def stored_before(entry: Entry, block: int) -> dict[str, str] | None:
-    """Rescues of a block that an interrupted run has stored, whole; None if it has to be done."""
+def stored_before(entry: Entry, block: int) -> Noted | None:
+    """Of a block that an interrupted run has stored, whole; None if it has to be done."""
     if not entry.has(block_file(block)):
         return None
     try:
         with safe_open(entry.path / block_file(block), framework="pt") as file:
-            rescues: dict[str, str] = json.loads(file.metadata()["rescues"])
+            told = file.metadata()
+            noted = Noted(json.loads(told["rescues"]), json.loads(told["kept"]))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         return None  # cut off, or of an earlier version
-    return rescues
+    return noted
 
 
-def finish_factors(entry: Entry, rescues: dict[str, str]) -> None:
-    """Tell and keep the rescues of all blocks, and mark the entry complete."""
-    for name, what in rescues.items():
-        log.warning("rescue: %s: %s", name, what)
-    entry.write_json("rescues.json", rescues)
+def finish_factors(entry: Entry, noted: Noted) -> None:
+    """Keep what is told of the targets of all blocks, and mark the entry complete."""
+    entry.write_json("rescues.json", noted.rescues)
+    if noted.kept:
+        entry.write_json(KEPT, noted.kept)
     entry.finish()

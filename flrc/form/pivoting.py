@@ -52,6 +52,8 @@ def pivot_columns(right: Float[Tensor, "r n"], bound: float) -> Pivots:
     rank, width = right.shape
     if rank > width:
         raise ValueError(f"a factor of rank {rank} has only {width} columns")
+    if rank == 0:
+        return Pivots(torch.arange(width), right.double(), 0)
     matrix = right.double()
     if not bool(torch.isfinite(matrix).all()):
         raise ValueError("the right factor is not finite")

@@ -80,7 +80,7 @@ class FactoredLinear(nn.Module, ABC):
     def matrices(self) -> list[tuple[Rows, Callable[[], int]]]:
         """All rows that the layer may read, in the order of use, and how many it reads now."""
         found = self.dense_matrix()
-        factors = (self.input_rows, self.left_t)
+        factors = [rows for rows in (self.input_rows, self.left_t) if rows.count]
         return [*found, *((rows, lambda: self._rank or 0) for rows in factors)]
 
     def dense_matrix(self) -> list[tuple[Rows, Callable[[], int]]]:
@@ -129,6 +129,9 @@ class FactoredLinear(nn.Module, ABC):
         if self._rank is None:
             assert self.weight is not None
             return self.weight.products(x, plus=self.bias)
+        if self._rank == 0:
+            nothing = x.new_zeros(*x.shape[:-1], self.out_features)
+            return nothing if self.bias is None else nothing + self.bias
         return self.expand(self.project(x) if self.shared is None else self.shared(self, x))
 
     def extra_repr(self) -> str:

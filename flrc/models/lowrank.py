@@ -39,8 +39,8 @@ class LowRankLinear(FactoredLinear):
         self.left_t, self.right = left, inner
 
     def check_rank(self, rank: int) -> None:
-        """Any rank up to the ranks held."""
-        if not 1 <= rank <= self.right.count:
+        """Any rank from 1 up to the ranks held; 0 where none is."""
+        if not min(1, self.right.count) <= rank <= self.right.count:
             raise ValueError(f"rank {rank} is outside 1..{self.right.count}")
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from flrc.allocator.plans import phase_json
+from flrc.allocator.settled import dead_targets
 from flrc.decomposition.factors import relative_error
 from flrc.models.coverage import coverage
 from flrc.models.loading import parameter_count
@@ -95,13 +96,34 @@ def account(
             for phase, plan in plans.phases
         ],
         "layers": layers,
-        "rescues": [
-            {"target": name, "what": f"{when}{what}"}
-            for when, known in (("", factors), ("refined: ", refined))
-            if known is not None
-            for name, what in known.rescues().items()
-        ],
+        "rescues": rescues(plans, factors, refined, scores),
     }
+
+
+def rescues(
+    plans: Plans,
+    factors: StoredFactors,
+    refined: RefinedFactors | None,
+    scores: Mapping[str, float],
+) -> list[dict[str, str]]:
+    """``target`` and ``what`` of each numerical rescue; of dead layers also what they are kept as.
+
+    Args:
+        plans: Of the run.
+        factors: Of the decomposition.
+        refined: Fitted to the plan; None where nothing was.
+        scores: By target name; empty where none were read.
+    """
+    told, kept = factors.rescues(), factors.kept()
+    for name in dead_targets(scores, kept):
+        rank = plans.constant.ranks[name]
+        reason = told[name] if name in kept else "its score is 0"
+        told[name] = f"{reason}: kept {'dense' if rank is None else f'at rank {rank}'}"
+    later = {} if refined is None else refined.rescues()
+    return [
+        *({"target": name, "what": what} for name, what in told.items()),
+        *({"target": name, "what": f"refined: {what}"} for name, what in later.items()),
+    ]
 
 
 def note_coefficients(

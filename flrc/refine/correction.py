@@ -24,6 +24,8 @@ def propagated_weight(
         damping: Share of the mean diagonal.
     """
     weight, gram = weight.double(), gram.double()
+    if not bool(gram.diagonal().any()):
+        return weight  # no input tells one weight from another
     damped = gram + damping * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
     correction: Tensor = torch.linalg.solve(damped, weight @ (cross.double() - gram), left=False)
     return weight + strength * correction

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from flrc.calibration.collect import watched
-from flrc.calibration.statistics import BlockStatistics, InputAccumulator
+from flrc.calibration.statistics import BlockStatistics, InputAccumulator, summable
+from flrc.decomposition.dead import decomposed
 from flrc.decomposition.factors import Factors
 from flrc.models.blocks import decoder_blocks
 from flrc.models.cutting import cut, replaced
@@ -120,16 +121,20 @@ class _Fit:
     def __call__(self, targets: Sequence[Target], seen: Tensor) -> dict[str, Factors]:
         """Factors by target name, from the compressed inputs ``(sequences, tokens, d_in)``."""
         model, group, width = self.decided.model, targets[0].input_group, targets[0].d_in
+        ranks = self.decided.plan.ranks
+        found = {target.name: _nothing(target) for target in targets}
+        targets = [target for target in targets if ranks[target.name] != 0]
+        dense = self.dense.pop(group)
+        if not targets:
+            return found
         gram = InputAccumulator(width, model.device)
         cross = torch.zeros_like(gram.gram)
         # OPT's feed-forward layers are handed all sequences in one row of tokens.
-        pair = (
-            given.reshape(len(self.lengths), -1, width) for given in (self.dense.pop(group), seen)
-        )
+        pair = (given.reshape(len(self.lengths), -1, width) for given in (dense, seen))
         for x, rows, length in zip(*pair, self.lengths, strict=True):
             gram.add(rows[:length])
             cross += _product(x[:length], rows[:length])
-        statistics = gram.result()
+        statistics = gram.result(group)
         before = self.known.inputs.get(group)
         metric = None if before is None else before.to(model.device).pooled(statistics)
         moved = propagated_weight(
@@ -139,15 +144,21 @@ class _Fit:
             self.strength,
             self.prior * width / statistics.tokens,
         )
-        found = {}
         rows_of = [target.d_out for target in targets]
         for target, weight in zip(targets, torch.split(moved, rows_of), strict=True):
             outputs = self.known.outputs.get(target.name)
-            factors = self.decided.decomposition.decompose(
-                weight, metric, None if outputs is None else outputs.to(model.device)
-            )
-            found[target.name] = _truncated(factors, self.decided.plan.ranks[target.name])
+            gradients = None if outputs is None else outputs.to(model.device)
+            factors = decomposed(self.decided.decomposition, weight, metric, gradients)
+            found[target.name] = _truncated(factors, ranks[target.name])
         return found
+
+
+def _nothing(target: Target) -> Factors:
+    """Rank 0."""
+    spectrum = torch.zeros(0, dtype=torch.float64)
+    return Factors(
+        spectrum.new_zeros(0, target.d_out), spectrum.new_zeros(0, target.d_in), spectrum
+    )
 
 
 def _truncated(factors: Factors, rank: int | None) -> Factors:
@@ -160,5 +171,6 @@ def _truncated(factors: Factors, rank: int | None) -> Factors:
 
 def _product(x: Tensor, seen: Tensor) -> Tensor:
     """``sum over tokens of x x'^T``, as precise as :class:`InputAccumulator` takes it."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
+    x, seen = summable(x), summable(seen)
+    dtype = torch.promote_types(x.dtype, seen.dtype)
     return x.to(dtype).T @ seen.to(dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flrc.decomposition.stored import StoredFactors, finish_factors, store_block
+from flrc.decomposition.stored import Noted, StoredFactors, finish_factors, store_block
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,9 +39,9 @@ def refined_factors(refinement: Refinement, decided: Decided, entry: Entry) -> R
         ValueError: If factors are not finite.
     """
     if not entry.done:
-        rescues: dict[str, str] = {}
+        noted = Noted()
         for block, found in refinement.refine(decided):
-            rescues |= store_block(entry, block, found, decided.model.dtype)
+            noted.add(store_block(entry, block, found, decided.model.dtype))
             found.clear()  # else it is held until the next block's are made
-        finish_factors(entry, rescues)
+        finish_factors(entry, noted)
     return RefinedFactors(entry, {target.name: target for target in decided.targets})

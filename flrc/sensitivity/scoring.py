@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from flrc.calibration.gradients import aggregated, per_sequence
-from flrc.calibration.statistics import GradientStatistics
+from flrc.calibration.statistics import GradientStatistics, not_finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,14 +58,17 @@ def scores_of(sensitivity: Sensitivity, context: ScoreContext, entry: Entry) -> 
     """Scores by target name; computed once and cached.
 
     Raises:
-        ValueError: If a score is not finite or negative.
+        UserError: If a score is not finite.
+        ValueError: If one is negative.
     """
     with entry.lock():
         if not entry.done:
             scores = sensitivity.score(context)
-            bad = [name for name, score in scores.items() if not 0 <= score < float("inf")]
+            bad = [name for name, score in scores.items() if not math.isfinite(score)]
             if bad:
-                raise ValueError(f"scores are not finite or negative at {', '.join(bad[:3])}")
+                raise not_finite(f"the scores (sensitivity={sensitivity.name}) of {bad[0]}")
+            if negative := [name for name, score in scores.items() if score < 0]:
+                raise ValueError(f"scores are negative at {', '.join(negative[:3])}")
             entry.write_json("scores.json", scores)
             entry.finish()
         found: dict[str, float] = entry.read_json("scores.json")

@@ -137,6 +137,9 @@ def test_counts_bytes_and_coefficients_in_the_record(
         def rescues(self) -> dict[str, str]:
             return {}
 
+        def kept(self) -> dict[str, str]:
+            return {}
+
         def spectrum(self, name: str) -> Tensor:
             return torch.ones(4)
 

@@ -1,0 +1,116 @@
+"""Dead targets have their ranks before any is allocated; the others share what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flrc.allocator.budget import Budget
+from flrc.allocator.plan import RankPlan, plan_cost
+from flrc.decomposition.factors import DENSE, ZERO
+from flrc.errors import UserError
+
+if TYPE_CHECKING:
+    from flrc.allocator.base import Allocator
+    from flrc.allocator.evidence import Evidence
+    from flrc.form.base import Form
+    from flrc.models.targets import Target
+
+Ranks = dict[str, int | None]
+
+
+def dead_targets(scores: Mapping[str, float], kept: Mapping[str, str]) -> dict[str, str]:
+    """Those of the decomposition, and those whose score is 0: these stay dense.
+
+    A score is 0 where no gradient of the calibration loss reaches a layer: nothing is known then of
+    what its ranks are worth, and in proportion to 0 it would lose all but the last of them.
+
+    Args:
+        scores: By target name; empty where none are read.
+        kept: Dead targets of the decomposition, by name: ``zero`` or ``dense``.
+    """
+    return {name: DENSE for name, score in scores.items() if score == 0} | dict(kept)
+
+
+def settled(targets: Sequence[Target], kept: Mapping[str, str], spare: int) -> Ranks:
+    """Ranks of the dead targets: 0 where the output is 0, None (dense) elsewhere.
+
+    Rank 0 must not save more than is asked for, else the rate would be missed: in model order, as
+    many as ``spare`` holds have rank 0, and those after them stay dense. So a higher rate never
+    gives one of them more ranks than a lower one, and the phases of a schedule nest.
+
+    Args:
+        targets: All targets.
+        kept: Dead ones by name: ``zero`` or ``dense``.
+        spare: Parameters that are to go.
+    """
+    ranks: Ranks = {}
+    for target in targets:
+        how = kept.get(target.name)
+        if how is None:
+            continue
+        spare -= target.dense if how == ZERO else 0
+        ranks[target.name] = 0 if how == ZERO and spare >= 0 else None
+    return ranks
+
+
+def allocate_around(
+    allocator: Allocator,
+    targets: Sequence[Target],
+    form: Form,
+    evidence: Evidence,
+    rate: float,
+    within: RankPlan | None,
+    phase: bool,
+) -> RankPlan:
+    """The plan of an allocator that sees only targets that are not dead.
+
+    It gives them ranks at the rate at which they, and the dead ones as they are, together meet the
+    requested one. No allocator so meets a spectrum or a score without anything in it.
+
+    Args:
+        allocator: How ranks are given.
+        targets: All targets.
+        form: What a rank costs.
+        evidence: What is known of them, and which are dead.
+        rate: Of all targets.
+        within: Plan at a lower rate that the answer must nest in.
+        phase: Whether this is a phase of a schedule.
+
+    Raises:
+        UserError: If the others cannot make up for the dead targets that stay dense.
+    """
+    whole = Budget.of(targets, form, rate)
+    ranks = settled(targets, evidence.kept, whole.dense - whole.parameters)
+    others = [target for target in targets if target.name not in ranks]
+    dense = sum(target.dense for target in others)
+    spent = sum(plan_cost(t, ranks[t.name], form) for t in targets if t.name in ranks)
+    left = whole.parameters - spent
+
+    def unreachable(least: int, problem: str) -> UserError:
+        names = [name for name, rank in ranks.items() if rank is None]
+        some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        return UserError(
+            f"the rate cannot be reached while dead layers stay dense{problem}",
+            given=f"rate={rate:g}; {len(names)} dead layers stay dense: {some}",
+            allowed=f"rate up to {whole.rate_of(least):.4f}",
+            fix="a lower rate, or calibration data on which these layers do something",
+        )
+
+    exact = True
+    if left >= dense:
+        ranks |= {target.name: None for target in others}
+    else:
+        budget = allocator.budget(others, form, min(1 - left / dense, 1.0) if dense else 0, within)
+        least = budget.total(budget.lower)
+        if least > left:
+            raise unreachable(spent + least, "")
+        try:
+            plan = allocator.allocate(evidence, replace(budget, phase=phase))
+        except UserError as error:
+            raise unreachable(spent + least, f": {error.problem}") from error
+        ranks |= plan.ranks
+        exact = plan.exact
+    named = {target.name: ranks[target.name] for target in targets}
+    return RankPlan.of(rate, named, targets, form, exact)

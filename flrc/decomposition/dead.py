@@ -1,0 +1,60 @@
+"""Layers whose statistics say nothing: found before they are decomposed, and kept (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from flrc.decomposition.factors import DENSE, ZERO, Factors
+from flrc.decomposition.truncation import truncated
+
+if TYPE_CHECKING:
+    from flrc.calibration.statistics import InputStatistics, OutputStatistics
+    from flrc.decomposition.base import Decomposition
+
+
+def dead(
+    weight: Tensor, inputs: InputStatistics | None, outputs: OutputStatistics | None
+) -> tuple[str, str] | None:
+    """Why there is nothing to decompose a weight by, and what it is kept as; None where there is.
+
+    Where the product of weight and inputs is 0 on all of calibration, so is that of any factors:
+    ``zero``, rank 0 loses nothing. Where no token or no gradient says what its output is for, no
+    rank is better founded than another: ``dense``. Only exact zeros count, however small the rest.
+
+    Args:
+        weight: ``(d_out, d_in)``.
+        inputs: Of its inputs; None where they are not read.
+        outputs: Of the gradients at its outputs; None where they are not read.
+    """
+    if not bool(weight.any()):
+        return "the weight is zero", ZERO
+    if inputs is not None and inputs.tokens == 0:
+        return "no calibration token reaches it", DENSE
+    if inputs is not None and not bool(inputs.gram.diagonal().any()):
+        return "its inputs are zero on all calibration tokens", ZERO
+    if outputs is not None and not bool(outputs.gram.diagonal().any()):
+        return "the gradients at its outputs are zero on all calibration tokens", DENSE
+    return None
+
+
+def decomposed(
+    decomposition: Decomposition,
+    weight: Tensor,
+    inputs: InputStatistics | None,
+    outputs: OutputStatistics | None,
+) -> Factors:
+    """Factors by the decomposition; those of a dead layer by the plain SVD, and marked.
+
+    A plan that is replayed may still ask for a dead layer's ranks, so it has factors too.
+    """
+    found = dead(weight, inputs, outputs)
+    if found is None:
+        return decomposition.decompose(weight, inputs, outputs)
+    reason, kept = found
+    factors = truncated(weight)
+    # What rank 0 loses of an output that is 0 is nothing.
+    spectrum = factors.spectrum * 0 if kept == ZERO else factors.spectrum
+    return replace(factors, spectrum=spectrum, rescue=reason, kept=kept)
