@@ -33,7 +33,9 @@ def dead_targets(scores: Mapping[str, float], kept: Mapping[str, str]) -> dict[s
     return {name: DENSE for name, score in scores.items() if score == 0} | dict(kept)
 
 
-def settled(targets: Sequence[Target], kept: Mapping[str, str], spare: int) -> Ranks:
+def settled(
+    targets: Sequence[Target], kept: Mapping[str, str], spare: int, within: RankPlan | None = None
+) -> Ranks:
     """Ranks of the dead targets: 0 where the output is 0, None (dense) elsewhere.
 
     Rank 0 must not save more than is asked for, else the rate would be missed: in model order, as
@@ -43,7 +45,9 @@ def settled(targets: Sequence[Target], kept: Mapping[str, str], spare: int) -> R
     Args:
         targets: All targets.
         kept: Dead ones by name: ``zero`` or ``dense``.
-        spare: Parameters that are to go.
+        spare: Parameters that may go with every dead target dense, so that the others can still use
+            the rest.
+        within: Plan at a lower rate that the answer must nest in.
     """
     ranks: Ranks = {}
     for target in targets:
@@ -51,7 +55,8 @@ def settled(targets: Sequence[Target], kept: Mapping[str, str], spare: int) -> R
         if how is None:
             continue
         spare -= target.dense if how == ZERO else 0
-        ranks[target.name] = 0 if how == ZERO and spare >= 0 else None
+        before = None if within is None else within.ranks[target.name]
+        ranks[target.name] = 0 if how == ZERO and (spare >= 0 or before == 0) else None
     return ranks
 
 
@@ -82,9 +87,11 @@ def allocate_around(
         UserError: If the others cannot make up for the dead targets that stay dense.
     """
     whole = Budget.of(targets, form, rate)
-    ranks = settled(targets, evidence.kept, whole.dense - whole.parameters)
-    others = [target for target in targets if target.name not in ranks]
+    others = [target for target in targets if target.name not in evidence.kept]
     dense = sum(target.dense for target in others)
+    bounds = Budget.of(others, form, rate, within=within)
+    spare = whole.dense - dense + bounds.total(bounds.upper) - whole.parameters
+    ranks = settled(targets, evidence.kept, spare, within)
     spent = sum(plan_cost(t, ranks[t.name], form) for t in targets if t.name in ranks)
     left = whole.parameters - spent
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from flrc.decomposition.factors import DENSE, ZERO, Factors
@@ -13,6 +14,7 @@ from flrc.decomposition.truncation import truncated
 if TYPE_CHECKING:
     from flrc.calibration.statistics import InputStatistics, OutputStatistics
     from flrc.decomposition.base import Decomposition
+    from flrc.models.targets import Target
 
 
 def dead(
@@ -42,19 +44,40 @@ def dead(
 
 def decomposed(
     decomposition: Decomposition,
+    target: Target,
     weight: Tensor,
     inputs: InputStatistics | None,
     outputs: OutputStatistics | None,
 ) -> Factors:
     """Factors by the decomposition; those of a dead layer by the plain SVD, and marked.
 
-    A plan that is replayed may still ask for a dead layer's ranks, so it has factors too.
+    A plan that is replayed may still ask for a dead layer's ranks, so it has factors too. A dead
+    layer of a group that is not is decomposed with the others, and told.
+
+    Args:
+        decomposition: How the weight becomes factors.
+        target: The layer, or the group of layers.
+        weight: ``(d_out, d_in)``.
+        inputs: Of its inputs; None where they are not read.
+        outputs: Of the gradients at its outputs; None where they are not read.
     """
     found = dead(weight, inputs, outputs)
     if found is None:
-        return decomposition.decompose(weight, inputs, outputs)
+        factors = decomposition.decompose(weight, inputs, outputs)
+        told = [*([factors.rescue] if factors.rescue else []), *_dead_members(target, weight)]
+        return replace(factors, rescue="; ".join(told) or None)
     reason, kept = found
     factors = truncated(weight)
     # What rank 0 loses of an output that is 0 is nothing.
     spectrum = factors.spectrum * 0 if kept == ZERO else factors.spectrum
     return replace(factors, spectrum=spectrum, rescue=reason, kept=kept)
+
+
+def _dead_members(target: Target, weight: Tensor) -> list[str]:
+    """What is told of layers of a group whose own part of the weight is zero."""
+    parts = torch.split(weight, [layer.d_out for layer in target.layers])
+    return [
+        f"the weight of {layer.name} is zero: kept in its group"
+        for layer, part in zip(target.layers, parts, strict=True)
+        if not bool(part.any())
+    ]

@@ -62,6 +62,7 @@ def decomposed_block(
         x, g = known.inputs.get(target.input_group), known.outputs.get(target.name)
         found[target.name] = decomposed(
             decomposition,
+            target,
             weight,
             None if x is None else x.to(weight.device),
             None if g is None else g.to(weight.device),

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 
-from torch import nn
+from torch import Tensor, nn
 
 from flrc.errors import UserError
 from flrc.models.targets import decoder_blocks
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether all its numbers are; in one pass, without a copy."""
+    held = tensor.numel() > 0 and not tensor.is_meta
+    return not held or all(map(math.isfinite, map(float, tensor.aminmax())))
 
 
 def check_finite(model: nn.Module) -> None:
@@ -23,7 +29,7 @@ def check_finite(model: nn.Module) -> None:
     broken = [
         f"{name}.{within}"
         for within, parameter in blocks.named_parameters()
-        if parameter.numel() and not all(map(math.isfinite, map(float, parameter.data.aminmax())))
+        if not finite(parameter.data)
     ]
     if broken:
         raise UserError(

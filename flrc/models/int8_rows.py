@@ -41,7 +41,8 @@ class Int8Rows(Rows):
         exponents = _column_exponents(values)
         values = torch.ldexp(values, -exponents)
         largest = values.abs().amax(1) if values.shape[1] else values.new_zeros(len(values))
-        scales = torch.where(largest > 0, largest / LARGEST, torch.ones_like(largest))
+        tiny = torch.finfo(torch.float32).tiny  # no scale of a row that is not zero is zero
+        scales = torch.where(largest > 0, (largest / LARGEST).clamp_min(tiny), 1.0)
         exact = values / scales[:, None]
         rounded = exact.round()
         super().__init__(rounded.to(torch.int8))

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from flrc.allocator.plan import plan_cost
+from flrc.errors import UserError
 from flrc.models.factored import FactoredLinear
+from flrc.models.finite import finite
 from flrc.models.lowrank import replace, target_parameters
 from flrc.models.separate import SeparateLinear
 from flrc.models.switching import activate
@@ -40,6 +42,9 @@ def compress(
         plans: Every plan that will be activated.
         form: How factors are stored.
         factors: ``(target name, rank) -> (left_t, right)``.
+
+    Raises:
+        UserError: If factors leave the range of the model's dtype.
     """
     for target in targets:
         ranks = [plan.ranks[target.name] for plan in plans]
@@ -56,6 +61,12 @@ def compress(
             built = _one_a_rank(form, left_t, right, linears, ranks)
         for part, linear, layer in zip(target.layers, linears, built, strict=True):
             assert isinstance(layer, FactoredLinear)
+            if not all(finite(parameter.data) for parameter in layer.parameters()):
+                raise UserError(
+                    f"the factors of {part.name} do not fit into {linear.weight.dtype}",
+                    given=f"rank {max(factored)} of {target.name}",
+                    fix="dtype=float32 or dtype=bfloat16",
+                )
             layer.target = target.name
             replace(model, part.name, layer.train(linear.training))
 

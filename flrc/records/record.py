@@ -36,7 +36,8 @@ class Record:
         results: ``measurements``, ``rate`` {requested, realised, per_token}, ``parameters``
             {targets_dense, targets_activated, targets_stored, model_dense, model_stored}, ``bytes``
             {model_dense, model_stored, indices}, ``flops_per_token``, ``layers`` [{target, block,
-            shape, rank (null: kept dense), relative_error, ...}], ``phases``, ``rescues``.
+            shape, rank (null: kept dense; 0: its output is 0), relative_error, ...}], ``phases``,
+            ``rescues``.
         meta: ``git`` {commit, dirty}, ``versions``, ``model_revision``, ``data_revisions``,
             ``device``, ``dtype``, ``threads``, ``command``, ``started``, ``stages`` [{name,
             seconds, peak_bytes, cached}].

@@ -148,7 +148,7 @@ class _Fit:
         for target, weight in zip(targets, torch.split(moved, rows_of), strict=True):
             outputs = self.known.outputs.get(target.name)
             gradients = None if outputs is None else outputs.to(model.device)
-            factors = decomposed(self.decided.decomposition, weight, metric, gradients)
+            factors = decomposed(self.decided.decomposition, target, weight, metric, gradients)
             found[target.name] = _truncated(factors, ranks[target.name])
         return found
 

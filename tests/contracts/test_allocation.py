@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from flrc.allocator.divergence import Divergence
 from flrc.allocator.evidence import Evidence
+from flrc.allocator.planning import Planner
 from flrc.calibration.gradients import aggregated, per_sequence
 from flrc.config import components
 from flrc.errors import UserError
@@ -125,6 +127,64 @@ def test_allocators_meet_the_budget(
     for t in targets:
         rank = plan.ranks[t.name]
         assert rank is None or (1 <= rank < form.dense_rank(t) and form.cost(rank, t) < t.dense)
+
+
+@pytest.mark.parametrize("name", components("allocator"))
+@pytest.mark.parametrize("form_name", components("form"))
+@pytest.mark.parametrize("rate", [0.1, 0.2, 0.4])
+def test_allocators_share_out_what_dead_layers_leave(
+    name: str, form_name: str, rate: float, tmp_path: Path
+) -> None:
+    """They see neither scores nor spectra of dead layers, and probe none: there are none."""
+    if name == "replay":
+        return  # gives the ranks that it is given
+    form: Any = components("form")[form_name]()
+    kept = {LAYERS[1].name: "dense", LAYERS[5].name: "zero", LAYERS[6].name: "zero"}
+    living = [target for target in LAYERS if target.name not in kept]
+    allocator = make_allocator(name, tmp_path, LAYERS, form, rate)
+    evidence = replace(evidence_of(allocator, living), kept=kept)
+    plan = Planner(allocator, LAYERS, form, evidence).constant(rate)
+    assert list(plan.ranks) == [target.name for target in LAYERS]
+    assert plan.ranks[LAYERS[1].name] is None
+    dense = sum(t.dense for t in LAYERS)
+    dead = 0
+    for target in (LAYERS[5], LAYERS[6]):  # in order, as far as the rate allows
+        dead += target.dense
+        assert plan.ranks[target.name] == (0 if dead <= rate * dense else None)
+    used = sum(
+        t.dense if (rank := plan.ranks[t.name]) is None else form.cost(rank, t) for t in LAYERS
+    )
+    assert plan.realised == pytest.approx(1 - used / dense, abs=1e-12)
+    step = max(form.cost(2, t) - form.cost(1, t) for t in LAYERS) / dense
+    assert -1e-12 <= plan.realised - rate <= step
+
+
+@pytest.mark.parametrize("name", components("sensitivity"))
+def test_sensitivities_of_a_model_with_a_dead_layer(
+    name: str, make_model: Callable[..., Any], sequences: list[torch.Tensor]
+) -> None:
+    """Finite scores for all, and 0 for what has no weight or no gradient."""
+    model = make_model()
+    model.get_submodule("model.layers.1.self_attn.o_proj").weight.data.zero_()
+    targets = find_targets(model)
+    reductions = {"per_sequence": per_sequence, "aggregate": aggregated}
+    sensitivity: Any = components("sensitivity")[name]()
+    scores = sensitivity.score(
+        ScoreContext(
+            targets,
+            model,
+            sequences[:1] if sensitivity.CALIBRATED else [],
+            lambda reduction: reductions[reduction](model, targets, sequences[:1]),
+        )
+    )
+    assert all(math.isfinite(score) and score >= 0 for score in scores.values())
+    silent = {n.rpartition(".")[2] for n, s in scores.items() if s == 0 and ".1.self" in n}
+    assert silent == {
+        "weight": {"o_proj"},
+        "fisher": {"q_proj", "k_proj", "v_proj", "o_proj"},
+        "gradient": {"q_proj", "k_proj", "v_proj"},
+        "hessian_trace": {"q_proj", "k_proj", "v_proj"},
+    }.get(name, set())
 
 
 @pytest.mark.parametrize("name", components("sensitivity"))

@@ -12,12 +12,79 @@ import torch
 from flrc.allocator.plan import RankPlan
 from flrc.calibration.statistics import InputAccumulator, OutputAccumulator
 from flrc.config import components
+from flrc.decomposition.dead import decomposed
 from flrc.decomposition.factorise import Calibrated, known_statistics
 from flrc.decomposition.whitened import Whitened
 from flrc.errors import UserError
 from flrc.form.two_factor import TwoFactor
 from flrc.models.targets import Target, find_targets
 from flrc.refine.base import Decided
+
+
+@pytest.mark.parametrize("name", components("decomposition"))
+@pytest.mark.parametrize("dead", ["weight", "inputs", "outputs", "tokens"])
+def test_decompositions_of_a_dead_layer(name: str, dead: str) -> None:
+    """Told, kept, finite, exact at full rank; only what is read can be found dead."""
+    decomposition: Any = components("decomposition")[name]()
+    if not decomposition.COMPRESSES:
+        return
+    generator = torch.Generator().manual_seed(0)
+    m, n = 6, 9
+    weight, x, g = (
+        torch.randn(shape, generator=generator) * (dead != what)
+        for what, shape in (("weight", (m, n)), ("inputs", (50, n)), ("outputs", (50, m)))
+    )
+    inputs, outputs = InputAccumulator(n), OutputAccumulator(m)
+    if dead != "tokens":
+        inputs.add(x)
+        outputs.add(g)
+    factors = decomposed(
+        decomposition,
+        Target("t", m, n, 0, "q_proj", "t"),
+        weight,
+        inputs.result() if decomposition.CALIBRATED else None,
+        outputs.result() if decomposition.TWO_SIDED else None,
+    )
+    read = {
+        "weight": True,
+        "inputs": decomposition.CALIBRATED,
+        "tokens": decomposition.CALIBRATED,
+        "outputs": decomposition.TWO_SIDED,
+    }[dead]
+    kept = {"weight": "zero", "inputs": "zero", "outputs": "dense", "tokens": "dense"}[dead]
+    assert factors.kept == (kept if read else None)
+    assert bool(factors.rescue) == read
+    assert bool(factors.spectrum.any()) == (factors.kept != "zero")
+    for tensor in (factors.left_t, factors.right, factors.spectrum):
+        assert bool(torch.isfinite(tensor).all())
+    torch.testing.assert_close(factors.product(), weight.double(), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", components("decomposition"))
+@pytest.mark.parametrize(("x_size", "g_size"), [(1e-30, 1.0), (1.0, 1e-30), (1e20, 1e-20)])
+def test_decompositions_do_not_depend_on_the_size_of_what_they_read(
+    name: str, x_size: float, g_size: float
+) -> None:
+    decomposition: Any = components("decomposition")[name]()
+    if not decomposition.COMPRESSES or name == "activation_scaled":  # whose floor has a size
+        return
+    generator = torch.Generator().manual_seed(0)
+    weight, x, g = (torch.randn(shape, generator=generator) for shape in ((6, 9), (50, 9), (50, 6)))
+    products = []
+    for sizes in ((1.0, 1.0), (x_size, g_size)):
+        inputs, outputs = InputAccumulator(9), OutputAccumulator(6)
+        inputs.add(x * sizes[0])
+        outputs.add(g * sizes[1])
+        factors = decomposed(
+            decomposition,
+            Target("t", 6, 9, 0, "q_proj", "t"),
+            weight,
+            inputs.result() if decomposition.CALIBRATED else None,
+            outputs.result() if decomposition.TWO_SIDED else None,
+        )
+        assert factors.kept is None
+        products.append(factors.to(torch.float32).product(3))
+    torch.testing.assert_close(products[1], products[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", components("decomposition"))
