@@ -32,8 +32,8 @@ class Evidence:
             ``SPECTRAL`` allocators.
         probe: Measures the model with some targets cut, on the given number of calibration
             sequences (None: all). For allocators that say ``PROBES``.
-        kept: Dead targets by name, ``zero`` or ``dense`` (:class:`~flrc.decomposition.factors.
-            Factors`). Their ranks are settled: only ``replay`` sees them.
+        kept: Dead targets by name: ``zero`` or ``dense``, as :class:`~flrc.decomposition.factors.
+            Factors` has it. Their ranks are settled before: only ``replay`` meets them.
     """
 
     scores: Mapping[str, float] = field(default_factory=dict)

@@ -95,13 +95,13 @@ def allocate_around(
     spent = sum(plan_cost(t, ranks[t.name], form) for t in targets if t.name in ranks)
     left = whole.parameters - spent
 
-    def unreachable(least: int, problem: str) -> UserError:
+    def unreachable(problem: str, allowed: object) -> UserError:
         names = [name for name, rank in ranks.items() if rank is None]
         some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
         return UserError(
             f"the rate cannot be reached while dead layers stay dense{problem}",
             given=f"rate={rate:g}; {len(names)} dead layers stay dense: {some}",
-            allowed=f"rate up to {whole.rate_of(least):.4f}",
+            allowed=str(allowed),
             fix="a lower rate, or calibration data on which these layers do something",
         )
 
@@ -109,14 +109,16 @@ def allocate_around(
     if left >= dense:
         ranks |= {target.name: None for target in others}
     else:
-        budget = allocator.budget(others, form, min(1 - left / dense, 1.0) if dense else 0, within)
+        others_rate = min(1 - left / dense, 1.0) if dense else 1.0
+        budget = allocator.budget(others, form, others_rate, within)
         least = budget.total(budget.lower)
         if least > left:
-            raise unreachable(spent + least, "")
+            raise unreachable("", f"rate up to {whole.rate_of(spent + least):.4f}")
         try:
             plan = allocator.allocate(evidence, replace(budget, phase=phase))
         except UserError as error:
-            raise unreachable(spent + least, f": {error.problem}") from error
+            other = f"of the others, which would need rate={others_rate:.4f}: {error.allowed}"
+            raise unreachable(f": {error.problem}", other) from error
         ranks |= plan.ranks
         exact = plan.exact
     named = {target.name: ranks[target.name] for target in targets}
