@@ -26,6 +26,7 @@ from flrc.decomposition.dead import dead
 from flrc.errors import UserError
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
+from flrc.models.densify import dense_weight
 from flrc.models.finite import check_finite
 from flrc.models.int8_rows import Int8Rows
 from flrc.models.lowrank import low_rank_layers
@@ -33,6 +34,8 @@ from flrc.models.surgery import check_counts, compress
 from flrc.models.targets import Target, find_targets
 from flrc.pipeline import run
 from flrc.records import jsonfile
+from flrc.runtime.offload import Offload
+from flrc.runtime.streaming import streamers
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive
 
@@ -117,7 +120,10 @@ def test_a_zero_weight_and_the_zeros_it_hands_on(
 
 
 @pytest.mark.parametrize("form", [TwoFactor(), Pivoted()])
-def test_rank_0_is_the_bias_alone(form: Any, make_model: Callable[..., Any]) -> None:
+def test_rank_0_is_the_bias_alone(
+    form: Any, make_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Whether its factors, which are not there, lie in memory or on disk, or are multiplied out."""
     model = make_model("tiny_qwen2")
     targets = find_targets(model)
     name = targets[0].name
@@ -136,6 +142,18 @@ def test_rank_0_is_the_bias_alone(form: Any, make_model: Callable[..., Any]) -> 
     layer = low_rank_layers(model)[name]
     assert torch.equal(layer(torch.randn(2, 3, layer.in_features)), bias.expand(2, 3, -1))
     assert layer.stored_parameters == 0
+    logits = model(input_ids=IDS).logits
+    dense, stored = (sum(t.dense for t in targets), sum(p.nbytes for p in model.parameters()))
+    targets_stored = sum(
+        rows.bytes() for one in low_rank_layers(model).values() for rows, _ in one.matrices()
+    )
+    budget = f"{(stored - targets_stored // 2) / 1e6:.6f}MB"
+    with Offload(budget=budget, folder=str(tmp_path)).running(model, targets, 4 * dense):
+        assert streamers(model)
+        assert torch.equal(model(input_ids=IDS).logits, logits)
+        assert torch.equal(model(input_ids=IDS).logits, logits)
+        assert streamers(model)[0].misses <= 1
+    assert not dense_weight(layer).any()
 
 
 def test_a_layer_behind_a_zero_one_has_no_gradients(
