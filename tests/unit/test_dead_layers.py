@@ -73,18 +73,17 @@ def ranks(record: Any) -> dict[str, int | None]:
     return {row["target"]: row["rank"] for row in record.results["layers"]}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    ("method", "more"),
+    ("method", "more", "dtype"),
     [
-        ("svdllm", ()),
-        ("svdllm", ("quantization=int8",)),
-        ("skipcat", ("grouping=separate",)),
-        ("flrc", ()),
-        ("kfac", ("refine=propagated",)),
-        ("kfac_skip", ("quantization=int8",)),
-        ("svdllm_v2", ()),
-        ("drank", ()),
+        ("svdllm", ("quantization=int8",), "float32"),
+        ("skipcat", ("grouping=separate",), "bfloat16"),
+        ("flrc", (), "float32"),
+        ("flrc", (), "bfloat16"),
+        ("kfac", ("refine=propagated",), "float32"),
+        ("kfac_skip", ("quantization=int8",), "bfloat16"),
+        ("svdllm_v2", (), "float32"),
+        ("drank", (), "float32"),
     ],
 )
 def test_a_zero_weight_and_the_zeros_it_hands_on(
