@@ -69,9 +69,10 @@ def config_class(base: type[PreTrainedConfig]) -> type[PreTrainedConfig]:
 def model_class(config: type[PreTrainedConfig]) -> type[PreTrainedModel]:
     """The base's causal language model, which generates under its schedule."""
     base = MODEL_FOR_CAUSAL_LM_MAPPING[config.__bases__[0]]
-    names = {"__module__": __name__, "config_class": config}
-    # Under the name that is registered for its config, as pipelines look for it among those.
-    made: type[PreTrainedModel] = type(FlrcForCausalLM.__name__, (Scheduled, base), names)
+    # Under the base's name and module: by those transformers chooses caches, attention kernels and
+    # losses, and pipelines know what they support.
+    names = {"__module__": base.__module__, "config_class": config}
+    made: type[PreTrainedModel] = type(base.__name__, (Scheduled, base), names)
     return made
 
 

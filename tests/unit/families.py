@@ -191,6 +191,18 @@ UNFIT: dict[str, dict[str, Any]] = {
     "gpt2": OLD,
 }
 """Those whose blocks are no chain that hands hidden states on, or share or lack linear layers."""
+STATEFUL: dict[str, dict[str, Any]] = {
+    "mamba2": {"num_heads": 4, "head_dim": 24, "state_size": 8, "n_groups": 1},
+    "lfm2": {**GROUPED, "layer_types": ["conv", "full_attention", "conv"]},
+    "recurrent_gemma": {
+        "num_key_value_heads": 1,
+        "head_dim": 12,
+        "lru_width": 48,
+        "block_types": ["recurrent", "attention"],
+        "attention_window_size": 16,
+    },
+}
+"""Families that keep states beside keys and values, or instead of them."""
 
 SINGLE = ("xglm",)
 """Those that transformers cannot run in float64."""
@@ -199,7 +211,7 @@ SINGLE = ("xglm",)
 def made(name: str, dtype: torch.dtype = torch.float64) -> Any:
     """The model in evaluation mode."""
     torch.manual_seed(0)
-    known = FAMILIES | MULTIMODAL | PARTIAL | RECURRENT | UNFIT
+    known = FAMILIES | MULTIMODAL | PARTIAL | RECURRENT | STATEFUL | UNFIT
     config = AutoConfig.for_model(name.split()[0], **{**SMALL, **known[name]})
     if name in SINGLE:
         dtype = torch.float32
