@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.data.rows import check_row
+from flrc.digests import file_digest
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
     from flrc.data.catalog import DatasetSpec
+
+digest = file_digest
+"""Of a data file's content."""
 
 
 def read_rows(path: Path, spec: DatasetSpec) -> list[dict[str, Any]]:
@@ -41,18 +43,6 @@ def check_first_row(path: Path, spec: DatasetSpec) -> None:
     """
     if next(_rows(path, spec), None) is None:
         raise UserError("the data file has no rows", given=path, allowed="one JSON object a line")
-
-
-def digest(path: Path) -> str:
-    """Hexadecimal sha256 of a file, remembered while path, size and time of change are equal."""
-    status = path.stat()
-    return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _digest(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _rows(path: Path, spec: DatasetSpec) -> Iterator[dict[str, Any]]:

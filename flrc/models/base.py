@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,15 +155,3 @@ class Pretrained(ModelSource):
                 allowed="a causal language model's config, weights and tokenizer; no remote code",
                 fix="without a network use model=smollm2_135m or model=local model.path=FOLDER",
             ) from error
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file; remembered while its size and modification time stay the same."""
-    status = path.stat()
-    return _file_digest(path, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _file_digest(path: Path, _size: int, _modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from flrc.errors import UserError
-from flrc.models.base import Pretrained, file_digest
+from flrc.digests import file_digest
+from flrc.models.base import Pretrained
 
 
 @dataclass
