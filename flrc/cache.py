@@ -75,6 +75,11 @@ class Entry:
         sizes.pop(DONE, None)
         jsonfile.write(self.path / DONE, {"inputs": self.inputs, "bytes": sizes})
 
+    def clear(self) -> None:
+        """Let go of the result; the entry is held by the caller."""
+        shutil.rmtree(self.path)
+        self.path.mkdir()
+
     def has(self, name: str) -> bool:
         """Whether a file of the entry is there (files appear whole)."""
         return (self.path / name).is_file()

@@ -6,12 +6,11 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.calibration.base import Calibration
 from flrc.errors import UserError
-from flrc.models.base import ModelSource
+from flrc.models.base import ModelSource, label_of
 from flrc.models.dtypes import DTYPES
 from flrc.words import parse
 
@@ -135,7 +134,7 @@ class InMemory(ModelSource):
 
 def _label(model: PreTrainedModel) -> str:
     """The last part of the name that it was loaded by, or its type."""
-    return Path(str(model.config.name_or_path)).name or str(model.config.model_type)
+    return label_of(str(model.config.name_or_path)) or str(model.config.model_type)
 
 
 def _fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -162,6 +161,7 @@ def _check_model(model: Any) -> None:
 
     from flrc.models.description import compressed_layers
     from flrc.models.huggingface import MODEL_TYPE
+    from flrc.models.matching import check_finite
 
     def refuse(problem: str, given: str, allowed: str, fix: str | None = None) -> UserError:
         return UserError(problem, given=given, allowed=allowed, fix=fix)
@@ -198,6 +198,7 @@ def _check_model(model: Any) -> None:
             "model.to(torch.float32)",
         )
     _check_shapes(model)
+    check_finite(model, type(model).__name__)
 
 
 def _check_shapes(model: PreTrainedModel) -> None:

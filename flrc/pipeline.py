@@ -127,6 +127,8 @@ def compress_and_evaluate(
     with stages("load"):
         model = load_model(config.model, config.dtype, prepared.device, config.placement)
         check_finite(model)
+        if config.model.ignored:
+            record.results["ignored_tensors"] = config.model.ignored
         targets = config.grouping.targets(find_targets(model))
         if config.compresses and targets != prepared.targets:  # found with the weights alone
             check_coverage(model, targets, config.rate, config.model.partial)

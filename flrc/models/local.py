@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flrc.errors import UserError
-from flrc.digests import file_digest
-from flrc.models.base import Pretrained
+from flrc.models.base import Pretrained, fingerprint_of, label_of
+from flrc.models.files import model_files, tokenizer_files
 
 
 @dataclass
@@ -31,10 +30,13 @@ class Local(Pretrained):
                 "model=local needs a path", fix="model.path=FOLDER or model.path=FILE.gguf"
             )
         if not self.label:
-            self.label = Path(self.path).stem or "local"
+            self.label = label_of(self.path) or "local"
 
     def check_available(self) -> None:
-        """The path exists and looks like a model."""
+        """The path exists, and its files are whole and those of a dense model."""
+        self.check_files()
+
+    def _place(self) -> Path:
         path = Path(str(self.path))
         if not path.exists():
             siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -45,26 +47,17 @@ class Local(Pretrained):
                 allowed="a folder written by save_pretrained, or a .gguf file",
                 fix=f"model.path={path.parent / close[0]}" if close else "check the path",
             )
-        if path.is_dir() and not (path / "config.json").is_file():
-            raise UserError(
-                "the model folder has no config.json",
-                given=f"model.path={self.path}",
-                allowed="a folder written by save_pretrained, or a .gguf file",
-            )
+        return path
 
     def _source(self) -> dict[str, Any]:
-        self.check_available()
-        path = Path(str(self.path))
+        path = self._place()
         if path.is_file():
             return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
         return {"pretrained_model_name_or_path": str(path)}
 
-    def _files(self) -> list[Path]:
-        self.check_available()
-        path = Path(str(self.path))
-        return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-
     def fingerprint(self) -> str:
-        """Digest of all its files."""
-        digests = [f"{file.name} {file_digest(file)}" for file in self._files()]
-        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        """Digest of the files that loading reads."""
+        path = self._place()
+        if path.is_file():  # a tokenizer beside it takes the place of its own
+            return fingerprint_of(sorted([path, *tokenizer_files(path.parent)]))
+        return fingerprint_of(model_files(path))

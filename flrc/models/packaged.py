@@ -7,9 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from flrc.errors import UserError
 from flrc.digests import file_digest
-from flrc.models.base import Pretrained
+from flrc.errors import UserError
+from flrc.models.base import Pretrained, fingerprint_of
+from flrc.models.files import tokenizer_files
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Packaged(Pretrained):
     file: str = ""
     install: str = ""
 
-    def _folder(self) -> Path:
+    def _folder_of_package(self) -> Path:
         spec = find_spec(self.package) if self.package else None
         if (
             spec is None
@@ -42,15 +43,20 @@ class Packaged(Pretrained):
         return Path(spec.origin).parent
 
     def _source(self) -> dict[str, Any]:
-        return {"pretrained_model_name_or_path": str(self._folder()), "gguf_file": self.file}
+        return {
+            "pretrained_model_name_or_path": str(self._folder_of_package()),
+            "gguf_file": self.file,
+        }
+
+    def _place(self) -> Path:
+        return self._folder_of_package() / self.file
 
     def check_available(self) -> None:
-        """The wheel is installed."""
-        self._folder()
+        """The wheel is installed, and its file whole."""
+        self.check_files()
 
     def fingerprint(self) -> str:
-        """Digest of the GGUF file."""
-        return file_digest(self._folder() / self.file)
-
-    def _files(self) -> list[Path]:
-        return [self._folder() / self.file]
+        """Digest of the GGUF file, and of a tokenizer that lies beside it."""
+        place = self._place()
+        beside = tokenizer_files(place.parent)
+        return fingerprint_of([place, *beside]) if beside else file_digest(place)

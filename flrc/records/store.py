@@ -292,4 +292,5 @@ def _order(record: Record) -> tuple[str, float, str, str, int, str]:
 
 def _safe(name: str) -> str:
     """``name`` as one path component: all but letters, digits and ``._-`` becomes ``_``."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    return "_" * len(safe) if safe in (".", "..") else safe

@@ -19,7 +19,7 @@ from flrc.reporting import report
 from flrc.reporting.columns import measurement_columns, settings_groups
 from flrc.reporting.figures import Figure, figures
 from flrc.reporting.grid import MISSING
-from flrc.reporting.labels import Presets
+from flrc.reporting.labels import Presets, models_apart
 from flrc.reporting.notes import provenance, settings
 from flrc.reporting.readme import first_paragraph, heading
 from flrc.reporting.references import References
@@ -139,7 +139,7 @@ def render(root: Path, output: Path, references: References | None = None) -> Pa
     Raises:
         UserError: If the folder does not exist or holds no record.
     """
-    found = [(folder, find_folders(folder)) for folder in _studies(root)]
+    found = _apart([(folder, find_folders(folder)) for folder in _studies(root)])
     if not any(runs for _, runs in found):
         raise UserError(
             "no record in this folder",
@@ -151,6 +151,12 @@ def render(root: Path, output: Path, references: References | None = None) -> Pa
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(to_html(studies, pages, references or References()), encoding="utf-8")
     return output
+
+
+def _apart(found: list[tuple[Path, Runs]]) -> list[tuple[Path, Runs]]:
+    """The studies, with models that share a label told apart in all of them alike."""
+    records = iter(models_apart(record for _, runs in found for _, record in runs))
+    return [(folder, [(run, next(records)) for run, _ in runs]) for folder, runs in found]
 
 
 def study(folder: Path, runs: Runs, pages: Pages, presets: Presets) -> Study:

@@ -18,7 +18,7 @@ from flrc.errors import UserError, choose
 from flrc.form.base import Form
 from flrc.records.record import Record
 from flrc.records.store import model_name, requested_rate
-from flrc.reporting.labels import Presets, label_rows
+from flrc.reporting.labels import Presets, label_rows, models_apart
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,11 @@ def layers(records: Iterable[Record], presets: Presets | None = None) -> pd.Data
         :func:`keep_shares`), ``score`` (NaN where the allocator reads none).
     """
     given = {str(r.run["id"]): r for r in records if r.run["status"] == "ok"}
-    chosen = [r for r in given.values() if r.run["method"] != "dense" and r.results.get("layers")]
+    chosen = [
+        r
+        for r in models_apart(given.values())
+        if r.run["method"] != "dense" and r.results.get("layers")
+    ]
     labels = label_rows([_without_size(record) for record in chosen], presets or {})
     rows: list[dict[str, Any]] = []
     for record, label in zip(chosen, labels, strict=True):

@@ -23,7 +23,7 @@ from flrc.reporting.columns import (
     rate_column,
     scheduled,
 )
-from flrc.reporting.labels import Presets, label_rows
+from flrc.reporting.labels import Presets, label_rows, models_apart
 from flrc.reporting.notes import Notes
 
 INDEX = ("model", "rate", "method")
@@ -105,7 +105,7 @@ def build(records: Iterable[Record], presets: Presets | None = None) -> Table:
         MixedRates: If a cell would mix rates.
         UserError: If no run has finished.
     """
-    given = list({str(record.run["id"]): record for record in records}.values())
+    given = models_apart({str(record.run["id"]): record for record in records}.values())
     finished = [record for record in given if record.run["status"] == "ok"]
     if not finished:
         raise UserError(

@@ -13,7 +13,7 @@ from flrc.errors import UserError
 from flrc.evaluation.base import Measurement
 from flrc.records.paired import Items, items_of
 from flrc.records.record import Record
-from flrc.records.store import RunFolder
+from flrc.records.store import RunFolder, model_name
 from flrc.reporting.columns import check_settings, is_neutral
 from flrc.studies.facts import Facts, facts_of, matches
 from flrc.studies.layout import LAYER, Layout
@@ -28,6 +28,10 @@ OWN_VERSIONS = frozenset({"python", "flrc"})
 NEUTRAL = frozenset({"targets/stored", "model/bytes_of_dense", "model/flops_of_dense", "score"})
 """What has no better direction."""
 SECONDS, SEARCH_SPEEDUP = "allocation/seconds", "allocation/speedup"
+
+
+class MixedModels(UserError):
+    """Two models would stand under one name, or in one cell."""
 
 
 class MixedVersions(UserError):
@@ -101,10 +105,12 @@ def runs_of(
     this study its job says.
 
     Raises:
+        MixedModels: If two models have one label.
         MixedSettings: If a measurement was made under different settings.
         MixedVersions: If it was made by different versions of a library.
     """
     finished = [record for record in records if record.run["status"] == "ok"]
+    check_models(finished)
     check_settings(finished)
     check_versions(finished)
     if layout.of_layers:
@@ -156,6 +162,21 @@ def _with_speedups(runs: list[Run]) -> list[Run]:
             )
         faster.append(Run(run.record, run.facts, more, run.folder))
     return faster
+
+
+def check_models(records: Sequence[Record]) -> None:
+    """Raise MixedModels if two models have one label: a study names its models by that."""
+    first: dict[str, tuple[str, str]] = {}
+    for record in records:
+        label, revision = model_name(record), str(record.meta.get("model_revision"))
+        known, run = first.setdefault(label, (revision, str(record.run["id"])))
+        if known != revision:
+            raise MixedModels(
+                f"two models of one study are both called {label}",
+                given=f"{run}: {known[:12]}; {record.run['id']}: {revision[:12]}",
+                allowed="a label for each model",
+                fix="model.label=NAME for one of them, and run the study again",
+            )
 
 
 def check_versions(records: Sequence[Record]) -> None:
@@ -259,6 +280,14 @@ def _check_only_seeds(chosen: Sequence[Run], asked: Facts, name: str) -> None:
             given=given,
             allowed="runs that differ in the seed only",
             fix="name the fact in which they differ in the table's rows, or keep one of them",
+        )
+    models = {str(run.record.meta.get("model_revision")) for run in chosen}
+    if len(models) > 1:
+        raise MixedModels(
+            f"one cell would mix models ({where}; {name})",
+            given=given,
+            allowed="runs of one model",
+            fix="name the model in the table's rows",
         )
     if max(rates) - min(rates) > RATE_TOLERANCE:
         raise UserError(

@@ -1,0 +1,219 @@
+"""What is wrong with a saved model's files, from their headers, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flrc.errors import UserError
+from flrc.models.files import CONFIG, INDEX, model_files, weight_files
+from flrc.models.integrity import FILE, json_object, reason
+
+POINTER = b"version https://git-lfs"
+GGUF = b"GGUF"
+PICKLE = b"\x80"
+"""How the files begin that torch wrote before it wrote archives."""
+FLOATING = ("F64", "F32", "F16", "BF16")
+UNQUANTISED = (*FLOATING, "BOOL", "I64", "C64")
+"""Types of weights, masks, positions and frequencies."""
+BUFFERS = re.compile(
+    r"(^|\.)(\w*inv_freq|cos_cached|sin_cached|position_ids|masked_bias|causal_mask"
+    r"|(attn|attn\.attention|attention)\.bias)$"
+)
+"""Names of constants that older versions of ``transformers`` saved, and models now make."""
+FOREIGN = {
+    "adapter_config.json": "an adapter, which would be left out",
+    "adapter_model.*": "an adapter, which would be left out",
+    "shard-*-model-*-of-*.safetensors": "a checkpoint of distributed training",
+    FILE: "a compressed model",
+}
+"""Files that make a folder something other than a dense model."""
+CURES = {
+    FILE: "flrc.load(folder) loads it; python -m flrc.export writes the dense model that it equals",
+    "shard-*-model-*-of-*.safetensors": "load it as it was trained, and save_pretrained(FOLDER)",
+}
+MERGE = "merge it with peft, model.merge_and_unload().save_pretrained(FOLDER), or remove it"
+NOTES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+"""Where tools say that they quantised a checkpoint whose config does not."""
+AGAIN = "copy or download the file again"
+
+
+def inspect(folder: Path) -> None:
+    """Look at every file that loading would read; of weights at their headers.
+
+    Args:
+        folder: A saved model.
+
+    Raises:
+        UserError: If it is no dense model, is quantised, or a file is missing, truncated or
+            damaged; names the file.
+    """
+    check_kind(folder)
+    if not (folder / CONFIG).is_file():
+        raise UserError(
+            f"the model folder has no {CONFIG}",
+            given=str(folder),
+            allowed="a folder written by save_pretrained, or a .gguf file",
+        )
+    files = model_files(folder)
+    for path in files:
+        _check_content(path)
+    refuse_quantised(json_object(folder / CONFIG), folder / CONFIG)
+    for name in NOTES:
+        if (folder / name).is_file():
+            raise _quantised(folder / name, "its weights are quantised")
+    weights = weight_files(folder)
+    if not weights:
+        other = sorted(path.name for path in folder.glob("*.gguf"))
+        raise UserError(
+            "the model folder has no weights",
+            given=str(folder),
+            allowed="model.safetensors or pytorch_model.bin, or an index and its shards",
+            fix=f"model.path={folder / other[0]}" if other else AGAIN,
+        )
+    if weights[0].name.endswith(INDEX):
+        _check_index(weights[0], weights[1:])
+    _check_tensors([path for path in weights if path.suffix == ".safetensors"])
+
+
+def inspect_gguf(file: Path) -> None:
+    """The same for a GGUF file; an adapter beside it would be loaded with it.
+
+    Raises:
+        UserError: If it is none, or is not alone.
+    """
+    check_kind(file.parent, ("adapter_config.json",))
+    _check_content(file)
+    with file.open("rb") as content:
+        if content.read(len(GGUF)) != GGUF:
+            raise damaged(file, "it does not begin as GGUF files do")
+
+
+def check_kind(folder: Path, patterns: Iterable[str] = FOREIGN) -> None:
+    """Raise UserError if a file makes the folder something other than a dense model."""
+    for pattern in patterns:
+        for path in sorted(folder.glob(pattern)):
+            raise UserError(
+                f"the model folder holds {FOREIGN[pattern]}",
+                given=str(path),
+                allowed="a dense model's config, weights and tokenizer",
+                fix=CURES.get(pattern, MERGE),
+            )
+
+
+def refuse_quantised(config: Mapping[str, Any], where: object) -> None:
+    """Raise UserError if a config says, at whatever depth, that the weights are quantised."""
+    for key, value in config.items():
+        if key in ("quantization_config", "compression_config") and value:
+            known = value if isinstance(value, dict) else {}
+            method = known.get("quant_method") or ", ".join(
+                k for k, v in known.items() if v is True
+            )
+            raise _quantised(where, f"{key}: {method or value}")
+        if isinstance(value, dict):
+            refuse_quantised(value, where)
+
+
+def damaged(path: object, why: str, fix: str = AGAIN) -> UserError:
+    """The error that names a file and what is wrong with it."""
+    return UserError(
+        f"the model's file {Path(str(path)).name} cannot be read", given=f"{path} ({why})", fix=fix
+    )
+
+
+def _quantised(where: object, why: str) -> UserError:
+    return UserError(
+        "the checkpoint is quantised: what its layers hold are no weights that can be decomposed",
+        given=f"{where} ({why})",
+        allowed="weights in float32, bfloat16, float16 or float64, or a GGUF file",
+        fix="the checkpoint it was quantised from; or load it with transformers, "
+        "model.dequantize() and model.save_pretrained(FOLDER)",
+    )
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever is raised is the fault of this file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # parsers raise what they like
+        raise damaged(path, reason(error)) from error
+
+
+def _check_content(path: Path) -> None:
+    """It is there itself, and is what its name says."""
+    with reading(path):
+        with path.open("rb") as file:
+            start = file.read(len(POINTER))
+        if start == POINTER:
+            raise damaged(path, "a pointer of Git LFS, not the file itself", "git lfs pull")
+        if not start:
+            raise damaged(path, "it is empty")
+        if path.suffix == ".json":
+            json_object(path)
+        elif path.suffix == ".jinja":
+            path.read_text("utf-8")
+        elif path.suffix == ".bin" and not (start.startswith(PICKLE) or zipfile.is_zipfile(path)):
+            raise damaged(path, "it is no archive of torch, or not a whole one")
+
+
+def _check_index(index: Path, files: list[Path]) -> None:
+    """The index says where every tensor is, and all its files are there."""
+    if not files:
+        raise damaged(index, "it names no files")
+    lost = [path.name for path in files if not path.is_file()]
+    if lost:
+        raise UserError(
+            f"shards of the model are missing: {', '.join(lost[:5])}",
+            given=f"{index}: {len(lost)} of {len(files)} are not there",
+            fix="copy or download them",
+        )
+    if files[0].suffix != ".safetensors":
+        return
+    placed = json_object(index)["weight_map"]
+    for path in files:
+        held = safetensors_header(path)
+        for name, file in placed.items():
+            if path == index.parent / file and name not in held:
+                raise damaged(path, f"it lacks {name}, which {index.name} places there")
+
+
+def _check_tensors(files: list[Path]) -> None:
+    """Every file is whole, no tensor is in two of them, and none is packed."""
+    seen: dict[str, Path] = {}
+    for path in files:
+        for name, entry in safetensors_header(path).items():
+            if name in seen:
+                raise damaged(path, f"{name} is in {seen[name].name} too", "keep one of them")
+            seen[name] = path
+            packed = entry["dtype"] not in UNQUANTISED and len(entry["shape"]) > 1
+            if packed and not BUFFERS.search(name):
+                raise _quantised(path, f"{name} is {entry['dtype']}")
+
+
+def safetensors_header(path: Path) -> dict[str, dict[str, Any]]:
+    """``dtype``, ``shape`` and ``data_offsets`` of every tensor in a file.
+
+    Raises:
+        UserError: If it is no safetensors file, or not as long as its header says.
+    """
+    with reading(path):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 0 < length <= size - 8:
+                raise damaged(path, "it does not begin as safetensors files do, or is truncated")
+            header: dict[str, dict[str, Any]] = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        whole = 8 + length + max((e["data_offsets"][1] for e in header.values()), default=0)
+        if size != whole:
+            how = "truncated" if size < whole else "too long"
+            raise damaged(path, f"it is {how}: {size} bytes of {whole}")
+        return header

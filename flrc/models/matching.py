@@ -1,0 +1,125 @@
+"""Whether a checkpoint's tensors are those of the model that its config describes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from flrc.errors import UserError
+from flrc.models.inspection import BUFFERS
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+SHOWN = 5
+"""Names in a message."""
+
+
+def unused_tensors(model: PreTrainedModel, info: Mapping[str, Any], where: str) -> list[str]:
+    """The checkpoint's tensors that the model has no use for, and can do without.
+
+    These are constants that the model makes itself, and parts that it has not (a vision tower, a
+    value head). A tensor inside one of the model's own parts (a bias, a norm, one more block) would
+    change what the model computes: then the config is another model's.
+
+    Args:
+        model: As ``from_pretrained`` returns it.
+        info: What ``from_pretrained`` says of the tensors (``output_loading_info``).
+        where: What the checkpoint is called in messages.
+
+    Returns:
+        Their names, sorted.
+
+    Raises:
+        UserError: If a tensor is missing, has another shape, cannot be ignored, or is not finite.
+    """
+    missing = sorted(info["missing_keys"])
+    wrong = [
+        f"{name} is {tuple(found)}, the config asks for {tuple(asked)}"
+        for name, found, asked in sorted(info["mismatched_keys"])
+    ]
+    unexpected = sorted(info["unexpected_keys"])
+    if missing or wrong:
+        raise _misfit([*(f"{name} is missing" for name in missing), *wrong], unexpected, where)
+    needed = [name for name in unexpected if _changes(model, name)]
+    if needed or len(unexpected) > len(model.state_dict()):
+        raise _misfit([f"{name} has no place" for name in needed or unexpected], [], where)
+    _check_ties(model, where)
+    check_finite(model, where)
+    return unexpected
+
+
+def unread_gguf(model: PreTrainedModel, file: str) -> set[str]:
+    """Tensors of a GGUF file that its reader passes over without a word."""
+    from transformers.integrations.gguf import read_gguf_metadata
+    from transformers.integrations.gguf.utils import is_gguf_arch_supported
+    from transformers.modeling_gguf_pytorch_utils import (
+        TENSOR_PROCESSORS,
+        TensorProcessor,
+        get_gguf_hf_weights_map,
+    )
+
+    metadata, names = read_gguf_metadata(file)
+    architecture = metadata["general.architecture"]
+    if is_gguf_arch_supported(architecture):  # from_pretrained tells
+        return set()
+    processor = TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config={})
+    known = get_gguf_hf_weights_map(model, processor)
+    # Experts are stored as one tensor, which becomes several.
+    return {name for name in names if name not in known and "_exps." not in name}
+
+
+def check_finite(model: nn.Module, where: str) -> None:
+    """Raise UserError if a parameter holds a number that is none."""
+    import torch
+
+    for name, parameter in model.named_parameters():
+        # A sum overflows at times where no term is infinite; it is the cheap part of the check.
+        if parameter.sum(dtype=torch.float32).isfinite() or parameter.isfinite().all():
+            continue
+        raise UserError(
+            "the model's weights are not finite",
+            given=f"{where}: {name} holds {int((~parameter.isfinite()).sum())} NaN or infinite",
+            fix="another checkpoint of the model: this one's training has diverged, or its "
+            "conversion overflowed",
+        )
+
+
+def _changes(model: PreTrainedModel, name: str) -> bool:
+    """Whether a tensor belongs to a part that the model has, or to another copy of one."""
+    if BUFFERS.search(name):
+        return False
+    if re.match(r"blk\.|token_embd|output", name):  # what GGUF files call blocks and head
+        return True
+    parts = [child for whole in (model, model.base_model) for child, _ in whole.named_children()]
+    if name.partition(".")[0] in parts:
+        return True
+    leaves = {key.rpartition(".")[0] for key in model.state_dict()}
+    return any(f".{leaf}." in f".{name}" for leaf in leaves if "." in leaf)
+
+
+def _check_ties(model: PreTrainedModel, where: str) -> None:
+    """What the config ties is one tensor; ``from_pretrained`` lets two differ."""
+    asked = model.get_expanded_tied_weights_keys(all_submodels=True)
+    for name in asked.keys() - model.all_tied_weights_keys.keys():
+        raise UserError(
+            "the checkpoint's tensors are not those of its config",
+            given=f"{where}: {name} differs from {asked[name]}, and the config ties them",
+            fix="tie_word_embeddings: false in config.json, if the model has a head of its own",
+        )
+
+
+def _misfit(problems: list[str], unexpected: list[str], where: str) -> UserError:
+    more = [f"{len(problems) - SHOWN} more"] * (len(problems) > SHOWN)
+    given = f"{where}: {'; '.join([*problems[:SHOWN], *more])}"
+    if unexpected:
+        given += f"; not asked for: {', '.join(unexpected[:SHOWN])}"
+    return UserError(
+        "the checkpoint's tensors are not those of its config",
+        given=given,
+        allowed="every tensor that the config asks for, by the names of transformers",
+        fix="the config.json that belongs to these weights; or load them as they were trained, "
+        "and save_pretrained(FOLDER)",
+    )
