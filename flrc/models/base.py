@@ -190,23 +190,14 @@ class Pretrained(ModelSource):
             UserError: If a file is damaged, or the tensors are not those of the config.
         """
         import torch
-        import transformers
-        from transformers import AutoModelForCausalLM
 
-        from flrc.models.matching import unread_gguf, unused_tensors
+        from flrc.models.matching import from_pretrained, unread_gguf, unused_tensors
 
-        self.config()
-        transformers.utils.logging.disable_progress_bar()  # one bar at a time, and it is ours
         location = self._location()
+        if "gguf_file" not in location:  # a GGUF file takes long to open, and says the same
+            self.config()
         with self._access(location, "weights"):
-            model: PreTrainedModel
-            model, info = AutoModelForCausalLM.from_pretrained(
-                **location,
-                dtype=getattr(torch, dtype),
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # it tells them, and we refuse
-                output_loading_info=True,
-            )
+            model, info = from_pretrained(location, getattr(torch, dtype))
         place = self._folder() or self._place()
         if "gguf_file" in location:
             info["unexpected_keys"] |= unread_gguf(model, str(place))
@@ -241,7 +232,9 @@ class Pretrained(ModelSource):
             if isinstance(error, MemoryError) or MEMORY.search(str(error)):
                 raise
             self.check_files()
-            folder = self._folder()
+            folder, place = self._folder(), self._place()
+            if folder is None and place is not None:
+                raise inspection.damaged(place, reason(error)) from error
             if what == "tokenizer" and folder is not None and not vocabulary_files(folder):
                 raise no_vocabulary(folder, ["tokenizer.json"]) from error
             raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,39 @@ from flrc.errors import UserError
 from flrc.models.inspection import BUFFERS
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
     from transformers import PreTrainedModel
 
 SHOWN = 5
 """Names in a message."""
+
+
+def from_pretrained(
+    location: Mapping[str, Any], dtype: torch.dtype
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model, and what was missing, of another shape, or not asked for.
+
+    ``transformers`` draws what is missing and warns of it in a table; here the caller refuses.
+    """
+    import transformers
+    from transformers import AutoModelForCausalLM
+
+    transformers.utils.logging.disable_progress_bar()  # one bar at a time, and it is ours
+    report = logging.getLogger("transformers.modeling_utils")
+    level = report.level
+    report.setLevel(logging.ERROR)
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            **location,
+            dtype=dtype,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    finally:
+        report.setLevel(level)
+    return model, info
 
 
 def unused_tensors(model: PreTrainedModel, info: Mapping[str, Any], where: str) -> list[str]:

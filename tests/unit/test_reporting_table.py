@@ -12,7 +12,7 @@ import records_factory as factory
 from flrc.errors import UserError
 from flrc.reporting.columns import MixedSettings, settings_groups
 from flrc.reporting.grid import lay_out, number
-from flrc.reporting.labels import label_rows, read_presets
+from flrc.reporting.labels import label_rows, models_apart, read_presets
 from flrc.reporting.table import MixedRates, build
 
 NAME = "wikitext2/perplexity"
@@ -275,3 +275,43 @@ def test_a_search_that_a_constant_schedule_does_not_read_is_no_part_of_the_label
     other = factory.record("svdllm", components={"search": "halving", "schedule": "progressive"})
     assert label_rows([constant], presets) == ["svdllm"]
     assert label_rows([other], presets) == ["svdllm · schedule=progressive · search=halving"]
+
+
+def of_models(*revisions: str) -> list:
+    """A dense run and two methods on each model, all under one label; the second is the better."""
+    found = []
+    for worse, revision in enumerate(revisions):
+        for method, value in (("dense", 5.0), ("svdllm", 9.0), ("kfac", 8.0)):
+            made = one(method, value - worse, config={"place": revision})
+            made.meta["model_revision"] = revision
+            found.append(made)
+    return found
+
+
+def test_two_models_of_one_label_are_two() -> None:
+    table = build(of_models("aaaaaaaaaa", "bbbbbbbbbb"))
+    assert table.models == [f"{MODEL} (aaaaaaaa)", f"{MODEL} (bbbbbbbb)"]
+    assert len(table.keys) == 6
+    assert {label for _, _, label in table.keys} == {"dense", "svdllm", "kfac"}
+    # Each has a best of its own: the worse model's is not hidden behind the other.
+    grid = lay_out(table)
+    k = next(k for k, column in enumerate(grid.columns) if column.name == NAME)
+    best = [row.labels[0] for row in grid.rows if row.cells[k].best]
+    assert best == table.models
+    same = build(of_models("aaaaaaaaaa"))
+    assert same.models == [MODEL]
+
+
+def test_seeds_of_two_models_share_no_cell() -> None:
+    first, second = one("kfac", 8.0, seed=0), one("kfac", 4.0, seed=1)
+    second.meta["model_revision"] = "other"
+    table = build([first, second])
+    assert sorted(table.mean[NAME]) == [4.0, 8.0]
+    assert set(table.count[NAME]) == {1}
+
+
+def test_models_are_told_apart_once() -> None:
+    once = models_apart(of_models("aaaaaaaaaa", "bbbbbbbbbb"))
+    assert [record.run for record in models_apart(once)] == [record.run for record in once]
+    # A part of them, as a table of one kind of settings shows it, calls them the same.
+    assert build(once[:3]).models == [f"{MODEL} (aaaaaaaa)"]

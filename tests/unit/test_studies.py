@@ -18,7 +18,14 @@ from flrc.records import jsonfile
 from flrc.records.store import RunFolder
 from flrc.reporting.grid import MISSING, Grid
 from flrc.studies import collect, manifest, page, render
-from flrc.studies.cells import MixedVersions, allocation_seconds, derived, runs_of, value
+from flrc.studies.cells import (
+    MixedModels,
+    MixedVersions,
+    allocation_seconds,
+    derived,
+    runs_of,
+    value,
+)
 from flrc.studies.facts import facts_of, matches
 from flrc.studies.layout import Layout, read_expected, read_layout
 from flrc.studies.manifest import Job
@@ -62,6 +69,23 @@ def test_a_table_never_mixes_versions_settings_or_rates() -> None:
     far = record("svdllm", 0.2, 1, measurements=[measurement("wikitext2/perplexity", 9.0, 0.3)])
     with pytest.raises(UserError, match="mix rates"):
         value(runs_of([perplexity("svdllm", 10.0), far], layout), {}, "wikitext2/perplexity")
+
+
+def test_a_table_never_mixes_models() -> None:
+    """Neither two under one label, nor two labels in one cell."""
+    layout = Layout("", "", ["method"], {"wikitext2/perplexity": "x"})
+    mine, other = perplexity("svdllm", 10.0), perplexity("dense", 5.0)
+    other.meta["model_revision"] = "another"
+    with pytest.raises(MixedModels, match=r"both called smollm2_135m(?s:.*)model\.label=NAME"):
+        runs_of([mine, other], layout)
+    second = record(
+        "svdllm", 0.2, 1, model="b", measurements=[measurement("wikitext2/perplexity", 9.0, 0.2)]
+    )
+    second.meta["model_revision"] = "another"
+    runs = runs_of([mine, second], layout)
+    with pytest.raises(MixedModels, match="mix models"):
+        value(runs, {}, "wikitext2/perplexity")
+    assert value(runs, {"model": "b"}, "wikitext2/perplexity") is not None
 
 
 def test_the_page_has_ours_the_papers_and_the_verdicts(tmp_path: Path) -> None:

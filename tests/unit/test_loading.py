@@ -1,0 +1,336 @@
+"""Checkpoints that do not fit their config, are damaged, or are of another kind: told, and how."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from saved_models import (
+    WEIGHTS,
+    both,
+    content,
+    cut,
+    fields,
+    header,
+    saved,
+    tensors,
+    use,
+    without,
+)
+from transformers import AutoModelForCausalLM
+
+import flrc
+from flrc.errors import UserError
+from flrc.models.hub import Hub
+from flrc.models.local import Local
+
+Spoil = Callable[[Path], None]
+Q = "model.layers.0.self_attn.q_proj.weight"
+EMBEDDINGS = "model.embed_tokens.weight"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tmp_path_factory.mktemp("saved") / "model")
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "model"))
+
+
+def prefixed(held: dict[str, torch.Tensor]) -> None:
+    for name in list(held):
+        held[f"net.{name}"] = held.pop(name)
+
+
+def halved(held: dict[str, torch.Tensor]) -> None:
+    held[Q] = held[Q][:24]
+
+
+def broken(held: dict[str, torch.Tensor]) -> None:
+    held[Q][3, 3] = torch.nan
+
+
+def with_lora(held: dict[str, torch.Tensor]) -> None:
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+    held[name] = torch.ones(2, 48)
+
+
+def averaged(held: dict[str, torch.Tensor]) -> None:
+    held |= {f"ema.{name}": tensor * 0.9 for name, tensor in held.items()}
+
+
+def adding(name: str, *shape: int) -> Spoil:
+    return tensors(lambda held: held.update({name: torch.ones(shape)}))
+
+
+MISFITS: dict[str, tuple[Spoil, str]] = {
+    "a prefix": (tensors(prefixed), "missing.*net.model"),
+    "a missing layer": (tensors(lambda held: held.pop(Q)), f"{Q} is missing"),
+    "a missing norm": (tensors(lambda held: held.pop("model.norm.weight")), "model.norm.weight"),
+    "no head": (tensors(lambda held: held.pop("lm_head.weight")), "lm_head.weight is missing"),
+    "one block too many": (fields(num_hidden_layers=1), r"model\.layers\.1\..* has no place"),
+    "one block too few": (fields(num_hidden_layers=3), r"model\.layers\.2\..* is missing"),
+    "another width": (tensors(halved), rf"{Q} is \(24, 48\), the config asks for \(48, 48\)"),
+    "another vocabulary": (fields(vocab_size=300), r"embed_tokens.weight is \(260, 48\)"),
+    "a bias": (adding("model.layers.0.self_attn.q_proj.bias", 48), "q_proj.bias has no place"),
+    "a norm more": (adding("model.layers.0.self_attn.q_norm.weight", 12), "q_norm.weight has no"),
+    "positions": (adding("model.embed_positions.weight", 64, 48), "embed_positions"),
+    "a biased head": (adding("lm_head.bias", 260), "lm_head.bias has no place"),
+    "an adapter inside": (tensors(with_lora), "lora_A"),
+    "another copy": (tensors(averaged), r"ema\.model"),
+    "two tied that differ": (fields(tie_word_embeddings=True), "lm_head.weight differs from"),
+    "a number that is none": (tensors(broken), f"{Q} holds 1 NaN"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_tensors_that_are_not_the_configs(name: str, folder: Path) -> None:
+    spoil, message = MISFITS[name]
+    spoil(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        use(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_two_seeds_never_give_two_models(folder: Path, tmp_path: Path) -> None:
+    """The example: nothing of the file was used, and the run was well."""
+    tensors(prefixed)(folder)
+    with pytest.raises(UserError, match="is missing"):
+        run(folder, tmp_path)
+    assert not list(tmp_path.glob("runs/*/*/record.json"))
+
+
+HARMLESS = {
+    "frequencies": adding("model.layers.0.self_attn.rotary_emb.cos_cached", 4),
+    "a mask": adding("model.layers.1.attention.bias", 1, 1, 4, 4),
+    "a value head": both(adding("v_head.summary.weight", 1, 48), adding("v_head.summary.bias", 1)),
+    "a vision tower": adding("visual.blocks.0.attn.qkv.weight", 8, 8),
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_is_ignored_is_named_once(
+    name: str, whole: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    HARMLESS[name](folder)
+    with caplog.at_level(logging.WARNING, "flrc"):
+        source = use(folder)
+        source.load("float32")
+    assert len(source.ignored) == (2 if "value" in name else 1)
+    assert sum(source.ignored[0] in record.message for record in caplog.records) == 1
+    loaded, plain = (Local(path=str(path)).load("float32") for path in (folder, whole))
+    for mine, theirs in zip(loaded.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def run(folder: Path, tmp_path: Path, *words: str) -> Any:
+    return flrc.run(
+        "model=local", f"model.path={folder}", "method=dense", "evaluation=[perplexity]",
+        "evaluation.perplexity.datasets=[wikitext2]", "evaluation.perplexity.windows=1",
+        "evaluation.perplexity.length=64", f"paths.runs={tmp_path / 'runs'}",
+        f"paths.cache={tmp_path / 'cache'}", *words,
+    )  # fmt: skip
+
+
+def test_the_record_names_what_was_ignored(whole: Path, folder: Path, tmp_path: Path) -> None:
+    HARMLESS["a value head"](folder)
+    record = run(folder, tmp_path)
+    assert record.results["ignored_tensors"] == ["v_head.summary.bias", "v_head.summary.weight"]
+    healthy = run(whole, tmp_path)
+    assert "ignored_tensors" not in healthy.results
+    values = [r.results["measurements"][0]["value"] for r in (record, healthy)]
+    assert values[0] == values[1]
+
+
+def test_shared_tensors_need_not_be_there_twice(tmp_path: Path) -> None:
+    """Nor hurt where they are: ``pytorch_model.bin`` held both."""
+    folder = saved(tmp_path / "model", tie_word_embeddings=True)
+    assert use(folder).ignored == []
+    tensors(lambda held: held.update({"lm_head.weight": held[EMBEDDINGS].clone()}))(folder)
+    assert use(folder).ignored == []
+    tensors(lambda held: held.pop(EMBEDDINGS))(folder)
+    assert use(folder).ignored == []
+    tensors(lambda held: held.pop("lm_head.weight"))(folder)
+    with pytest.raises(UserError, match="is missing"):
+        use(folder)
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+DAMAGED: dict[str, tuple[Spoil, str, str]] = {
+    "weights of git lfs": (content(WEIGHTS, POINTER), WEIGHTS, "git lfs pull"),
+    "a tokenizer of git lfs": (content(TOKENIZER[0], POINTER), TOKENIZER[0], "git lfs pull"),
+    "a config of git lfs": (content("config.json", POINTER), "config.json", "git lfs pull"),
+    "truncated weights": (cut(WEIGHTS, -9), WEIGHTS, "truncated"),
+    "a truncated header": (cut(WEIGHTS, 100), WEIGHTS, "truncated"),
+    "seven bytes": (cut(WEIGHTS, 7), WEIGHTS, "truncated"),
+    "no bytes": (cut(WEIGHTS, 0), WEIGHTS, "empty"),
+    "an endless header": (content(WEIGHTS, header(1 << 60, "{}")), WEIGHTS, "begin"),
+    "a header of nothing": (content(WEIGHTS, header(2, "[]")), WEIGHTS, "AttributeError|TypeErr"),
+    "a page": (content(WEIGHTS, "<html>not found</html>" * 9), WEIGHTS, "begin"),
+    "trailing bytes": (
+        lambda d: (d / WEIGHTS).write_bytes((d / WEIGHTS).read_bytes() + b"x"), WEIGHTS, "long",
+    ),
+    "a truncated config": (cut("config.json", 40), "config.json", "JSONDecodeError"),
+    "a config that is a list": (content("config.json", "[1]"), "config.json", "list"),
+    "an unknown type": (fields(model_type="nothing"), "config.json", "nothing"),
+    "no causal model": (fields(model_type="t5"), "config.json", "t5"),
+    "a field of words": (fields(hidden_size="wide"), "config.json", "hidden_size"),
+    "truncated settings": (cut("generation_config.json", 20), "generation_config.json", "JSON"),
+    "a truncated tokenizer": (cut(TOKENIZER[0], 500), TOKENIZER[0], "JSONDecodeError"),
+    "an empty tokenizer": (content(TOKENIZER[0], "{}"), TOKENIZER[0], "cannot be loaded"),
+    "a tokenizer's list": (content(TOKENIZER[1], "[]"), TOKENIZER[1], "list"),
+    "a template of bytes": (content(TOKENIZER[2], b"\xff\xfe"), TOKENIZER[2], "Unicode"),
+    "no tokenizer": (without(*TOKENIZER), TOKENIZER[0], "no vocabulary"),
+    "no vocabulary": (
+        both(without(TOKENIZER[0]), fields(TOKENIZER[1], tokenizer_class="LlamaTokenizer")),
+        "tokenizer.model", "no vocabulary",
+    ),
+    "half a vocabulary": (
+        both(
+            without(TOKENIZER[0]), content("vocab.json", '{"a": 0}'),
+            fields(TOKENIZER[1], tokenizer_class="GPT2Tokenizer"),
+        ),
+        "vocab.json", "merges",
+    ),
+    "no weights": (without(WEIGHTS), "", "has no weights"),
+    "no config": (without("config.json"), "", "no config.json"),
+    "other weights": (
+        both(without(WEIGHTS), content("pytorch_model.bin", "not torch's")),
+        "pytorch_model.bin", "archive",
+    ),
+    "half of other weights": (
+        both(without(WEIGHTS), content("pytorch_model.bin", b"\x80\x02\x8a")),
+        "pytorch_model.bin", "cannot be loaded",
+    ),
+    "an adapter": (content("adapter_config.json", "{}"), "adapter_config.json", "merge_and_unload"),
+    "an adapter's weights": (
+        content("adapter_model.bin", "x"), "adapter_model.bin", "merge_and_unload",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_named(name: str, folder: Path) -> None:
+    spoil, file, message = DAMAGED[name]
+    spoil(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        use(folder)
+    assert str(folder) in str(caught.value)
+    assert file in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["truncated weights", "no vocabulary", "an unknown type"])
+def test_nothing_is_recorded_of_a_damaged_model(name: str, folder: Path, tmp_path: Path) -> None:
+    DAMAGED[name][0](folder)
+    for method in ("dense", "svd"):
+        with pytest.raises(UserError):
+            run(folder, tmp_path, f"method={method}")
+    assert not list(tmp_path.glob("runs/*/*/record.json"))
+
+
+def test_shards(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model", shard="100KB")
+    index = folder / "model.safetensors.index.json"
+    placed = json.loads(index.read_text())["weight_map"]
+    first, second, *_ = sorted(set(placed.values()))
+    use(folder)
+    kept = (folder / second).read_bytes()
+    (folder / second).unlink()
+    with pytest.raises(UserError, match=f"missing: {second}"):
+        use(folder)
+    (folder / second).write_bytes((folder / first).read_bytes())
+    with pytest.raises(UserError, match=f"{second} cannot be read"):
+        use(folder)
+    (folder / second).write_bytes(kept[:-1])
+    with pytest.raises(UserError, match=f"{second} cannot be read"):
+        use(folder)
+    (folder / second).write_bytes(kept)
+    for spoiled in ('{"weight_map": []}', "{}", '{"weight_map": {"a": 1}}', "{"):
+        index.write_text(spoiled)
+        with pytest.raises(UserError, match=index.name):
+            use(folder)
+
+
+def packed(dtype: torch.dtype) -> Spoil:
+    return tensors(lambda held: held.update({Q: torch.ones(48, 48).to(dtype)}))
+
+
+QUANTISED = {
+    "bitsandbytes": fields(quantization_config={"load_in_4bit": True}),
+    "gptq": fields(quantization_config={"quant_method": "gptq", "bits": 4}),
+    "within": fields(text_config={"quantization_config": {"quant_method": "awq"}}),
+    "compressed": fields(compression_config={"format": "pack-quantized"}),
+    "an old gptq": fields("quantize_config.json", bits=4),
+    "an old awq": fields("quant_config.json", w_bit=4),
+    "modelopt": fields("hf_quant_config.json", producer={}),
+    "int8": packed(torch.int8),
+    "int32": packed(torch.int32),
+    "fp8": packed(torch.float8_e4m3fn),
+}
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_a_quantised_checkpoint_is_told_before_it_is_loaded(name: str, folder: Path) -> None:
+    QUANTISED[name](folder)
+    with pytest.raises(UserError, match=r"quantised.*(?s:.*)dequantize"):
+        Local(path=str(folder)).check_available()
+
+
+def test_memory_that_runs_out_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")):
+
+        def fail(*_: Any, error: Exception = error, **__: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+        with pytest.raises(type(error)):
+            Local(path=str(folder)).load("float32")
+
+
+def test_models_of_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From the local cache, as a download leaves it."""
+    commit = "0" * 40
+    base = tmp_path / "hub" / "models--owner--name"
+    (base / "refs").mkdir(parents=True)
+    (base / "refs" / "main").write_text(commit)
+    place = base / "snapshots" / commit
+    shutil.copytree(folder, place)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    def load_from_hub() -> Any:
+        source = Hub(id="owner/name", label="name")
+        source.check_available()
+        source.tokenizer()
+        return source.load("float32")
+
+    assert load_from_hub().num_parameters() > 0
+    kept = (place / WEIGHTS).read_bytes()
+    for spoil, message in (
+        (tensors(prefixed), "is missing"),
+        (content(WEIGHTS, POINTER), "git lfs"),
+        (cut(WEIGHTS, 100), "truncated"),
+        (packed(torch.int8), "quantised"),
+        (fields(quantization_config={"quant_method": "gptq"}), "quantised"),
+        (content("adapter_config.json", "{}"), "merge_and_unload"),
+    ):
+        (place / WEIGHTS).write_bytes(kept)
+        spoil(place)
+        with pytest.raises(UserError, match=message):
+            load_from_hub()
+
+
+def test_compressed_models_are_refused(folder: Path) -> None:
+    content("flrc.json", "{}")(folder)
+    with pytest.raises(UserError, match="compressed model"):
+        Local(path=str(folder)).check_available()
