@@ -32,6 +32,7 @@ from flrc.models.integrity import (
     listed,
 )
 from flrc.models.replacing import replacing
+from flrc.models.vocabulary import check_vocabulary
 from flrc.records import jsonfile
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def load(folder: Path, device: torch.device) -> Loaded:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, config=model.config, trust_remote_code=False, local_files_only=True
         )
+        check_vocabulary(tokenizer, folder)
     with blaming(folder, CONFIG), torch.no_grad():
         # Some of what a config says is read by caches and masks, and checked by nobody before.
         model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device)).logits.shape  # noqa: B018

@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 
 from flrc.errors import UserError
-from flrc.models.targets import decoder_blocks
+from flrc.models.blocks import decoder_blocks
 
 
 def finite(tensor: Tensor) -> bool:

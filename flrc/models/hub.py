@@ -55,6 +55,8 @@ class Hub(Pretrained):
         self.config()
 
     def fingerprint(self) -> str:
-        """Id and the commit that the revision stands for."""
-        commit = getattr(self.config(), "_commit_hash", None) or self.revision
+        """Id and the commit that the revision stands for: the snapshot's, which bears its name."""
+        self.config()
+        place = self._place()
+        commit = self.revision if place is None else place.name
         return hashlib.sha256(f"{self.id}@{commit}".encode()).hexdigest()

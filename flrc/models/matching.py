@@ -31,8 +31,7 @@ def from_pretrained(
 
     transformers.utils.logging.disable_progress_bar()  # one bar at a time, and it is ours
     report = logging.getLogger("transformers.modeling_utils")
-    level = report.level
-    report.setLevel(logging.ERROR)
+    before, report.disabled = report.disabled, True
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             **location,
@@ -42,7 +41,7 @@ def from_pretrained(
             output_loading_info=True,
         )
     finally:
-        report.setLevel(level)
+        report.disabled = before
     return model, info
 
 
@@ -109,7 +108,7 @@ def check_finite(model: nn.Module, where: str) -> None:
         if parameter.sum(dtype=torch.float32).isfinite() or parameter.isfinite().all():
             continue
         raise UserError(
-            "the model's weights are not finite",
+            "the model's weights and logits are not finite",
             given=f"{where}: {name} holds {int((~parameter.isfinite()).sum())} NaN or infinite",
             fix="another checkpoint of the model: this one's training has diverged, or its "
             "conversion overflowed",

@@ -14,6 +14,7 @@ from flrc.records.jsonfile import canonical
 from flrc.records.record import Record
 from flrc.records.show import flatten
 from flrc.records.store import model_name
+from flrc.reporting.labels import models_apart
 
 RATE_TOLERANCE = 1e-3
 """A measurement further than this from the run's realised rate ran under a schedule."""
@@ -142,9 +143,12 @@ def check_settings(records: Iterable[Record]) -> None:
 
 
 def settings_groups(records: Sequence[Record]) -> list[list[Record]]:
-    """Split records so that no group mixes settings; each joins the first that it agrees with."""
+    """Split records so that no group mixes settings; each joins the first that it agrees with.
+
+    Models that share a label are told apart, in all groups alike.
+    """
     groups: list[list[Record]] = []
-    for record in records:
+    for record in models_apart(records):
         for group in groups:
             try:
                 check_settings([*group, record])

@@ -12,7 +12,7 @@ from flrc.errors import UserError, choose
 from flrc.records.record import Record
 from flrc.reporting import csv, latex, markdown, plot, terminal
 from flrc.reporting.columns import settings_groups
-from flrc.reporting.labels import models_apart, read_presets
+from flrc.reporting.labels import read_presets
 from flrc.reporting.table import Table, build
 
 FILES: dict[str, tuple[str, Callable[[Table], str]]] = {
@@ -66,7 +66,6 @@ def print_table(records: Sequence[Record], console: Console | None = None) -> No
     """
     width = None if sys.stdout.isatty() else PIPED_WIDTH
     console = console or Console(width=width, markup=False, highlight=False)
-    records = models_apart(records)
     finished = [record for record in records if record.run["status"] == "ok"]
     others = [record for record in records if record.run["status"] != "ok"]
     groups = settings_groups(finished)

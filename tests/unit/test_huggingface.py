@@ -273,3 +273,18 @@ def test_format_2_is_still_read(saved: Callable[..., Path]) -> None:
     again = flrc.load(folder, "cpu")
     assert torch.equal(again.model(input_ids=IDS).logits, expected)
     assert flrc.generate(again, "hello", max_new_tokens=4) is not None
+
+
+def test_an_old_checkpoint_without_its_vocabulary(saved: Callable[..., Path]) -> None:
+    """Format 2 lists no files, and transformers makes a tokenizer of three tokens."""
+    folder = saved()
+    described = json.loads((folder / "flrc.json").read_text())
+    for key in ("files", "digest"):
+        described.pop(key)
+    (folder / "flrc.json").write_text(json.dumps(described | {"format": 2}))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["tokenizer_class"] = "LlamaTokenizer"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match="no vocabulary"):
+        flrc.load(folder, "cpu")

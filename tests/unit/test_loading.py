@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import save_torch_state_dict
+from safetensors.torch import load_file
 from saved_models import (
     WEIGHTS,
     both,
@@ -98,6 +101,22 @@ def test_tensors_that_are_not_the_configs(name: str, folder: Path) -> None:
     with pytest.raises(UserError, match=message) as caught:
         use(folder)
     assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a prefix", "a missing layer", "a bias", "one block too many"])
+def test_other_formats_and_shards_are_matched_too(name: str, folder: Path) -> None:
+    spoil, message = MISFITS[name]
+    spoil(folder)
+    held = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    torch.save(held, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=message):
+        use(folder)
+    (folder / "pytorch_model.bin").unlink()
+    save_torch_state_dict(held, folder, max_shard_size="100KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    with pytest.raises(UserError, match=message):
+        use(folder)
 
 
 def test_two_seeds_never_give_two_models(folder: Path, tmp_path: Path) -> None:
@@ -315,6 +334,14 @@ def test_models_of_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
         return source.load("float32")
 
     assert load_from_hub().num_parameters() > 0
+    known = hashlib.sha256(f"owner/name@{commit}".encode()).hexdigest()
+    assert Hub(id="owner/name").fingerprint() == known
+    assert Hub(id="owner/name", revision=commit).fingerprint() == known
+    moved = place.with_name("1" * 40)
+    shutil.copytree(place, moved)
+    (base / "refs" / "main").write_text(moved.name)
+    assert Hub(id="owner/name").fingerprint() != known
+    place = moved
     kept = (place / WEIGHTS).read_bytes()
     for spoil, message in (
         (tensors(prefixed), "is missing"),
