@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from families import FAMILIES, RECURRENT, made
 from huggingface_hub import save_torch_state_dict
 from safetensors.torch import load_file
 from saved_models import (
@@ -361,3 +362,17 @@ def test_compressed_models_are_refused(folder: Path) -> None:
     content("flrc.json", "{}")(folder)
     with pytest.raises(UserError, match="compressed model"):
         Local(path=str(folder)).check_available()
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *RECURRENT])
+def test_what_every_family_saves_is_whole(name: str, tmp_path: Path) -> None:
+    """Also where names are converted, tensors tied, and constants stored."""
+    model = made(name, torch.float32)
+    model.save_pretrained(tmp_path)
+    source = Local(path=str(tmp_path))
+    source.check_available()
+    loaded = source.load("float32")
+    assert source.ignored == []
+    expected = model.state_dict()
+    for key, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, expected[key]), key
