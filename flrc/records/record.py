@@ -29,19 +29,19 @@ SCHEMA = 1
 class Record:
     """Everything about one run (written as ``record.json``).
 
-        Attributes:
-            run: ``id``, ``status`` (``ok``, ``failed``, ``running``), ``method`` (the preset's name),
-                ``components`` (slot -> component name), ``config`` (plain, whole), ``seed``, ``study``;
-                if failed ``stage``, ``error``.
-            results: ``measurements``, ``rate`` {requested, realised, per_token}, ``parameters``
-                {targets_dense, targets_activated, targets_stored, model_dense, model_stored}, ``bytes``
-                {model_dense, model_stored, indices}, ``flops_per_token``, ``layers`` [{target, block,
-                shape, rank (null: kept dense; 0: its output is 0), relative_error, ...}], ``phases``,
-            ``rescues``; ``ignored_tensors``, the names of what the checkpoint held and the model
-            has not, where there is such.
-            meta: ``git`` {commit, dirty}, ``versions``, ``model_revision``, ``data_revisions``,
-                ``device``, ``dtype``, ``threads``, ``command``, ``started``, ``stages`` [{name,
-                seconds, peak_bytes, cached}].
+    Attributes:
+        run: ``id``, ``status`` (``ok``, ``failed``, ``running``), ``method`` (the preset's name),
+            ``components`` (slot -> component name), ``config`` (plain, whole), ``seed``, ``study``;
+            if failed ``stage``, ``error``.
+        results: ``measurements``, ``rate`` {requested, realised, per_token}, ``parameters``
+            {targets_dense, targets_activated, targets_stored, model_dense, model_stored}, ``bytes``
+            {model_dense, model_stored, indices}, ``flops_per_token``, ``layers`` [{target, block,
+            shape, rank (null: kept dense; 0: its output is 0), relative_error, ...}], ``phases``,
+        ``rescues``; ``ignored_tensors``, the names of what the checkpoint held and the model
+        has not, where there is such.
+        meta: ``git`` {commit, dirty}, ``versions``, ``model_revision``, ``data_revisions``,
+            ``device``, ``dtype``, ``threads``, ``command``, ``started``, ``stages`` [{name,
+            seconds, peak_bytes, cached}].
     """
 
     run: dict[str, Any]
