@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 IGNORED = "ignored.json"
 """In a converted model: the names of the original's tensors that are not part of it."""
-MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
+MEMORY = re.compile(r"out of memory|not enough memory|can(no|')t allocate memory", re.IGNORECASE)
 """What torch says where memory runs out; the files are not to blame for that."""
 
 
@@ -117,7 +117,9 @@ class Pretrained(ModelSource):
             "fingerprint": self.fingerprint(),
             "dtype": dtype,
             "transformers": importlib.metadata.version("transformers"),
+            "version": 2,  # the first kept what had been drawn for tensors that were missing
         }
+        self._converted = None
         entry = cache.entry("converted", inputs)
         with entry.lock():
             if entry.done and not _sound(entry.path):

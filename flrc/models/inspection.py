@@ -154,8 +154,6 @@ def _check_content(path: Path) -> None:
             start = file.read(len(POINTER))
         if start == POINTER:
             raise damaged(path, "a pointer of Git LFS, not the file itself", "git lfs pull")
-        if not start:
-            raise damaged(path, "it is empty")
         if path.suffix == ".json":
             json_object(path)
         elif path.suffix == ".jinja":

@@ -192,7 +192,7 @@ DAMAGED: dict[str, tuple[Spoil, str, str]] = {
     "truncated weights": (cut(WEIGHTS, -9), WEIGHTS, "truncated"),
     "a truncated header": (cut(WEIGHTS, 100), WEIGHTS, "truncated"),
     "seven bytes": (cut(WEIGHTS, 7), WEIGHTS, "truncated"),
-    "no bytes": (cut(WEIGHTS, 0), WEIGHTS, "empty"),
+    "no bytes": (cut(WEIGHTS, 0), WEIGHTS, "truncated"),
     "an endless header": (content(WEIGHTS, header(1 << 60, "{}")), WEIGHTS, "begin"),
     "a header of nothing": (content(WEIGHTS, header(2, "[]")), WEIGHTS, "AttributeError|TypeErr"),
     "a page": (content(WEIGHTS, "<html>not found</html>" * 9), WEIGHTS, "begin"),
@@ -306,7 +306,11 @@ def test_a_quantised_checkpoint_is_told_before_it_is_loaded(name: str, folder: P
 
 
 def test_memory_that_runs_out_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")):
+    for error in (
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+        OSError("[Errno 12] Cannot allocate memory"),
+    ):
 
         def fail(*_: Any, error: Exception = error, **__: Any) -> None:
             raise error
