@@ -188,3 +188,11 @@ def test_lock_excludes_another_process_and_dies_with_it(tmp_path: Path) -> None:
         assert time.monotonic() - start < 4
     with RunFolder(tmp_path).lock(0):
         pass
+
+
+@pytest.mark.parametrize("label", [".", "..", "../x", "a/../.."])
+def test_a_label_never_leads_out_of_the_runs(label: str) -> None:
+    parts = {"decomposition": "svd", "allocator": "uniform", "schedule": "constant"}
+    folder = RunFolder.of(Path("runs"), model=label, rate=0.2, run_id="0", **parts)
+    assert folder.path.parent.parent == Path("runs")
+    assert folder.path.parent.name not in (".", "..")
