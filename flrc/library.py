@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flrc.canonical import canonical
 from flrc.config import RunConfig, register
 from flrc.errors import UserError
 from flrc.given import Given, InMemory, check_words, evaluates
@@ -80,7 +81,7 @@ def compress(
     from flrc import environment, pipeline
 
     check_words(overrides, by_name=isinstance(model, str), calibrated=calibration is not None)
-    words = [f"method={method}", f"rate={rate}", f"seed={seed}", *overrides]
+    words = [f"method={method}", f"rate={canonical(rate)}", f"seed={seed}", *overrides]
     given = None if calibration is None else Given.of(calibration)
     if isinstance(model, str):
         if tokenizer is not None:

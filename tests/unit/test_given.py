@@ -112,6 +112,19 @@ def test_models(
         flrc.compress(odd(make_model()), tokenizer, calibration=TEXTS, overrides=words)
 
 
+@pytest.mark.parametrize("rate", [0.1 + 0.2, np.float32(0.3), np.float64(0.1) + 0.2])
+def test_rates_that_are_computed(
+    rate: float,
+    make_model: Callable[..., Any],
+    tokenizer: Any,
+    words: list[str],
+    only_checks: None,
+) -> None:
+    with pytest.raises(Reached) as reached:
+        flrc.compress(make_model(), tokenizer, rate=rate, calibration=TEXTS, overrides=words)
+    assert reached.value.config.rate == 0.3
+
+
 def test_a_nan_behind_the_blocks(
     make_model: Callable[..., Any], tokenizer: Any, words: list[str]
 ) -> None:

@@ -1,0 +1,97 @@
+"""Words of the command line mean what Hydra's grammar says, wherever they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny import CONF
+
+from flrc.errors import UserError
+from flrc.given import check_words, evaluates
+from flrc.studies.sweep import _narrowed
+from flrc.words import Command, Place, loader, parse, quoted, values
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("method=flrc", ["flrc"]),
+        ("method='flrc',\"svd\"", ["flrc", "svd"]),
+        ("method=glob(svdllm*,exclude=*_v2)", ["svdllm"]),
+        ("+evaluation=[perplexity,'zeroshot'],[efficiency]",
+         [["perplexity", "zeroshot"], ["efficiency"]]),
+        ("++seed=range(1,4)", [1, 2, 3]),
+        ("rate=choice(0.1,0.2)", [0.1, 0.2]),
+        ("data.root='a=b,c'", ["a=b,c"]),
+        ("data.root=str(0.30)", ["0.3"]),
+    ],
+)  # fmt: skip
+def test_values(word: str, found: list[object]) -> None:
+    (override,) = parse([word], loader(Place(str(CONF))))
+    assert values(override) == found
+
+
+@pytest.mark.parametrize("text", ["a b", "it's", "a,b=${c}", "back\\slash\\", "é", "[x"])
+def test_a_quoted_text_is_read_as_it_was(text: str) -> None:
+    (override,) = parse([f"data.root={quoted(text)}"])
+    assert values(override) == [text]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-m", "a=1", "b=2"], ["a=1", "b=2"]),
+        (["a=1", "-m", "b=2"], ["a=1", "b=2"]),
+        (["a=1", "--config-dir", "x", "b=2", "--multirun"], ["a=1", "b=2"]),
+        (["--config-dir=x", "~a"], ["~a"]),
+    ],
+)
+def test_flags_stand_anywhere(arguments: list[str], words: list[str]) -> None:
+    command = Command.of(str(CONF), arguments)
+    assert command.words == words
+    assert sorted([*command.flags, *words]) == sorted(arguments)
+    assert command.runs
+    more = any("--config-dir" in argument for argument in arguments)
+    assert command.place.more == (str(Path("x").absolute()) if more else None)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--help"], ["--cfg", "job"], ["-c", "all"], ["--info"], ["--hydra-help"]]
+)
+def test_what_hydra_answers(flags: list[str]) -> None:
+    assert not Command.of(str(CONF), ["rate=0.3", *flags]).runs
+
+
+@pytest.mark.parametrize(
+    "word", ["++rate=0.3", "rate='0.3'", "+seed=1", "hydra.mode=RUN", "++hydra.verbose=true",
+             "hydra/launcher=joblib", "~launcher", "workers@x=1", "model.save=true"],
+)  # fmt: skip
+def test_no_word_says_what_an_argument_says(word: str) -> None:
+    with pytest.raises(UserError, match="is no override here"):
+        check_words([word], by_name=True, calibrated=False)
+
+
+def test_evaluations_are_named_in_any_way() -> None:
+    for word in ("evaluation=[perplexity]", "+evaluation=perplexity", "evaluation='perplexity'"):
+        assert evaluates(parse([word]))
+        check_words(["evaluation.perplexity.windows=1", word], by_name=True, calibrated=False)
+    for word in ("~evaluation", "study='evaluation=[perplexity]'"):
+        assert not evaluates(parse([word]))
+
+
+@pytest.mark.parametrize(
+    ("word", "narrowed"),
+    [
+        ("rate=0.2", True),
+        ("++rate=0.2", True),
+        ("hydra.sweeper.params.rate='0.2'", True),
+        ("++paths.runs=x", False),
+        ("paths=default", False),
+        ("launcher=joblib", False),
+        ("hydra.launcher.n_jobs=2", False),
+        ("data.root='a=b'", False),
+    ],
+)
+def test_what_narrows_a_study(word: str, narrowed: bool) -> None:
+    assert _narrowed(["experiment=table02", word]) is narrowed
