@@ -91,16 +91,16 @@ def block_calls(model: PreTrainedModel, ids: Tensor) -> BlockCall:
     Raises:
         UserError: If the model's blocks are not a chain that hands hidden states on.
     """
-    reasons = []
+    furthest, reason = -1, Exception()
     for returns in RETURNS:
+        calls: list[tuple[Tensor, Arguments]] = []
         try:
-            return _noted(model, ids, returns)
+            return _noted(model, ids, returns, calls)
         except MEMORY:
             raise
         except Exception as error:  # of whatever kind: the architecture is not known
-            reasons.append(error)
-    # What a model says of stand-ins that it does not take tells nothing; a shape does.
-    reason = next((e for e in reasons if isinstance(e, _OtherShapeError)), reasons[0])
+            if len(calls) > furthest:  # what stopped the others is that this is not their tuple
+                furthest, reason = len(calls), error
     what = "" if isinstance(reason, _OtherShapeError) else f"{type(reason).__name__}: "
     raise UserError(
         "the model does not hand hidden states from block to block, and cannot be calibrated so",
@@ -114,9 +114,11 @@ class _OtherShapeError(Exception):
     """Hidden states were handed over in another shape than blocks have them."""
 
 
-def _noted(model: PreTrainedModel, ids: Tensor, returns: int) -> BlockCall:
+def _noted(
+    model: PreTrainedModel, ids: Tensor, returns: int, calls: list[tuple[Tensor, Arguments]]
+) -> BlockCall:
+    """The calls of all blocks, whose stand-ins return that many things; ``calls`` is filled."""
     _, blocks = decoder_blocks(model)
-    calls: list[tuple[Tensor, Arguments]] = []
 
     def note(*positional: Any, **named: Any) -> Any:
         hidden, *rest = positional or (named.pop(HIDDEN),)

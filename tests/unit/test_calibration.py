@@ -131,7 +131,7 @@ def test_blocks_are_as_before(
             raise RuntimeError("broken")
 
         model.model.norm.forward = broken  # after the blocks noted their arguments
-        with pytest.raises(RuntimeError, match="broken"):
+        with pytest.raises(UserError, match="LlamaForCausalLM: RuntimeError: broken"):
             list(input_statistics(model, targets, sequences))
         del model.model.norm.forward
     else:
