@@ -13,9 +13,12 @@ DIGITS = 12
 """Significant digits of a decimal number that a float is taken for."""
 DENOMINATOR = 1000
 """Largest denominator of a fraction that a float is taken for."""
-RELATIVE, ABSOLUTE = 1e-13, 1e-15
-"""How far a float may be from such a number. A few sums and products of decimal numbers leave about
-1e-16; numbers that are written with more than ``DIGITS`` digits are farther away, and stay."""
+ROUNDING = 4e-15
+"""How far a float may be from such a number, as a share of it: sums and products of a few decimal
+numbers leave some 1e-16. Numbers that are meant with more than ``DIGITS`` digits are farther away
+but for one in a hundred, and stay."""
+NOTHING = (1e-18, 1e-16)
+"""Between these is what is left of decimal numbers that cancel out."""
 
 
 class Canonical:
@@ -60,12 +63,12 @@ def _meant(number: float) -> float:
     if not math.isfinite(number):
         return number
     decimal = float(f"{number:.{DIGITS}g}")
-    if math.isclose(number, decimal, rel_tol=RELATIVE):
+    if math.isclose(number, decimal, rel_tol=ROUNDING):
         return decimal + 0.0  # -0.0 + 0.0 is 0.0
+    if NOTHING[0] < abs(number) < NOTHING[1]:
+        return 0.0
     fraction = float(Fraction(number).limit_denominator(DENOMINATOR))
-    return (
-        fraction if math.isclose(number, fraction, rel_tol=RELATIVE, abs_tol=ABSOLUTE) else number
-    )
+    return fraction if math.isclose(number, fraction, rel_tol=ROUNDING) else number
 
 
 @cache

@@ -61,7 +61,7 @@ def prompt_ids(model: Loaded, turns: str | Sequence[dict[str, str]]) -> list[int
     tokenizer = model.tokenizer
     try:
         if has_template(tokenizer):
-            text = render(tokenizer, turns, today=None, add_generation_prompt=True)
+            text = render(tokenizer, turns, moment=None, add_generation_prompt=True)
         else:
             text = "\n\n".join(turn["content"] for turn in turns)
         ids: list[int] = tokenizer(text, add_special_tokens=not has_template(tokenizer))[

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flrc.calibration.base import Calibration
 from flrc.errors import UserError
@@ -249,10 +249,15 @@ class Given(Calibration):
 
     Attributes:
         digest: SHA-256 of what was given.
+        tokens: Digest of the token ids that a tokenizer in memory makes of it; empty where the
+            model's fingerprint fixes the tokenizer.
     """
+
+    SHORTER: ClassVar[str] = "shorter texts, or fewer token ids"
 
     name: str = "given"
     digest: str = ""
+    tokens: str = ""
 
     @classmethod
     def of(cls, given: Sequence[str | Sequence[int] | Tensor]) -> Given:
@@ -275,6 +280,10 @@ class Given(Calibration):
         calibration = cls(samples=len(sequences), digest=digest.hexdigest())
         calibration._given = sequences  # type: ignore[attr-defined]
         return calibration
+
+    def describe(self) -> dict[str, Any]:
+        """Without the digest of token ids where there is none."""
+        return {k: v for k, v in super().describe().items() if k != "tokens" or v}
 
     def splits(self) -> list[tuple[str, str]]:
         """None is read."""

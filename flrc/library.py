@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flrc.canonical import canonical
 from flrc.config import RunConfig, register
+from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
 from flrc.given import Given, InMemory, check_words, evaluates
 from flrc.words import Place, made_of, parse
@@ -117,6 +118,9 @@ def compress(
     said = [repr(config.model.label), *map(repr, words)]
     if given is not None:
         config.calibration = given
+        if not isinstance(model, str):
+            read = given.sequences(config.data, config.model.tokenizer(), seed)
+            given.tokens = TokenSequences("a calibration sequence", read, given.SHORTER).digest()
         said.append(f"{given.samples} calibration sequences")
     with environment.called_as(f"flrc.compress({', '.join(said)})"):
         record, compressed = pipeline.run_with_model(config)

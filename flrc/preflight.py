@@ -101,7 +101,7 @@ def prepare(config: RunConfig) -> Prepared:
         tokenizer,
         list(reads[CALIBRATION].ids) if CALIBRATION in reads else [],  # type: ignore[arg-type]
         {name: read.digest() for name, read in reads.items()},
-        DATE.isoformat() if reads_date(tokenizer) else None,
+        DATE.date().isoformat() if reads_date(tokenizer) else None,
         cache,
         device,
         targets,
@@ -186,8 +186,8 @@ def read_sequences(
             found[f"{evaluation.name} {part}"] = read
     if config.calibrates:
         drawn = config.calibration.sequences(config.data, tokenizer, config.seed)
-        fix = "cut the texts, or calibration.length"
-        found[CALIBRATION] = TokenSequences("a calibration sequence", drawn, fix)
+        shorter = config.calibration.SHORTER
+        found[CALIBRATION] = TokenSequences("a calibration sequence", drawn, shorter)
     if config.searches:
         found[SEARCH] = config.search.token_sequences(config.data, tokenizer, config.seed)
     return found

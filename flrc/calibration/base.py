@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flrc.component import Component
 
@@ -26,6 +26,9 @@ class Calibration(Component, ABC):
 
     samples: int = 32
     length: int = 512
+
+    SHORTER: ClassVar[str] = "calibration.length"
+    """The override that makes sequences shorter."""
 
     def check(self) -> None:
         """Ranges."""

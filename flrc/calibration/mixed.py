@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from flrc.calibration.text import Text
 from flrc.data.catalog import choose_kind
@@ -31,6 +31,11 @@ class Mixed(Text):
         dialogue_dataset: Summarization data set, read from its validation split (never the test
             split).
     """
+
+    SHORTER: ClassVar[str] = (
+        "calibration.length, or calibration.dialogues=0: a dialogue keeps up to "
+        f"{MAX_PROMPT_TOKENS} tokens, and its summary"
+    )
 
     name: str = "mixed"
     dialogues: int = 40

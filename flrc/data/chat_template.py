@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime, time, tzinfo
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from flrc.errors import UserError
@@ -13,9 +13,9 @@ from flrc.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-DATE = date(2024, 7, 26)
-"""The date that templates print in a run, whatever day it is: two runs of one id read the same
-tokens. It is what Llama 3's own template prints where it is not told the date."""
+DATE = datetime(2024, 7, 26)
+"""The date (and midnight) that templates print in a run, whatever day it is: two runs of one id
+read the same tokens. It is what Llama 3's own template prints where it is not told the date."""
 
 PRINTED = "{'type': 'text'"
 """What a template that takes a text prints of a list of parts."""
@@ -29,7 +29,11 @@ def has_template(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, turns: Turns, *, today: date | None = DATE, **options: Any
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Turns,
+    *,
+    moment: datetime | None = DATE,
+    **options: Any,
 ) -> str:
     """A conversation as the model expects it, special tokens included.
 
@@ -39,14 +43,14 @@ def render(
     Args:
         tokenizer: Its chat template is applied; of several named ones ``default``.
         turns: ``{"role": ..., "content": ...}``.
-        today: What the template is told when it asks for the date; None: the present one.
+        moment: What the template is told when it asks for date or time; None: the present.
         options: As ``apply_chat_template`` takes them, and variables of the template.
 
     Raises:
         UserError: If the template does not parse, raises, is one of several named ones without a
             default, prints something else each time, or leaves out what is said to the model.
     """
-    with _stopped_clock(today):
+    with _stopped_clock(moment or datetime.now()):
         return _rendered(tokenizer, turns, options)
 
 
@@ -63,9 +67,11 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Turns, options: dict[st
             problem = "it prints something else each time"
             continue
         # Of earlier replies templates leave out what the model thought, and mean to.
-        said = (turn["content"] for turn in turns if turn["role"] != "assistant")
-        lost = next((word for content in said for word in lost_words(content, text)), None)
-        if lost is None and PRINTED not in text:
+        said = [turn["content"] for turn in turns if turn["role"] != "assistant"]
+        lost = next(filter(None, (first_lost(content, text) for content in said)), None)
+        if lost is None and PRINTED in text and not any(PRINTED in content for content in said):
+            lost = "all but a list of parts"
+        if lost is None:
             return text
         problem = problem or f"it leaves out a part of the text: {lost!r:.40}"
     named = tokenizer.chat_template
@@ -80,30 +86,42 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Turns, options: dict[st
     )
 
 
-def lost_words(content: str, text: str) -> list[str]:
-    """Words of a turn that its rendering does not contain, whatever their case.
+def first_lost(content: str, text: str) -> str | None:
+    """The first word of a turn that its rendering does not have behind the words before it.
 
-    Words, because templates strip, escape or indent what they print.
+    Words, in order and whatever their case, because templates strip, escape or indent what they
+    print.
     """
     if content.strip() in text:
-        return []
-    folded = text.casefold()
-    return [word for word in re.findall(r"\w+", content) if word.casefold() not in folded]
+        return None
+    folded, at = text.casefold(), 0
+    words: list[str] = re.findall(r"\w+", content)
+    for word in words:
+        found = folded.find(word.casefold(), at)
+        if found < 0:
+            return word
+        at = found + len(word.casefold())
+    return None
 
 
 def reads_date(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the template prints the date."""
+    """Whether the template prints date or time."""
     if not has_template(tokenizer):
         return False
-    turns = [{"role": "user", "content": "a"}]
-    try:
-        one, other = (
-            render(tokenizer, turns, today=day, add_generation_prompt=True)
-            for day in (date(2001, 1, 2), date(2013, 11, 30))
-        )
-    except UserError:
-        return False
-    return one != other
+    asked = {"role": "user", "content": "a"}
+    conversations = [[asked], [asked, {"role": "assistant", "content": "b"}]]
+    moments = (datetime(2001, 1, 2, 3, 4, 5), datetime(2013, 11, 30, 17, 28, 39))
+    for turns in conversations:
+        try:
+            one, other = (
+                render(tokenizer, turns, moment=moment, add_generation_prompt=len(turns) == 1)
+                for moment in moments
+            )
+        except UserError:
+            continue
+        if one != other:
+            return True
+    return False
 
 
 def _in_parts(turn: dict[str, str]) -> dict[str, Any]:
@@ -111,23 +129,18 @@ def _in_parts(turn: dict[str, str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _stopped_clock(today: date | None) -> Iterator[None]:
-    """While active, it is midnight of a day for templates; None: the clock runs on.
+def _stopped_clock(moment: datetime) -> Iterator[None]:
+    """While active, it is one moment for templates.
 
     ``transformers`` offers templates the present time and takes no other from its caller, so the
     clock that it reads is replaced.
     """
     from transformers.utils import chat_template_utils as utils
 
-    if today is None:
-        yield
-        return
-    midnight = datetime.combine(today, time())
-
     class Stopped(datetime):
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-            return midnight
+            return moment
 
     running, utils.datetime = utils.datetime, Stopped
     try:

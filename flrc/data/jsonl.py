@@ -50,6 +50,7 @@ def _rows(path: Path, spec: DatasetSpec) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         try:
             for number, line in enumerate(file, start=1):
+                line = line.lstrip("\ufeff")  # of files that were joined, each has its mark
                 if line.strip():
                     yield _row(f"{path}:{number}", line, spec)
         except UnicodeDecodeError as error:

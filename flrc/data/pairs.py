@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flrc.data.chat_template import has_template, lost_words, render
+from flrc.data.chat_template import first_lost, has_template, render
 from flrc.errors import UserError, choose
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _reply_text(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> str:
     # Some templates drop parts of earlier turns, so that the prompt is not the beginning of the
     # whole.
     reply = whole[len(opening) :]
-    kept = whole.startswith(opening) and not lost_words(pair.reference, reply)
+    kept = whole.startswith(opening) and first_lost(pair.reference, reply) is None
     return reply if kept else f"{pair.reference}{end}"
 
 

@@ -56,6 +56,8 @@ class TokenSequences:
             limits: Of the model.
             model: Its label, for errors.
         """
+        if any(len(sequence) == 0 for sequence in self.ids):
+            raise UserError(f"{self.what} is empty", given="0 tokens", allowed="one token or more")
         prompt = max(map(len, self.ids), default=0)
         longest = prompt + max(self.new_tokens - 1, 0) - (not self.last_is_fed)
         if limits.context is not None and longest > limits.context:

@@ -23,6 +23,10 @@ characters with BERTScore. The references of DialogSum and of the sample lose no
 three words in 41,330 are split at an accent, at most 4.5 % of one reference."""
 
 _BLANK = regex.compile(r"[\s\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]*")
+_PASSED_OVER = regex.compile(
+    r"[\s\p{C}]|(?<=[\p{Latin}\p{Greek}\p{Cyrillic}\p{Hebrew}\p{Arabic}]\p{M}*)\p{M}"
+)
+"""What may be dropped: what cannot be seen, accents, and points that a script can do without."""
 
 
 def is_blank(text: str) -> bool:
@@ -103,17 +107,17 @@ def check_known(
 
     Raises:
         UserError: If more than :data:`MOST_LOST` of its characters are in unknown tokens, which
-            are all alike to the encoder.
+            are all alike to the encoder, or are dropped, as the vowel signs of Hindi.
     """
     tokenizer = bertscore_tokenizer(encoder)
     encoded = tokenizer(
         reference, add_special_tokens=False, return_offsets_mapping=True, verbose=False
     )
-    unknown = sum(
-        end - begin
-        for token, (begin, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        if token == tokenizer.unk_token_id
-    )
+    known = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+    unknown = sum(end - begin for token, (begin, end) in known if token == tokenizer.unk_token_id)
+    covered = {at for _, (begin, end) in known for at in range(begin, end)}
+    passed_over = {at for match in _PASSED_OVER.finditer(reference) for at in range(*match.span())}
+    unknown += len(set(range(len(reference))) - covered - passed_over)
     share = unknown / max(1, sum(not character.isspace() for character in reference))
     if share <= MOST_LOST:
         return

@@ -18,6 +18,13 @@ CONTEXT = (
     "context_length",
 )
 """Names under which model types of ``transformers`` keep their context length."""
+BEYOND = ("dynamic", "yarn")
+"""Kinds of scaled rotary positions whose configs may name the length before scaling alone."""
+AFTER_PADDING = (
+    "camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta",
+    "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+"""Model types whose first position stands behind that of the padding token."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,27 @@ class Limits:
     def of(cls, config: PretrainedConfig) -> Limits:
         """The limits of the language model in a config."""
         text = config.get_text_config(decoder=True)
-        return cls(_first(text, CONTEXT), _first(text, ("vocab_size",)))
+        context = _first(text, CONTEXT)
+        if context is not None and text.model_type in AFTER_PADDING:
+            context -= (text.pad_token_id or 0) + 1
+        if context is not None:
+            context = max(context, *_extended(text, context))
+        return cls(context, _first(text, ("vocab_size",)))
+
+
+def _extended(config: PretrainedConfig, context: int) -> list[int]:
+    """The context lengths to which scaled rotary positions reach, by kind of layer."""
+    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+    kinds = scaling if isinstance(scaling, dict) else {}
+    nested = [kind for kind in kinds.values() if isinstance(kind, dict)]
+    found = [0]
+    for kind in nested or [kinds]:
+        factor, original = kind.get("factor"), kind.get("original_max_position_embeddings")
+        if kind.get("rope_type", kind.get("type")) in BEYOND:
+            original = original or context
+        if isinstance(factor, int | float) and original:
+            found.append(int(factor * original))
+    return found
 
 
 def _first(config: PretrainedConfig, names: tuple[str, ...]) -> int | None:

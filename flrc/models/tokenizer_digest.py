@@ -21,8 +21,8 @@ PROBE = (
 shows it on some of these."""
 STATE = ("padding", "truncation")
 """Entries of ``tokenizer.json`` that the last call has left there."""
-ORIGIN = ("name_or_path", "_commit_hash", "local_files_only")
-"""Entries of ``tokenizer_config.json`` that say where it came from."""
+ORIGIN = ("name_or_path", "_commit_hash", "local_files_only", "is_local", "model_max_length")
+"""Entries of ``tokenizer_config.json`` that change no token."""
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -35,13 +35,15 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     with TemporaryDirectory() as folder:
         try:
             tokenizer.save_pretrained(folder)
-        except NotImplementedError:  # a class of the caller's that saves no vocabulary
+        except Exception:  # parts of the caller's own, which cannot be saved
             digest.update(jsonfile.canonical(tokenizer.get_vocab()).encode())
         for path in sorted(Path(folder).rglob("*")):
             if path.is_file():
                 name = path.relative_to(folder).as_posix()
                 digest.update(f"\n{name} ".encode() + _content(path))
-    digest.update(str(tokenizer(PROBE)["input_ids"]).encode())
+    # Settings that were changed after loading are not saved; special tokens in a text show some.
+    probe = f"{PROBE} {' '.join(tokenizer.all_special_tokens)} a"
+    digest.update(str(tokenizer(probe)["input_ids"]).encode())
     return digest.hexdigest()
 
 

@@ -59,7 +59,7 @@ def test_what_is_written_stays(number: Any) -> None:
 @pytest.mark.parametrize(
     "written",
     [1e-14, 1e-6, 1e-16, 1e300, math.e, 1 / 6, 5 / 6, -1 / 30, 0.333333333333, 0.1234567890123456,
-     math.inf],
+     math.inf, 2.0**-52, 2.0**-126, 1e-15 / 3, math.pi / 10, 1e-17],
 )  # fmt: skip
 def test_numbers_of_any_size_and_length_stay(written: float) -> None:
     assert canonical(written) == written

@@ -45,6 +45,8 @@ def text_of(template: Any) -> str:
         ({"rag": PLAIN, "tool_use": PLAIN}, "there are rag, tool_use"),
         ("{{ bos_token }}", "leaves out"),
         ("{{ messages[0]['content'][:15] }}", "leaves out.*Anna"),
+        ("{{ messages[0]['content'].split('Tom')[0] }}", "leaves out.*Tom"),
+        ("{{ (messages[0]['content'] | list) | join(' ') }}", "leaves out"),
         (PLAIN + "{{ range(10**4) | random }}", "something else each time"),
         (PLAIN + "{{ lipsum() }}", "something else each time"),
     ],
@@ -98,6 +100,27 @@ class Later(datetime):
         return datetime(2031, 5, 17, 12, 34, 56, 789)
 
 
+def test_words_count_in_their_order() -> None:
+    """All words of the dialogue stand in what is left of it, but not all of their occurrences."""
+    long = Pair("1", "A: yes no\nB: no yes\n" * 40, "Both.", "Summarize.")
+    for template in ("{{ m.content[:120] }}", "{{ m.content.splitlines()[0:3] | join(' ') }}"):
+        whole = "{% for m in messages %}" + template + "{% endfor %}"
+        with pytest.raises(UserError, match="leaves out"):
+            chat_prompt(long, with_template(whole), 5000)
+
+
+def test_a_dialogue_about_lists_of_parts() -> None:
+    odd = Pair("1", "why does {'type': 'text', 'text': 1} fail?", "It fails.", "Summarize.")
+    tokenizer = with_template(PLAIN)
+    assert odd.source in tokenizer.decode(chat_prompt(odd, tokenizer, 500).ids)
+
+
+def test_a_conversation_of_today_has_one_moment() -> None:
+    tokenizer = with_template(DATED)
+    for _ in range(20):  # microseconds apart
+        render(tokenizer, [{"role": "user", "content": "hi"}], moment=None)
+
+
 def test_a_template_that_prints_the_date_gives_one_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = with_template(DATED)
     today = chat_prompt(PAIR, tokenizer, 500).ids
@@ -105,9 +128,13 @@ def test_a_template_that_prints_the_date_gives_one_prompt(monkeypatch: pytest.Mo
     monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Later)
     assert chat_prompt(PAIR, tokenizer, 500).ids == today
     # A conversation outside of a run is held today.
+    monkeypatch.setattr("flrc.data.chat_template.datetime", Later)
     turns = [{"role": "user", "content": "hi"}]
-    assert render(tokenizer, turns, today=None).startswith("17 May 2031 12:34:56.000789")
+    assert render(tokenizer, turns, moment=None).startswith("17 May 2031 12:34:56.000789")
     assert reads_date(tokenizer)
+    assert reads_date(with_template("{{ strftime_now('%H:%M') }}" + PLAIN))
+    late = "{% if messages | length > 1 %}{{ strftime_now('%d') }}{% endif %}" + PLAIN
+    assert reads_date(with_template(late))
     assert not reads_date(with_template(PLAIN))
     assert not reads_date(with_template(None))
     assert not reads_date(with_template("{{ raise_exception('no') }}"))
@@ -123,7 +150,7 @@ def test_the_date_that_a_template_was_told_is_recorded(tmp_path: Path) -> None:
         f"paths.runs={tmp_path / 'r'}", f"paths.cache={tmp_path / 'c'}",
     ]  # fmt: skip
     with_template(DATED).save_pretrained(tmp_path / "m")
-    assert flrc.run(*words).meta["template_date"] == DATE.isoformat()
+    assert flrc.run(*words).meta["template_date"] == DATE.date().isoformat()
     with_template(PLAIN).save_pretrained(tmp_path / "m")
     record = flrc.run(*words)
     assert "template_date" not in record.meta

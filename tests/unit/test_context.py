@@ -163,6 +163,30 @@ def test_a_compressed_model_is_not_asked_beyond_its_context(tmp_path: Path) -> N
         ("ctrl", {"n_positions": 79}, 79),
         ("trocr", {"max_position_embeddings": 80}, 80),
         ("rwkv", {"context_length": 81}, 81),
+        ("roberta", {"max_position_embeddings": 66, "pad_token_id": 1}, 64),
+        (
+            "llama",
+            {
+                "max_position_embeddings": 64,
+                "rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4},
+            },
+            256,
+        ),
+        (
+            "llama",
+            {
+                "max_position_embeddings": 512,
+                "rope_parameters": {
+                    "rope_type": "llama3",
+                    "factor": 8.0,
+                    "rope_theta": 1e4,
+                    "low_freq_factor": 1.0,
+                    "high_freq_factor": 4.0,
+                    "original_max_position_embeddings": 32,
+                },
+            },
+            512,
+        ),
         ("gemma3", {"text_config": {"max_position_embeddings": 82, "vocab_size": 90}}, 82),
         ("bloom", {}, None),
         ("mamba2", {}, None),
@@ -174,6 +198,25 @@ def test_where_configs_keep_their_context_length(
     limits = Limits.of(AutoConfig.for_model(kind, **settings))
     assert limits.context == context
     assert limits.vocabulary == (90 if kind == "gemma3" else AutoConfig.for_model(kind).vocab_size)
+
+
+def test_nothing_is_fed() -> None:
+    with pytest.raises(UserError, match="is empty"):
+        TokenSequences("a prompt", [[1], []], "").check(Limits(None, None), "a model")
+
+
+def test_roberta_has_fewer_positions_than_its_config_says(tmp_path: Path) -> None:
+    """Its first position stands behind the padding token's: of 66, 64 are left."""
+    from transformers import RobertaConfig
+
+    config = RobertaConfig(vocab_size=260, intermediate_size=96, max_position_embeddings=66,
+                           is_decoder=True, pad_token_id=1, **SIZES)  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).eval()
+    most = Limits.of(config).context
+    assert most == 64
+    model(torch.full((1, most), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, most + 1), 5))
 
 
 def test_a_digest_is_of_the_tokens_and_their_borders() -> None:

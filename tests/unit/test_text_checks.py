@@ -18,7 +18,7 @@ from flrc.data.folder import Folder
 from flrc.data.pairs import Pair
 from flrc.errors import UserError
 from flrc.evaluation.summarization import Summarization
-from flrc.evaluation.text_checks import check_pairs, is_blank
+from flrc.evaluation.text_checks import check_known, check_pairs, is_blank
 from flrc.evaluation.text_metrics import BertScoreF1, RougeL
 from flrc.evaluation.words import lost_words, make_tokenizer
 from flrc.models.random import Random
@@ -247,3 +247,13 @@ def test_a_run_in_another_script(
     (copied,) = (m for m in record.results["measurements"] if m["name"] == "dialogsum/copy_rougeL")
     assert copied["value"] == 100.0
     assert copied["settings"]["rouge_tokenizer"] == "unicode"
+
+
+@needs_minilm
+def test_vowel_signs_that_the_encoder_drops_are_not_passed_over() -> None:
+    """Hindi words that differ in one sign, which MiniLM's tokenizer strips."""
+    for reference in ("\u0915\u0941\u0932", "\ufffd\ufffd\ufffd"):
+        with pytest.raises(UserError, match="has no tokens for"):
+            check_known(reference, "minilm", "reference 1")
+    for reference in ("un caf\u00e9 cre\u0301me", "\u05e9\u05c1\u05b8\u05dc\u05d5\u05b9\u05dd"):
+        check_known(reference, "minilm", "reference 1")
