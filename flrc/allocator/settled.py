@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,16 +22,18 @@ Ranks = dict[str, int | None]
 
 
 def dead_targets(scores: Mapping[str, float], kept: Mapping[str, str]) -> dict[str, str]:
-    """Those of the decomposition, and those whose score is 0: these stay dense.
+    """Those of the decomposition, and those whose score is 0 or not finite: these stay dense.
 
-    A score is 0 where no gradient of the calibration loss reaches a layer: nothing is known then of
-    what its ranks are worth, and in proportion to 0 it would lose all but the last of them.
+    A score is 0 where no gradient of the calibration loss reaches a layer, and infinite where one
+    overflowed: nothing is known then of what its ranks are worth, and in proportion to 0 it would
+    lose all but the last of them.
 
     Args:
         scores: By target name; empty where none are read.
         kept: Dead targets of the decomposition, by name: ``zero`` or ``dense``.
     """
-    return {name: DENSE for name, score in scores.items() if score == 0} | dict(kept)
+    silent = (name for name, score in scores.items() if score == 0 or not math.isfinite(score))
+    return dict.fromkeys(silent, DENSE) | dict(kept)
 
 
 def settled(

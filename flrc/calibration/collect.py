@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from flrc.calibration.statistics import InputAccumulator, InputStatistics
+from flrc.calibration.statistics import InputAccumulator, InputStatistics, not_finite
 from flrc.models.blocks import decoder_blocks
 from flrc.models.targets import Target
 from flrc.models.walking import block_calls
@@ -45,6 +45,9 @@ def input_statistics(
         targets: From :func:`~flrc.models.targets.find_targets`.
         sequences: Token ids ``(tokens,)`` each; taken one by one, so nothing is padded.
 
+    Raises:
+        UserError: If a block's output is not finite: what lies behind it would be unknown.
+
     Yields:
         Block index and the statistics by input group. It shows no bar: whoever asks for the blocks
         does something with each.
@@ -57,4 +60,6 @@ def input_statistics(
         with watched(model, {name: found.add for name, found in accumulators.items()}):
             for call in calls:
                 call.advance(index, block)
-        yield index, {name: accumulators.pop(name).result(name) for name in groups}
+        if not all(bool(torch.isfinite(call.hidden).all()) for call in calls):
+            raise not_finite(f"the hidden states behind block {index}")
+        yield index, {name: accumulators.pop(name).result() for name in groups}

@@ -103,7 +103,7 @@ def output_statistics(
             found = _collect(model, members, read, settings, seed, doing)
         for block in blocks:
             names = [target.name for target in members if target.block == block]
-            yield block, {name: found.pop(name).result(name) for name in names}
+            yield block, {name: found.pop(name).result() for name in names}
 
 
 def joint_statistics(
@@ -132,8 +132,8 @@ def joint_statistics(
         groups = dict.fromkeys(target.input_group for target in members)
         yield BlockStatistics(
             block,
-            {name: inputs.pop(name).result(name) for name in groups},
-            {target.name: outputs.pop(target.name).result(target.name) for target in members},
+            {name: inputs.pop(name).result() for name in groups},
+            {target.name: outputs.pop(target.name).result() for target in members},
         )
 
 

@@ -49,6 +49,11 @@ class InputStatistics:
     mean_abs: Float[Tensor, " n"]
     tokens: int
 
+    @property
+    def finite(self) -> bool:
+        """Whether all inputs were."""
+        return bool(torch.isfinite(self.gram.diagonal()).all())
+
     def to(self, device: torch.device) -> InputStatistics:
         """The same on another device."""
         return InputStatistics(self.gram.to(device), self.mean_abs.to(device), self.tokens)
@@ -76,6 +81,11 @@ class OutputStatistics:
 
     gram: Float[Tensor, "m m"]
     tokens: int
+
+    @property
+    def finite(self) -> bool:
+        """Whether all gradients were."""
+        return bool(torch.isfinite(self.gram.diagonal()).all())
 
     def to(self, device: torch.device) -> OutputStatistics:
         """The same on another device."""
@@ -123,17 +133,8 @@ class InputAccumulator:
         self.abs += other.abs.to(self.abs.device)
         self.tokens += other.tokens
 
-    def result(self, layer: str = "this layer") -> InputStatistics:
-        """Means over all tokens seen; zeros where no token was.
-
-        Args:
-            layer: Its name, for errors.
-
-        Raises:
-            UserError: If an input was not finite.
-        """
-        if not bool(torch.isfinite(self.gram.diagonal()).all()):
-            raise not_finite(f"the calibration inputs of {layer}")
+    def result(self) -> InputStatistics:
+        """Means over all tokens seen; zeros where no token was."""
         tokens = max(self.tokens, 1)
         return InputStatistics(self.gram / tokens, self.abs / tokens, self.tokens)
 
@@ -221,20 +222,11 @@ class OutputAccumulator:
         self.gram.addmm_(g.T, g)
         self.tokens += g.shape[0]
 
-    def result(self, layer: str = "this layer") -> OutputStatistics:
-        """Mean over all tokens seen; zeros where no gradient was.
-
-        Args:
-            layer: Its name, for errors.
-
-        Raises:
-            UserError: If a gradient was not finite.
-        """
+    def result(self) -> OutputStatistics:
+        """Mean over all tokens seen; zeros where no gradient was."""
         if self.gram is None:
             nothing = torch.zeros(self.width, self.width, device=self.device)
             return OutputStatistics(nothing, self.tokens)
-        if not bool(torch.isfinite(self.gram.diagonal()).all()):
-            raise not_finite(f"the gradients at the output of {layer}")
         return OutputStatistics(self.gram / max(self.tokens, 1), self.tokens)
 
 

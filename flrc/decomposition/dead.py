@@ -24,7 +24,8 @@ def dead(
 
     Where the product of weight and inputs is 0 on all of calibration, so is that of any factors:
     ``zero``, rank 0 loses nothing. Where no token or no gradient says what its output is for, no
-    rank is better founded than another: ``dense``. Only exact zeros count, however small the rest.
+    rank is better founded than another: ``dense``. So it is where inputs or gradients overflowed.
+    Only exact zeros count, however small the rest.
 
     Args:
         weight: ``(d_out, d_in)``.
@@ -35,6 +36,10 @@ def dead(
         return "the weight is zero", ZERO
     if inputs is not None and inputs.tokens == 0:
         return "no calibration token reaches it", DENSE
+    if inputs is not None and not inputs.finite:
+        return "its inputs are not finite on all calibration tokens", DENSE
+    if outputs is not None and not outputs.finite:
+        return "the gradients at its outputs are not finite on all calibration tokens", DENSE
     if inputs is not None and not bool(inputs.gram.diagonal().any()):
         return "its inputs are zero on all calibration tokens", ZERO
     if outputs is not None and not bool(outputs.gram.diagonal().any()):

@@ -117,7 +117,7 @@ def rescues(
     told, kept = factors.rescues(), factors.kept()
     for name in dead_targets(scores, kept):
         rank = plans.constant.ranks[name]
-        reason = told[name] if name in kept else "its score is 0"
+        reason = told[name] if name in kept else f"its score is {scores[name]:g}"
         told[name] = f"{reason}: kept {'dense' if rank is None else f'at rank {rank}'}"
     later = {} if refined is None else refined.rescues()
     return [

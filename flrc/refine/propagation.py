@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from flrc.calibration.collect import watched
-from flrc.calibration.statistics import BlockStatistics, InputAccumulator, summable
+from flrc.calibration.statistics import BlockStatistics, InputAccumulator, not_finite, summable
 from flrc.decomposition.dead import decomposed
 from flrc.decomposition.factors import Factors
 from flrc.models.blocks import decoder_blocks
@@ -134,7 +134,9 @@ class _Fit:
         for x, rows, length in zip(*pair, self.lengths, strict=True):
             gram.add(rows[:length])
             cross += _product(x[:length], rows[:length])
-        statistics = gram.result(group)
+        statistics = gram.result()
+        if not statistics.finite:
+            raise not_finite(f"the inputs of {group} in the compressed model")
         before = self.known.inputs.get(group)
         metric = None if before is None else before.to(model.device).pooled(statistics)
         moved = propagated_weight(

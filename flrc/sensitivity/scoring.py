@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from flrc.calibration.gradients import aggregated, per_sequence
-from flrc.calibration.statistics import GradientStatistics, not_finite
+from flrc.calibration.statistics import GradientStatistics
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,15 +57,11 @@ def scores_of(sensitivity: Sensitivity, context: ScoreContext, entry: Entry) -> 
     """Scores by target name; computed once and cached.
 
     Raises:
-        UserError: If a score is not finite.
         ValueError: If one is negative.
     """
     with entry.lock():
         if not entry.done:
             scores = sensitivity.score(context)
-            bad = [name for name, score in scores.items() if not math.isfinite(score)]
-            if bad:
-                raise not_finite(f"the scores (sensitivity={sensitivity.name}) of {bad[0]}")
             if negative := [name for name, score in scores.items() if score < 0]:
                 raise ValueError(f"scores are negative at {', '.join(negative[:3])}")
             entry.write_json("scores.json", scores)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from flrc.allocator.replay import Replay
 from flrc.allocator.settled import dead_targets, settled
 from flrc.allocator.uniform import Uniform
 from flrc.calibration.collect import input_statistics
-from flrc.calibration.statistics import InputStatistics
+from flrc.calibration.statistics import InputAccumulator, InputStatistics
 from flrc.calibration.stored import stored_inputs
 from flrc.decomposition.dead import dead
 from flrc.errors import UserError
@@ -223,15 +224,33 @@ def test_a_weight_that_is_no_number_is_refused_by_name(
     check_finite(make_model())
 
 
-def test_inputs_that_overflow_are_refused_by_name(
+def test_blocks_that_overflow_are_refused_by_name(
     make_model: Callable[..., Any], tokenizer: Any, words: list[str]
 ) -> None:
     model = make_model()
     model.model.layers[0].mlp.up_proj.weight.data.mul_(1e38)
-    with pytest.raises(
-        RuntimeError, match=r"inputs of model\.layers\.0\.mlp\.down_proj are not fin"
-    ):
+    with pytest.raises(RuntimeError, match="hidden states behind block 0 are not finite"):
         compressed(model, tokenizer, words)
+
+
+@pytest.mark.parametrize("method", ["svdllm", "asvd_uniform", "kfac", "flrc", "kfac_skip"])
+def test_statistics_that_overflow_keep_their_layers(
+    method: str, make_model: Callable[..., Any], tokenizer: Any, words: list[str], monkeypatch: Any
+) -> None:
+    """Of down_proj, whose inputs alone are so wide."""
+    before = InputAccumulator.result
+
+    def overflown(accumulator: InputAccumulator) -> InputStatistics:
+        found = before(accumulator)
+        return replace(found, gram=found.gram / 0) if len(found.gram) == 96 else found
+
+    monkeypatch.setattr(InputAccumulator, "result", overflown)
+    made, record = compressed(make_model(), tokenizer, words, method=method)
+    kept = {name for name, what in told(record).items() if "inputs are not finite" in what}
+    assert kept == {name for name in ranks(record) if name.endswith("down_proj")}
+    assert all(ranks(record)[name] is None for name in kept)
+    assert record.results["rate"]["realised"] == pytest.approx(0.3, abs=0.01)
+    assert bool(torch.isfinite(made.model(input_ids=IDS).logits).all())
 
 
 def test_what_is_dead_by_hand() -> None:
@@ -308,16 +327,16 @@ def test_a_plan_with_rank_0_is_replayed(
         replay.allocate(Evidence(), budget)
 
 
-def test_scores_of_no_number_are_refused_by_name(
+def test_a_score_that_overflows_keeps_its_layer(
     make_model: Callable[..., Any], tokenizer: Any, words: list[str], monkeypatch: Any
 ) -> None:
     from flrc.sensitivity.fisher import Fisher
 
-    monkeypatch.setattr(
-        Fisher, "score", lambda _, context: {t.name: math.inf for t in context.targets}
-    )
-    with pytest.raises(RuntimeError, match=r"scores \(sensitivity=fisher\) of model.layers.0"):
-        compressed(make_model(), tokenizer, words, method="flra")
+    before, name = Fisher.score, f"{LAYER}self_attn.q_proj"
+    monkeypatch.setattr(Fisher, "score", lambda *given: before(*given) | {name: math.inf})
+    _, record = compressed(make_model(), tokenizer, words, method="flra")
+    assert told(record) == {name: "its score is inf: kept dense"}
+    assert ranks(record)[name] is None
 
 
 def test_layers_may_see_different_numbers_of_tokens(

@@ -24,7 +24,6 @@ from flrc.calibration.statistics import OutputAccumulator, logit_gradients, toke
 from flrc.calibration.token_gradients import TokenGradients
 from flrc.decomposition.kfac import Kfac
 from flrc.decomposition.whitened import Whitened
-from flrc.errors import UserError
 from flrc.grouping.shared import Shared
 from flrc.models.targets import find_targets
 from flrc.stages import Stages
@@ -131,12 +130,12 @@ def test_ends_are_dropped_and_norms_clipped_by_hand() -> None:
     np.testing.assert_allclose(kept.numpy(), expected, atol=1e-4)
 
 
-def test_an_overflowing_gradient_is_an_error() -> None:
+def test_an_overflowing_gradient_shows() -> None:
     accumulator = OutputAccumulator(2)
     assert not accumulator.result().gram.any()  # no gradient so far
+    assert accumulator.result().finite
     accumulator.add(torch.tensor([[1.0, float("inf")]]))
-    with pytest.raises(UserError, match="output of layer 7 are not finite"):
-        accumulator.result("layer 7")
+    assert not accumulator.result().finite
 
 
 @pytest.mark.parametrize("sizes", [(1e-30, 1e-30), (1e-42, 1e-42), (1e25, 1e25), (1.0, 1e25)])
