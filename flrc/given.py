@@ -160,8 +160,8 @@ def _check_model(model: Any) -> None:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 
     from flrc.models.description import compressed_layers
+    from flrc.models.finite import check_finite
     from flrc.models.huggingface import MODEL_TYPE
-    from flrc.models.matching import check_finite
 
     def refuse(problem: str, given: str, allowed: str, fix: str | None = None) -> UserError:
         return UserError(problem, given=given, allowed=allowed, fix=fix)

@@ -117,7 +117,6 @@ def compress_and_evaluate(
     from flrc.evaluation.dense_replies import replies_of_dense_model
     from flrc.models.checkpoint import Loaded, save
     from flrc.models.coverage import check_coverage
-    from flrc.models.finite import check_finite
     from flrc.models.loading import load_model
     from flrc.models.surgery import check_counts, compress
     from flrc.models.targets import find_targets
@@ -126,7 +125,6 @@ def compress_and_evaluate(
 
     with stages("load"):
         model = load_model(config.model, config.dtype, prepared.device, config.placement)
-        check_finite(model)
         if config.model.ignored:
             record.results["ignored_tensors"] = config.model.ignored
         targets = config.grouping.targets(find_targets(model))

@@ -18,6 +18,7 @@ from flrc.digests import file_digest
 from flrc.errors import UserError
 from flrc.models import inspection
 from flrc.models.files import CONFIG, tokenizer_files, vocabulary_files, weight_files
+from flrc.models.headers import damaged
 from flrc.models.integrity import reason
 from flrc.models.vocabulary import check_vocabulary, no_vocabulary
 
@@ -73,6 +74,11 @@ class ModelSource(Component, ABC):
         """Names of the checkpoint's tensors that the loaded model has no use for."""
         return []
 
+    @property
+    def where(self) -> str:
+        """What messages call it: its place, or its label."""
+        return self.label
+
     def convert(self, cache: StageCache, dtype: str) -> None:
         """Bring the files into a form that loads fast, once; nothing to do for most sources."""
 
@@ -93,6 +99,11 @@ class Pretrained(ModelSource):
     def ignored(self) -> list[str]:
         """Names of the checkpoint's tensors that the loaded model has no use for."""
         return getattr(self, "_ignored", [])
+
+    @property
+    def where(self) -> str:
+        """What messages call it: its place, or its label."""
+        return str(self._folder() or self._place() or self.label)
 
     def _location(self) -> dict[str, Any]:
         converted: Path | None = getattr(self, "_converted", None)
@@ -139,13 +150,17 @@ class Pretrained(ModelSource):
                 self._note(entry.read_json(IGNORED))
         self._converted = entry.path
 
-    def check_files(self) -> None:
-        """Raise UserError if a file that is on this machine is damaged, or is no dense model's."""
+    def check_files(self, weights: bool = True) -> None:
+        """Raise UserError if a file that is on this machine is damaged, or is no dense model's.
+
+        Args:
+            weights: Whether the weights have to be there.
+        """
         place = self._place()
         if place is not None and place.is_file():
             inspection.inspect_gguf(place)
         elif place is not None:
-            inspection.inspect(place)
+            inspection.inspect(place, weights)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer that is stored with the model."""
@@ -200,12 +215,12 @@ class Pretrained(ModelSource):
             self.config()
         with self._access(location, "weights"):
             model, info = from_pretrained(location, getattr(torch, dtype))
-        place = self._folder() or self._place()
+        folder, tensors = self._folder(), None
         if "gguf_file" in location:
-            info["unexpected_keys"] |= unread_gguf(model, str(place))
-        elif place is not None:
-            inspection.inspect(place)  # of a model of the hub, files are there only now
-        self._note(unused_tensors(model, info, str(place or self.label)))
+            info["unexpected_keys"] |= unread_gguf(model, self.where)
+        elif folder is not None:
+            tensors = inspection.inspect(folder)  # a model of the hub has its files only now
+        self._note(unused_tensors(model, info, self.where, tensors))
         # De-quantised weights are plain weights; the entry would make save_pretrained refuse.
         if hasattr(model.config, "quantization_config") and "gguf_file" in location:
             del model.config.quantization_config
@@ -233,10 +248,10 @@ class Pretrained(ModelSource):
         except Exception as error:  # parsers of other packages raise what they like
             if isinstance(error, MemoryError) or MEMORY.search(str(error)):
                 raise
-            self.check_files()
+            self.check_files(weights=what == "weights")
             folder, place = self._folder(), self._place()
             if folder is None and place is not None:
-                raise inspection.damaged(place, reason(error)) from error
+                raise damaged(place, reason(error)) from error
             if what == "tokenizer" and folder is not None and not vocabulary_files(folder):
                 raise no_vocabulary(folder, ["tokenizer.json"]) from error
             raise UserError(

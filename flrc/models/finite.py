@@ -7,7 +7,6 @@ import math
 from torch import Tensor, nn
 
 from flrc.errors import UserError
-from flrc.models.blocks import decoder_blocks
 
 
 def finite(tensor: Tensor) -> bool:
@@ -16,25 +15,26 @@ def finite(tensor: Tensor) -> bool:
     return not held or all(map(math.isfinite, map(float, tensor.aminmax())))
 
 
-def check_finite(model: nn.Module) -> None:
-    """Raise UserError if a decoder block holds a weight that is infinite or no number.
+def check_finite(model: nn.Module, where: str) -> None:
+    """Raise UserError if the model holds a weight that is infinite or no number.
 
-    Every token goes through the blocks, so what comes behind such a weight means nothing. One pass
-    over the weights, which the decomposition reads anyway.
+    What comes behind such a weight means nothing.
 
     Args:
         model: The dense model.
+        where: What it is called in messages.
     """
-    name, blocks = decoder_blocks(model)
-    broken = [
-        f"{name}.{within}"
-        for within, parameter in blocks.named_parameters()
+    broken = {
+        name: parameter
+        for name, parameter in model.named_parameters()
         if not finite(parameter.data)
-    ]
+    }
     if broken:
+        name, parameter = next(iter(broken.items()))
         raise UserError(
-            f"weights of the model are not finite: {', '.join(broken[:3])}",
-            given=f"{len(broken)} of its parameters hold infinite or undefined numbers",
+            f"weights of the model are not finite: {', '.join([*broken][:3])}",
+            given=f"{where}: {name} holds {int((~parameter.isfinite()).sum())} NaN or infinite "
+            f"numbers ({len(broken)} parameters hold some)",
             allowed="finite weights",
             fix="a sound checkpoint; one that was saved in float16 may have overflowed there",
         )

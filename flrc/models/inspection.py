@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from flrc.errors import UserError
 from flrc.models.files import CONFIG, INDEX, model_files, weight_files
-from flrc.models.integrity import FILE, json_object, reason
+from flrc.models.headers import AGAIN, Header, damaged, header_of, reading
+from flrc.models.integrity import FILE, json_object
 
 POINTER = b"version https://git-lfs"
 GGUF = b"GGUF"
 PICKLE = b"\x80"
 """How the files begin that torch wrote before it wrote archives."""
 FLOATING = ("F64", "F32", "F16", "BF16")
-UNQUANTISED = (*FLOATING, "BOOL", "I64", "C64")
-"""Types of weights, masks, positions and frequencies."""
+CONSTANTS = ("BOOL", "I64", "C64")
+"""Types of masks, positions and frequencies."""
 BUFFERS = re.compile(
     r"(^|\.)(\w*inv_freq|cos_cached|sin_cached|position_ids|masked_bias|causal_mask"
     r"|(attn|attn\.attention|attention)\.bias)$"
@@ -40,14 +39,17 @@ CURES = {
 MERGE = "merge it with peft, model.merge_and_unload().save_pretrained(FOLDER), or remove it"
 NOTES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 """Where tools say that they quantised a checkpoint whose config does not."""
-AGAIN = "copy or download the file again"
 
 
-def inspect(folder: Path) -> None:
+def inspect(folder: Path, weights: bool = True) -> Header:
     """Look at every file that loading would read; of weights at their headers.
 
     Args:
         folder: A saved model.
+        weights: Whether its weights are there; those of a model of the hub come last.
+
+    Returns:
+        The tensors that the weights hold.
 
     Raises:
         UserError: If it is no dense model, is quantised, or a file is missing, truncated or
@@ -66,9 +68,11 @@ def inspect(folder: Path) -> None:
     refuse_quantised(json_object(folder / CONFIG), folder / CONFIG)
     for name in NOTES:
         if (folder / name).is_file():
-            raise _quantised(folder / name, "its weights are quantised")
-    weights = weight_files(folder)
+            raise quantised(folder / name, "its weights are quantised")
     if not weights:
+        return {}
+    found = weight_files(folder)
+    if not found:
         other = sorted(path.name for path in folder.glob("*.gguf"))
         raise UserError(
             "the model folder has no weights",
@@ -76,9 +80,13 @@ def inspect(folder: Path) -> None:
             allowed="model.safetensors or pytorch_model.bin, or an index and its shards",
             fix=f"model.path={folder / other[0]}" if other else AGAIN,
         )
-    if weights[0].name.endswith(INDEX):
-        _check_index(weights[0], weights[1:])
-    _check_tensors([path for path in weights if path.suffix == ".safetensors"])
+    index = found.pop(0) if found[0].name.endswith(INDEX) else None
+    if index is not None:
+        _check_index(index, found)
+    headers = {path: header_of(path) for path in found}
+    if index is not None:
+        _check_placed(index, headers)
+    return _joined(headers)
 
 
 def inspect_gguf(file: Path) -> None:
@@ -114,19 +122,13 @@ def refuse_quantised(config: Mapping[str, Any], where: object) -> None:
             method = known.get("quant_method") or ", ".join(
                 k for k, v in known.items() if v is True
             )
-            raise _quantised(where, f"{key}: {method or value}")
+            raise quantised(where, f"{key}: {method or value}")
         if isinstance(value, dict):
             refuse_quantised(value, where)
 
 
-def damaged(path: object, why: str, fix: str = AGAIN) -> UserError:
-    """The error that names a file and what is wrong with it."""
-    return UserError(
-        f"the model's file {Path(str(path)).name} cannot be read", given=f"{path} ({why})", fix=fix
-    )
-
-
-def _quantised(where: object, why: str) -> UserError:
+def quantised(where: object, why: str) -> UserError:
+    """The error that says where a checkpoint tells that its weights are no plain numbers."""
     return UserError(
         "the checkpoint is quantised: what its layers hold are no weights that can be decomposed",
         given=f"{where} ({why})",
@@ -134,17 +136,6 @@ def _quantised(where: object, why: str) -> UserError:
         fix="the checkpoint it was quantised from; or load it with transformers, "
         "model.dequantize() and model.save_pretrained(FOLDER)",
     )
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Whatever is raised is the fault of this file."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # parsers raise what they like
-        raise damaged(path, reason(error)) from error
 
 
 def _check_content(path: Path) -> None:
@@ -163,7 +154,7 @@ def _check_content(path: Path) -> None:
 
 
 def _check_index(index: Path, files: list[Path]) -> None:
-    """The index says where every tensor is, and all its files are there."""
+    """The index names files, and all of them are there."""
     if not files:
         raise damaged(index, "it names no files")
     lost = [path.name for path in files if not path.is_file()]
@@ -173,45 +164,30 @@ def _check_index(index: Path, files: list[Path]) -> None:
             given=f"{index}: {len(lost)} of {len(files)} are not there",
             fix="copy or download them",
         )
-    if files[0].suffix != ".safetensors":
-        return
-    placed = json_object(index)["weight_map"]
-    for path in files:
-        held = safetensors_header(path)
-        for name, file in placed.items():
-            if path == index.parent / file and name not in held:
+
+
+def _check_placed(index: Path, headers: Mapping[Path, Header]) -> None:
+    """Every tensor is in the file where the index says that it is."""
+    with reading(index):
+        for name, file in json_object(index)["weight_map"].items():
+            path = index.parent / file
+            if name not in headers[path]:
                 raise damaged(path, f"it lacks {name}, which {index.name} places there")
 
 
-def _check_tensors(files: list[Path]) -> None:
-    """Every file is whole, no tensor is in two of them, and none is packed."""
+def _joined(headers: Mapping[Path, Header]) -> Header:
+    """All files' tensors: none is in two of them, and none is packed."""
+    found: Header = {}
     seen: dict[str, Path] = {}
-    for path in files:
-        for name, entry in safetensors_header(path).items():
+    for path, header in headers.items():
+        for name, entry in header.items():
             if name in seen:
                 raise damaged(path, f"{name} is in {seen[name].name} too", "keep one of them")
             seen[name] = path
-            packed = entry["dtype"] not in UNQUANTISED and len(entry["shape"]) > 1
-            if packed and not BUFFERS.search(name):
-                raise _quantised(path, f"{name} is {entry['dtype']}")
-
-
-def safetensors_header(path: Path) -> dict[str, dict[str, Any]]:
-    """``dtype``, ``shape`` and ``data_offsets`` of every tensor in a file.
-
-    Raises:
-        UserError: If it is no safetensors file, or not as long as its header says.
-    """
-    with reading(path):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 0 < length <= size - 8:
-                raise damaged(path, "it does not begin as safetensors files do, or is truncated")
-            header: dict[str, dict[str, Any]] = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        whole = 8 + length + max((e["data_offsets"][1] for e in header.values()), default=0)
-        if size != whole:
-            how = "truncated" if size < whole else "too long"
-            raise damaged(path, f"it is {how}: {size} bytes of {whole}")
-        return header
+            constant = entry["dtype"] in CONSTANTS and not name.endswith(".weight")
+            if len(entry["shape"]) > 1 and not (
+                entry["dtype"] in FLOATING or constant or BUFFERS.search(name)
+            ):
+                raise quantised(path, f"{name} is {entry['dtype']}")
+        found |= header
+    return found

@@ -58,17 +58,22 @@ def resolve_device(device: str) -> torch.device:
 def load_model(
     source: ModelSource, dtype: str, device: torch.device, placement: str = "device"
 ) -> PreTrainedModel:
-    """The dense model.
+    """The dense model, whose weights are finite.
 
     Args:
         source: Where it comes from.
         dtype: ``float32``, ``bfloat16``, ``float16`` or ``float64``.
         device: Where it goes.
         placement: ``device``: whole. ``host``: a decoder block is there only while it computes.
+
+    Raises:
+        UserError: If the model cannot be loaded, or a weight is not finite.
     """
+    from flrc.models.finite import check_finite
     from flrc.models.placement import wait_on_host
 
     model = source.load(dtype)
+    check_finite(model, source.where)
     model.eval()
     model.requires_grad_(False)
     if placement == "host":

@@ -8,13 +8,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from flrc.errors import UserError
-from flrc.models.inspection import BUFFERS
+from flrc.models.inspection import BUFFERS, FLOATING, quantised
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
     from transformers import PreTrainedModel
 
+    from flrc.models.headers import Header
+
+ADAPTER = re.compile(
+    r"(^|[._])(lora|ia3)([._]|$)|(^|\.)adapters?[._]|prompt_(embeddings|encoder)", re.IGNORECASE
+)
+"""Names of what adapters add to a model, in the ways of peft, kohya and others."""
 SHOWN = 5
 """Names in a message."""
 
@@ -45,7 +50,9 @@ def from_pretrained(
     return model, info
 
 
-def unused_tensors(model: PreTrainedModel, info: Mapping[str, Any], where: str) -> list[str]:
+def unused_tensors(
+    model: PreTrainedModel, info: Mapping[str, Any], where: str, tensors: Header | None = None
+) -> list[str]:
     """The checkpoint's tensors that the model has no use for, and can do without.
 
     These are constants that the model makes itself, and parts that it has not (a vision tower, a
@@ -56,13 +63,16 @@ def unused_tensors(model: PreTrainedModel, info: Mapping[str, Any], where: str) 
         model: As ``from_pretrained`` returns it.
         info: What ``from_pretrained`` says of the tensors (``output_loading_info``).
         where: What the checkpoint is called in messages.
+        tensors: What it holds; None of a GGUF file, where ``info`` has all the names.
 
     Returns:
         Their names, sorted.
 
     Raises:
-        UserError: If a tensor is missing, has another shape, cannot be ignored, or is not finite.
+        UserError: If a tensor is missing, is there twice, has another shape, is quantised, or
+            cannot be ignored.
     """
+    left = None if tensors is None else without_place(model, tensors, where)
     missing = sorted(info["missing_keys"])
     wrong = [
         f"{name} is {tuple(found)}, the config asks for {tuple(asked)}"
@@ -72,11 +82,10 @@ def unused_tensors(model: PreTrainedModel, info: Mapping[str, Any], where: str) 
     if missing or wrong:
         raise _misfit([*(f"{name} is missing" for name in missing), *wrong], unexpected, where)
     needed = [name for name in unexpected if _changes(model, name)]
-    if needed or len(unexpected) > len(model.state_dict()):
-        raise _misfit([f"{name} has no place" for name in needed or unexpected], [], where)
+    if needed:
+        raise _misfit([f"{name} has no place" for name in needed], [], where)
     _check_ties(model, where)
-    check_finite(model, where)
-    return unexpected
+    return unexpected if left is None else left
 
 
 def unread_gguf(model: PreTrainedModel, file: str) -> set[str]:
@@ -99,27 +108,58 @@ def unread_gguf(model: PreTrainedModel, file: str) -> set[str]:
     return {name for name in names if name not in known and "_exps." not in name}
 
 
-def check_finite(model: nn.Module, where: str) -> None:
-    """Raise UserError if a parameter holds a number that is none."""
-    import torch
+def without_place(model: PreTrainedModel, tensors: Header, where: str) -> list[str]:
+    """Names of a checkpoint's tensors that were not loaded, as they are called there.
 
-    for name, parameter in model.named_parameters():
-        # A sum overflows at times where no term is infinite; it is the cheap part of the check.
-        if parameter.sum(dtype=torch.float32).isfinite() or parameter.isfinite().all():
+    ``from_pretrained`` adds and removes a prefix, so that two names may mean one parameter; the
+    last one wins. It also passes over some names without a word.
+
+    Args:
+        model: As ``from_pretrained`` returns it.
+        tensors: What the checkpoint holds.
+        where: What the checkpoint is called in messages.
+
+    Raises:
+        UserError: If two tensors go to one parameter, or one of whole numbers to a floating one.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+    state, prefix = model.state_dict(), model.base_model_prefix
+    rules = get_model_conversion_mapping(model)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    first: dict[tuple[str, str], str] = {}
+    left = []
+    for name, held in tensors.items():
+        place, pattern = rename_source_key(name, renamings, converters, prefix, state)
+        if place not in state and name in state:
+            place, pattern = rename_source_key(name, [], [], prefix, state)
+        if place not in state:
+            left.append(name)
             continue
-        raise UserError(
-            "the model's weights and logits are not finite",
-            given=f"{where}: {name} holds {int((~parameter.isfinite()).sum())} NaN or infinite",
-            fix="another checkpoint of the model: this one's training has diverged, or its "
-            "conversion overflowed",
-        )
+        if held["dtype"] not in FLOATING and state[place].is_floating_point():
+            raise quantised(where, f"{name} is {held['dtype']}")
+        # Several tensors make one parameter where there is a converter: experts, say.
+        part = re.sub(rf"^({re.escape(prefix)}\.)+", "", name) if pattern and prefix else ""
+        other = first.setdefault((place, part), name)
+        if other != name:
+            raise UserError(
+                "two tensors of the checkpoint are one parameter of the model",
+                given=f"{where}: {other} and {name} are both {place}",
+                allowed="one name for every parameter",
+                fix="remove the one that is not the model's from the file",
+            )
+    return sorted(left)
 
 
 def _changes(model: PreTrainedModel, name: str) -> bool:
-    """Whether a tensor belongs to a part that the model has, or to another copy of one."""
+    """Whether a tensor belongs to a part that the model has, another copy of one, or an adapter."""
     if BUFFERS.search(name):
         return False
-    if re.match(r"blk\.|token_embd|output", name):  # what GGUF files call blocks and head
+    if ADAPTER.search(name) or re.match(
+        r"blk\.|token_embd|output", name
+    ):  # what GGUF files call blocks and head
         return True
     parts = [child for whole in (model, model.base_model) for child, _ in whole.named_children()]
     if name.partition(".")[0] in parts:

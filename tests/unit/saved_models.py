@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from flrc.models.byte_tokenizer import byte_tokenizer
+from flrc.models.loading import load_model
 from flrc.models.local import Local
 
 WEIGHTS = "model.safetensors"
@@ -110,5 +111,5 @@ def use(folder: Path) -> Local:
     source.fingerprint()
     source.tokenizer()
     source.config()
-    source.load("float32")
+    load_model(source, "float32", torch.device("cpu"))
     return source

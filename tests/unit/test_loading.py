@@ -92,6 +92,28 @@ MISFITS: dict[str, tuple[Spoil, str]] = {
     "another copy": (tensors(averaged), r"ema\.model"),
     "two tied that differ": (fields(tie_word_embeddings=True), "lm_head.weight differs from"),
     "a number that is none": (tensors(broken), f"{Q} holds 1 NaN"),
+    "a norm under two names": (adding("norm.weight", 48), r"model\.norm\.weight and norm\.weight are both"),
+    "a layer under two names": (
+        adding("layers.0.self_attn.q_proj.weight", 48, 48),
+        f"layers.0.self_attn.*and {Q} are both",
+    ),
+    "embeddings under two names": (
+        adding("embed_tokens.weight", 260, 48),
+        f"embed_tokens.weight and {EMBEDDINGS}",
+    ),
+    "a prefix twice": (adding("model.model.norm.weight", 48), "and model.norm.weight are both"),
+    "a head under two names": (
+        adding("model.lm_head.weight", 260, 48),
+        "and model.lm_head.weight are both lm_head",
+    ),
+    "kohya's adapter": (
+        adding("lora_te_model_layers_0_self_attn_q_proj.lora_down.weight", 2, 48),
+        "no place",
+    ),
+    "another root's adapter": (adding("diffusion.layers.0.q.lora_A.weight", 2, 48), "no place"),
+    "scales of (IA)3": (adding("ia3_l.weight", 48, 1), "ia3_l.weight has no place"),
+    "adapters": (adding("adapters.layers.0.down.weight", 4, 48), "adapters.* has no place"),
+    "a prompt": (adding("prompt_embeddings", 4, 48), "prompt_embeddings has no place"),
 }
 
 
@@ -104,7 +126,10 @@ def test_tensors_that_are_not_the_configs(name: str, folder: Path) -> None:
     assert str(folder) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["a prefix", "a missing layer", "a bias", "one block too many"])
+@pytest.mark.parametrize(
+    "name",
+    ["a prefix", "a missing layer", "a bias", "one block too many", "a norm under two names"],
+)
 def test_other_formats_and_shards_are_matched_too(name: str, folder: Path) -> None:
     spoil, message = MISFITS[name]
     spoil(folder)
@@ -133,6 +158,8 @@ HARMLESS = {
     "a mask": adding("model.layers.1.attention.bias", 1, 1, 4, 4),
     "a value head": both(adding("v_head.summary.weight", 1, 48), adding("v_head.summary.bias", 1)),
     "a vision tower": adding("visual.blocks.0.attn.qkv.weight", 8, 8),
+    "an adapter of a vision tower": adding("vision_model.vision_adapter.mlp.fc1.weight", 8, 8),
+    "what transformers passes over": adding("model.rotary_emb.inv_freq", 6),
 }
 
 
@@ -149,6 +176,40 @@ def test_what_is_ignored_is_named_once(
     loaded, plain = (Local(path=str(path)).load("float32") for path in (folder, whole))
     for mine, theirs in zip(loaded.parameters(), plain.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_a_vision_tower_of_more_tensors_than_the_text_has(folder: Path) -> None:
+    names = [f"vision_tower.layers.{index}.weight" for index in range(40)]
+    tensors(lambda held: held.update({name: torch.ones(2, 2) for name in names}))(folder)
+    assert use(folder).ignored == sorted(names)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "bloom", "opt"])
+def test_names_with_and_without_the_prefix(kind: str, tied: bool, tmp_path: Path) -> None:
+    made_of = {**FAMILIES[kind], "num_hidden_layers": 2, "tie_word_embeddings": tied}
+    folder = saved(tmp_path / "model", kind, **made_of)
+    expected = Local(path=str(folder)).load("float32").state_dict()
+    prefix = AutoModelForCausalLM.from_pretrained(folder).base_model_prefix
+
+    def bare(held: dict[str, torch.Tensor]) -> None:
+        for name in list(held):
+            held[name.removeprefix(f"{prefix}.")] = held.pop(name)
+
+    tensors(bare)(folder)
+    source = Local(path=str(folder))
+    for name, tensor in source.load("float32").state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    assert source.ignored == []
+
+
+def test_parts_that_transformers_passes_over_are_named(tmp_path: Path) -> None:
+    """Qwen3-Next's blocks for more tokens at once, which its class leaves out."""
+    made("qwen3_next", torch.float32).save_pretrained(tmp_path)
+    adding("mtp.layers.0.mlp.down_proj.weight", 4, 4)(tmp_path)
+    source = Local(path=str(tmp_path))
+    source.load("float32")
+    assert source.ignored == ["mtp.layers.0.mlp.down_proj.weight"]
 
 
 def run(folder: Path, tmp_path: Path, *words: str) -> Any:
@@ -229,7 +290,7 @@ DAMAGED: dict[str, tuple[Spoil, str, str]] = {
     ),
     "half of other weights": (
         both(without(WEIGHTS), content("pytorch_model.bin", b"\x80\x02\x8a")),
-        "pytorch_model.bin", "cannot be loaded",
+        "pytorch_model.bin", "cannot be read",
     ),
     "an adapter": (content("adapter_config.json", "{}"), "adapter_config.json", "merge_and_unload"),
     "an adapter's weights": (
@@ -303,6 +364,50 @@ def test_a_quantised_checkpoint_is_told_before_it_is_loaded(name: str, folder: P
     QUANTISED[name](folder)
     with pytest.raises(UserError, match=r"quantised.*(?s:.*)dequantize"):
         Local(path=str(folder)).check_available()
+
+
+DTYPES = [torch.int8, torch.float8_e4m3fn, torch.int64, torch.bool, torch.complex64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("archive", [True, False, None])
+def test_weights_that_are_no_plain_numbers(
+    dtype: torch.dtype, archive: bool | None, folder: Path
+) -> None:
+    """In all formats; those of torch once had none."""
+    if archive is None:
+        packed(dtype)(folder)
+    else:
+        held = load_file(folder / WEIGHTS) | {Q: torch.ones(48, 48).to(dtype)}
+        (folder / WEIGHTS).unlink()
+        place = folder / "pytorch_model.bin"
+        if not archive and dtype == torch.float8_e4m3fn:
+            pytest.skip("torch cannot read it")
+        torch.save(held, place, _use_new_zipfile_serialization=archive)
+    with pytest.raises(UserError, match=f"quantised.*(?s:.*){Q} is"):
+        Local(path=str(folder)).check_available()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_norm_of_whole_numbers(dtype: torch.dtype, folder: Path) -> None:
+    tensors(lambda held: held.update({"model.norm.weight": torch.ones(48).to(dtype)}))(folder)
+    with pytest.raises(UserError, match=r"quantised.*(?s:.*)model\.norm\.weight is"):
+        use(folder)
+
+
+def test_constants_may_be_whole_numbers(folder: Path) -> None:
+    name = "vision.relative_position_index"
+    tensors(lambda held: held.update({name: torch.ones(4, 4, dtype=torch.int64)}))(folder)
+    assert use(folder).ignored == [name]
+
+
+def test_a_training_checkpoint(folder: Path) -> None:
+    held = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    for content_ in ({"state_dict": held}, {"model": held, "optimizer": {"step": 1}}):
+        torch.save(content_, folder / "pytorch_model.bin")
+        with pytest.raises(UserError, match=r"pytorch_model\.bin.*(?s:.*)a training checkpoint"):
+            Local(path=str(folder)).check_available()
 
 
 def test_memory_that_runs_out_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
