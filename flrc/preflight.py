@@ -84,9 +84,10 @@ def prepare(config: RunConfig) -> Prepared:
     config.runtime.check_device(device)
     cache = StageCache(config.cache_path(), int(config.paths.cache_limit_gb * 1e9))
     config.model.convert(cache, config.dtype)
+    model = config.model.config()  # first: a tokenizer is made by the model's type
     tokenizer = config.model.tokenizer()
     reads = read_sequences(config, tokenizer)
-    limits = Limits.of(config.model.config())
+    limits = Limits.of(model)
     for read in reads.values():
         read.check(limits, config.model.label)
     targets = _targets_of_shell(config, cache) if config.compresses else None

@@ -174,6 +174,7 @@ class Pretrained(ModelSource):
             folder = self._folder()
             if "gguf_file" not in location and folder is not None:
                 check_vocabulary(tokenizer, folder)
+            tokenizer("a")  # what its settings say of lengths is read only now
         return tokenizer
 
     def config(self) -> PretrainedConfig:

@@ -20,9 +20,12 @@ WEIGHTS = (
 INDEX = ".index.json"
 TEMPLATES = "additional_chat_templates"
 VOCABULARY = (
-    "tokenizer.json", "tokenizer.*.json", "tokenizer.model*", "tekken.json", "vocab*",
-    "*vocab.json", "merges.txt", "*.model", "*.tiktoken", "*.spm", "bpe.codes", "byte_maps.json",
-    "dict.txt", "emoji.json", "normalizer.json", "prophetnet.tokenizer", "word_*.json",
+    "tokenizer.json", "tokenizer.*.json", "tokenizer.model", "tokenizer.model.v*", "tekken.json",
+    "tiktoken.model", "bpe.codes", "byte_maps.json", "dict.txt", "emoji.json", "entity_vocab.json",
+    "merges.txt", "normalizer.json", "prophetnet.tokenizer", "sentencepiece.bpe.model",
+    "sentencepiece.model", "source.spm", "spiece.model", "spm.model", "spm_char.model",
+    "target.spm", "target_vocab.json", "vocab-src.json", "vocab-tgt.json", "vocab.json",
+    "vocab.txt", "word_pronunciation.json", "word_shape.json",
 )  # fmt: skip
 """What the tokenizers of ``transformers`` are made from, by name."""
 TOKENIZER = (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from flrc.errors import UserError
-from flrc.models.files import CONFIG, INDEX, model_files, weight_files
+from flrc.models.files import CONFIG, INDEX, SETTINGS, model_files, weight_files
 from flrc.models.headers import AGAIN, Header, damaged, header_of, reading
 from flrc.models.integrity import FILE, json_object
 
@@ -37,6 +38,10 @@ CURES = {
     "shard-*-model-*-of-*.safetensors": "load it as it was trained, and save_pretrained(FOLDER)",
 }
 MERGE = "merge it with peft, model.merge_and_unload().save_pretrained(FOLDER), or remove it"
+OBJECTS = (
+    *SETTINGS, f"*{INDEX}", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+"""Files that hold a JSON object."""
 NOTES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 """Where tools say that they quantised a checkpoint whose config does not."""
 
@@ -145,7 +150,7 @@ def _check_content(path: Path) -> None:
             start = file.read(len(POINTER))
         if start == POINTER:
             raise damaged(path, "a pointer of Git LFS, not the file itself", "git lfs pull")
-        if path.suffix == ".json":
+        if any(fnmatchcase(path.name, pattern) for pattern in OBJECTS):
             json_object(path)
         elif path.suffix == ".jinja":
             path.read_text("utf-8")

@@ -152,5 +152,7 @@ def blaming(folder: Path, name: str) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """Kind and first line of an error."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    """Kind and first line of an error, and the second where the first announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    told = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return f"{type(error).__name__}: {told}"

@@ -8,6 +8,8 @@ import torch
 
 from flrc.errors import UserError
 from flrc.isolation import device_index
+from flrc.models.files import CONFIG
+from flrc.models.integrity import reason
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -87,19 +89,30 @@ def model_shell(source: ModelSource) -> PreTrainedModel:
 
     Its attention is the one without kernels: others look at the values of masks, and there are
     none; and its experts are all computed, since no router can choose.
+
+    Raises:
+        UserError: If the config makes no model.
     """
     from transformers import AutoModelForCausalLM
 
     config = source.config()
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            config,
-            attn_implementation="eager",
-            experts_implementation="batched_mm",
-            trust_remote_code=False,
-        )
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+                config,
+                attn_implementation="eager",
+                experts_implementation="batched_mm",
+                trust_remote_code=False,
+            )
+    except Exception as error:  # each model reads its fields in its own way
+        raise UserError(
+            f"the model's {CONFIG} makes no model",
+            given=f"{source.where}: {type(config).__name__}: {reason(error)}",
+            allowed="a config that transformers can build the model from",
+            fix=f"the {CONFIG} that belongs to these weights",
+        ) from error
     return model.eval()
 
 

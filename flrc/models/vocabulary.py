@@ -14,21 +14,25 @@ if TYPE_CHECKING:
 
 WHOLE = re.compile(r"tokenizer\.(.*\.)?json|tekken\.json|tokenizer\.model.*|tiktoken\.model")
 """One of these is enough, whatever files the tokenizer's class names."""
+BOUNDARY = "▁"
+"""What begins a word; classes add it to the special tokens where they find nothing else."""
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Raise UserError if the files are not there from which the tokenizer's class reads.
+    """Raise UserError if the tokenizer has none, or its class's files are not there.
 
     ``transformers`` then makes a tokenizer of a few special tokens, and says nothing.
     """
     there = {path.name for path in vocabulary_files(folder)}
     named = dict(type(tokenizer).vocab_files_names)  # none for a tokenizer of bytes
-    if not named or any(WHOLE.fullmatch(name) for name in there):
-        return
-    whole = named.pop("tokenizer_file", "tokenizer.json")
-    lost = sorted(set(named.values() or [whole]) - there)
-    if lost:
-        raise no_vocabulary(folder, lost)
+    if named and not any(WHOLE.fullmatch(name) for name in there):
+        whole = named.pop("tokenizer_file", "tokenizer.json")
+        lost = sorted(set(named.values() or [whole]) - there)
+        if lost:
+            raise no_vocabulary(folder, lost)
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    if not tokenizer.get_vocab().keys() - added - {BOUNDARY}:
+        raise no_vocabulary(folder, [f"what {type(tokenizer).__name__} reads"])
 
 
 def no_vocabulary(folder: Path, lost: list[str]) -> UserError:

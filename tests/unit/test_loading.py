@@ -92,7 +92,10 @@ MISFITS: dict[str, tuple[Spoil, str]] = {
     "another copy": (tensors(averaged), r"ema\.model"),
     "two tied that differ": (fields(tie_word_embeddings=True), "lm_head.weight differs from"),
     "a number that is none": (tensors(broken), f"{Q} holds 1 NaN"),
-    "a norm under two names": (adding("norm.weight", 48), r"model\.norm\.weight and norm\.weight are both"),
+    "a norm under two names": (
+        adding("norm.weight", 48),
+        r"model\.norm\.weight and norm\.weight are both",
+    ),
     "a layer under two names": (
         adding("layers.0.self_attn.q_proj.weight", 48, 48),
         f"layers.0.self_attn.*and {Q} are both",
@@ -292,6 +295,21 @@ DAMAGED: dict[str, tuple[Spoil, str, str]] = {
         both(without(WEIGHTS), content("pytorch_model.bin", b"\x80\x02\x8a")),
         "pytorch_model.bin", "cannot be read",
     ),
+    "a length of words": (fields(TOKENIZER[1], model_max_length="a"), TOKENIZER[1], "TypeError"),
+    "a vocabulary by another name": (
+        both(
+            without(TOKENIZER[0]), content("tokenizer.model.v3", "pieces"),
+            fields(TOKENIZER[1], tokenizer_class="LlamaTokenizer"),
+        ),
+        "LlamaTokenizer", "no vocabulary",
+    ),
+    "a vocabulary that T5 does not find": (
+        both(
+            without(TOKENIZER[0]), content("tokenizer.model.v3", "pieces"),
+            fields(TOKENIZER[1], tokenizer_class="T5Tokenizer"),
+        ),
+        "T5Tokenizer", "no vocabulary",
+    ),
     "an adapter": (content("adapter_config.json", "{}"), "adapter_config.json", "merge_and_unload"),
     "an adapter's weights": (
         content("adapter_model.bin", "x"), "adapter_model.bin", "merge_and_unload",
@@ -307,6 +325,39 @@ def test_a_damaged_file_is_named(name: str, folder: Path) -> None:
         use(folder)
     assert str(folder) in str(caught.value)
     assert file in str(caught.value)
+
+
+NONSENSE: dict[str, dict[str, Any]] = {
+    "positions": {"rope_parameters": {"rope_type": "nope"}},
+    "an activation": {"hidden_act": "nope"},
+    "a vocabulary": {"vocab_size": -1},
+    "a head": {"head_dim": 0},
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_a_config_that_makes_no_model(name: str, folder: Path, tmp_path: Path) -> None:
+    fields(**NONSENSE[name])(folder)
+    with pytest.raises(UserError, match=r"config\.json") as caught:
+        run(folder, tmp_path, "method=svd")
+    assert str(folder) in str(caught.value)
+    assert not list(tmp_path.glob("runs/*/*/record.json"))
+
+
+def test_a_config_is_not_blamed_on_the_tokenizer(folder: Path, tmp_path: Path) -> None:
+    """Tokenizers are chosen by it; what is wrong stands in the error's second line."""
+    fields(num_attention_heads=5)(folder)
+    with pytest.raises(UserError, match=r"num(_attention|ber of attention) ?_?heads") as caught:
+        run(folder, tmp_path)
+    assert "config.json" in str(caught.value)
+    assert "tokenizer" not in str(caught.value).partition("allowed")[0]
+
+
+@pytest.mark.parametrize("kind", ["ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"])
+def test_tokenizers_of_bytes_need_no_vocabulary(kind: str, folder: Path) -> None:
+    without(TOKENIZER[0])(folder)
+    fields(TOKENIZER[1], tokenizer_class=kind)(folder)
+    assert len(Local(path=str(folder)).tokenizer()("hello")["input_ids"]) >= 5
 
 
 @pytest.mark.parametrize("name", ["truncated weights", "no vocabulary", "an unknown type"])
@@ -465,6 +516,28 @@ def test_models_of_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
         spoil(place)
         with pytest.raises(UserError, match=message):
             load_from_hub()
+
+
+def test_weights_that_are_not_there_yet_are_not_to_blame(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Config and tokenizer of a model of the hub are read before its weights are downloaded."""
+    commit = "0" * 40
+    base = tmp_path / "hub" / "models--owner--name"
+    (base / "refs").mkdir(parents=True)
+    (base / "refs" / "main").write_text(commit)
+    place = Path(shutil.copytree(folder, base / "snapshots" / commit))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (place / WEIGHTS).unlink()
+    source = Hub(id="owner/name", label="name")
+    content(TOKENIZER[0], "{}")(place)
+    with pytest.raises(UserError, match=TOKENIZER[0]):
+        source.tokenizer()
+    fields(model_type="nothing")(place)
+    with pytest.raises(UserError, match=r"cannot be loaded(?s:.*)config\.json"):
+        source.config()
 
 
 def test_compressed_models_are_refused(folder: Path) -> None:

@@ -18,7 +18,7 @@ from transformers.models.auto.tokenization_auto import (
     tokenizer_class_from_name,
 )
 
-from flrc.models.files import model_files, vocabulary_files
+from flrc.models.files import VOCABULARY, model_files, vocabulary_files
 from flrc.models.local import Local
 from flrc.models.packaged import Packaged
 
@@ -47,6 +47,8 @@ UNREAD = (
     "runs/model/svd-uniform-constant-r0.2-0/record.json", "out.1", "README.md", "picture.png",
     ".gitattributes", ".git/config", "original/consolidated.pth", "optimizer.pt", "notes.json",
     "training_args.bin", "model.gguf", "pytorch_model.bin", "model.safetensors.index.json",
+    "vocab_plot.png", "vocabulary.md", "vocab_sizes.json", "word_counts.json", "lid.model",
+    "trainer.model", "my_vocab.json", "tokenizer.model.bak",
     "tokenizer_old/tokenizer.json", "additional_chat_templates/notes.md", ".cache/x/config.json",
 )  # fmt: skip
 
@@ -62,7 +64,8 @@ def test_what_is_not_read_does_not_count(name: str, folder: Path) -> None:
 READ = (
     "config.json", "generation_config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json",
     "chat_template.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "tokenizer.model", "spiece.model", "tekken.json",
+    "merges.txt", "tokenizer.model", "tokenizer.model.v3", "spiece.model", "tekken.json",
+    "tiktoken.model", "tokenizer.4.0.json", "source.spm",
     "additional_chat_templates/tool.jinja",
 )  # fmt: skip
 
@@ -126,6 +129,13 @@ def test_every_tokenizer_of_transformers_is_known(tmp_path: Path) -> None:
     for _, file in found - {(name, "tokenizer_config.json") for name, _ in found}:
         (tmp_path / file).touch()
         assert tmp_path / file in vocabulary_files(tmp_path), file
+
+
+def test_only_what_tokenizers_read_is_a_vocabulary() -> None:
+    """Beside what the library names elsewhere: its own formats, and those of Mistral and Llama."""
+    known = {file for _, file in names_of_vocabularies()}
+    elsewhere = {"tokenizer.*.json", "tokenizer.model.v*", "tekken.json", "tiktoken.model"}
+    assert set(VOCABULARY) == known - {"tokenizer_config.json"} | elsewhere
 
 
 def test_a_tokenizer_beside_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
