@@ -281,7 +281,13 @@ def fingerprint_of(files: Sequence[Path]) -> str:
 
 
 def label_of(path: str | Path) -> str:
-    """What a model is called after its place: the last part, whole but for ``.gguf``."""
+    """What a model is called after its place: the last part, whole but for ``.gguf``.
+
+    In the cache of the hub that is a commit, and the name stands above it.
+    """
+    above = Path(path).parent
+    if above.name == "snapshots" and (found := re.match("models--(.+--)?(.+)", above.parent.name)):
+        return found[2]
     name = re.sub(r"\.gguf$", "", Path(path).name, flags=re.IGNORECASE)
     return "" if name in ("", ".", "..") else name
 

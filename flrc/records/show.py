@@ -13,6 +13,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from flrc.evaluation.base import Measurement
+from flrc.records.apart import models_apart
 from flrc.records.headline import headline
 from flrc.records.jsonfile import canonical
 from flrc.records.paired import Paired
@@ -28,7 +29,7 @@ def listing(records: Iterable[Record], now: datetime) -> Table:
     table = Table(
         "id", "method", "model", "rate", "seed", "status", "measurements", "age", box=None
     )
-    for record in records:
+    for record in models_apart(records):
         run = record.run
         status = str(run["status"])
         table.add_row(

@@ -9,12 +9,12 @@ from typing import Any
 
 from flrc.errors import UserError
 from flrc.evaluation.base import Measurement
+from flrc.records.apart import models_apart
 from flrc.records.headline import METRICS
 from flrc.records.jsonfile import canonical
 from flrc.records.record import Record
 from flrc.records.show import flatten
 from flrc.records.store import model_name
-from flrc.reporting.labels import models_apart
 
 RATE_TOLERANCE = 1e-3
 """A measurement further than this from the run's realised rate ran under a schedule."""

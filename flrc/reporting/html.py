@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from flrc.errors import UserError
+from flrc.records.apart import models_apart
 from flrc.records.jsonfile import canonical
 from flrc.records.record import Record
 from flrc.records.rows import Rows
@@ -19,7 +20,7 @@ from flrc.reporting import report
 from flrc.reporting.columns import measurement_columns, settings_groups
 from flrc.reporting.figures import Figure, figures
 from flrc.reporting.grid import MISSING
-from flrc.reporting.labels import Presets, models_apart
+from flrc.reporting.labels import Presets
 from flrc.reporting.notes import provenance, settings
 from flrc.reporting.readme import first_paragraph, heading
 from flrc.reporting.references import References

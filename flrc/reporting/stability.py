@@ -16,9 +16,10 @@ import pandas as pd
 from flrc.component import discover
 from flrc.errors import UserError, choose
 from flrc.form.base import Form
+from flrc.records.apart import models_apart
 from flrc.records.record import Record
 from flrc.records.store import model_name, requested_rate
-from flrc.reporting.labels import Presets, label_rows, models_apart
+from flrc.reporting.labels import Presets, label_rows
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from flrc.errors import UserError
+from flrc.records.apart import models_apart
 from flrc.records.record import Record
 from flrc.records.store import model_name, requested_rate
 from flrc.reporting import notes as notes_module
@@ -23,7 +24,7 @@ from flrc.reporting.columns import (
     rate_column,
     scheduled,
 )
-from flrc.reporting.labels import Presets, label_rows, models_apart
+from flrc.reporting.labels import Presets, label_rows
 from flrc.reporting.notes import Notes
 
 INDEX = ("model", "rate", "method")

@@ -159,6 +159,8 @@ def test_a_tokenizer_beside_a_gguf_file(tmp_path: Path, monkeypatch: pytest.Monk
 PLACES = {
     "m/Llama-3.1-8B": "Llama-3.1-8B", "m/Llama-3.2-1B": "Llama-3.2-1B", "Qwen2.5-7B/": "Qwen2.5-7B",
     "x.Q4_1.gguf": "x.Q4_1", "x.GGUF": "x", "v1.0": "v1.0", ".": "local", "..": "local",
+    "hub/models--meta-llama--Llama-3.1-8B/snapshots/0123ab": "Llama-3.1-8B",
+    "hub/models--gpt2/snapshots/0123ab": "gpt2", "mine/snapshots/0123ab": "0123ab",
     "m/..": "local", ".gguf": "local", "/": "local", "m/.": "m", ".hidden": ".hidden",
 }  # fmt: skip
 

@@ -98,3 +98,14 @@ def test_age_and_flatten() -> None:
     assert age("2026-03-02T11:15:00", now) == "45 min"
     assert age(now.timestamp() - 7200, now) == "2 h"
     assert flatten({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
+
+
+def test_ls_tells_two_models_of_one_name_apart(tmp_path: Path) -> None:
+    for seed, revision in enumerate(("aaaaaaaaaaaa", "bbbbbbbbbbbb")):
+        record = factory.record("svdllm", seed=seed, model="Llama")
+        record.meta["model_revision"] = revision
+        RunFolder(tmp_path / f"run-{seed}").write_record(record)
+    code, text = call("ls", str(tmp_path))
+    assert code == 0
+    assert "Llama (aaaaaaaa)" in text
+    assert "Llama (bbbbbbbb)" in text

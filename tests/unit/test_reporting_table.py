@@ -10,9 +10,10 @@ import pytest
 import records_factory as factory
 
 from flrc.errors import UserError
+from flrc.records.apart import models_apart
 from flrc.reporting.columns import MixedSettings, settings_groups
 from flrc.reporting.grid import lay_out, number
-from flrc.reporting.labels import label_rows, models_apart, read_presets
+from flrc.reporting.labels import label_rows, read_presets
 from flrc.reporting.table import MixedRates, build
 
 NAME = "wikitext2/perplexity"
