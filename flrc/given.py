@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from flrc.calibration.base import Calibration
 from flrc.errors import UserError
 from flrc.models.base import ModelSource, label_of
-from flrc.models.dtypes import DTYPES
+from flrc.models.held import check_model
 from flrc.words import parse
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class InMemory(ModelSource):
             UserError: If it is no dense causal language model that ``transformers`` could build
                 again from its config, or the tokenizer is none.
         """
-        _check_model(model)
+        check_model(model)
         _check_tokenizer(tokenizer)
         source = cls(label=_label(model))
         source._model, source._tokenizer = model, tokenizer  # type: ignore[attr-defined]
@@ -153,81 +153,6 @@ def _fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _check_model(model: Any) -> None:
-    """It is a dense causal language model, whole, of one dtype, on one device."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
-
-    from flrc.models.description import compressed_layers
-    from flrc.models.finite import check_finite
-    from flrc.models.huggingface import MODEL_TYPE
-
-    def refuse(problem: str, given: str, allowed: str, fix: str | None = None) -> UserError:
-        return UserError(problem, given=given, allowed=allowed, fix=fix)
-
-    dense = "a causal language model of transformers in memory, or a name of conf/model"
-    if not isinstance(model, PreTrainedModel):
-        raise refuse("the model is none", type(model).__name__, dense)
-    if model.config.model_type == MODEL_TYPE or list(compressed_layers(model)):
-        raise refuse("the model is compressed already", type(model).__name__, "a dense model")
-    known = type(model.config) in MODEL_FOR_CAUSAL_LM_MAPPING
-    if not known or not isinstance(model, MODEL_FOR_CAUSAL_LM_MAPPING[type(model.config)]):
-        raise refuse(
-            "the model is no causal language model",
-            type(model).__name__,
-            dense,
-            "load it with AutoModelForCausalLM",
-        )
-    devices = {str(tensor.device) for tensor in model.state_dict().values()}
-    if "meta" in devices:
-        raise refuse("the model has no weights", "tensors on the meta device", "a loaded model")
-    if len(devices) > 1:
-        raise refuse(
-            "the model lies on several devices",
-            f"device={', '.join(sorted(devices))}",
-            "a model on one device",
-            "model.to(device); or by name with placement=host, where it does not fit",
-        )
-    dtypes = {str(weight.dtype).removeprefix("torch.") for weight in model.parameters()}
-    if len(dtypes) > 1 or not dtypes <= set(DTYPES):
-        raise refuse(
-            "the model's parameters are not of one floating dtype",
-            f"dtype={', '.join(sorted(dtypes))}",
-            f"one of {', '.join(DTYPES)}",
-            "model.to(torch.float32)",
-        )
-    _check_shapes(model)
-    check_finite(model, type(model).__name__)
-
-
-def _check_shapes(model: PreTrainedModel) -> None:
-    """It is what its config says: from that it is built again when the result is loaded."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    try:
-        with torch.device("meta"):
-            plain = AutoModelForCausalLM.from_config(model.config)
-    except Exception as error:  # of whatever kind: the config is the caller's
-        raise UserError(
-            "the model's config makes no model",
-            given=f"{type(model.config).__name__}: {type(error).__name__}: {error}",
-            allowed="a config from which the model can be built again",
-            fix="change the config with the model",
-        ) from error
-    found, expected = (
-        {name: tuple(weight.shape) for name, weight in one.named_parameters()}
-        for one in (model, plain)
-    )
-    for name in [*expected, *found]:
-        if found.get(name) != expected.get(name):
-            raise UserError(
-                "the model is not what its config says",
-                given=f"{name}: {found.get(name, 'not there')}",
-                allowed=f"{name}: {expected.get(name, 'not there')}",
-                fix="merge adapters, and change the config with the model",
-            )
 
 
 def _check_tokenizer(tokenizer: Any) -> None:

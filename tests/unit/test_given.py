@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny import TINY_SHAPES
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
 import flrc
@@ -18,6 +20,7 @@ from flrc import pipeline
 from flrc.config import RunConfig
 from flrc.errors import UserError
 from flrc.given import Given, InMemory
+from flrc.models.placement import wait_on_host
 
 TEXTS = ["the fox that ran over the hill " * 3, "and slept soon after that " * 4]
 
@@ -78,6 +81,32 @@ def with_a_nan(model: Any) -> Any:
     return model
 
 
+def with_a_buffer(model: Any) -> Any:
+    model.model.layers[0].register_buffer("scale", torch.ones(3))
+    return model
+
+
+def of_a_subclass(model: Any) -> Any:
+    class Louder(type(model)):  # type: ignore[misc]
+        pass
+
+    model.__class__ = Louder
+    return model
+
+
+def patched(model: Any) -> Any:
+    layer = model.model.layers[0].mlp.up_proj
+    plain = layer.forward
+    layer.forward = lambda x: 3 * plain(x)
+    return model
+
+
+def patched_as_a_method(model: Any) -> Any:
+    layer = model.model.layers[1]
+    layer.forward = MethodType(lambda self, x, **_: 3 * x, layer)
+    return model
+
+
 def masked(_: Any) -> Any:
     return BertForMaskedLM(
         BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)
@@ -93,6 +122,10 @@ MODELS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no weights": (on_meta, "no weights"),
     "a layer gone": (without_a_layer, "not what its config says.*layers.2"),
     "a bias more": (with_a_bias, "not what its config says.*up_proj.bias"),
+    "a buffer more": (with_a_buffer, "not what its config says.*layers.0.scale"),
+    "a subclass": (of_a_subclass, "something else than its class.*Louder"),
+    "a patched layer": (patched, "something else than its class.*up_proj.forward"),
+    "a patched block": (patched_as_a_method, "something else than its class.*layers.1.forward"),
     "a config of no model": (without_a_row, "config makes no model.*LlamaConfig"),
     "two dtypes": (of_two_dtypes, "not of one floating dtype.*bfloat16, float32"),
     "an odd dtype": (lambda m: m.to(torch.float8_e5m2), "not of one floating dtype.*float8_e5m2"),
@@ -110,6 +143,39 @@ def test_models(
     odd, message = MODELS[name]
     with pytest.raises(UserError, match=f"(?s){message}"):
         flrc.compress(odd(make_model()), tokenizer, calibration=TEXTS, overrides=words)
+
+
+def compiled_in_place(model: Any) -> None:
+    model.compile(backend="eager")
+
+
+def compiled_forward(model: Any) -> None:
+    model.forward = torch.compile(model.forward, backend="eager")
+
+
+def waiting(model: Any) -> None:
+    wait_on_host(model, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("wrap", [compiled_in_place, compiled_forward, waiting])
+def test_wrapped_models(
+    wrap: Callable[[Any], None],
+    make_model: Callable[..., Any],
+    tokenizer: Any,
+    words: list[str],
+    only_checks: None,
+) -> None:
+    model = make_model()
+    wrap(model)
+    with pytest.raises(Reached):
+        flrc.compress(model, tokenizer, calibration=TEXTS, overrides=words)
+
+
+@pytest.mark.parametrize("shape", TINY_SHAPES)
+def test_models_of_every_shape_are_what_their_configs_say(
+    shape: str, make_model: Callable[..., Any], tokenizer: Any
+) -> None:
+    InMemory.of(make_model(shape), tokenizer)
 
 
 @pytest.mark.parametrize("rate", [0.1 + 0.2, np.float32(0.3), np.float64(0.1) + 0.2])
