@@ -9,7 +9,10 @@ from typing import Any
 
 from flrc.errors import UserError
 from flrc.models.base import Pretrained, fingerprint_of, label_of
-from flrc.models.files import model_files, tokenizer_files
+from flrc.models.files import CONFIG, model_files, tokenizer_files
+
+INSIDE = (".safetensors", ".bin", ".json", ".jinja", ".model")
+"""Endings of files that are part of a saved model, not one by themselves."""
 
 
 @dataclass
@@ -46,6 +49,13 @@ class Local(Pretrained):
                 given=f"model.path={self.path}",
                 allowed="a folder written by save_pretrained, or a .gguf file",
                 fix=f"model.path={path.parent / close[0]}" if close else "check the path",
+            )
+        if path.is_file() and (path.parent / CONFIG).is_file() and path.suffix in INSIDE:
+            raise UserError(
+                "the model path is one file of a saved model",
+                given=f"model.path={self.path}",
+                allowed="a folder written by save_pretrained, or a .gguf file",
+                fix=f"model.path={path.parent}",
             )
         return path
 

@@ -540,6 +540,12 @@ def test_weights_that_are_not_there_yet_are_not_to_blame(
         source.config()
 
 
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json", "tokenizer.json"])
+def test_a_file_of_a_folder_is_no_model(name: str, folder: Path) -> None:
+    with pytest.raises(UserError, match=f"one file of a saved model(?s:.*)model.path={folder}$"):
+        Local(path=str(folder / name)).check_available()
+
+
 def test_compressed_models_are_refused(folder: Path) -> None:
     content("flrc.json", "{}")(folder)
     with pytest.raises(UserError, match="compressed model"):
