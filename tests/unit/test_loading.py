@@ -85,6 +85,10 @@ MISFITS: dict[str, tuple[Spoil, str]] = {
     "another width": (tensors(halved), rf"{Q} is \(24, 48\), the config asks for \(48, 48\)"),
     "another vocabulary": (fields(vocab_size=300), r"embed_tokens.weight is \(260, 48\)"),
     "a bias": (adding("model.layers.0.self_attn.q_proj.bias", 48), "q_proj.bias has no place"),
+    "a bias called like a mask": (
+        adding("model.layers.0.attention.bias", 48),
+        r"layers\.0\.attention\.bias has no place",
+    ),
     "a norm more": (adding("model.layers.0.self_attn.q_norm.weight", 12), "q_norm.weight has no"),
     "positions": (adding("model.embed_positions.weight", 64, 48), "embed_positions"),
     "a biased head": (adding("lm_head.bias", 260), "lm_head.bias has no place"),
