@@ -23,6 +23,7 @@ CONSTANTS = ("BOOL", "I64", "C64")
 """Types of masks, positions and frequencies."""
 BUFFERS = re.compile(
     r"(^|\.)(\w*inv_freq|cos_cached|sin_cached|position_ids|masked_bias|causal_mask"
+    r"|embed_positions\.weights"
     r"|(attn|attn\.attention|attention)\.bias)$"
 )
 """Names of constants that older versions of ``transformers`` saved, and models now make."""
