@@ -38,7 +38,7 @@ tables: install  ## all of them
 	for study in $(STUDIES); do $(MAKE) table TABLE=$$study || exit 1; done
 	$(BIN)/python -m flrc.studies claims experiments
 
-test: install  ## the test suite in two processes, about fifteen minutes on two cores, no network
+test: install  ## the test suite in two processes, about twenty-five minutes on two cores, no network
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: install  ## what takes minutes, on the real model and data (../shared/data, where present)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import FAMILIES, RECURRENT, made
+from families import FAMILIES, STATEFUL, made
 from transformers import AutoModelForCausalLM, pipeline
 
 import flrc
@@ -17,7 +17,7 @@ from flrc.errors import UserError
 IDS = torch.arange(3, 20)[None]
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, *RECURRENT])
+@pytest.mark.parametrize("name", [*FAMILIES, *STATEFUL])
 def test_compressed_saved_and_loaded(name: str, tokenizer: Any, tmp_path: Path) -> None:
     model = made(name, torch.float32)
     dense = model(input_ids=IDS, use_cache=False).logits
@@ -28,7 +28,11 @@ def test_compressed_saved_and_loaded(name: str, tokenizer: Any, tmp_path: Path) 
         method="svdllm",
         rate=0.3,
         calibration=list(torch.randint(3, 250, (4, 40), generator=draw)),
-        overrides=[f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'cache'}"],
+        overrides=[
+            f"paths.runs={tmp_path / 'runs'}",
+            f"paths.cache={tmp_path / 'cache'}",
+            "model.partial=true",  # the gates of a tiny Recurrent Gemma are 6 % of its blocks
+        ],
     )
     parameters = record.results["parameters"]
     assert parameters["targets_activated"] <= 0.7 * parameters["targets_dense"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flrc.allocator.evidence import Evidence
 from flrc.allocator.planning import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.errors import UserError
@@ -109,7 +110,7 @@ def test_everything_that_is_measured(
 ) -> None:
     model = make_model()
     # Rate 0 with plans: generates for itself, where a dense run takes the dense model's replies.
-    plans = make_plans(Uniform(), Constant(), find_targets(model), TwoFactor(), {}, 0.0)
+    plans = make_plans(Uniform(), Constant(), find_targets(model), TwoFactor(), Evidence(), 0.0)
     decoder = Decoder(model, tokenizer, plans)
     evaluation = Summarization(limit=3, max_new_tokens=12)
     dense = evaluation.replies(data, tokenizer, decoder, "dialogsum")
