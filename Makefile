@@ -57,7 +57,7 @@ report: install  ## render all records below RUNS
 	$(BIN)/python -m flrc.reporting $(RUNS)
 
 docs: install  ## the pages of docs/ as a site, in site/
-	$(BIN)/python -m flrc.reference docs/options.md
+	$(BIN)/python scripts/options_page.py docs/options.md
 	$(BIN)/mkdocs build --strict --quiet
 	@echo site/index.html
 

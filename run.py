@@ -8,8 +8,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from flrc import command_line
 from flrc.config import register
+from flrc.sweeps import command_line
 
 register()
 CONF = str(Path(__file__).resolve().parent / "conf")

@@ -5,21 +5,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from flrc.models.registration import register
+from flrc.models.checkpoints.registration import register
 
 if TYPE_CHECKING:
-    from flrc.generation import generate, load
-    from flrc.library import compress, run
-    from flrc.models.checkpoint import save
+    from flrc.library.compression import compress, run
+    from flrc.library.generation import generate, load
+    from flrc.models.checkpoints.checkpoint import save
 
 __all__ = ["compress", "generate", "load", "run", "save"]
 
 _HOMES = {
-    "compress": "flrc.library",
-    "generate": "flrc.generation",
-    "load": "flrc.generation",
-    "run": "flrc.library",
-    "save": "flrc.models.checkpoint",
+    "compress": "flrc.library.compression",
+    "generate": "flrc.library.generation",
+    "load": "flrc.library.generation",
+    "run": "flrc.library.compression",
+    "save": "flrc.models.checkpoints.checkpoint",
 }
 """Where each function is; imported when it is asked for, as torch takes seconds."""
 

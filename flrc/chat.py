@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
-    from flrc.allocator.plan import RankPlan
-    from flrc.models.checkpoint import Loaded
+    from flrc.models.checkpoints.checkpoint import Loaded
+    from flrc.plans.rank_plan import RankPlan
 
 HELP = "/new begins a new conversation, /quit ends."
 
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        from flrc.generation import load
+        from flrc.library.generation import load
 
         model = load(given.path, given.device)
     except UserError as error:
@@ -45,7 +45,7 @@ def converse(model: Loaded, max_new_tokens: int, options: dict[str, object]) -> 
     from rich.console import Console
     from transformers import TextStreamer
 
-    from flrc.generation import stream
+    from flrc.library.generation import stream
 
     console = Console(highlight=False)
     console.print(HELP, style="dim")

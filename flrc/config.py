@@ -17,16 +17,16 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from flrc.allocator.base import Allocator
 from flrc.calibration.base import Calibration
-from flrc.canonical import Canonical
-from flrc.component import Component, discover
+from flrc.core.canonical import Canonical
+from flrc.core.component import Component, discover
+from flrc.core.dtypes import DTYPES
 from flrc.data.base import DataSource
 from flrc.decomposition.base import Decomposition
 from flrc.errors import UserError, choose
 from flrc.evaluation.base import Evaluation
 from flrc.form.base import Form
 from flrc.grouping.base import Grouping
-from flrc.models.base import ModelSource
-from flrc.models.dtypes import DTYPES
+from flrc.models.sources.base import ModelSource
 from flrc.quantization.base import Quantization
 from flrc.refine.base import Refinement
 from flrc.runtime.base import Runtime
@@ -36,7 +36,7 @@ from flrc.sensitivity.base import Sensitivity
 from flrc.tracking.base import Tracker
 
 GROUPS: dict[str, tuple[str, type[Component]]] = {
-    "model": ("flrc.models", ModelSource),
+    "model": ("flrc.models.sources", ModelSource),
     "data": ("flrc.data", DataSource),
     "calibration": ("flrc.calibration", Calibration),
     "decomposition": ("flrc.decomposition", Decomposition),

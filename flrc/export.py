@@ -22,8 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         check_target(given.folder)
-        from flrc.generation import load
-        from flrc.models.densify import export
+        from flrc.library.generation import load
+        from flrc.models.checkpoints.densify import export
 
         export(load(given.path, "cpu"), given.folder)
     except UserError as error:

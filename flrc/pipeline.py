@@ -8,28 +8,28 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from flrc import environment
-from flrc.cache import locked
-from flrc.completion import finished
 from flrc.config import RunConfig
+from flrc.core.cache import locked
 from flrc.errors import UserError, explained
-from flrc.measuring import Run, measure
-from flrc.models.replacing import place
-from flrc.preflight import Prepared, check_inputs, check_targets, prepare
-from flrc.records.identity import run_folder, run_id
-from flrc.records.record import Record
-from flrc.stages import Stages
+from flrc.models.checkpoints.replacing import place
+from flrc.results.records.record import Record
+from flrc.running import environment
+from flrc.running.evaluations import Run, measure
+from flrc.running.finished import finished
+from flrc.running.identity import run_folder, run_id
+from flrc.running.preflight import Prepared, check_inputs, check_targets, prepare
+from flrc.running.stages import Stages
 
 if TYPE_CHECKING:
-    from flrc.allocator.planning import Planner
-    from flrc.allocator.plans import Plans
+    from flrc.allocator.planner import Planner
     from flrc.calibration.statistics import GradientStatistics
-    from flrc.decomposition.factorise import Calibrated
-    from flrc.decomposition.stored import StoredFactors
-    from flrc.models.checkpoint import Loaded
-    from flrc.models.targets import Target
-    from flrc.records.store import RunFolder
-    from flrc.refine.stored import RefinedFactors
+    from flrc.decomposition.factor_store import StoredFactors
+    from flrc.models.checkpoints.checkpoint import Loaded
+    from flrc.plans.run_plans import Plans
+    from flrc.plans.target import Target
+    from flrc.refine.factor_store import RefinedFactors
+    from flrc.results.records.store import RunFolder
+    from flrc.running.factors import Calibrated
     from flrc.search.base import Found
 
 log = logging.getLogger(__name__)
@@ -114,14 +114,15 @@ def compress_and_evaluate(
     Returns:
         The compressed model; None where nothing is compressed.
     """
-    from flrc.evaluation.dense_replies import replies_of_dense_model
-    from flrc.models.checkpoint import Loaded, save
-    from flrc.models.coverage import check_coverage
-    from flrc.models.loading import load_model
-    from flrc.models.surgery import check_counts, compress
-    from flrc.models.targets import find_targets
-    from flrc.models.walking import check_walk
-    from flrc.records.accounting import account, account_dense, note_coefficients, stored_bytes
+    from flrc.form.surgery import check_counts, compress
+    from flrc.models.anatomy.coverage import check_coverage
+    from flrc.models.anatomy.targets import find_targets
+    from flrc.models.anatomy.walking import check_walk
+    from flrc.models.checkpoints.checkpoint import Loaded, save
+    from flrc.models.layers.sizes import stored_bytes
+    from flrc.models.sources.loading import load_model
+    from flrc.running.accounting import account, account_dense, note_coefficients
+    from flrc.running.dense_replies import replies_of_dense_model
 
     with stages("load"):
         model = load_model(config.model, config.dtype, prepared.device, config.placement)
@@ -173,7 +174,7 @@ def decompose(
     config: RunConfig, prepared: Prepared, model: Any, targets: list[Target], stages: Stages
 ) -> StoredFactors:
     """Full-rank factors of every target, shared by all rates and allocators."""
-    from flrc.decomposition.factorise import factorise
+    from flrc.running.factors import factorise
 
     return factorise(
         config.decomposition,
@@ -188,7 +189,7 @@ def decompose(
 
 def calibrated(config: RunConfig, prepared: Prepared) -> Calibrated:
     """What statistics are taken on."""
-    from flrc.decomposition.factorise import Calibrated
+    from flrc.running.factors import Calibrated
 
     return Calibrated(
         prepared.sequences,
@@ -203,8 +204,8 @@ def score(
     config: RunConfig, prepared: Prepared, model: Any, targets: list[Target], stages: Stages
 ) -> dict[str, float]:
     """Score of every target (eq. 1, 4 or 5); empty where the allocator reads none."""
+    from flrc.running.scores import gradient_statistics, scores_of
     from flrc.sensitivity.base import ScoreContext
-    from flrc.sensitivity.scoring import gradient_statistics, scores_of
 
     if not config.allocator.SCORED:
         return {}
@@ -238,7 +239,7 @@ def allocate(
         What gives ranks for a rate, and what its search for them has cost.
     """
     from flrc.allocator.evidence import Evidence
-    from flrc.allocator.planning import Planner
+    from flrc.allocator.planner import Planner
     from flrc.allocator.probes import Probes
     from flrc.allocator.settled import dead_targets
 
@@ -254,7 +255,7 @@ def schedule(
     config: RunConfig, prepared: Prepared, model: Any, planner: Planner, factors: StoredFactors
 ) -> tuple[Plans, Found]:
     """The phases, given or searched, and their ranks (eq. 3)."""
-    from flrc.allocator.plans import Plans
+    from flrc.plans.run_plans import Plans
     from flrc.search.base import Compression
     from flrc.search.none import NoSearch
 
@@ -279,9 +280,9 @@ def refine(
     stages: Stages,
 ) -> RefinedFactors | None:
     """The factors fitted to the plan; None where they are used as they were decomposed."""
-    from flrc.decomposition.factorise import kept_statistics, known_statistics
     from flrc.refine.base import Decided
-    from flrc.refine.stored import refined_factors
+    from flrc.refine.factor_store import refined_factors
+    from flrc.running.factors import kept_statistics, known_statistics
 
     if not config.refine.REFINES:
         return None

@@ -7,15 +7,15 @@ from typing import Any
 from plain_factors import stacked_factors
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planning import make_plans
+from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
+from flrc.form.surgery import compress
 from flrc.form.two_factor import TwoFactor
 from flrc.grouping.shared import Shared
-from flrc.models.surgery import compress
-from flrc.models.switching import activate
-from flrc.models.targets import find_targets
+from flrc.models.anatomy.targets import find_targets
+from flrc.models.layers.switching import activate
 from flrc.quantization.int8 import Int8
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive

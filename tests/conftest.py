@@ -32,8 +32,8 @@ PURE = (
     "flrc.decomposition.factors",
     "flrc.decomposition.truncation",
     "flrc.form.pivoting",
-    "flrc.models.lowrank",
-    "flrc.models.pivoted",
+    "flrc.models.layers.low_rank_linear",
+    "flrc.models.layers.pivoted_linear",
     "flrc.refine.correction",
 )
 install_import_hook(PURE, "beartype.beartype")
@@ -99,7 +99,7 @@ def _make_model() -> Callable[..., PreTrainedModel]:
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerBase:
     """One token a byte."""
-    from flrc.models.byte_tokenizer import byte_tokenizer
+    from flrc.models.sources.byte_tokenizer import byte_tokenizer
 
     return byte_tokenizer()
 

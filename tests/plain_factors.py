@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from flrc.decomposition.svd import Svd
-from flrc.models.targets import Target
+from flrc.plans.target import Target
 
 
 def stacked_factors(

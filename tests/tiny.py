@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from flrc.models.shapes import SHAPES
+from flrc.models.sources.shapes import SHAPES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

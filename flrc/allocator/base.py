@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flrc.component import Component
+from flrc.core.component import Component
 
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
     from flrc.allocator.evidence import Evidence
-    from flrc.allocator.plan import RankPlan
     from flrc.form.base import Form
-    from flrc.models.targets import Target
+    from flrc.plans.rank_plan import RankPlan
+    from flrc.plans.target import Target
 
 
 @dataclass

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flrc.allocator.plan import RankPlan
 from flrc.errors import UserError
+from flrc.plans.rank_plan import RankPlan
 
 if TYPE_CHECKING:
     from flrc.form.base import Form
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 TOLERANCE = 1e-4
 """Largest distance of realised and requested rate, where a single rank is a smaller step."""

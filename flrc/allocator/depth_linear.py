@@ -11,7 +11,7 @@ from flrc.errors import UserError
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
     from flrc.allocator.evidence import Evidence
-    from flrc.allocator.plan import RankPlan
+    from flrc.plans.rank_plan import RankPlan
 
 
 @dataclass
@@ -50,7 +50,7 @@ class DepthLinear(ProbingAllocator):
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """The best slope's plan."""
-        from flrc.progress import progress
+        from flrc.core.progress import progress
 
         steepest = 2 * min(budget.rate, 1 - budget.rate)
         plans = [self.plan(budget, steepest * i / (self.slopes - 1)) for i in range(self.slopes)]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from flrc.allocator.budget import Budget
     from flrc.allocator.evidence import Evidence
-    from flrc.allocator.plan import RankPlan
-    from flrc.models.targets import Target
+    from flrc.plans.rank_plan import RankPlan
+    from flrc.plans.target import Target
 
 
 @dataclass

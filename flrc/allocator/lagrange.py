@@ -11,7 +11,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
-    from flrc.allocator.plan import RankPlan
+    from flrc.plans.rank_plan import RankPlan
 
 
 class _Curve:

@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from flrc.allocator.divergence import Divergence, Mean, log_probabilities
-from flrc.models.blocks import decoder_blocks
-from flrc.models.cutting import replaced
-from flrc.models.walking import BlockCall, block_calls
+from flrc.models.anatomy.blocks import decoder_blocks
+from flrc.models.anatomy.cutting import replaced
+from flrc.models.anatomy.walking import BlockCall, block_calls
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from flrc.allocator.divergence import Divergence, Mean
 from flrc.allocator.partial_run import Batch, Cost, PartialRun
-from flrc.models.cutting import Factors, cut
-from flrc.models.targets import Target
-from flrc.progress import progress
-from flrc.records import jsonfile
+from flrc.core import jsonfile
+from flrc.core.progress import progress
+from flrc.models.anatomy.cutting import Factors, cut
+from flrc.plans.target import Target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from flrc.cache import Entry
+    from flrc.core.cache import Entry
 
 __all__ = ["Cost", "Divergence", "Probe"]
 

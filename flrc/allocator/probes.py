@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from flrc.cache import StageCache
-    from flrc.decomposition.stored import StoredFactors
-    from flrc.models.targets import Target
+    from flrc.core.cache import StageCache
+    from flrc.decomposition.factor_store import StoredFactors
+    from flrc.plans.target import Target
 
 
 class Probes:

@@ -14,9 +14,9 @@ from flrc.errors import UserError
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
     from flrc.allocator.evidence import Evidence
-    from flrc.allocator.plan import RankPlan
     from flrc.form.base import Form
-    from flrc.models.targets import Target
+    from flrc.plans.rank_plan import RankPlan
+    from flrc.plans.target import Target
 
 
 @dataclass
@@ -50,8 +50,8 @@ class Replay(Allocator):
 
     def _read(self) -> list[RankPlan]:
         """The constant plan, and the plans of the phases."""
-        from flrc.allocator.plan import RankPlan
-        from flrc.allocator.plans import phases_from_json
+        from flrc.plans.rank_plan import RankPlan
+        from flrc.plans.run_plans import phases_from_json
 
         try:
             content = json.loads(Path(str(self.path)).read_text("utf-8-sig"))
@@ -77,8 +77,8 @@ class Replay(Allocator):
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """The stored ranks, checked against the model's targets."""
-        from flrc.allocator.plan import RankPlan
         from flrc.decomposition.factors import ZERO
+        from flrc.plans.rank_plan import RankPlan
 
         constant, *phases = self._read()
         # At one rate the two may differ: a phase is bound to nest in the one before.

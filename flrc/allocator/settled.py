@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flrc.allocator.budget import Budget
-from flrc.allocator.plan import RankPlan, plan_cost
 from flrc.decomposition.factors import DENSE, ZERO
 from flrc.errors import UserError
+from flrc.plans.rank_plan import RankPlan, plan_cost
 
 if TYPE_CHECKING:
     from flrc.allocator.base import Allocator
     from flrc.allocator.evidence import Evidence
     from flrc.form.base import Form
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 Ranks = dict[str, int | None]
 

@@ -12,7 +12,7 @@ from flrc.allocator.budget import solve
 
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
-    from flrc.allocator.plan import RankPlan
+    from flrc.plans.rank_plan import RankPlan
 
 
 def real_ranks(budget: Budget, keep: Sequence[float]) -> list[float]:

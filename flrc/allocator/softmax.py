@@ -12,9 +12,9 @@ from flrc.errors import UserError
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
     from flrc.allocator.evidence import Evidence
-    from flrc.allocator.plan import RankPlan
     from flrc.form.base import Form
-    from flrc.models.targets import Target
+    from flrc.plans.rank_plan import RankPlan
+    from flrc.plans.target import Target
 
 
 @dataclass

@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from flrc.core.progress import progress
 from flrc.errors import UserError, choose
-from flrc.progress import progress
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler

@@ -11,7 +11,7 @@ from flrc.allocator.base import Allocator
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
     from flrc.allocator.evidence import Evidence
-    from flrc.allocator.plan import RankPlan
+    from flrc.plans.rank_plan import RankPlan
 
 
 @dataclass

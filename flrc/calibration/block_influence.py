@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from flrc.calibration.statistics import not_finite
-from flrc.models.blocks import decoder_blocks
-from flrc.models.walking import hidden_of
-from flrc.progress import progress
+from flrc.core.progress import progress
+from flrc.models.anatomy.blocks import decoder_blocks
+from flrc.models.anatomy.walking import hidden_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from flrc.calibration.statistics import InputAccumulator, InputStatistics, not_finite
-from flrc.models.blocks import decoder_blocks
-from flrc.models.targets import Target
-from flrc.models.walking import block_calls
+from flrc.models.anatomy.blocks import decoder_blocks
+from flrc.models.anatomy.walking import block_calls
+from flrc.plans.target import Target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,7 +42,7 @@ def input_statistics(
 
     Args:
         model: In evaluation mode.
-        targets: From :func:`~flrc.models.targets.find_targets`.
+        targets: From :func:`~flrc.models.anatomy.targets.find_targets`.
         sequences: Token ids ``(tokens,)`` each; taken one by one, so nothing is padded.
 
     Raises:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from flrc.calibration.recomputing import graph_fits, recomputed
 from flrc.calibration.statistics import GradientStatistics, gradient_sums, not_finite
-from flrc.models.targets import Target
-from flrc.progress import progress
+from flrc.core.progress import progress
+from flrc.plans.target import Target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -11,12 +11,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from flrc.calibration.gradients import sequence_loss
 from flrc.calibration.statistics import not_finite
-from flrc.progress import progress
+from flrc.core.progress import progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 
 def signs(shapes: Sequence[torch.Size], generator: torch.Generator) -> list[Tensor]:

@@ -23,10 +23,10 @@ from flrc.calibration.statistics import (
     not_finite,
 )
 from flrc.calibration.token_gradients import TokenGradients
-from flrc.models.blocks import decoder_blocks
-from flrc.models.targets import Target
-from flrc.models.walking import HIDDEN, hidden_of
-from flrc.progress import progress
+from flrc.core.progress import progress
+from flrc.models.anatomy.blocks import decoder_blocks
+from flrc.models.anatomy.walking import HIDDEN, hidden_of
+from flrc.plans.target import Target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

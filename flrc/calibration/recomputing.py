@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from flrc.models.blocks import decoder_blocks
-from flrc.models.cutting import replaced
-from flrc.models.placement import waits_on_host
-from flrc.models.targets import Target
+from flrc.models.anatomy.blocks import decoder_blocks
+from flrc.models.anatomy.cutting import replaced
+from flrc.models.anatomy.placement import waits_on_host
+from flrc.plans.target import Target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from flrc.component import Component
+from flrc.core.component import Component
 
 
 @dataclass

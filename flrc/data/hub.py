@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from flrc.core.network import online
 from flrc.data.base import DataSource
 from flrc.data.catalog import DATASETS, DatasetSpec, find
 from flrc.data.rows import check_row
 from flrc.errors import UserError, choose
-from flrc.network import online
 
 
 @dataclass

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flrc.core.digests import file_digest
 from flrc.data.rows import check_row
-from flrc.digests import file_digest
 from flrc.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from flrc.calibration.token_gradients import TokenGradients
-from flrc.component import Component
+from flrc.core.component import Component
 
 if TYPE_CHECKING:
     from torch import Tensor

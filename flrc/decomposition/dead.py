@@ -14,7 +14,7 @@ from flrc.decomposition.truncation import truncated
 if TYPE_CHECKING:
     from flrc.calibration.statistics import InputStatistics, OutputStatistics
     from flrc.decomposition.base import Decomposition
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 
 def dead(

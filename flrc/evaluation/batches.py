@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from flrc.progress import progress
+from flrc.core.progress import progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flrc.core.network import online
 from flrc.errors import UserError, choose
-from flrc.network import online
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

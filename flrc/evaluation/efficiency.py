@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flrc.evaluation.base import Evaluation, Measurement, Outcome, Subject
+from flrc.evaluation.base import Evaluation, Subject
+from flrc.results.records.measurement import Measurement, Outcome
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from flrc.evaluation.roofline import Roofline
     from flrc.evaluation.step_cost import StepCost
     from flrc.evaluation.timed import Timing
-    from flrc.models.limits import Limits
+    from flrc.models.anatomy.limits import Limits
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Efficiency(Evaluation):
         )
 
     def _on_cuda(self) -> bool:
-        from flrc.models.loading import resolve_device
+        from flrc.core.devices import resolve_device
 
         return resolve_device(self.device).type == "cuda"
 
@@ -107,7 +108,7 @@ class Efficiency(Evaluation):
     ) -> TokenSequences:
         """The drawn prompts."""
         from flrc.data.token_sequences import TokenSequences
-        from flrc.models.limits import Limits
+        from flrc.models.anatomy.limits import Limits
 
         settings = self.settings(part, data)
         ids = _prompt(Limits.of(config), settings["batch"], self.prompt_tokens)
@@ -123,12 +124,12 @@ class Efficiency(Evaluation):
         from contextlib import ExitStack
         from functools import partial
 
+        from flrc.core.memory import peak_memory
         from flrc.evaluation import roofline
         from flrc.evaluation.step_cost import step_costs
         from flrc.evaluation.timed import alternate, timed
-        from flrc.memory import peak_memory
-        from flrc.models.limits import Limits
-        from flrc.models.switching import activate
+        from flrc.models.anatomy.limits import Limits
+        from flrc.models.layers.switching import activate
 
         settings = self.settings(part, subject.data)
         steps = settings["new_tokens"]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from flrc.progress import progress
+from flrc.core.progress import progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -11,11 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flrc.core.progress import progress
 from flrc.data.catalog import find
 from flrc.errors import UserError
 from flrc.evaluation.batches import give_back, halved
-from flrc.models.limits import Limits
-from flrc.progress import progress
+from flrc.models.anatomy.limits import Limits
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flrc.evaluation.base import DatasetEvaluation, Measurement, Outcome, Subject
+from flrc.evaluation.base import DatasetEvaluation, Subject
+from flrc.results.records.measurement import Measurement, Outcome
 
 if TYPE_CHECKING:
     from torch import Tensor

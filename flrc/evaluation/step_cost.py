@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flrc.models.dense import DenseLinear
-from flrc.models.lowrank import low_rank_layers
-from flrc.models.switching import activate
+from flrc.models.layers.dense_linear import DenseLinear
+from flrc.models.layers.low_rank_linear import low_rank_layers
+from flrc.models.layers.switching import activate
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-    from flrc.allocator.plan import RankPlan
+    from flrc.plans.rank_plan import RankPlan
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flrc.errors import UserError, choose
-from flrc.evaluation.base import DatasetEvaluation, Measurement, Outcome, Subject
+from flrc.evaluation.base import DatasetEvaluation, Subject
 from flrc.evaluation.bertscore_models import bertscore_model
 from flrc.evaluation.text_checks import check_pairs
 from flrc.evaluation.words import TOKENIZERS
+from flrc.results.records.measurement import Measurement, Outcome
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase

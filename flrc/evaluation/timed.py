@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from flrc.core.progress import progress
 from flrc.evaluation.roofline import wait
-from flrc.models.switching import prepared
-from flrc.progress import progress
+from flrc.models.layers.switching import prepared
 from flrc.runtime.streaming import streamers
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
 
-    from flrc.allocator.plan import RankPlan
+    from flrc.plans.rank_plan import RankPlan
 
 
 @dataclass(frozen=True)

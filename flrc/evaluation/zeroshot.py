@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from flrc.data.base import DataSource
 from flrc.data.catalog import DATASETS, find
 from flrc.errors import UserError, choose
-from flrc.evaluation.base import Evaluation, Measurement, Outcome, Subject
+from flrc.evaluation.base import Evaluation, Subject
+from flrc.results.records.measurement import Measurement, Outcome
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase

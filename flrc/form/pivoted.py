@@ -11,7 +11,7 @@ from flrc.form.base import Form
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 
 @dataclass
@@ -52,13 +52,13 @@ class Pivoted(Form):
     def build(
         self, left_t: Tensor, right: Tensor, linears: Sequence[nn.Linear], keep_dense: bool
     ) -> list[nn.Module]:
-        """A :class:`~flrc.models.pivoted.PivotedLinear` each; the coefficients are shared."""
+        """A ``PivotedLinear`` each; the coefficients are shared."""
         import torch
 
         from flrc.form.pivoting import pivot_columns
-        from flrc.models.pivoted import PivotedLinear
-        from flrc.models.rows import FloatRows
-        from flrc.models.shared import SharedProduct
+        from flrc.models.layers.pivoted_linear import PivotedLinear
+        from flrc.models.layers.rows import FloatRows
+        from flrc.models.layers.shared_linear import SharedProduct
 
         found = pivot_columns(right, self.bound)
         pivots = found.order[: right.shape[0]]

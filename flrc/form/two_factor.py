@@ -11,7 +11,7 @@ from flrc.form.base import Form
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 
 @dataclass
@@ -27,12 +27,12 @@ class TwoFactor(Form):
     def build(
         self, left_t: Tensor, right: Tensor, linears: Sequence[nn.Linear], keep_dense: bool
     ) -> list[nn.Module]:
-        """A rank-major :class:`~flrc.models.lowrank.LowRankLinear` each; the right is shared."""
+        """A rank-major ``LowRankLinear`` each; the right factor is shared."""
         import torch
 
-        from flrc.models.lowrank import LowRankLinear
-        from flrc.models.rows import FloatRows
-        from flrc.models.shared import SharedProduct
+        from flrc.models.layers.low_rank_linear import LowRankLinear
+        from flrc.models.layers.rows import FloatRows
+        from flrc.models.layers.shared_linear import SharedProduct
 
         like = linears[0].weight
         factor = FloatRows(right.to(like))

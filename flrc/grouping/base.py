@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flrc.component import Component
+from flrc.core.component import Component
 
 if TYPE_CHECKING:
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 
 @dataclass

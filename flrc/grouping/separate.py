@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flrc.grouping.base import Grouping
 
 if TYPE_CHECKING:
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flrc.grouping.base import Grouping
 
 if TYPE_CHECKING:
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Shared(Grouping):
 
     def targets(self, layers: Sequence[Target]) -> list[Target]:
         """One target an input group."""
-        from flrc.models.targets import Target
+        from flrc.plans.target import Target
 
         groups: dict[str, list[Target]] = {}
         for layer in layers:

@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flrc.component import Component
+from flrc.core.component import Component
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import nn
 
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 
 @dataclass

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Int8(Quantization):
 
     A scale belongs to one row of a rank-major factor, so a prefix of the rows takes a prefix of the
     scales with it: every schedule runs on quantised factors as on others. Beside it each channel
-    has a power of two (:class:`~flrc.models.int8_rows.Int8Rows`), and the first rank of a
+    has a power of two (:class:`~flrc.models.layers.int8_rows.Int8Rows`), and the first rank of a
     two-factor layer 16 bits: inputs have a mean, the first rank carries it, and what is wrong with
     it is the same for every token (SmolLM2-135M, kfac at 30 %: rounding that rank is nine tenths of
     what int8 costs the factors in perplexity). In the pivoted form the identity is exact. Targets
@@ -39,10 +39,10 @@ class Int8(Quantization):
         """Round every matrix of every target, shared ones once."""
         from torch.nn import Linear
 
-        from flrc.models.dense import DenseLinear
-        from flrc.models.int8_rows import Int8Rows
-        from flrc.models.lowrank import LowRankLinear, replace
-        from flrc.models.rows import Rows
+        from flrc.models.layers.dense_linear import DenseLinear
+        from flrc.models.layers.int8_rows import Int8Rows
+        from flrc.models.layers.low_rank_linear import LowRankLinear, replace
+        from flrc.models.layers.rows import Rows
 
         made: dict[int, Rows] = {}
         for name in (layer.name for target in targets for layer in target.layers):

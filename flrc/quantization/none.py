@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 
 @dataclass

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from flrc.component import Component
+from flrc.core.component import Component
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from flrc.allocator.plan import RankPlan
     from flrc.calibration.statistics import BlockStatistics
     from flrc.decomposition.base import Decomposition
     from flrc.decomposition.factors import Factors
-    from flrc.models.targets import Target
+    from flrc.plans.rank_plan import RankPlan
+    from flrc.plans.target import Target
 
 
 @dataclass(frozen=True)

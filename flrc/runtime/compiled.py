@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 BACKENDS = ("inductor", "aot_eager", "eager")
 RECOMPILATIONS = 64
@@ -50,7 +50,7 @@ class Compiled(Runtime):
         import torch
         import torch._dynamo as dynamo
 
-        from flrc.models.placement import settle
+        from flrc.models.anatomy.placement import settle
 
         settle(model)
         model.eval()

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from flrc.errors import UserError
-from flrc.models.limits import Limits
-from flrc.models.switching import Switch, activate
-from flrc.schedule.phase import first_steps
+from flrc.models.anatomy.limits import Limits
+from flrc.models.layers.switching import Switch, activate
+from flrc.plans.phase import first_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from transformers.generation.streamers import BaseStreamer
 
-    from flrc.allocator.plan import RankPlan
-    from flrc.allocator.plans import Plans
+    from flrc.plans.rank_plan import RankPlan
+    from flrc.plans.run_plans import Plans
 
 
 OPTIONS = (
@@ -152,7 +152,7 @@ class Decoder:
         return output[:, input_ids.shape[1] :]
 
     def plans_by_step(self, steps: int) -> dict[int, RankPlan]:
-        """See :meth:`flrc.allocator.plans.Plans.by_step`; empty for the dense model."""
+        """See :meth:`flrc.plans.run_plans.Plans.by_step`; empty for the dense model."""
         return {} if self.plans is None else self.plans.by_step(steps)
 
     def _phases(self, steps: int) -> list[tuple[int, float]]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Eager(Runtime):
         self, model: nn.Module, targets: Sequence[Target], dense_bytes: int
     ) -> Iterator[None]:
         """In evaluation mode, whole on its device."""
-        from flrc.models.placement import settle
+        from flrc.models.anatomy.placement import settle
 
         settle(model)
         model.eval()

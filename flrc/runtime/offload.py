@@ -10,16 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from flrc.core.folders import check_writable
 from flrc.errors import UserError
-from flrc.folders import check_writable
 from flrc.runtime.base import Runtime
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from flrc.models.rows import Rows
-    from flrc.models.targets import Target
+    from flrc.models.layers.rows import Rows
+    from flrc.plans.target import Target
 
 UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 BUFFERS = (2, 6)
@@ -105,7 +105,7 @@ class Offload(Runtime):
         Raises:
             UserError: If the budget does not hold what must stay and two matrices.
         """
-        from flrc.models.placement import settle
+        from flrc.models.anatomy.placement import settle
         from flrc.runtime.sources import DiskSource, Paced, PinnedSource
         from flrc.runtime.streaming import Source, Streamed, Streamer
 
@@ -141,7 +141,7 @@ class Offload(Runtime):
         self, model: nn.Module, matrices: Sequence[Rows], dense_bytes: int
     ) -> tuple[list[Rows], int]:
         """The matrices that must move, and how many buffers there are for them."""
-        from flrc.records.accounting import stored_bytes
+        from flrc.models.layers.sizes import stored_bytes
 
         # Without the scales of int8 rows, which stay.
         sizes = {id(rows): rows.values.nbytes for rows in matrices if rows.values is not None}
@@ -175,10 +175,10 @@ def _matrices(model: nn.Module, targets: Sequence[Target]) -> list[tuple[Rows, C
     """All matrices of the targets in the order of use, with the rows that are active in each."""
     from torch.nn import Linear
 
-    from flrc.models.dense import DenseLinear
-    from flrc.models.factored import FactoredLinear
-    from flrc.models.lowrank import replace
-    from flrc.models.rows import FloatRows
+    from flrc.models.layers.dense_linear import DenseLinear
+    from flrc.models.layers.factored_linear import FactoredLinear
+    from flrc.models.layers.low_rank_linear import replace
+    from flrc.models.layers.rows import FloatRows
 
     found: dict[int, tuple[Rows, Callable[[], int]]] = {}
     for name in (layer.name for target in targets for layer in target.layers):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 Place = Any
 """A device as torch takes it; a GPU by its number."""
@@ -68,7 +68,7 @@ class Spread(Runtime):
         import torch
         from accelerate.utils import get_balanced_memory
 
-        from flrc.models.placement import stay_on_host
+        from flrc.models.anatomy.placement import stay_on_host
 
         model.eval()
         stay_on_host(model)  # so that what is free on the GPUs is known
@@ -128,6 +128,6 @@ def spread(model: nn.Module, places: Mapping[str, Place]) -> None:
 
 
 def _blocks(model: nn.Module) -> list[str]:
-    from flrc.models.blocks import decoder_blocks
+    from flrc.models.anatomy.blocks import decoder_blocks
 
     return sorted({type(block).__name__ for block in decoder_blocks(model)[1]})

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from flrc.models.rows import Rows, Stream
+from flrc.models.layers.rows import Rows, Stream
 
 
 class Source(ABC):
@@ -185,7 +185,7 @@ class Streamed(Stream):
         self.count = count
 
     def use(self, rank: int | None, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """See :class:`~flrc.models.rows.Stream`."""
+        """See :class:`~flrc.models.layers.rows.Stream`."""
         return self.streamer.use(self.item, self.count if rank is None else rank, compute)
 
 

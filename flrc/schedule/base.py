@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from flrc.component import Component
-from flrc.schedule.phase import Phase
+from flrc.core.component import Component
+from flrc.plans.phase import Phase
 
 
 @dataclass

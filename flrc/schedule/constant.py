@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flrc.plans.phase import Phase
 from flrc.schedule.base import Schedule
-from flrc.schedule.phase import Phase
 
 
 @dataclass

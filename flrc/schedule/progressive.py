@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from flrc.errors import UserError
+from flrc.plans.phase import Phase
 from flrc.schedule.base import Schedule
-from flrc.schedule.phase import Phase
 
 
 @dataclass

@@ -6,18 +6,18 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flrc.component import Component
+from flrc.core.component import Component
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from flrc.allocator.planning import Planner
-    from flrc.cache import Entry
+    from flrc.allocator.planner import Planner
+    from flrc.core.cache import Entry
     from flrc.data.base import DataSource
     from flrc.data.token_sequences import TokenSequences
-    from flrc.decomposition.stored import StoredFactors
+    from flrc.decomposition.factor_store import StoredFactors
+    from flrc.plans.phase import Phase
     from flrc.schedule.base import Schedule
-    from flrc.schedule.phase import Phase
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flrc.schedule.phase import Phase
+from flrc.plans.phase import Phase
 
 DECIMALS = 3
 """Rates of phases are rounded to a tenth of a point, so that a reply more or less changes none."""

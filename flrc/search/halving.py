@@ -61,7 +61,7 @@ class Halving(GeneratingSearch):
     def search(self, schedule: Schedule, rate: float, compression: Compression) -> Found:
         """See the class."""
         from flrc.search.candidates import grid, rounds
-        from flrc.search.halve import halve
+        from flrc.search.successive_halving import halve
         from flrc.search.trials import Trials
 
         candidates = grid(

@@ -6,18 +6,18 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flrc.allocator.plans import Plans
+from flrc.core import jsonfile
 from flrc.errors import UserError
 from flrc.evaluation.replies import generate_replies
+from flrc.form.surgery import compressed, stored_parameters
 from flrc.form.two_factor import TwoFactor
-from flrc.models.surgery import compressed, stored_parameters
-from flrc.records import jsonfile
+from flrc.plans.run_plans import Plans
 from flrc.runtime.decoding import Decoder
-from flrc.search.halve import Trial
+from flrc.search.successive_halving import Trial
 
 if TYPE_CHECKING:
-    from flrc.allocator.plan import RankPlan
-    from flrc.schedule.phase import Phase
+    from flrc.plans.phase import Phase
+    from flrc.plans.rank_plan import RankPlan
     from flrc.search.base import Compression
     from flrc.search.generating import GeneratingSearch
 

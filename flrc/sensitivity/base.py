@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flrc.component import Component
+from flrc.core.component import Component
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
     from flrc.calibration.statistics import GradientStatistics
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
 
 @dataclass(frozen=True)

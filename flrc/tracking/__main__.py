@@ -11,11 +11,11 @@ from pathlib import Path
 from rich.console import Console
 
 from flrc.errors import UserError
-from flrc.records.record import Record
-from flrc.records.store import RunFolder, find_folders
-from flrc.studies import manifest
-from flrc.studies.collect import known_studies, manifest_folder
-from flrc.studies.layout import TABLE
+from flrc.results.records.record import Record
+from flrc.results.records.store import RunFolder, find_folders
+from flrc.results.studies import manifest
+from flrc.results.studies.collect import known_studies, manifest_folder
+from flrc.results.studies.layout import TABLE
 from flrc.tracking.wandb import MODES, PROJECT, Wandb, ask_again
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -134,7 +134,7 @@ def _publish_study(
     Returns:
         Whether it was sent; None if it has nothing to show.
     """
-    from flrc.studies.sweep import rendered, stored
+    from flrc.results.studies.stored import rendered, stored
 
     before = warnings.count
     try:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flrc.component import Component, discover
-from flrc.records.record import Record
+from flrc.core.component import Component, discover
+from flrc.results.records.record import Record
 
 if TYPE_CHECKING:
-    from flrc.studies.study import Study
+    from flrc.results.studies.study import Study
 
 
 @dataclass

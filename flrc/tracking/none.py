@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flrc.records.record import Record
+from flrc.results.records.record import Record
 from flrc.tracking.base import Tracker
 
 if TYPE_CHECKING:
-    from flrc.studies.study import Study
+    from flrc.results.studies.study import Study
 
 
 @dataclass

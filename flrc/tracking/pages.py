@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flrc.records import jsonfile
+from flrc.core import jsonfile
 
 
 @dataclass(frozen=True)

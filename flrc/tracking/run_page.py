@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flrc.records.record import Record
-from flrc.records.store import RunFolder, model_name
-from flrc.reporting.samples import natural
-from flrc.studies import manifest
-from flrc.studies.collect import known_studies, manifest_folder
+from flrc.results.pages.samples import natural
+from flrc.results.records.record import Record
+from flrc.results.records.store import RunFolder, model_name
+from flrc.results.studies import manifest
+from flrc.results.studies.collect import known_studies, manifest_folder
 from flrc.tracking.pages import Page, Table, cell, tag
 
 SAMPLES = 8

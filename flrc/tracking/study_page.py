@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from flrc.records import jsonfile
-from flrc.reporting.grid import Cell, Grid
-from flrc.reporting.section import Section
-from flrc.studies import orders, render
-from flrc.studies.page import page as sections_of
-from flrc.studies.study import Study
+from flrc.core import jsonfile
+from flrc.results.studies import orders, render
+from flrc.results.studies.page import page as sections_of
+from flrc.results.studies.study import Study
+from flrc.results.tables.grid import Cell, Grid
+from flrc.results.tables.section import Section
 from flrc.tracking.pages import Page, Table, tag
 
 OWN = "table"

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flrc.records.record import Record
-from flrc.records.store import RunFolder
+from flrc.results.records.record import Record
+from flrc.results.records.store import RunFolder
 from flrc.tracking import run_page
 from flrc.tracking.base import Tracker
 from flrc.tracking.pages import Page
 
 if TYPE_CHECKING:
-    from flrc.studies.study import Study
+    from flrc.results.studies.study import Study
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,12 @@ import torch
 
 from flrc.allocator.divergence import Divergence
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planning import Planner
+from flrc.allocator.planner import Planner
 from flrc.calibration.gradients import aggregated, per_sequence
 from flrc.config import components
 from flrc.errors import UserError
-from flrc.models.targets import Target, find_targets
+from flrc.models.anatomy.targets import find_targets
+from flrc.plans.target import Target
 from flrc.sensitivity.base import ScoreContext
 
 SHAPES = {

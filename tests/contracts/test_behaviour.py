@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from flrc.allocator.plan import RankPlan
 from flrc.calibration.statistics import InputAccumulator, OutputAccumulator
 from flrc.config import components
 from flrc.decomposition.dead import decomposed
-from flrc.decomposition.factorise import Calibrated, known_statistics
 from flrc.decomposition.whitened import Whitened
 from flrc.errors import UserError
 from flrc.form.two_factor import TwoFactor
-from flrc.models.targets import Target, find_targets
+from flrc.models.anatomy.targets import find_targets
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.target import Target
 from flrc.refine.base import Decided
+from flrc.running.factors import Calibrated, known_statistics
 
 
 @pytest.mark.parametrize("name", components("decomposition"))

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from options_page import page
 from tiny import CONF, ROOT, compose
 
-from flrc.component import Component
 from flrc.config import GROUPS, components
+from flrc.core.component import Component
 from flrc.errors import UserError
-from flrc.reference import page
 
 ALL = [(group, name) for group in GROUPS for name in components(group)]
 IDS = [f"{group}/{name}" for group, name in ALL]
@@ -248,7 +248,7 @@ def test_values_out_of_range_are_refused(group: str, name: str) -> None:
 
 @pytest.mark.parametrize(("group", "name"), ALL, ids=IDS)
 def test_described_in_plain_values(group: str, name: str, tmp_path: Path) -> None:
-    from flrc.records.jsonfile import canonical
+    from flrc.core.jsonfile import canonical
 
     if (group, name) == ("allocator", "replay"):
         return  # reads its file: see tests/unit/test_replay.py
@@ -289,7 +289,7 @@ PROGRAM = """
 import sys
 import flrc.config
 flrc.config.register()
-import flrc.component
+import flrc.core.component
 heavy = {"torch", "transformers", "lm_eval", "datasets", "wandb", "evaluate"} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -325,7 +325,7 @@ def test_a_number_of_components_is_there() -> None:
 
 
 def test_two_components_of_one_name_are_an_error(tmp_path: Path, monkeypatch: Any) -> None:
-    from flrc.component import discover
+    from flrc.core.component import discover
     from flrc.form.base import Form
 
     source = (

@@ -54,7 +54,7 @@ def call(
     handlers, level, threads = list(logger.handlers), logger.level, torch.get_num_threads()
 
     def invoke(*arguments: str, at: Place | None = None, root: Path = ROOT) -> Ended:
-        from flrc import command_line
+        from flrc.sweeps import command_line
 
         GlobalHydra.instance().clear()
         line = (at or place).line(*arguments)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from flrc.models.byte_tokenizer import byte_tokenizer
+from flrc.models.sources.byte_tokenizer import byte_tokenizer
 
 LLAMA3_8B: dict[str, Any] = {
     "model_type": "llama",

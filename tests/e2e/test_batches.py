@@ -19,8 +19,8 @@ def talkative(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from flrc.models.byte_tokenizer import byte_tokenizer
-    from flrc.models.shapes import SHAPES
+    from flrc.models.sources.byte_tokenizer import byte_tokenizer
+    from flrc.models.sources.shapes import SHAPES
 
     folder = tmp_path_factory.mktemp("models") / "talkative"
     config = AutoConfig.for_model(**SHAPES["tiny_llama"], initializer_range=0.25)

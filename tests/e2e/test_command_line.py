@@ -13,7 +13,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from running import ROOT, Ended, load_script
 
-from flrc import command_line
+from flrc.sweeps import command_line
 
 QUICK = (
     "model=tiny",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from running import Call, Place, measured, snapshot
 
-from flrc.evaluation.base import Outcome, Subject
+from flrc.evaluation.base import Subject
 from flrc.evaluation.perplexity import Perplexity
+from flrc.results.records.measurement import Outcome
 
 
 def test_an_impossible_job_does_not_cost_the_others(place: Place, call: Call) -> None:

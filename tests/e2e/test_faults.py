@@ -15,9 +15,9 @@ import torch
 from running import FIRST, JOBS, SWEEP, Call, Place, Swept, environment
 from test_interruption import results
 
-from flrc.decomposition import factorise
 from flrc.evaluation import replies
-from flrc.models.random import Random
+from flrc.models.sources.random import Random
+from flrc.running import factors as factorise
 
 
 def assert_as_undisturbed(place: Place, swept: Swept, jobs: tuple[str, ...] = JOBS[:1]) -> None:
@@ -66,7 +66,7 @@ def test_a_full_disk(
 def test_a_disk_too_full_for_the_record(
     place: Place, swept: Swept, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flrc.records.store import RunFolder
+    from flrc.results.records.store import RunFolder
 
     with monkeypatch.context() as full:
         error = OSError(errno.ENOSPC, "No space left on device")

@@ -15,7 +15,7 @@ import torch
 from running import ROOT, Place, environment, sentence, write_rows
 from stored_model import LLAMA3_8B, store_random
 
-from flrc.models.shapes import SHAPES
+from flrc.models.sources.shapes import SHAPES
 
 GIB = 2**30
 BY_BLOCK = ("statistics", "output gradients", "decomposition", "sensitivity", "refinement")

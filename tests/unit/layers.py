@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from flrc.allocator.base import Allocator
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.plan import RankPlan
 from flrc.form.base import Form
 from flrc.form.two_factor import TwoFactor
-from flrc.models.targets import Target
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.target import Target
 
 FORM = TwoFactor()
 

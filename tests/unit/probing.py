@@ -10,9 +10,9 @@ from torch import Tensor
 
 from flrc.allocator.divergence import Divergence
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.plan import RankPlan
 from flrc.form.two_factor import TwoFactor
-from flrc.models.targets import Target
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.target import Target
 
 FORM = TwoFactor()
 

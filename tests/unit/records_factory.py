@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from flrc.records.record import Record
+from flrc.results.records.record import Record
 
 PRESETS = {
     "dense": ("none", "none", "uniform", "constant"),

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from flrc.models.byte_tokenizer import byte_tokenizer
-from flrc.models.loading import load_model
-from flrc.models.local import Local
+from flrc.models.sources.byte_tokenizer import byte_tokenizer
+from flrc.models.sources.loading import load_model
+from flrc.models.sources.local import Local
 
 WEIGHTS = "model.safetensors"
 CONFIG = {

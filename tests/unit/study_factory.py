@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 from records_factory import measurement, record
 
-from flrc.records.record import Record
-from flrc.studies.facts import facts_of
-from flrc.studies.manifest import Job
+from flrc.results.records.record import Record
+from flrc.results.studies.facts import facts_of
+from flrc.results.studies.manifest import Job
 
 LAYOUT: dict[str, Any] = {
     "caption": "Perplexity of two methods",

@@ -14,12 +14,12 @@ from families import MULTIMODAL, PARTIAL, RECURRENT, UNFIT, made
 from torch import nn
 
 import flrc
-from flrc.allocator.plan import RankPlan
 from flrc.errors import UserError
+from flrc.form.surgery import compress
 from flrc.form.two_factor import TwoFactor
-from flrc.models.surgery import compress
-from flrc.models.targets import find_targets
-from flrc.records.record import Record
+from flrc.models.anatomy.targets import find_targets
+from flrc.plans.rank_plan import RankPlan
+from flrc.results.records.record import Record
 
 IDS = torch.arange(3, 43)[None]
 

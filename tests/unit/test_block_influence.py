@@ -11,7 +11,7 @@ import torch
 
 from flrc.calibration.block_influence import block_influence, cosines
 from flrc.grouping.shared import Shared
-from flrc.models.targets import find_targets
+from flrc.models.anatomy.targets import find_targets
 from flrc.sensitivity.base import ScoreContext
 from flrc.sensitivity.block_influence import BlockInfluence
 

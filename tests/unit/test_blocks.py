@@ -12,9 +12,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from flrc.errors import UserError
-from flrc.models.blocks import decoder_blocks, lists_run
-from flrc.models.probing import UndecidedError
-from flrc.models.targets import find_targets
+from flrc.models.anatomy.blocks import decoder_blocks, lists_run
+from flrc.models.anatomy.probing import UndecidedError
+from flrc.models.anatomy.targets import find_targets
 
 TEXT_BLOCKS = {
     "gemma3": "model.language_model.layers",

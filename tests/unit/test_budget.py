@@ -12,11 +12,11 @@ from layers import shapes as some_shapes
 
 from flrc.allocator.budget import Budget
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.plan import RankPlan
-from flrc.allocator.planning import make_plans
+from flrc.allocator.planner import make_plans
 from flrc.allocator.proportional import Proportional
 from flrc.allocator.uniform import Uniform
 from flrc.errors import UserError
+from flrc.plans.rank_plan import RankPlan
 from flrc.schedule.constant import Constant
 from flrc.schedule.increasing import Increasing
 from flrc.schedule.progressive import Progressive

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from flrc.cache import DONE, RECENT, Entry, StageCache
+from flrc.core.cache import DONE, RECENT, Entry, StageCache
 from flrc.errors import UserError
 
 

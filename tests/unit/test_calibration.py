@@ -14,8 +14,8 @@ from flrc.calibration.collect import input_statistics
 from flrc.calibration.gradients import aggregated, per_sequence, sequence_loss
 from flrc.calibration.statistics import InputAccumulator, gradient_sums
 from flrc.errors import UserError
-from flrc.models.blocks import decoder_blocks
-from flrc.models.targets import find_targets
+from flrc.models.anatomy.blocks import decoder_blocks
+from flrc.models.anatomy.targets import find_targets
 from flrc.sensitivity.base import ScoreContext
 from flrc.sensitivity.fisher import Fisher
 from flrc.sensitivity.gradient import Gradient

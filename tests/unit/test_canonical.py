@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from flrc.allocator.proportional import Proportional
 from flrc.allocator.sensitivity_search import SensitivitySearch
 from flrc.allocator.type_loss import TypeLoss
-from flrc.canonical import DIGITS, canonical
 from flrc.config import RunConfig
+from flrc.core import jsonfile
+from flrc.core.canonical import DIGITS, canonical
 from flrc.decomposition.kfac import Kfac
-from flrc.library import configuration
-from flrc.records import jsonfile
-from flrc.records.identity import run_folder, run_id
+from flrc.library.compression import configuration
+from flrc.running.identity import run_folder, run_id
 from flrc.schedule.progressive import Progressive
 
 if TYPE_CHECKING:
-    from flrc.component import Component
+    from flrc.core.component import Component
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import flrc
 from flrc.data.chat_template import DATE, reads_date, render
 from flrc.data.pairs import Pair, chat_example, chat_prompt
 from flrc.errors import UserError
-from flrc.models.byte_tokenizer import byte_tokenizer
+from flrc.models.sources.byte_tokenizer import byte_tokenizer
 
 PAIR = Pair("1", "Anna: red fox\nTom: a hill", "The fox ran.", "Summarize.")
 PLAIN = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"

@@ -23,13 +23,13 @@ from flrc.errors import UserError
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
-from flrc.models.checkpoint import Loaded, load, save
-from flrc.models.integrity import described_digest
-from flrc.models.lowrank import low_rank_layers
-from flrc.models.switching import activate
+from flrc.models.checkpoints.checkpoint import Loaded, load, save
+from flrc.models.checkpoints.integrity import described_digest
+from flrc.models.layers.low_rank_linear import low_rank_layers
+from flrc.models.layers.sizes import stored_bytes
+from flrc.models.layers.switching import activate
 from flrc.pipeline import run
-from flrc.records.accounting import stored_bytes
-from flrc.records.identity import run_folder
+from flrc.running.identity import run_folder
 from flrc.runtime.decoding import Decoder
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive

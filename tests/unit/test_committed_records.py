@@ -10,13 +10,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from flrc.completion import finished
 from flrc.config import RunConfig, register
-from flrc.library import CONF
-from flrc.records.identity import run_folder, run_id
-from flrc.studies import manifest
-from flrc.studies.collect import restore
-from flrc.studies.study import results_of
+from flrc.library.compression import CONF
+from flrc.results.studies import manifest
+from flrc.results.studies.collect import restore
+from flrc.results.studies.study import results_of
+from flrc.running.finished import finished
+from flrc.running.identity import run_folder, run_id
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 STUDIES = sorted(path.parent.name for path in EXPERIMENTS.glob("*/table.yaml"))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import front_page
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from flrc.records.store import RECORD, find_folders
-from flrc.studies import claims, front, plots
-from flrc.studies.layout import TABLE
-from flrc.studies.render import render
-from flrc.studies.study import RESULTS, read, results_of
+from flrc.results.records.store import RECORD, find_folders
+from flrc.results.studies import claims, plots
+from flrc.results.studies.layout import TABLE
+from flrc.results.studies.render import render
+from flrc.results.studies.study import RESULTS, read, results_of
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 MEASURED = sorted(path.parent.name for path in EXPERIMENTS.glob(f"*/{TABLE}")
@@ -49,8 +50,8 @@ def test_the_page_of_claims_is_current() -> None:
 
 def test_the_tables_of_the_front_page_are_current() -> None:
     kept = (EXPERIMENTS.parent / "README.md").read_text("utf-8")
-    assert kept == front.fill(kept, EXPERIMENTS), (
-        "python -m flrc.studies front README.md experiments"
+    assert kept == front_page.fill(kept, EXPERIMENTS), (
+        "python scripts/front_page.py README.md experiments"
     )
 
 

@@ -14,8 +14,8 @@ import flrc
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
 from flrc.evaluation.replies import generate_replies
-from flrc.models.byte_tokenizer import byte_tokenizer
-from flrc.models.limits import Limits
+from flrc.models.anatomy.limits import Limits
+from flrc.models.sources.byte_tokenizer import byte_tokenizer
 from flrc.runtime.decoding import Decoder
 
 SIZES = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -13,8 +13,8 @@ from families import FAMILIES, RECURRENT, made
 
 import flrc
 from flrc.errors import UserError
-from flrc.models.coverage import Coverage, check_coverage, coverage
-from flrc.models.targets import find_targets
+from flrc.models.anatomy.coverage import Coverage, check_coverage, coverage
+from flrc.models.anatomy.targets import find_targets
 
 # Mixtral of width 48: three blocks of four experts with 2 x 96 + 96 rows, and a router.
 EXPERTS = 3 * 4 * 3 * 96 * 48

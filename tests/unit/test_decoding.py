@@ -10,12 +10,12 @@ import pytest
 import torch
 from decoding import compressed, generate, prompt
 
-from flrc.allocator.plan import RankPlan
-from flrc.allocator.plans import Plans
 from flrc.errors import UserError
 from flrc.evaluation.replies import agreement, generate_replies, up_to_end
-from flrc.models.lowrank import LowRankLinear
-from flrc.models.switching import activate, prepared
+from flrc.models.layers.low_rank_linear import LowRankLinear
+from flrc.models.layers.switching import activate, prepared
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.run_plans import Plans
 from flrc.runtime.decoding import Decoder
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive

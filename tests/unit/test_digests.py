@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from flrc import digests
+from flrc.core import digests
+from flrc.core.digests import file_digest
 from flrc.data.folder import Folder
-from flrc.digests import file_digest
-from flrc.models.local import Local
+from flrc.models.sources.local import Local
 
 
 def rewrite(path: Path, content: bytes) -> None:

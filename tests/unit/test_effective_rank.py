@@ -9,7 +9,7 @@ import torch
 from layers import Pivoted, allocate_spectra
 
 from flrc.allocator.effective_rank import EffectiveRank, effective_rank
-from flrc.models.targets import Target
+from flrc.plans.target import Target
 
 
 def target(projection: str, m: int, n: int, block: int = 0) -> Target:

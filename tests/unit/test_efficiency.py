@@ -10,18 +10,18 @@ import torch
 from plain_factors import stacked_factors
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planning import make_plans
+from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.evaluation.efficiency import Efficiency, summary
 from flrc.evaluation.roofline import Roofline
 from flrc.evaluation.step_cost import StepCost, cached_bytes, step_costs, weights_read
 from flrc.evaluation.timed import Timing, alternate, timed
 from flrc.form.pivoted import Pivoted
+from flrc.form.surgery import compress
 from flrc.form.two_factor import TwoFactor
 from flrc.grouping.shared import Shared
-from flrc.models.surgery import compress
-from flrc.models.switching import activate
-from flrc.models.targets import find_targets
+from flrc.models.anatomy.targets import find_targets
+from flrc.models.layers.switching import activate
 from flrc.pipeline import run
 from flrc.quantization.int8 import Int8
 from flrc.runtime.decoding import Decoder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flrc import environment
+from flrc.running import environment
 
 
 def test_changed_results_do_not_make_the_code_modified(

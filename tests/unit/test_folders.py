@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import torch
 
-from flrc import isolation
+from flrc.core.folders import INDUCTOR, check_writable, closed
 from flrc.errors import UserError, explained
-from flrc.folders import INDUCTOR, check_writable, closed
-from flrc.preflight import check_inputs
+from flrc.running.preflight import check_inputs
 from flrc.runtime.offload import Offload
+from flrc.sweeps import isolation
 
 VARIABLES = ("MPLCONFIGDIR", "TRITON_HOME", "WANDB_CACHE_DIR", "WANDB_DATA_DIR")
 NOWHERE = f"{os.devnull}/home"

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from flrc.allocator.plan import RankPlan
-from flrc.cache import StageCache
 from flrc.config import components
-from flrc.decomposition.factorise import Calibrated, factorise
-from flrc.models.surgery import compress
-from flrc.models.targets import find_targets
-from flrc.stages import Stages
+from flrc.core.cache import StageCache
+from flrc.form.surgery import compress
+from flrc.models.anatomy.targets import find_targets
+from flrc.plans.rank_plan import RankPlan
+from flrc.running.factors import Calibrated, factorise
+from flrc.running.stages import Stages
 
 DECOMPOSITIONS = [name for name in components("decomposition") if name != "none"]
 COMBINATIONS = list(itertools.product(DECOMPOSITIONS, components("grouping"), components("form")))

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flrc.errors import UserError
-from flrc.generation import generate
-from flrc.models.checkpoint import Loaded, load, save
-from flrc.models.integrity import described_digest, listed
+from flrc.library.generation import generate
+from flrc.models.checkpoints.checkpoint import Loaded, load, save
+from flrc.models.checkpoints.integrity import described_digest, listed
 
 CPU = torch.device("cpu")
 IDS = torch.arange(9)[None]

@@ -14,9 +14,9 @@ from tiny import CONF
 
 from flrc.config import GROUPS, RunConfig, components
 from flrc.errors import UserError
-from flrc.library import configuration
+from flrc.library.compression import configuration
 from flrc.pipeline import run
-from flrc.preflight import check_inputs, prepare
+from flrc.running.preflight import check_inputs, prepare
 
 OPTIONS = {
     group: sorted(path.stem for path in (CONF / group).glob("*.yaml"))

@@ -16,7 +16,7 @@ from flrc.data.catalog import DATASETS, find
 from flrc.data.folder import Folder
 from flrc.errors import UserError
 from flrc.pipeline import run
-from flrc.preflight import check_inputs, prepare
+from flrc.running.preflight import check_inputs, prepare
 
 ODD: list[Any] = [
     None,
@@ -154,7 +154,7 @@ def test_questions(task: str, tmp_path: Path, tokenizer: Any) -> None:
     from flrc.data.sample import Sample
     from flrc.evaluation.lm_eval_tasks import build_task
     from flrc.evaluation.zeroshot import ZeroShot
-    from flrc.models.random import Random
+    from flrc.models.sources.random import Random
 
     split = find(task).evaluation_split
     rows = [

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from flrc.cache import StageCache
+from flrc.core.cache import StageCache
 from flrc.errors import UserError
-from flrc.models.byte_tokenizer import byte_tokenizer
-from flrc.models.local import Local
+from flrc.models.sources.byte_tokenizer import byte_tokenizer
+from flrc.models.sources.local import Local
 
 WIDTH, HIDDEN, WORDS = 48, 96, 64
 

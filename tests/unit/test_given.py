@@ -19,8 +19,8 @@ import flrc
 from flrc import pipeline
 from flrc.config import RunConfig
 from flrc.errors import UserError
-from flrc.given import Given, InMemory
-from flrc.models.placement import wait_on_host
+from flrc.library.given import Given, InMemory
+from flrc.models.anatomy.placement import wait_on_host
 
 TEXTS = ["the fox that ran over the hill " * 3, "and slept soon after that " * 4]
 

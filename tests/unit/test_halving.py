@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flrc.errors import UserError
-from flrc.schedule.phase import Phase, first_steps
+from flrc.plans.phase import Phase, first_steps
 from flrc.search.candidates import Candidate, grid, rounds
-from flrc.search.halve import Trial, halve
+from flrc.search.successive_halving import Trial, halve
 
 
 def average(phases: list[Phase], lengths: list[int]) -> float:

@@ -13,7 +13,8 @@ from torch.func import functional_call
 
 from flrc.calibration.hessian import hessian_traces, quadratic_forms, signs
 from flrc.grouping.shared import Shared
-from flrc.models.targets import Target, find_targets
+from flrc.models.anatomy.targets import find_targets
+from flrc.plans.target import Target
 from flrc.sensitivity.base import ScoreContext
 from flrc.sensitivity.hessian_trace import HessianTrace
 

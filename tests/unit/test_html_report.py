@@ -19,16 +19,16 @@ import records_factory as factory
 from rich.console import Console
 
 from flrc.errors import UserError
-from flrc.records.record import Record
-from flrc.records.store import RunFolder
-from flrc.reporting import html
-from flrc.reporting.__main__ import main
-from flrc.reporting.columns import Column
-from flrc.reporting.grid import Cell, Grid, Row
-from flrc.reporting.readme import first_paragraph, heading
-from flrc.reporting.references import References
-from flrc.reporting.run_page import page
-from flrc.reporting.section import Section
+from flrc.reporting import main
+from flrc.results.pages import html
+from flrc.results.pages.readme import first_paragraph, heading
+from flrc.results.pages.references import References
+from flrc.results.pages.run_page import page
+from flrc.results.records.record import Record
+from flrc.results.records.store import RunFolder
+from flrc.results.tables.columns import Column
+from flrc.results.tables.grid import Cell, Grid, Row
+from flrc.results.tables.section import Section
 
 VOID = {"meta", "link", "img", "br"}
 EVIL = '<script>document.title = "taken"</script><img src=x onerror="alert(1)"> & more'

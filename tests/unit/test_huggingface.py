@@ -22,10 +22,10 @@ from flrc.export import main as export
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
-from flrc.models import modelling_file
-from flrc.models.checkpoint import Loaded, save
-from flrc.models.integrity import described_digest
-from flrc.models.lowrank import low_rank_layers
+from flrc.models.checkpoints import modelling_file
+from flrc.models.checkpoints.checkpoint import Loaded, save
+from flrc.models.checkpoints.integrity import described_digest
+from flrc.models.layers.low_rank_linear import low_rank_layers
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive
 
@@ -63,7 +63,7 @@ def test_auto_classes_load_what_flrc_loads(shape: str, saved: Callable[..., Path
     reply = theirs.generate(IDS, max_new_tokens=12, do_sample=False)
     text = ours.tokenizer.decode(IDS[0])
     assert text
-    decoded = flrc.generation.decoder_of(ours).generate(
+    decoded = flrc.library.generation.decoder_of(ours).generate(
         input_ids=IDS, attention_mask=torch.ones_like(IDS), max_new_tokens=12
     )
     assert torch.equal(reply[:, IDS.shape[1] :], decoded)
@@ -125,7 +125,7 @@ def test_pipelines_give_the_same_text(
     writer = pipeline("text-generation", model=str(folder), device="cpu")
     (found,) = writer("hello there", max_new_tokens=12, do_sample=False, return_full_text=False)
     ids = ours.tokenizer("hello there", return_tensors="pt")
-    reply = flrc.generation.decoder_of(ours).generate(
+    reply = flrc.library.generation.decoder_of(ours).generate(
         input_ids=ids["input_ids"], attention_mask=ids["attention_mask"], max_new_tokens=12
     )
     assert found["generated_text"] == ours.tokenizer.decode(reply[0], skip_special_tokens=True)

@@ -12,11 +12,11 @@ import pytest
 from tiny import write_data
 
 from flrc.allocator.proportional import Proportional
-from flrc.completion import finished
 from flrc.decomposition.whitened import Whitened
-from flrc.evaluation.base import Measurement, Outcome
-from flrc.records.identity import run_folder, run_id
-from flrc.records.record import Record
+from flrc.results.records.measurement import Measurement, Outcome
+from flrc.results.records.record import Record
+from flrc.running.finished import finished
+from flrc.running.identity import run_folder, run_id
 
 if TYPE_CHECKING:
     from flrc.config import RunConfig

@@ -11,23 +11,23 @@ import torch
 from plain_factors import stacked_factors
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planning import make_plans
-from flrc.allocator.plans import Plans
+from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
+from flrc.form.surgery import check_counts, compress
 from flrc.form.two_factor import TwoFactor
 from flrc.grouping.shared import Shared
-from flrc.models.dense import DenseLinear
-from flrc.models.int8_rows import Int8Rows
-from flrc.models.lowrank import low_rank_layers, target_parameters
-from flrc.models.rows import FloatRows
-from flrc.models.surgery import check_counts, compress
-from flrc.models.switching import activate
-from flrc.models.targets import find_targets
+from flrc.models.anatomy.targets import find_targets
+from flrc.models.layers.dense_linear import DenseLinear
+from flrc.models.layers.int8_rows import Int8Rows
+from flrc.models.layers.low_rank_linear import low_rank_layers, target_parameters
+from flrc.models.layers.rows import FloatRows
+from flrc.models.layers.sizes import stored_bytes
+from flrc.models.layers.switching import activate
 from flrc.pipeline import run
+from flrc.plans.run_plans import Plans
 from flrc.quantization.int8 import Int8
-from flrc.records.accounting import stored_bytes
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive
 

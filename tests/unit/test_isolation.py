@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from flrc import isolation
-from flrc.models.loading import resolve_device
+from flrc.core import job_process
+from flrc.core.devices import resolve_device
+from flrc.sweeps import isolation
 
 PROGRAM = """
 import os, signal, sys, time
@@ -80,7 +81,7 @@ def test_devices_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [resolve_device("auto").index] == [0]
     found = []
     for slot in range(5):
-        monkeypatch.setenv(isolation.SLOT, str(slot))
+        monkeypatch.setenv(job_process.SLOT, str(slot))
         found.append(resolve_device("auto").index)
     assert found == [0, 1, 2, 0, 1]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

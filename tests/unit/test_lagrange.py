@@ -14,7 +14,7 @@ from flrc.allocator.lagrange import minimise
 from flrc.allocator.spectrum import Spectrum
 from flrc.config import components
 from flrc.decomposition.factors import truncation_losses
-from flrc.models.targets import Target
+from flrc.plans.target import Target
 
 TWO_FACTOR: Any = components("form")["two_factor"]()
 FORMS = ["two_factor", "pivoted"]

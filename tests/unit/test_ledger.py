@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from flrc import ledger as module
 from flrc.errors import UserError
-from flrc.ledger import LEDGER, Ledger
+from flrc.sweeps import job_log as module
+from flrc.sweeps.job_log import LEDGER, Ledger
 
 
 @pytest.fixture(autouse=True)

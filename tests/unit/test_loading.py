@@ -31,8 +31,8 @@ from transformers import AutoModelForCausalLM
 
 import flrc
 from flrc.errors import UserError
-from flrc.models.hub import Hub
-from flrc.models.local import Local
+from flrc.models.sources.hub import Hub
+from flrc.models.sources.local import Local
 
 Spoil = Callable[[Path], None]
 Q = "model.layers.0.self_attn.q_proj.weight"

@@ -11,17 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.plan import RankPlan
-from flrc.allocator.planning import make_plans
-from flrc.allocator.plans import Plans
+from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.decomposition.svd import Svd
+from flrc.form.surgery import check_counts, compress, stored_parameters
 from flrc.form.two_factor import TwoFactor
-from flrc.models.lowrank import LowRankLinear, low_rank_layers, target_parameters
-from flrc.models.rows import FloatRows
-from flrc.models.surgery import check_counts, compress, stored_parameters
-from flrc.models.switching import activate
-from flrc.models.targets import Target, find_targets
+from flrc.models.anatomy.targets import find_targets
+from flrc.models.layers.low_rank_linear import LowRankLinear, low_rank_layers, target_parameters
+from flrc.models.layers.rows import FloatRows
+from flrc.models.layers.switching import activate
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.run_plans import Plans
+from flrc.plans.target import Target
 from flrc.schedule.progressive import Progressive
 
 FORM = TwoFactor()

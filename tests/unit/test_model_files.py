@@ -18,9 +18,9 @@ from transformers.models.auto.tokenization_auto import (
     tokenizer_class_from_name,
 )
 
-from flrc.models.files import VOCABULARY, model_files, vocabulary_files
-from flrc.models.local import Local
-from flrc.models.packaged import Packaged
+from flrc.models.checkpoints.files import VOCABULARY, model_files, vocabulary_files
+from flrc.models.sources.local import Local
+from flrc.models.sources.packaged import Packaged
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_labels_keep_everything_but_gguf(path: str) -> None:
 
 
 def test_labels_of_models_in_memory(folder: Path) -> None:
-    from flrc.given import InMemory
+    from flrc.library.given import InMemory
 
     for name in ("Llama-3.1-8B", "Llama-3.2-1B"):
         place = folder.rename(folder.with_name(name))

@@ -14,18 +14,18 @@ from plain_factors import stacked_factors
 from torch import Tensor
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planning import make_plans
+from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.errors import UserError
 from flrc.form.pivoted import Pivoted
+from flrc.form.surgery import compress
 from flrc.form.two_factor import TwoFactor
 from flrc.grouping.shared import Shared
-from flrc.models.surgery import compress
-from flrc.models.switching import activate
-from flrc.models.targets import find_targets
+from flrc.models.anatomy.targets import find_targets
+from flrc.models.layers.sizes import stored_bytes
+from flrc.models.layers.switching import activate
 from flrc.pipeline import run
 from flrc.quantization.int8 import Int8
-from flrc.records.accounting import stored_bytes
 from flrc.runtime.offload import Offload
 from flrc.runtime.sources import DiskSource, Paced
 from flrc.runtime.streaming import Source, Streamer, streamers

@@ -10,11 +10,11 @@ import yaml
 from records_factory import measurement, record
 from study_factory import EXPECTED, LAYOUT, perplexity, study_folder
 
-from flrc.records.record import Record
-from flrc.records.store import RunFolder
-from flrc.studies import orders, page
-from flrc.studies.cells import Value
-from flrc.studies.study import of_records
+from flrc.results.records.record import Record
+from flrc.results.records.store import RunFolder
+from flrc.results.studies import orders, page
+from flrc.results.studies.cells import Value
+from flrc.results.studies.study import of_records
 
 
 @pytest.mark.parametrize(

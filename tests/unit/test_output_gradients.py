@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-import flrc.decomposition.factorise as factorise_module
-from flrc.cache import StageCache
+import flrc.running.factors as factorise_module
 from flrc.calibration.collect import input_statistics
 from flrc.calibration.output_gradients import (
     block_groups,
@@ -22,11 +21,12 @@ from flrc.calibration.output_gradients import (
 from flrc.calibration.recomputing import graph_bytes
 from flrc.calibration.statistics import OutputAccumulator, logit_gradients, token_gradients
 from flrc.calibration.token_gradients import TokenGradients
+from flrc.core.cache import StageCache
 from flrc.decomposition.kfac import Kfac
 from flrc.decomposition.whitened import Whitened
 from flrc.grouping.shared import Shared
-from flrc.models.targets import find_targets
-from flrc.stages import Stages
+from flrc.models.anatomy.targets import find_targets
+from flrc.running.stages import Stages
 
 NOTHING = TokenGradients()
 
@@ -97,7 +97,7 @@ def test_several_passes_give_what_one_gives(
 
 
 def test_groups_stay_within_the_limit() -> None:
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
     targets = [Target(f"{b}", 10, 10, b, "q", f"{b}") for b in range(5)]  # 400 bytes each
     assert block_groups(targets, 800) == [[0, 1], [2, 3], [4]]

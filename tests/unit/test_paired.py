@@ -12,9 +12,9 @@ from records_factory import measurement, record
 from rich.console import Console
 
 from flrc.pipeline import run
-from flrc.records.__main__ import main
-from flrc.records.paired import Items, averaged, bootstrap, compare, items_of, student
-from flrc.records.store import RunFolder
+from flrc.records import main
+from flrc.results.records.paired import Items, averaged, bootstrap, compare, items_of, student
+from flrc.results.records.store import RunFolder
 
 
 def test_interval_of_a_mean_difference() -> None:

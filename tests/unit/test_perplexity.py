@@ -23,7 +23,7 @@ def subject(model: Any, tokenizer: Any, data: Any, rate: float = 0.0) -> Subject
 
 def losses_by_hand(model: Any, text: str, length: int, windows: int | None) -> list[float]:
     """Mean negative log likelihood of each whole window: bytes in, softmax in numpy float64."""
-    from flrc.models.byte_tokenizer import byte_tokenizer
+    from flrc.models.sources.byte_tokenizer import byte_tokenizer
 
     vocabulary = byte_tokenizer().get_vocab()
     written = {" ": "\u0120", "\n": "\u010a"}  # how byte-level BPE writes them

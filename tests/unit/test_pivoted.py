@@ -15,20 +15,21 @@ from tiny import compose
 from torch import Tensor, nn
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.plan import RankPlan
-from flrc.allocator.planning import make_plans
-from flrc.allocator.plans import Plans
+from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.config import components
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
+from flrc.form.surgery import check_counts, compress
 from flrc.form.two_factor import TwoFactor
-from flrc.models.lowrank import target_parameters
-from flrc.models.pivoted import PivotedLinear
-from flrc.models.surgery import check_counts, compress
-from flrc.models.switching import activate
-from flrc.models.targets import Target, find_targets
-from flrc.records.accounting import account, note_coefficients
+from flrc.models.anatomy.targets import find_targets
+from flrc.models.layers.low_rank_linear import target_parameters
+from flrc.models.layers.pivoted_linear import PivotedLinear
+from flrc.models.layers.switching import activate
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.run_plans import Plans
+from flrc.plans.target import Target
+from flrc.running.accounting import account, note_coefficients
 from flrc.runtime.decoding import Decoder
 from flrc.schedule.constant import Constant
 

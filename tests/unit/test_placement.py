@@ -15,12 +15,12 @@ from flrc.calibration.collect import input_statistics
 from flrc.calibration.gradients import aggregated, per_sequence
 from flrc.calibration.output_gradients import output_statistics
 from flrc.calibration.token_gradients import TokenGradients
-from flrc.models import placement
-from flrc.models.blocks import decoder_blocks
-from flrc.models.placement import present, settle, wait_on_host, waits_on_host
-from flrc.models.targets import find_targets
+from flrc.models.anatomy import placement
+from flrc.models.anatomy.blocks import decoder_blocks
+from flrc.models.anatomy.placement import present, settle, wait_on_host, waits_on_host
+from flrc.models.anatomy.targets import find_targets
 from flrc.pipeline import run
-from flrc.records.record import Record
+from flrc.results.records.record import Record
 
 SHAPES = ["tiny_llama_gqa", "tiny_llama", "tiny_qwen2"]
 CPU = torch.device("cpu")

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from flrc.allocator.probe import Cost, Divergence, Probe
-from flrc.cache import StageCache
+from flrc.core.cache import StageCache
 from flrc.grouping.shared import Shared
-from flrc.models.targets import Target, find_targets
+from flrc.models.anatomy.targets import find_targets
+from flrc.plans.target import Target
 
 
 def factors_of(model: Any, targets: list[Target]) -> Callable[[str, int], tuple[Tensor, Tensor]]:

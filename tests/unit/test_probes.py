@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from flrc.allocator.probes import Probes
-from flrc.cache import StageCache
-from flrc.decomposition.factorise import Calibrated, factorise
+from flrc.core.cache import StageCache
 from flrc.decomposition.svd import Svd
-from flrc.models.targets import find_targets
-from flrc.stages import Stages
+from flrc.models.anatomy.targets import find_targets
+from flrc.running.factors import Calibrated, factorise
+from flrc.running.stages import Stages
 
 
 def make(model: Any, sequences: list[torch.Tensor], cache: StageCache) -> Probes:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from flrc.cache import StageCache
-from flrc.decomposition.factorise import Calibrated, factorise
+from flrc.core.cache import StageCache
+from flrc.core.progress import progress
 from flrc.decomposition.svd import Svd
 from flrc.decomposition.whitened import Whitened
-from flrc.models.targets import find_targets
-from flrc.progress import progress
-from flrc.stages import Stages
+from flrc.models.anatomy.targets import find_targets
+from flrc.running.factors import Calibrated, factorise
+from flrc.running.stages import Stages
 
 
 class Terminal(io.StringIO):

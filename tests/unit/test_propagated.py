@@ -13,12 +13,10 @@ import torch
 from tiny import compose
 from torch import Tensor
 
-from flrc.allocator.plan import RankPlan
-from flrc.cache import StageCache
 from flrc.calibration.output_gradients import output_statistics
 from flrc.calibration.statistics import InputStatistics
+from flrc.core.cache import StageCache
 from flrc.decomposition.base import Decomposition
-from flrc.decomposition.factorise import Calibrated, known_statistics
 from flrc.decomposition.kfac import Kfac
 from flrc.decomposition.svd import Svd
 from flrc.decomposition.whitened import Whitened
@@ -26,13 +24,16 @@ from flrc.errors import UserError
 from flrc.form.pivoted import Pivoted
 from flrc.grouping.separate import Separate
 from flrc.grouping.shared import Shared
-from flrc.models.targets import Target, find_targets
+from flrc.models.anatomy.targets import find_targets
 from flrc.pipeline import run
-from flrc.records.identity import identity, run_id
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.target import Target
 from flrc.refine.base import Decided
 from flrc.refine.correction import propagated_weight
+from flrc.refine.factor_store import refined_factors
 from flrc.refine.propagated import Propagated
-from flrc.refine.stored import refined_factors
+from flrc.running.factors import Calibrated, known_statistics
+from flrc.running.identity import identity, run_id
 
 STRENGTH, PRIOR = 0.6, 0.1
 

@@ -11,7 +11,7 @@ import torch
 from decoding import compressed, generate, prompt
 from torch import nn
 
-from flrc.models.lowrank import LowRankLinear
+from flrc.models.layers.low_rank_linear import LowRankLinear
 from flrc.runtime.decoding import Decoder
 from flrc.schedule.base import Schedule
 from flrc.schedule.constant import Constant

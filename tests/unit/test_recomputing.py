@@ -14,8 +14,9 @@ from flrc.calibration.gradients import aggregated, per_sequence, sequence_loss
 from flrc.calibration.output_gradients import output_statistics
 from flrc.calibration.recomputing import graph_bytes, recomputed
 from flrc.calibration.token_gradients import TokenGradients
-from flrc.models.blocks import decoder_blocks
-from flrc.models.targets import Target, find_targets
+from flrc.models.anatomy.blocks import decoder_blocks
+from flrc.models.anatomy.targets import find_targets
+from flrc.plans.target import Target
 
 SHAPES = ["tiny_llama_gqa", "tiny_llama", "tiny_qwen2"]
 

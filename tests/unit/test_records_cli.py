@@ -10,9 +10,9 @@ import pytest
 import records_factory as factory
 from rich.console import Console
 
-from flrc.records.__main__ import main
-from flrc.records.show import age, flatten
-from flrc.records.store import RunFolder
+from flrc.records import main
+from flrc.results.records.show import age, flatten
+from flrc.results.records.store import RunFolder
 
 
 @pytest.fixture

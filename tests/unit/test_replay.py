@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planning import make_plans
-from flrc.allocator.plans import Plans
+from flrc.allocator.planner import make_plans
 from flrc.allocator.proportional import Proportional
 from flrc.allocator.replay import Replay
 from flrc.errors import UserError
 from flrc.form.two_factor import TwoFactor
-from flrc.models.targets import Target
+from flrc.plans.run_plans import Plans
+from flrc.plans.target import Target
 from flrc.schedule.base import Schedule
 from flrc.schedule.constant import Constant
 from flrc.schedule.increasing import Increasing

@@ -13,12 +13,13 @@ import records_factory as factory
 from rich.console import Console
 
 from flrc.errors import UserError
-from flrc.records.record import Record
-from flrc.records.store import RunFolder
-from flrc.reporting import csv, latex, markdown, print_table, render
-from flrc.reporting.__main__ import main
-from flrc.reporting.latex import escape
-from flrc.reporting.table import build
+from flrc.reporting import main
+from flrc.results.pages.report import print_table, render
+from flrc.results.records.record import Record
+from flrc.results.records.store import RunFolder
+from flrc.results.tables import csv, latex, markdown
+from flrc.results.tables.latex import escape
+from flrc.results.tables.table import build
 
 
 def small() -> list[Record]:

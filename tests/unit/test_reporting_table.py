@@ -10,11 +10,11 @@ import pytest
 import records_factory as factory
 
 from flrc.errors import UserError
-from flrc.records.apart import models_apart
-from flrc.reporting.columns import MixedSettings, settings_groups
-from flrc.reporting.grid import lay_out, number
-from flrc.reporting.labels import label_rows, read_presets
-from flrc.reporting.table import MixedRates, build
+from flrc.results.records.apart import models_apart
+from flrc.results.tables.columns import MixedSettings, settings_groups
+from flrc.results.tables.grid import lay_out, number
+from flrc.results.tables.labels import label_rows, read_presets
+from flrc.results.tables.table import MixedRates, build
 
 NAME = "wikitext2/perplexity"
 MODEL = "smollm2_135m"

@@ -14,9 +14,9 @@ from checkpoints import KINDS, built
 
 import flrc
 from flrc.errors import UserError
-from flrc.models.checkpoint import Loaded, save
-from flrc.models.lowrank import low_rank_layers
-from flrc.models.replacing import replacing
+from flrc.models.checkpoints.checkpoint import Loaded, save
+from flrc.models.checkpoints.replacing import replacing
+from flrc.models.layers.low_rank_linear import low_rank_layers
 
 IDS = torch.arange(9)[None]
 
@@ -144,7 +144,7 @@ def test_what_was_set_aside_is_brought_back(loaded: Loaded, tmp_path: Path) -> N
 
 def test_a_run_refuses_before_it_works(run_config: Callable[..., Any], tmp_path: Path) -> None:
     from flrc.pipeline import run
-    from flrc.records.identity import run_folder
+    from flrc.running.identity import run_folder
 
     config = run_config("method=svdllm", "rate=0.3", "model.save=true")
     model = run_folder(config).model

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from flrc.errors import UserError
+from flrc.plans.phase import Phase, first_steps
 from flrc.schedule.constant import Constant
 from flrc.schedule.increasing import Increasing
-from flrc.schedule.phase import Phase, first_steps
 from flrc.schedule.progressive import Progressive
 
 

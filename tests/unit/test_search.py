@@ -13,8 +13,8 @@ import torch
 
 from flrc.errors import UserError
 from flrc.pipeline import run
-from flrc.records.identity import run_id
-from flrc.schedule.phase import Phase
+from flrc.plans.phase import Phase
+from flrc.running.identity import run_id
 
 SEARCH = (
     "search=halving",
@@ -96,11 +96,11 @@ def test_the_model_is_dense_again_after_a_trial(
     make_model: Callable[..., Any], sequences: list[torch.Tensor]
 ) -> None:
     from flrc.allocator.evidence import Evidence
-    from flrc.allocator.planning import Planner
+    from flrc.allocator.planner import Planner
     from flrc.allocator.uniform import Uniform
+    from flrc.form.surgery import compressed
     from flrc.form.two_factor import TwoFactor
-    from flrc.models.surgery import compressed
-    from flrc.models.targets import find_targets
+    from flrc.models.anatomy.targets import find_targets
 
     model = make_model()
     before = copy.deepcopy(model.state_dict())
@@ -123,10 +123,10 @@ def test_the_model_is_dense_again_after_a_trial(
 def test_a_plan_is_allocated_once() -> None:
     from flrc.allocator.budget import Budget
     from flrc.allocator.evidence import Evidence
-    from flrc.allocator.planning import Planner
+    from flrc.allocator.planner import Planner
     from flrc.allocator.uniform import Uniform
     from flrc.form.two_factor import TwoFactor
-    from flrc.models.targets import Target
+    from flrc.plans.target import Target
 
     asked: list[float] = []
 

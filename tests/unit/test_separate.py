@@ -9,22 +9,23 @@ import pytest
 import torch
 from plain_factors import stacked_factors
 
-from flrc.allocator.plan import RankPlan
-from flrc.allocator.plans import Plans
 from flrc.evaluation.step_cost import weights_read
 from flrc.form.pivoted import Pivoted
+from flrc.form.surgery import check_counts, compress, stored_parameters
 from flrc.form.two_factor import TwoFactor
 from flrc.grouping.shared import Shared
-from flrc.models.lowrank import low_rank_layers
-from flrc.models.separate import SeparateLinear
-from flrc.models.surgery import check_counts, compress, stored_parameters
-from flrc.models.switching import activate
-from flrc.models.targets import Target, find_targets
+from flrc.models.anatomy.targets import find_targets
+from flrc.models.layers.low_rank_linear import low_rank_layers
+from flrc.models.layers.separate_linear import SeparateLinear
+from flrc.models.layers.switching import activate
+from flrc.plans.phase import Phase
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.run_plans import Plans
+from flrc.plans.target import Target
 from flrc.quantization.int8 import Int8
 from flrc.runtime.decoding import Decoder
 from flrc.runtime.offload import Offload
 from flrc.runtime.streaming import streamers
-from flrc.schedule.phase import Phase
 
 SHAPES = ["tiny_llama_gqa", "tiny_qwen2"]
 

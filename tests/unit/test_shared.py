@@ -11,19 +11,20 @@ import torch
 from plain_factors import stacked_factors
 from torch import Tensor, nn
 
-from flrc.allocator.plan import RankPlan
-from flrc.allocator.plans import Plans
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
+from flrc.form.surgery import check_counts, compress
 from flrc.form.two_factor import TwoFactor
 from flrc.grouping.shared import Shared
-from flrc.models.factored import FactoredLinear
-from flrc.models.lowrank import low_rank_layers, target_parameters
-from flrc.models.rows import FloatRows
-from flrc.models.surgery import check_counts, compress
-from flrc.models.switching import activate
-from flrc.models.targets import Target, find_targets
-from flrc.schedule.phase import Phase
+from flrc.models.anatomy.targets import find_targets
+from flrc.models.layers.factored_linear import FactoredLinear
+from flrc.models.layers.low_rank_linear import low_rank_layers, target_parameters
+from flrc.models.layers.rows import FloatRows
+from flrc.models.layers.switching import activate
+from flrc.plans.phase import Phase
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.run_plans import Plans
+from flrc.plans.target import Target
 
 WIDTHS = (6, 4, 5)
 FORMS = [TwoFactor(), Pivoted()]

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from flrc.errors import UserError
-from flrc.models.blocks import decoder_blocks
-from flrc.models.placement import stay_on_host, wait_on_host, waits_on_host
+from flrc.models.anatomy.blocks import decoder_blocks
+from flrc.models.anatomy.placement import stay_on_host, wait_on_host, waits_on_host
 from flrc.pipeline import run
 from flrc.runtime import spread as module
 from flrc.runtime.spread import Spread, device_map, spread

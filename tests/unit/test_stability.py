@@ -14,11 +14,11 @@ import records_factory as factory
 from rich.console import Console
 
 from flrc.errors import UserError
-from flrc.records.record import Record
-from flrc.records.store import RunFolder
-from flrc.reporting import stability
-from flrc.reporting.__main__ import main
-from flrc.reporting.stability_plot import _apart, compact
+from flrc.reporting import main
+from flrc.results.plots import stability
+from flrc.results.plots.stability_plot import _apart, compact
+from flrc.results.records.record import Record
+from flrc.results.records.store import RunFolder
 
 SHAPES = ((8, 8), (4, 8), (8, 16), (16, 8))
 

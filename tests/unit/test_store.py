@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import records_factory as factory
 
+from flrc.core import jsonfile
 from flrc.errors import UserError
-from flrc.evaluation.base import Measurement, Outcome
-from flrc.records import jsonfile
-from flrc.records.store import RunFolder, find_records
+from flrc.results.records.measurement import Measurement, Outcome
+from flrc.results.records.store import RunFolder, find_records
 
 SETTINGS = {"windows": 4, "length": 2048, "nested": {"a": [1, 2]}}
 
@@ -168,7 +168,8 @@ def test_missing_runs_folder_is_a_user_error(tmp_path: Path) -> None:
 
 def test_lock_excludes_another_process_and_dies_with_it(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from flrc.records.store import RunFolder\n"
+        "import sys, time; from pathlib import Path\n"
+        "from flrc.results.records.store import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).lock():\n    print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(

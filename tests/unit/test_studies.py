@@ -13,12 +13,11 @@ import yaml
 from records_factory import measurement, record
 from study_factory import EXPECTED, LAYOUT, job, perplexity, study_folder
 
+from flrc.core import jsonfile
 from flrc.errors import UserError
-from flrc.records import jsonfile
-from flrc.records.store import RunFolder
-from flrc.reporting.grid import MISSING, Grid
-from flrc.studies import collect, manifest, page, render
-from flrc.studies.cells import (
+from flrc.results.records.store import RunFolder
+from flrc.results.studies import collect, manifest, page, render
+from flrc.results.studies.cells import (
     MixedModels,
     MixedVersions,
     allocation_seconds,
@@ -26,10 +25,11 @@ from flrc.studies.cells import (
     runs_of,
     value,
 )
-from flrc.studies.facts import facts_of, matches
-from flrc.studies.layout import Layout, read_expected, read_layout
-from flrc.studies.manifest import Job
-from flrc.studies.study import of_records
+from flrc.results.studies.facts import facts_of, matches
+from flrc.results.studies.layout import Layout, read_expected, read_layout
+from flrc.results.studies.manifest import Job
+from flrc.results.studies.study import of_records
+from flrc.results.tables.grid import MISSING, Grid
 
 
 def text(grid: Grid | None) -> list[list[str]]:

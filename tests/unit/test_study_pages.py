@@ -6,17 +6,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import front_page
 import pytest
 import yaml
 from records_factory import measurement, record
 from study_factory import EXPECTED, LAYOUT, job, perplexity, study_folder
 
 from flrc.errors import UserError
-from flrc.records.record import Record
-from flrc.records.store import RunFolder
-from flrc.studies import claims, front, manifest
-from flrc.studies.estimate import estimate
-from flrc.studies.facts import facts_of
+from flrc.results.records.record import Record
+from flrc.results.records.store import RunFolder
+from flrc.results.studies import claims, manifest
+from flrc.results.studies.estimate import estimate
+from flrc.results.studies.facts import facts_of
 
 ORDERS = [
     {"metric": "wikitext2/perplexity", "above": {"method": "flrc"}, "below": {"method": "svdllm"}},
@@ -67,17 +68,17 @@ def test_the_front_page_is_written_between_its_marks(tmp_path: Path) -> None:
     )
     mark = f"<!-- table of {folder.name}: wikitext2/perplexity -->"
     page = f"# Head\n\n{mark}\nold\n<!-- end -->\n\ntail\n"
-    filled = front.fill(page, folder.parent)
+    filled = front_page.fill(page, folder.parent)
     assert filled.startswith(f"# Head\n\n{mark}\n")
     assert filled.endswith("<!-- end -->\n\ntail\n")
     assert "old" not in filled
     assert "| Wiki2 perplexity, 20 % |    20.00 |   90.00 | **50.00** |" in filled
-    assert front.fill(filled, folder.parent) == filled
+    assert front_page.fill(filled, folder.parent) == filled
     with pytest.raises(UserError, match="no place"):
-        front.fill("# Head\n", folder.parent)
+        front_page.fill("# Head\n", folder.parent)
     for wrong in (f"table of {folder.name}: c4/nothing", "table of nowhere: wikitext2/perplexity"):
         with pytest.raises(UserError, match="no study has"):
-            front.fill(f"<!-- {wrong} -->\n<!-- end -->", folder.parent)
+            front_page.fill(f"<!-- {wrong} -->\n<!-- end -->", folder.parent)
 
 
 def waiting(made: Record, runs: Path) -> dict[str, Any]:

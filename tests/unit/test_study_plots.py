@@ -11,8 +11,7 @@ import pytest
 import records_factory as factory
 from matplotlib.figure import Figure
 
-from flrc.records.record import Record
-from flrc.reporting import (
+from flrc.results.plots import (
     importance_plot,
     pareto_plot,
     ranks_plot,
@@ -20,7 +19,8 @@ from flrc.reporting import (
     search_plot,
     speed_plot,
 )
-from flrc.reporting.table import build
+from flrc.results.records.record import Record
+from flrc.results.tables.table import build
 
 SHAPES = {"q_proj": (64, 64), "down_proj": (64, 192)}
 BLOCKS = 3

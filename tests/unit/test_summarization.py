@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planning import make_plans
+from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.errors import UserError
 from flrc.evaluation.base import Subject
 from flrc.evaluation.summarization import Summarization, mean_and_error
 from flrc.evaluation.text_metrics import BertScoreF1, RougeL, bertscore_model
 from flrc.form.two_factor import TwoFactor
-from flrc.models.targets import find_targets
+from flrc.models.anatomy.targets import find_targets
 from flrc.runtime.decoding import Decoder
 from flrc.schedule.constant import Constant
 

@@ -11,8 +11,8 @@ from tiny import TINY_SHAPES
 from torch import nn
 
 from flrc.errors import UserError
-from flrc.models.blocks import decoder_blocks
-from flrc.models.targets import find_targets, linear_layers
+from flrc.models.anatomy.blocks import decoder_blocks
+from flrc.models.anatomy.targets import find_targets, linear_layers
 
 # Width of queries (also the input of o) and of keys and values, by hand from heads x head width.
 WIDTHS = {
@@ -61,8 +61,8 @@ def test_names_shapes_and_groups(shape: str, make_model: Callable[..., Any]) -> 
 
 @pytest.mark.parametrize("shape", TINY_SHAPES)
 def test_the_same_layers_without_weights(shape: str, make_model: Callable[..., Any]) -> None:
-    from flrc.models.loading import model_shell
-    from flrc.models.random import Random
+    from flrc.models.sources.loading import model_shell
+    from flrc.models.sources.random import Random
 
     shell = model_shell(Random(shape=shape))
     assert all(parameter.is_meta for parameter in shell.parameters())

@@ -21,7 +21,7 @@ from flrc.evaluation.summarization import Summarization
 from flrc.evaluation.text_checks import check_known, check_pairs, is_blank
 from flrc.evaluation.text_metrics import BertScoreF1, RougeL
 from flrc.evaluation.words import lost_words, make_tokenizer
-from flrc.models.random import Random
+from flrc.models.sources.random import Random
 from flrc.search.halving import Halving
 
 needs_minilm = pytest.mark.skipif(
@@ -226,7 +226,7 @@ def test_a_run_in_another_script(
 ) -> None:
     """Refused without the option; with it, copies of the reference score 100."""
     from flrc.pipeline import run
-    from flrc.preflight import prepare
+    from flrc.running.preflight import prepare
 
     root = tmp_path / "data"
     path = root / "dialogsum" / "test.jsonl"

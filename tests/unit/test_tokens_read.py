@@ -13,11 +13,11 @@ from tokenizers import AddedToken, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 import flrc
-from flrc.evaluation.base import Measurement, Outcome
-from flrc.models.byte_tokenizer import byte_tokenizer
-from flrc.models.tokenizer_digest import tokenizer_digest
-from flrc.records import jsonfile
-from flrc.records.store import RunFolder
+from flrc.core import jsonfile
+from flrc.models.sources.byte_tokenizer import byte_tokenizer
+from flrc.models.sources.tokenizer_digest import tokenizer_digest
+from flrc.results.records.measurement import Measurement, Outcome
+from flrc.results.records.store import RunFolder
 
 TEXTS = [f"The River Runs Over {n} Old Stones, And PEOPLE Walk There." for n in range(8)]
 IDS = torch.arange(3, 40)[None]
@@ -131,7 +131,9 @@ def test_cache_and_evaluations_know_the_tokens_themselves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if a tokenizer's digest missed a difference, the tokens that were read would show it."""
-    monkeypatch.setattr("flrc.models.tokenizer_digest.tokenizer_digest", lambda _: "the same")
+    monkeypatch.setattr(
+        "flrc.models.sources.tokenizer_digest.tokenizer_digest", lambda _: "the same"
+    )
     changed = byte_tokenizer()
     lowercase(changed)
     plain, first = compressed(byte_tokenizer(), tmp_path, "shared", *PERPLEXITY)

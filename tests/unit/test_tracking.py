@@ -13,10 +13,10 @@ import pytest
 import records_factory as factory
 from wandb_files import no_account, read_back
 
-from flrc.component import discover
+from flrc.core.component import discover
 from flrc.errors import UserError
-from flrc.records.record import Record
-from flrc.records.store import RunFolder
+from flrc.results.records.record import Record
+from flrc.results.records.store import RunFolder
 from flrc.tracking.__main__ import main
 from flrc.tracking.base import Tracker
 from flrc.tracking.wandb import Wandb, _resolved

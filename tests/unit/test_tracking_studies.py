@@ -22,16 +22,16 @@ from records_factory import measurement, record
 from rich.console import Console
 from wandb_files import no_account, read_back, tables, whole
 
-from flrc import command_line
 from flrc.config import RunConfig
-from flrc.ledger import Ledger
-from flrc.records import jsonfile
-from flrc.records.record import Record
-from flrc.records.store import RunFolder
-from flrc.reporting.grid import MISSING
-from flrc.studies import page, sweep
-from flrc.studies.collect import manifest_folder
-from flrc.studies.facts import facts_of
+from flrc.core import jsonfile
+from flrc.results.records.record import Record
+from flrc.results.records.store import RunFolder
+from flrc.results.studies import page, stored
+from flrc.results.studies.collect import manifest_folder
+from flrc.results.studies.facts import facts_of
+from flrc.results.tables.grid import MISSING
+from flrc.sweeps import command_line, study_report
+from flrc.sweeps.job_log import Ledger
 from flrc.tracking.__main__ import main
 from flrc.tracking.base import from_plain
 from flrc.tracking.run_page import SAMPLE_COLUMNS
@@ -75,7 +75,7 @@ def note(made: Record, runs: Path, tracker: dict[str, Any] = TRACKER) -> dict[st
 
 def report(experiments: Path, jobs: list[dict[str, Any]]) -> None:
     console = Console(file=io.StringIO(), width=120)
-    sweep.report(jobs, experiments, ["experiment=table99"], console)
+    study_report.report(jobs, experiments, ["experiment=table99"], console)
 
 
 def published(runs: Path, ending: str) -> Path:
@@ -194,7 +194,7 @@ def test_the_numbers_are_those_of_the_files(swept: Path, experiments: Path) -> N
     values = {row[lines[0].index("value")] for row in found["numbers"]["data"]}
     assert {90.125, 100 / 3, 12.5, 14.0} <= values  # numbers, at full precision
 
-    study = sweep.stored(swept, "table99", "small", experiments)
+    study = stored.stored(swept, "table99", "small", experiments)
     assert study is not None
     keys = ("table", "measured_beside_it", "the_paper", "what_the_paper_says")
     assert set(found) == {*keys, "numbers"}
@@ -292,7 +292,7 @@ def test_a_failure_of_wandb_costs_neither_the_table_nor_the_sweep(
         RunFolder(runs / "smollm2_135m" / made.run["id"]).write_record(made)
     ledger = [note(made, runs) for made in records[:2]]
     monkeypatch.setattr(Ledger, "jobs", lambda _: ledger)
-    monkeypatch.setattr("flrc.overrides.check_overrides", lambda *_: None)
+    monkeypatch.setattr("flrc.sweeps.override_checks.check_overrides", lambda *_: None)
     with caplog.at_level(logging.WARNING):
         conf = str(experiments.parent / "conf")
         line = ["experiment=table99", f"paths.runs={runs}"]

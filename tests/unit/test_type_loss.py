@@ -7,7 +7,7 @@ import pytest
 from layers import allocate_spectra, layers
 
 from flrc.allocator.type_loss import TypeLoss
-from flrc.models.targets import Target
+from flrc.plans.target import Target
 
 
 def test_ranks_from_the_formula() -> None:

@@ -8,9 +8,9 @@ import pytest
 from tiny import CONF
 
 from flrc.errors import UserError
-from flrc.given import check_words, evaluates
-from flrc.studies.sweep import _narrowed
-from flrc.words import Command, Place, loader, parse, quoted, values
+from flrc.library.given import check_words, evaluates
+from flrc.sweeps.hydra_grammar import Command, Place, loader, parse, quoted, values
+from flrc.sweeps.study_report import _narrowed
 
 
 @pytest.mark.parametrize(

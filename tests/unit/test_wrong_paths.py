@@ -12,11 +12,11 @@ from transformers import AutoConfig
 
 import flrc
 from flrc.chat import main as chat
+from flrc.core.devices import resolve_device
 from flrc.errors import UserError
 from flrc.export import main as export
-from flrc.models import checkpoint
-from flrc.models.huggingface import FlrcForCausalLM
-from flrc.models.loading import resolve_device
+from flrc.models.checkpoints import checkpoint
+from flrc.models.checkpoints.huggingface import FlrcForCausalLM
 
 PATHS = ["nowhere", "a/b", "a/b/c", "./a", "../a", "/nowhere/at/all", "~", "file", "", "a\0b"]
 
@@ -76,7 +76,7 @@ def test_a_place_for_the_export_is_looked_at_first(
         raise AssertionError("loaded before the place was looked at")
 
     monkeypatch.setattr(checkpoint, "load", load)
-    monkeypatch.setattr("flrc.generation.load", load)
+    monkeypatch.setattr("flrc.library.generation.load", load)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a.txt").write_text("mine")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")

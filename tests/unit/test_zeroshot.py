@@ -16,9 +16,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from flrc.data.catalog import DATASETS
 from flrc.data.sample import Sample
 from flrc.errors import UserError
-from flrc.evaluation.base import Measurement, Subject
+from flrc.evaluation.base import Subject
 from flrc.evaluation.lm_eval_tasks import DATA_FIELDS, answer, build_task, installed_definition
 from flrc.evaluation.zeroshot import TASKS, ZeroShot
+from flrc.results.records.measurement import Measurement
 from flrc.runtime.decoding import Decoder
 
 

@@ -1,0 +1,1 @@
+"""What every room stands on: files, folders, the cache, components, progress."""

@@ -1,0 +1,173 @@
+"""Stage cache: what one run computed and another can use, keyed by its inputs' content."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from flrc.core import jsonfile
+from flrc.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+DONE = "inputs.json"
+"""Written last: an entry without it was interrupted and counts as missing."""
+RECENT = 24 * 3600
+"""Seconds during which an entry that was used counts as needed by a running sweep."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cached result: a folder of safetensors and JSON files.
+
+    Attributes:
+        path: The folder.
+        inputs: All that decided the result.
+    """
+
+    path: Path
+    inputs: dict[str, Any]
+
+    @property
+    def done(self) -> bool:
+        """Whether the result is complete; reading it marks it as used.
+
+        A file that is gone or shorter than it was (a machine that lost power leaves such) is said,
+        and the result counts as missing: it is computed again.
+        """
+        marker = self.path / DONE
+        if not marker.is_file():
+            return False
+        try:
+            known: dict[str, int] = jsonfile.read(marker).get("bytes", {})
+        except ValueError:
+            known = {DONE: marker.stat().st_size + 1}  # cut off itself
+        for name, size in known.items():
+            path = self.path / name
+            if not path.is_file() or path.stat().st_size < size:
+                log.warning("%s is damaged; it is computed again", path)
+                return False
+        os.utime(marker)
+        return True
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the entry alone: two workers never compute the same stage twice."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_suffix(".lock")):
+            yield
+
+    def finish(self) -> None:
+        """Mark the result complete."""
+        sizes = {path.name: path.stat().st_size for path in self.path.iterdir() if path.is_file()}
+        sizes.pop(DONE, None)
+        jsonfile.write(self.path / DONE, {"inputs": self.inputs, "bytes": sizes})
+
+    def clear(self) -> None:
+        """Let go of the result; the entry is held by the caller."""
+        shutil.rmtree(self.path)
+        self.path.mkdir()
+
+    def has(self, name: str) -> bool:
+        """Whether a file of the entry is there (files appear whole)."""
+        return (self.path / name).is_file()
+
+    def write_tensors(self, name: str, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
+        """Write a safetensors file, whole or not at all; ``notes`` are its metadata."""
+        from safetensors.torch import save_file
+
+        temporary = self.path / f".{name}.{os.getpid()}"
+        try:
+            save_file(
+                {k: t.detach().cpu().contiguous() for k, t in tensors.items()}, temporary, notes
+            )
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file, whole or not at all."""
+        jsonfile.write(self.path / name, value)
+
+    def read_json(self, name: str) -> Any:
+        """Read :meth:`write_json` back."""
+        return jsonfile.read(self.path / name)
+
+
+@contextmanager
+def locked(*entries: Entry | None) -> Iterator[None]:
+    """Hold cache entries, always in the order given, so that workers cannot block each other."""
+    with ExitStack() as stack:
+        for entry in entries:
+            if entry is not None:
+                stack.enter_context(entry.lock())
+        yield
+
+
+class StageCache:
+    """All entries under one folder, kept below a size.
+
+    Args:
+        root: The folder.
+        limit: Bytes; the least recently used entries go first. What was used during the last day is
+            kept even then, since a sweep may still need it, and this is said.
+    """
+
+    def __init__(self, root: Path, limit: int) -> None:
+        self.root = root
+        self.limit = limit
+
+    def entry(self, stage: str, inputs: dict[str, Any]) -> Entry:
+        """The entry of a stage's result for these inputs, there or not."""
+        return Entry(self.root / stage / jsonfile.digest(inputs, 20), inputs)
+
+    def require_space(self, needed: int, what: str) -> None:
+        """Raise UserError unless the disk has ``needed`` bytes free for ``what``."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.root).free
+        if free < needed:
+            raise UserError(
+                f"not enough free disk for the cache: {what}",
+                given=f"{free / 1e9:.2f} GB free at {self.root}",
+                allowed=f"at least {needed / 1e9:.2f} GB",
+                fix="free some space, or set paths.cache to a folder on a larger disk",
+            )
+
+    def trim(self) -> None:
+        """Evict what was not used for longest until the size limit holds."""
+        entries = [(m.stat().st_mtime, m.parent) for m in self.root.glob(f"*/*/{DONE}")]
+        sizes = {path: sum(f.stat().st_size for f in path.iterdir()) for _, path in entries}
+        total = sum(sizes.values())
+        now = time.time()
+        for used, path in sorted(entries):
+            if total <= self.limit:
+                return
+            if now - used < RECENT:
+                log.warning(
+                    "the cache holds %.1f GB (limit %.1f GB), all used during the last day",
+                    total / 1e9,
+                    self.limit / 1e9,
+                )
+                return
+            try:
+                with FileLock(path.with_suffix(".lock"), timeout=0):
+                    (path / DONE).unlink()
+                    shutil.rmtree(path)
+            except Timeout:
+                continue
+            total -= sizes[path]
+            log.info("evicted %s from the cache", path)

@@ -1,0 +1,106 @@
+"""The root of every exchangeable part: a dataclass that is its own configuration schema."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from flrc.core.canonical import Canonical
+from flrc.errors import UserError
+
+
+@dataclass
+class Component(Canonical):
+    """A named, configurable part of a run; its fields are its hyper-parameters.
+
+    ``name`` is constant per class. It stands in the configuration so that a composed YAML, a run id
+    and a table say which class fills a slot, and two components with equal fields never share an
+    id.
+
+    Attributes:
+        name: The component's name: also its file, its YAML and its label.
+        VERSION: Raised whenever the component's result for the same settings changes; part of every
+            cache key and run id.
+    """
+
+    name: str = ""
+
+    VERSION: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        own = type(self).component_name()
+        if self.name != own:
+            raise UserError(
+                "name says which component this is and cannot be set by hand",
+                given=f"name={self.name}",
+                allowed=f"name={own}",
+                fix="choose another component with its group, as in allocator=uniform",
+            )
+        self.check()
+
+    def check(self) -> None:
+        """Raise UserError if a hyper-parameter is out of range. Called on construction."""
+
+    @classmethod
+    def component_name(cls) -> str:
+        """The constant name of this class."""
+        return str(cls.__dataclass_fields__["name"].default)
+
+    def require(self, holds: bool, field: str, allowed: str, fix: str | None = None) -> None:
+        """Raise a UserError that names ``field`` unless ``holds``."""
+        if not holds:
+            value = getattr(self, field)
+            raise UserError(
+                f"{self.name}: {field} is out of range",
+                given=f"{field}={value}",
+                allowed=allowed,
+                fix=fix,
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Plain JSON values, VERSION included: what ids and cache keys are made of."""
+        return {**dataclasses.asdict(self), "version": type(self).VERSION}
+
+
+def discover(package: str, base: type[Component]) -> dict[str, type[Component]]:
+    """Every concrete subclass of ``base`` in the modules of ``package``, by name.
+
+    A new component is therefore found because its file exists; nothing is registered by hand. Only
+    files that define a named component are imported: the maths beside them would import torch, and
+    a mistyped option should be answered at once.
+    """
+    found: dict[str, type[Component]] = {}
+    root = importlib.import_module(package)
+    for info in pkgutil.iter_modules(root.__path__):
+        if info.ispkg or not _defines_component(Path(root.__path__[0]) / f"{info.name}.py"):
+            continue
+        module = importlib.import_module(f"{package}.{info.name}")
+        for member in vars(module).values():
+            if not (isinstance(member, type) and issubclass(member, base)):
+                continue
+            name = member.component_name()
+            if not name or member.__module__ != module.__name__:
+                continue
+            if found.get(name, member) is not member:
+                raise TypeError(f"{member} and {found[name]} are both named {name!r}")
+            found[name] = member
+    return found
+
+
+def _defines_component(path: Path) -> bool:
+    """Whether a file has a class with a constant ``name: str = "..."``."""
+    return any(
+        isinstance(line, ast.AnnAssign)
+        and isinstance(line.target, ast.Name)
+        and line.target.id == "name"
+        and isinstance(line.value, ast.Constant)
+        and bool(line.value.value)
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.ClassDef)
+        for line in node.body
+    )

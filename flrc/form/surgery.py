@@ -1,0 +1,168 @@
+"""Puts planned low-rank layers into a model, and switches between plans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from flrc.errors import UserError
+from flrc.models.layers.factored_linear import FactoredLinear
+from flrc.models.layers.finite import finite
+from flrc.models.layers.low_rank_linear import replace, target_parameters
+from flrc.models.layers.separate_linear import SeparateLinear
+from flrc.models.layers.switching import activate
+from flrc.plans.rank_plan import plan_cost
+
+if TYPE_CHECKING:
+    from flrc.form.base import Form
+    from flrc.plans.rank_plan import RankPlan
+    from flrc.plans.run_plans import Plans
+    from flrc.plans.target import Target
+
+
+def compress(
+    model: nn.Module,
+    targets: Sequence[Target],
+    plans: Sequence[RankPlan],
+    form: Form,
+    factors: Callable[[str, int], tuple[Tensor, Tensor]],
+) -> None:
+    """Replace each target that some plan factors; its dense weight is freed before the next.
+
+    A layer holds the most ranks that any plan asks for, or, in a form that is not nested, each
+    number of them; and its dense weight only if some plan keeps it dense. The layers of a group
+    share what they do with their input.
+
+    Args:
+        model: Changed in place.
+        targets: The layers, or groups of them.
+        plans: Every plan that will be activated.
+        form: How factors are stored.
+        factors: ``(target name, rank) -> (left_t, right)``.
+
+    Raises:
+        UserError: If factors leave the range of the model's dtype.
+    """
+    for target in targets:
+        ranks = [plan.ranks[target.name] for plan in plans]
+        factored = [rank for rank in ranks if rank is not None]
+        if not factored:
+            continue
+        linears = [_linear(model, layer.name) for layer in target.layers]
+        device = linears[0].weight.device
+        # Not rounded here: a form may change the basis before it rounds.
+        left_t, right = (f.to(device) for f in factors(target.name, max(factored)))
+        if form.NESTED or len(set(factored)) == 1:
+            built = form.build(left_t, right, linears, None in ranks)
+        else:
+            built = _one_a_rank(form, left_t, right, linears, ranks)
+        for part, linear, layer in zip(target.layers, linears, built, strict=True):
+            assert isinstance(layer, FactoredLinear)
+            if not all(finite(parameter.data) for parameter in layer.parameters()):
+                raise UserError(
+                    f"the factors of {part.name} do not fit into {linear.weight.dtype}",
+                    given=f"rank {max(factored)} of {target.name}",
+                    fix="dtype=float32 or dtype=bfloat16",
+                )
+            layer.target = target.name
+            replace(model, part.name, layer.train(linear.training))
+
+
+def _one_a_rank(
+    form: Form,
+    left_t: Tensor,
+    right: Tensor,
+    linears: Sequence[nn.Linear],
+    ranks: Sequence[int | None],
+) -> list[nn.Module]:
+    """Layers of a form whose prefixes mean nothing, at several ranks."""
+    made: list[dict[int, FactoredLinear]] = [{} for _ in linears]
+    for rank in sorted({rank for rank in ranks if rank is not None}, reverse=True):
+        built = form.build(left_t[:rank], right[:rank], linears, False)
+        for by_rank, layer in zip(made, built, strict=True):
+            assert isinstance(layer, FactoredLinear)
+            layer.bias = None  # the layer around it adds the bias
+            by_rank[rank] = layer
+    return [
+        SeparateLinear(
+            by_rank,
+            None if linear.bias is None else linear.bias.data,
+            linear.weight.data if None in ranks else None,
+        )
+        for by_rank, linear in zip(made, linears, strict=True)
+    ]
+
+
+@contextmanager
+def compressed(
+    model: nn.Module,
+    targets: Sequence[Target],
+    plans: Sequence[RankPlan],
+    form: Form,
+    factors: Callable[[str, int], tuple[Tensor, Tensor]],
+) -> Iterator[None]:
+    """While active, the model is compressed as by :func:`compress`; then it is dense again.
+
+    The dense layers are kept beside the compressed ones meanwhile.
+    """
+    names = [layer.name for target in targets for layer in target.layers]
+    dense = {name: _linear(model, name) for name in names}
+    try:
+        compress(model, targets, plans, form, factors)
+        yield
+    finally:
+        for name, linear in dense.items():
+            replace(model, name, linear)
+
+
+def _linear(model: nn.Module, name: str) -> nn.Linear:
+    linear = model.get_submodule(name)
+    assert isinstance(linear, nn.Linear)
+    return linear
+
+
+def stored_parameters(targets: Sequence[Target], plans: Sequence[RankPlan], form: Form) -> int:
+    """Parameters that must be stored to run all of these plans (arithmetic, not measured)."""
+    total = 0
+    for target in targets:
+        total += sum(form.cost(rank, target) for rank in _stored_ranks(target, plans, form))
+        total += target.dense if any(plan.ranks[target.name] is None for plan in plans) else 0
+    return total
+
+
+def stored_index_bytes(targets: Sequence[Target], plans: Sequence[RankPlan], form: Form) -> int:
+    """Bytes of the integers that the form stores beside the parameters (arithmetic)."""
+    return sum(
+        form.index_bytes(rank, target)
+        for target in targets
+        for rank in _stored_ranks(target, plans, form)
+    )
+
+
+def _stored_ranks(target: Target, plans: Sequence[RankPlan], form: Form) -> set[int]:
+    """Ranks that are stored by themselves: the largest, whose prefixes are all others, or each."""
+    ranks = {rank for plan in plans if (rank := plan.ranks[target.name]) is not None}
+    return {max(ranks)} if ranks and form.NESTED else ranks
+
+
+def check_counts(model: nn.Module, targets: Sequence[Target], plans: Plans, form: Form) -> None:
+    """Measured on the modules, activated and stored parameters equal the planned ones.
+
+    Raises:
+        AssertionError: If they do not; a record would then be wrong.
+    """
+    names = [layer.name for target in targets for layer in target.layers]
+    dense = sum(target.dense for target in targets)
+    for plan in plans.all:
+        activate(model, plan)
+        active, stored = target_parameters(model, names)
+        planned = sum(plan_cost(target, plan.ranks[target.name], form) for target in targets)
+        if active != planned or abs(1 - active / dense - plan.realised) > 1e-12:
+            raise AssertionError(f"{active} parameters are active, {planned} were planned")
+        needed = stored_parameters(targets, plans.all, form)
+        if stored != needed:
+            raise AssertionError(f"{stored} parameters are stored, {needed} were planned")
+    activate(model, plans.constant)

@@ -1,0 +1,96 @@
+"""The decoder blocks of a model: the list of modules that its forward pass goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from flrc.errors import UserError
+from flrc.models.anatomy.probing import Call, calls_on_two_tokens
+
+_known: WeakKeyDictionary[nn.Module, list[str]] = WeakKeyDictionary()
+"""Of each model that has been asked: the lists that it runs."""
+
+
+def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Name and list of the model's decoder blocks; see :func:`lists_run`.
+
+    Raises:
+        UndecidedError: As :func:`lists_run`.
+        UserError: As :func:`lists_run`.
+    """
+    name = lists_run(model)[0]
+    blocks = model.get_submodule(name)
+    assert isinstance(blocks, nn.ModuleList)
+    return name, blocks
+
+
+def lists_run(model: nn.Module) -> list[str]:
+    """The module lists that a forward pass over text runs, the decoder blocks first.
+
+    Where a model has several lists, its forward pass tells which: blocks are called once each, in
+    their order, and each is handed what the one before it returned; of several such lists the one
+    with the most parameters holds the blocks (others may lie inside its blocks). Encoders of
+    images or sound are not run by text, however large they are.
+
+    Returns:
+        The decoder blocks, then the lists that lie outside of them. A model is asked once.
+
+    Raises:
+        UndecidedError: If only a forward pass could tell, and the model has no weights for it.
+        UserError: If the model has no list of blocks, or runs none.
+    """
+    if model not in _known:
+        _known[model] = _find(model)
+    return _known[model]
+
+
+def _find(model: nn.Module) -> list[str]:
+    lists = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) > 0
+    }
+    outermost = [name for name in lists if not any(_inside(name, other) for other in lists)]
+    found = outermost if len(outermost) < 2 else _run(model, lists)
+    if not found:
+        raise UserError(
+            "the model has no list of decoder blocks to compress",
+            given=type(model).__name__,
+            allowed="a decoder-only model with blocks of torch.nn.Linear, such as Llama or Qwen2",
+        )
+    return found
+
+
+def _run(model: Any, lists: Mapping[str, nn.ModuleList]) -> list[str]:
+    """Of these lists those that run: the blocks, and what lies outside of them."""
+    members = {f"{name}.{index}": name for name in lists for index in range(len(lists[name]))}
+    calls: dict[str, list[Call]] = {}
+    for call in calls_on_two_tokens(model, list(members)):
+        calls.setdefault(members[call.name], []).append(call)
+
+    def likeness(name: str) -> tuple[bool, bool, int]:
+        """How much a list is like decoder blocks; in doubt, whoever walks through them says no."""
+        order = [f"{name}.{index}" for index in range(len(lists[name]))]
+        once = [call.name for call in calls[name]] == order
+        handed = once and all(_handed_on(*pair) for pair in pairwise(calls[name]))
+        return handed, once, sum(parameter.numel() for parameter in lists[name].parameters())
+
+    if not calls:
+        return []
+    blocks = max(calls, key=likeness)
+    return [blocks, *(name for name in calls if name != blocks and not _inside(name, blocks))]
+
+
+def _handed_on(one: Call, following: Call) -> bool:
+    """Whether a module is handed what the one before it returned, alone or first."""
+    returned = one.output[0] if isinstance(one.output, tuple) else one.output
+    return any(given is returned for given in (*following.positional, *following.named.values()))
+
+
+def _inside(name: str, other: str) -> bool:
+    return name.startswith(f"{other}.")

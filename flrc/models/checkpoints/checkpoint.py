@@ -1,0 +1,161 @@
+"""A compressed model on disk: safetensors, JSON, and nothing that has to be executed.
+
+A folder holds what ``transformers`` writes for any model (config, tokenizer, generation settings,
+safetensors, sharded where they are large) and ``flrc.json``: how targets are built, the plans, and
+the digest of every file. ``modeling_flrc.py`` beside them is for whoever loads the folder without
+this package.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from flrc.core import jsonfile
+from flrc.errors import UserError
+from flrc.models.checkpoints import modelling_file
+from flrc.models.checkpoints.description import compressed_layers, described
+from flrc.models.checkpoints.integrity import (
+    CONFIG,
+    FILE,
+    FORMAT,
+    TOKENIZER,
+    blaming,
+    described_digest,
+    json_object,
+    listed,
+)
+from flrc.models.checkpoints.replacing import replacing
+from flrc.models.checkpoints.vocabulary import check_vocabulary
+from flrc.plans.run_plans import Plans
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A compressed model, ready to generate.
+
+    Attributes:
+        model: On its device, its constant plan active.
+        tokenizer: Its tokenizer.
+        plans: The constant plan, and those of the schedule's phases.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    plans: Plans
+
+
+def save(loaded: Loaded, folder: str | Path) -> None:
+    """Write a compressed model for :func:`flrc.load` and ``AutoModelForCausalLM``.
+
+    Args:
+        loaded: From :func:`flrc.compress` or :func:`flrc.load`; quantised or not.
+        folder: Where to; it appears whole, in place of an older one.
+
+    Raises:
+        UserError: If something other than an older checkpoint lies there; nothing was changed then.
+    """
+    with replacing(folder) as unfinished:
+        _write(loaded, unfinished)
+
+
+def _write(loaded: Loaded, folder: Path) -> None:
+    """The files, into an empty folder."""
+    from huggingface_hub import save_torch_state_dict
+
+    model = loaded.model
+    _write_config(model, folder)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    names, tensors = _names(model), model.state_dict()
+    kept = {name: tensors[name].contiguous() for name in names.values()}
+    save_torch_state_dict(kept, str(folder), safe_serialization=True)
+    layers = {name: described(layer, names) for name, layer in compressed_layers(model)}
+    code = folder / modelling_file.NAME
+    code.write_text(modelling_file.source(), "utf-8")
+    description = {
+        "format": FORMAT,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "layers": layers,
+        "plans": loaded.plans.to_json(),
+        "files": listed(folder),
+    }
+    digest = described_digest(description)
+    jsonfile.write(folder / FILE, description | {"digest": digest})
+    for path in folder.iterdir():  # safetensors writes for the owner alone, whatever the umask
+        shutil.copymode(code, path)
+
+
+def _names(model: nn.Module) -> dict[int, str]:
+    """Address of each stored tensor, and the first name it goes by: shared ones are stored once."""
+    found: dict[int, str] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        found.setdefault(id(tensor), name)
+    return found
+
+
+def _write_config(model: PreTrainedModel, folder: Path) -> None:
+    """The base's config under the type of compressed models, and where their code is."""
+    from flrc.models.checkpoints.huggingface import BASE, MODEL_TYPE
+
+    # As transformers writes it, which knows of integer keys, configs within and infinity; but in
+    # the order in which it holds it.
+    written = json.loads(model.config.to_json_string())
+    fields = {key: written[key] for key in model.config.to_diff_dict()}
+    if fields["model_type"] != MODEL_TYPE:
+        fields[BASE] = fields["model_type"]
+    module = modelling_file.NAME.removesuffix(".py")
+    fields |= {
+        "model_type": MODEL_TYPE,
+        "architectures": ["FlrcForCausalLM"],
+        "auto_map": {
+            "AutoConfig": f"{module}.FlrcConfig",
+            "AutoModelForCausalLM": f"{module}.FlrcForCausalLM",
+        },
+    }
+    jsonfile.write(folder / "config.json", fields)
+
+
+def load(folder: Path, device: torch.device) -> Loaded:
+    """Read what :func:`save` wrote; no code is executed and nothing is unpickled.
+
+    Args:
+        folder: The checkpoint.
+        device: Where the model goes.
+
+    Raises:
+        UserError: If the folder is no checkpoint, or its files do not fit each other, or make no
+            model that can run a step.
+    """
+    from transformers import AutoTokenizer
+
+    from flrc.models.checkpoints.huggingface import FlrcForCausalLM
+
+    if not folder.is_dir():
+        raise UserError(
+            "there is no such folder",
+            given=str(folder),
+            allowed="the folder of a run with model.save=true, or one that flrc.save has written",
+            fix="python -m flrc.records ls shows the runs",
+        )
+    model = FlrcForCausalLM.from_pretrained(folder, device_map=device)
+    with blaming(folder, f"tokenizer.json or {TOKENIZER}"):
+        json_object(folder / TOKENIZER)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, config=model.config, trust_remote_code=False, local_files_only=True
+        )
+        check_vocabulary(tokenizer, folder)
+    with blaming(folder, CONFIG), torch.no_grad():
+        # Some of what a config says is read by caches and masks, and checked by nobody before.
+        model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device)).logits.shape  # noqa: B018
+    return Loaded(model, tokenizer, model.plans)

@@ -1,0 +1,1 @@
+"""The layers that a compressed model is made of."""

@@ -1,0 +1,141 @@
+"""What the layers that stand in place of ``nn.Linear`` have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from flrc.models.layers.rows import Rows, as_rows
+from flrc.models.layers.shared_linear import SharedProduct
+
+
+class FactoredLinear(nn.Module, ABC):
+    """``y = expand(project(x)) + bias`` with a narrow product in between, or the dense layer.
+
+    The layers of a group hold the very same tensors on the input side, and the product of these
+    with their common input is computed once (``SharedProduct``).
+
+    Args:
+        d_out: Width of the output.
+        d_in: Width of the input.
+        rank: Ranks held, and active at first.
+        bias: ``(d_out,)`` or None; stays on the output, as in the dense layer.
+        weight: ``(d_out, d_in)``, kept only where some phase of a schedule keeps this layer dense.
+        shared: Held by all layers of a group; None for a layer by itself.
+    """
+
+    def __init__(
+        self,
+        d_out: int,
+        d_in: int,
+        rank: int,
+        bias: Tensor | None,
+        weight: Tensor | Rows | None,
+        shared: SharedProduct | None,
+    ) -> None:
+        super().__init__()
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.weight = None if weight is None else as_rows(weight)
+        self.in_features, self.out_features = d_in, d_out
+        self.target: str | None = None
+        """Name of the target whose rank this layer follows; None where that is its own name."""
+        self.shared = shared
+        self._rank: int | None = rank
+
+    @abstractmethod
+    def check_rank(self, rank: int) -> None:
+        """Raise ValueError if this layer cannot run at ``rank``."""
+
+    @property
+    @abstractmethod
+    def input_rows(self) -> Rows:
+        """What :meth:`project` reads; the very same object in all layers of a group."""
+
+    index_bytes: int = 0
+    """Of the integers that :meth:`project` reads beside its rows."""
+
+    left_t: Rows
+    """``(r, d_out)``: what :meth:`expand` reads."""
+
+    @property
+    @abstractmethod
+    def input_parameters(self) -> int:
+        """Weights that :meth:`project` reads at the active rank: in a group, once for all of it."""
+
+    @property
+    @abstractmethod
+    def output_parameters(self) -> int:
+        """Weights that :meth:`expand` reads at the active rank (the bias is not counted)."""
+
+    @abstractmethod
+    def project(self, x: Tensor) -> Tensor:
+        """``(..., d_in)`` to ``(..., rank)``: the product that a group shares."""
+
+    @abstractmethod
+    def expand(self, hidden: Tensor) -> Tensor:
+        """``(..., rank)`` to ``(..., d_out)``, bias included."""
+
+    def matrices(self) -> list[tuple[Rows, Callable[[], int]]]:
+        """All rows that the layer may read, in the order of use, and how many it reads now."""
+        found = self.dense_matrix()
+        factors = [rows for rows in (self.input_rows, self.left_t) if rows.count]
+        return [*found, *((rows, lambda: self._rank or 0) for rows in factors)]
+
+    def dense_matrix(self) -> list[tuple[Rows, Callable[[], int]]]:
+        """The dense weight, where it is held, and how many of its rows the layer reads now."""
+        weight = self.weight
+        if weight is None:
+            return []
+        return [(weight, lambda: self.out_features if self._rank is None else 0)]
+
+    @property
+    def rank(self) -> int | None:
+        """Active rank; None while the layer is used dense."""
+        return self._rank
+
+    @rank.setter
+    def rank(self, rank: int | None) -> None:
+        self.check(rank)
+        self._rank = rank
+
+    def check(self, rank: int | None) -> None:
+        """Raise ValueError if this layer cannot run at ``rank``, or dense if that is None."""
+        if rank is not None:
+            self.check_rank(rank)
+        elif self.weight is None:
+            raise ValueError("this layer does not hold its dense weight")
+
+    @property
+    def active_parameters(self) -> int:
+        """Weights that one forward call reads now (the bias is not counted).
+
+        What the layers of a group share is counted in each of them; see
+        :func:`~flrc.models.layers.low_rank_linear.target_parameters`.
+        """
+        if self._rank is None:
+            assert self.weight is not None
+            return self.weight.count * self.weight.width
+        return self.input_parameters + self.output_parameters
+
+    @property
+    def stored_parameters(self) -> int:
+        """Weights that the layer holds, shared ones included (the bias is not counted)."""
+        return sum(p.numel() for name, p in self.named_parameters() if name != "bias")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer's output at the active rank, ``(..., d_out)``."""
+        if self._rank is None:
+            assert self.weight is not None
+            return self.weight.products(x, plus=self.bias)
+        if self._rank == 0:
+            nothing = x.new_zeros(*x.shape[:-1], self.out_features)
+            return nothing if self.bias is None else nothing + self.bias
+        return self.expand(self.project(x) if self.shared is None else self.shared(self, x))
+
+    def extra_repr(self) -> str:
+        """Widths and rank, as ``nn.Linear`` shows its widths."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, rank={self._rank}"
+        )

@@ -1,0 +1,84 @@
+"""The low-rank layer whose right factor holds an identity that is not stored."""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from flrc.models.layers.factored_linear import FactoredLinear
+from flrc.models.layers.rows import Rows, as_rows
+from flrc.models.layers.shared_linear import SharedProduct
+
+
+class PivotedLinear(FactoredLinear):
+    """``y = left^T (x[pivots] + coefficients x[rest]) + bias`` at the one rank it was built for.
+
+    ``r (d_out + d_in - r)`` parameters, and the permutation ``order`` as integers.
+
+    Args:
+        left_t: ``(r, d_out)``.
+        coefficients: ``(r, d_in - r)``; in a group one object that all its layers are given.
+        order: ``(d_in,)`` int32: the ``r`` pivots, then the rest; kept as a buffer.
+        bias: ``(d_out,)`` or None; stays on the output, as in the dense layer.
+        weight: ``(d_out, d_in)``, kept only where the layer must run dense too.
+        shared: Held by all layers of a group; None for a layer by itself.
+    """
+
+    order: Tensor
+
+    def __init__(
+        self,
+        left_t: Float[Tensor, "r m"] | Rows,
+        coefficients: Float[Tensor, "r k"] | Rows,
+        order: Int[Tensor, " n"],
+        bias: Float[Tensor, " m"] | None = None,
+        weight: Float[Tensor, "m n"] | Rows | None = None,
+        shared: SharedProduct | None = None,
+    ) -> None:
+        left, rest = as_rows(left_t), as_rows(coefficients)
+        if (rest.count, rest.width) != (left.count, order.shape[0] - left.count):
+            raise ValueError(f"{rest} are no coefficients of rank {left.count}")
+        super().__init__(left.width, order.shape[0], left.count, bias, weight, shared)
+        self.left_t, self.coefficients = left, rest
+        self.register_buffer("order", order)
+        self.index_bytes = order.nbytes
+
+    @property
+    def largest_coefficient(self) -> float:
+        """Largest magnitude of a stored coefficient; 0 where there is none (full rank)."""
+        coefficients = self.coefficients.dense()
+        return float(coefficients.abs().max()) if coefficients.numel() else 0.0
+
+    def check_rank(self, rank: int) -> None:
+        """Only the rank that the factors were pivoted for: their prefixes mean nothing."""
+        if rank != self.left_t.count:
+            raise ValueError(f"a pivoted layer of rank {self.left_t.count} cannot run at {rank}")
+
+    @property
+    def input_rows(self) -> Rows:
+        """The coefficients."""
+        return self.coefficients
+
+    @property
+    def input_parameters(self) -> int:
+        """``rank * (d_in - rank)``."""
+        rows = self.coefficients
+        return 0 if self._rank is None else rows.count * rows.width
+
+    @property
+    def output_parameters(self) -> int:
+        """``rank * d_out``."""
+        return 0 if self._rank is None else self.left_t.count * self.left_t.width
+
+    def project(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch r"]:
+        """``x[pivots] + coefficients x[rest]``, rounded once."""
+        rank = self.left_t.count
+        flat = x.reshape(-1, self.in_features)
+        pivots = flat.index_select(1, self.order[:rank])
+        rest = flat.index_select(1, self.order[rank:])
+        hidden = self.coefficients.products(rest, plus=pivots)
+        return hidden.view(*x.shape[:-1], rank)
+
+    def expand(self, hidden: Float[Tensor, "*batch r"]) -> Float[Tensor, "*batch m"]:
+        """``left hidden + bias``."""
+        return self.left_t.combine(hidden, plus=self.bias)

@@ -1,0 +1,1 @@
+"""Where dense models come from."""

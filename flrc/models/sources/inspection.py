@@ -1,0 +1,199 @@
+"""What is wrong with a saved model's files, from their headers, before anything is loaded."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from flrc.errors import UserError
+from flrc.models.checkpoints.files import CONFIG, INDEX, SETTINGS, model_files, weight_files
+from flrc.models.checkpoints.integrity import FILE, json_object
+from flrc.models.sources.headers import AGAIN, Header, damaged, header_of, reading
+
+POINTER = b"version https://git-lfs"
+GGUF = b"GGUF"
+PICKLE = b"\x80"
+"""How the files begin that torch wrote before it wrote archives."""
+FLOATING = ("F64", "F32", "F16", "BF16")
+CONSTANTS = ("BOOL", "I64", "C64")
+"""Types of masks, positions and frequencies."""
+BUFFERS = re.compile(
+    r"(^|\.)(\w*inv_freq|cos_cached|sin_cached|position_ids|masked_bias|causal_mask"
+    r"|embed_positions\.weights"
+    r"|(attn|attn\.attention|attention)\.bias)$"
+)
+"""Names of constants that older versions of ``transformers`` saved, and models now make."""
+FOREIGN = {
+    "adapter_config.json": "an adapter, which would be left out",
+    "adapter_model.*": "an adapter, which would be left out",
+    "shard-*-model-*-of-*.safetensors": "a checkpoint of distributed training",
+    FILE: "a compressed model",
+}
+"""Files that make a folder something other than a dense model."""
+CURES = {
+    FILE: "flrc.load(folder) loads it; python -m flrc.export writes the dense model that it equals",
+    "shard-*-model-*-of-*.safetensors": "load it as it was trained, and save_pretrained(FOLDER)",
+}
+MERGE = "merge it with peft, model.merge_and_unload().save_pretrained(FOLDER), or remove it"
+OBJECTS = (
+    *SETTINGS, f"*{INDEX}", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+"""Files that hold a JSON object."""
+NOTES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+"""Where tools say that they quantised a checkpoint whose config does not."""
+
+
+def inspect(folder: Path, weights: bool = True) -> Header:
+    """Look at every file that loading would read; of weights at their headers.
+
+    Args:
+        folder: A saved model.
+        weights: Whether its weights are there; those of a model of the hub come last.
+
+    Returns:
+        The tensors that the weights hold.
+
+    Raises:
+        UserError: If it is no dense model, is quantised, or a file is missing, truncated or
+            damaged; names the file.
+    """
+    check_kind(folder)
+    if not (folder / CONFIG).is_file():
+        raise UserError(
+            f"the model folder has no {CONFIG}",
+            given=str(folder),
+            allowed="a folder written by save_pretrained, or a .gguf file",
+        )
+    files = model_files(folder)
+    for path in files:
+        _check_content(path)
+    refuse_quantised(json_object(folder / CONFIG), folder / CONFIG)
+    for name in NOTES:
+        if (folder / name).is_file():
+            raise quantised(folder / name, "its weights are quantised")
+    if not weights:
+        return {}
+    found = weight_files(folder)
+    if not found:
+        other = sorted(path.name for path in folder.glob("*.gguf"))
+        raise UserError(
+            "the model folder has no weights",
+            given=str(folder),
+            allowed="model.safetensors or pytorch_model.bin, or an index and its shards",
+            fix=f"model.path={folder / other[0]}" if other else AGAIN,
+        )
+    index = found.pop(0) if found[0].name.endswith(INDEX) else None
+    if index is not None:
+        _check_index(index, found)
+    headers = {path: header_of(path) for path in found}
+    if index is not None:
+        _check_placed(index, headers)
+    return _joined(headers)
+
+
+def inspect_gguf(file: Path) -> None:
+    """The same for a GGUF file; an adapter beside it would be loaded with it.
+
+    Raises:
+        UserError: If it is none, or is not alone.
+    """
+    check_kind(file.parent, ("adapter_config.json",))
+    _check_content(file)
+    with file.open("rb") as content:
+        if content.read(len(GGUF)) != GGUF:
+            raise damaged(file, "it does not begin as GGUF files do")
+
+
+def check_kind(folder: Path, patterns: Iterable[str] = FOREIGN) -> None:
+    """Raise UserError if a file makes the folder something other than a dense model."""
+    for pattern in patterns:
+        for path in sorted(folder.glob(pattern)):
+            raise UserError(
+                f"the model folder holds {FOREIGN[pattern]}",
+                given=str(path),
+                allowed="a dense model's config, weights and tokenizer",
+                fix=CURES.get(pattern, MERGE),
+            )
+
+
+def refuse_quantised(config: Mapping[str, Any], where: object) -> None:
+    """Raise UserError if a config says, at whatever depth, that the weights are quantised."""
+    for key, value in config.items():
+        if key in ("quantization_config", "compression_config") and value:
+            known = value if isinstance(value, dict) else {}
+            method = known.get("quant_method") or ", ".join(
+                k for k, v in known.items() if v is True
+            )
+            raise quantised(where, f"{key}: {method or value}")
+        if isinstance(value, dict):
+            refuse_quantised(value, where)
+
+
+def quantised(where: object, why: str) -> UserError:
+    """The error that says where a checkpoint tells that its weights are no plain numbers."""
+    return UserError(
+        "the checkpoint is quantised: what its layers hold are no weights that can be decomposed",
+        given=f"{where} ({why})",
+        allowed="weights in float32, bfloat16, float16 or float64, or a GGUF file",
+        fix="the checkpoint it was quantised from; or load it with transformers, "
+        "model.dequantize() and model.save_pretrained(FOLDER)",
+    )
+
+
+def _check_content(path: Path) -> None:
+    """It is there itself, and is what its name says."""
+    with reading(path):
+        with path.open("rb") as file:
+            start = file.read(len(POINTER))
+        if start == POINTER:
+            raise damaged(path, "a pointer of Git LFS, not the file itself", "git lfs pull")
+        if any(fnmatchcase(path.name, pattern) for pattern in OBJECTS):
+            json_object(path)
+        elif path.suffix == ".jinja":
+            path.read_text("utf-8")
+        elif path.suffix == ".bin" and not (start.startswith(PICKLE) or zipfile.is_zipfile(path)):
+            raise damaged(path, "it is no archive of torch, or not a whole one")
+
+
+def _check_index(index: Path, files: list[Path]) -> None:
+    """The index names files, and all of them are there."""
+    if not files:
+        raise damaged(index, "it names no files")
+    lost = [path.name for path in files if not path.is_file()]
+    if lost:
+        raise UserError(
+            f"shards of the model are missing: {', '.join(lost[:5])}",
+            given=f"{index}: {len(lost)} of {len(files)} are not there",
+            fix="copy or download them",
+        )
+
+
+def _check_placed(index: Path, headers: Mapping[Path, Header]) -> None:
+    """Every tensor is in the file where the index says that it is."""
+    with reading(index):
+        for name, file in json_object(index)["weight_map"].items():
+            path = index.parent / file
+            if name not in headers[path]:
+                raise damaged(path, f"it lacks {name}, which {index.name} places there")
+
+
+def _joined(headers: Mapping[Path, Header]) -> Header:
+    """All files' tensors: none is in two of them, and none is packed."""
+    found: Header = {}
+    seen: dict[str, Path] = {}
+    for path, header in headers.items():
+        for name, entry in header.items():
+            if name in seen:
+                raise damaged(path, f"{name} is in {seen[name].name} too", "keep one of them")
+            seen[name] = path
+            constant = entry["dtype"] in CONSTANTS and not name.endswith(".weight")
+            if len(entry["shape"]) > 1 and not (
+                entry["dtype"] in FLOATING or constant or BUFFERS.search(name)
+            ):
+                raise quantised(path, f"{name} is {entry['dtype']}")
+        found |= header
+    return found

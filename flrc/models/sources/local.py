@@ -1,0 +1,73 @@
+"""A saved model."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flrc.errors import UserError
+from flrc.models.checkpoints.files import CONFIG, model_files, tokenizer_files
+from flrc.models.sources.base import Pretrained, fingerprint_of, label_of
+
+INSIDE = (".safetensors", ".bin", ".json", ".jinja", ".model")
+"""Endings of files that are part of a saved model, not one by themselves."""
+
+
+@dataclass
+class Local(Pretrained):
+    """A saved model: a folder as ``save_pretrained`` writes it, or a GGUF file.
+
+    Attributes:
+        path: Folder or ``.gguf`` file.
+    """
+
+    name: str = "local"
+    path: str | None = None
+
+    def check(self) -> None:
+        """A path must be given; the label is its last part unless set."""
+        if self.path is None:
+            raise UserError(
+                "model=local needs a path", fix="model.path=FOLDER or model.path=FILE.gguf"
+            )
+        if not self.label:
+            self.label = label_of(self.path) or "local"
+
+    def check_available(self) -> None:
+        """The path exists, and its files are whole and those of a dense model."""
+        self.check_files()
+
+    def _place(self) -> Path:
+        path = Path(str(self.path))
+        if not path.exists():
+            siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            close = difflib.get_close_matches(path.name, siblings, n=1)
+            raise UserError(
+                "the model path does not exist",
+                given=f"model.path={self.path}",
+                allowed="a folder written by save_pretrained, or a .gguf file",
+                fix=f"model.path={path.parent / close[0]}" if close else "check the path",
+            )
+        if path.is_file() and (path.parent / CONFIG).is_file() and path.suffix in INSIDE:
+            raise UserError(
+                "the model path is one file of a saved model",
+                given=f"model.path={self.path}",
+                allowed="a folder written by save_pretrained, or a .gguf file",
+                fix=f"model.path={path.parent}",
+            )
+        return path
+
+    def _source(self) -> dict[str, Any]:
+        path = self._place()
+        if path.is_file():
+            return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+        return {"pretrained_model_name_or_path": str(path)}
+
+    def fingerprint(self) -> str:
+        """Digest of the files that loading reads."""
+        path = self._place()
+        if path.is_file():  # a tokenizer beside it takes the place of its own
+            return fingerprint_of(sorted([path, *tokenizer_files(path.parent)]))
+        return fingerprint_of(model_files(path))

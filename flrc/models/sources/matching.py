@@ -1,0 +1,197 @@
+"""Whether a checkpoint's tensors are those of the model that its config describes."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from flrc.errors import UserError
+from flrc.models.sources.inspection import BUFFERS, FLOATING, quantised
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from flrc.models.sources.headers import Header
+
+ADAPTER = re.compile(
+    r"(^|[._])(lora|ia3)([._]|$)|(^|\.)adapters?[._]|prompt_(embeddings|encoder)", re.IGNORECASE
+)
+"""Names of what adapters add to a model, in the ways of peft, kohya and others."""
+SHOWN = 5
+"""Names in a message."""
+
+
+def from_pretrained(
+    location: Mapping[str, Any], dtype: torch.dtype
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model, and what was missing, of another shape, or not asked for.
+
+    ``transformers`` draws what is missing and warns of it in a table; here the caller refuses.
+    """
+    import transformers
+    from transformers import AutoModelForCausalLM
+
+    transformers.utils.logging.disable_progress_bar()  # one bar at a time, and it is ours
+    report = logging.getLogger("transformers.modeling_utils")
+    before, report.disabled = report.disabled, True
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            **location,
+            dtype=dtype,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    finally:
+        report.disabled = before
+    return model, info
+
+
+def unused_tensors(
+    model: PreTrainedModel, info: Mapping[str, Any], where: str, tensors: Header | None = None
+) -> list[str]:
+    """The checkpoint's tensors that the model has no use for, and can do without.
+
+    These are constants that the model makes itself, and parts that it has not (a vision tower, a
+    value head). A tensor inside one of the model's own parts (a bias, a norm, one more block) would
+    change what the model computes: then the config is another model's.
+
+    Args:
+        model: As ``from_pretrained`` returns it.
+        info: What ``from_pretrained`` says of the tensors (``output_loading_info``).
+        where: What the checkpoint is called in messages.
+        tensors: What it holds; None of a GGUF file, where ``info`` has all the names.
+
+    Returns:
+        Their names, sorted.
+
+    Raises:
+        UserError: If a tensor is missing, is there twice, has another shape, is quantised, or
+            cannot be ignored.
+    """
+    tensors = tensors or {}
+    left = without_place(model, tensors, where)
+    missing = sorted(info["missing_keys"])
+    wrong = [
+        f"{name} is {tuple(found)}, the config asks for {tuple(asked)}"
+        for name, found, asked in sorted(info["mismatched_keys"])
+    ]
+    unexpected = sorted(info["unexpected_keys"])
+    if missing or wrong:
+        raise _misfit([*(f"{name} is missing" for name in missing), *wrong], unexpected, where)
+    needed = [name for name in unexpected if _changes(model, name)]
+    for name in left:  # older models called their masks biases; a row of numbers is none
+        if name.endswith(".bias") and BUFFERS.search(name) and len(tensors[name]["shape"]) == 1:
+            needed.append(name)
+    if needed:
+        raise _misfit([f"{name} has no place" for name in needed], [], where)
+    _check_ties(model, where)
+    return left if tensors else unexpected
+
+
+def unread_gguf(model: PreTrainedModel, file: str) -> set[str]:
+    """Tensors of a GGUF file that its reader passes over without a word."""
+    from transformers.integrations.gguf import read_gguf_metadata
+    from transformers.integrations.gguf.utils import is_gguf_arch_supported
+    from transformers.modeling_gguf_pytorch_utils import (
+        TENSOR_PROCESSORS,
+        TensorProcessor,
+        get_gguf_hf_weights_map,
+    )
+
+    metadata, names = read_gguf_metadata(file)
+    architecture = metadata["general.architecture"]
+    if is_gguf_arch_supported(architecture):  # from_pretrained tells
+        return set()
+    processor = TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config={})
+    known = get_gguf_hf_weights_map(model, processor)
+    # Experts are stored as one tensor, which becomes several.
+    return {name for name in names if name not in known and "_exps." not in name}
+
+
+def without_place(model: PreTrainedModel, tensors: Header, where: str) -> list[str]:
+    """Names of a checkpoint's tensors that were not loaded, as they are called there.
+
+    ``from_pretrained`` adds and removes a prefix, so that two names may mean one parameter; the
+    last one wins. It also passes over some names without a word.
+
+    Args:
+        model: As ``from_pretrained`` returns it.
+        tensors: What the checkpoint holds.
+        where: What the checkpoint is called in messages.
+
+    Raises:
+        UserError: If two tensors go to one parameter, or one of whole numbers to a floating one.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+    state, prefix = model.state_dict(), model.base_model_prefix
+    rules = get_model_conversion_mapping(model)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    first: dict[tuple[str, str], str] = {}
+    left = []
+    for name, held in tensors.items():
+        place, pattern = rename_source_key(name, renamings, converters, prefix, state)
+        if place not in state and name in state:
+            place, pattern = rename_source_key(name, [], [], prefix, state)
+        if place not in state:
+            left.append(name)
+            continue
+        if held["dtype"] not in FLOATING and state[place].is_floating_point():
+            raise quantised(where, f"{name} is {held['dtype']}")
+        # Several tensors make one parameter where there is a converter: experts, say.
+        part = re.sub(rf"^({re.escape(prefix)}\.)+", "", name) if pattern and prefix else ""
+        other = first.setdefault((place, part), name)
+        if other != name:
+            raise UserError(
+                "two tensors of the checkpoint are one parameter of the model",
+                given=f"{where}: {other} and {name} are both {place}",
+                allowed="one name for every parameter",
+                fix="remove the one that is not the model's from the file",
+            )
+    return sorted(left)
+
+
+def _changes(model: PreTrainedModel, name: str) -> bool:
+    """Whether a tensor belongs to a part that the model has, another copy of one, or an adapter."""
+    if BUFFERS.search(name):
+        return False
+    if ADAPTER.search(name) or re.match(
+        r"blk\.|token_embd|output", name
+    ):  # what GGUF files call blocks and head
+        return True
+    parts = [child for whole in (model, model.base_model) for child, _ in whole.named_children()]
+    if name.partition(".")[0] in parts:
+        return True
+    leaves = {key.rpartition(".")[0] for key in model.state_dict()}
+    return any(f".{leaf}." in f".{name}" for leaf in leaves if "." in leaf)
+
+
+def _check_ties(model: PreTrainedModel, where: str) -> None:
+    """What the config ties is one tensor; ``from_pretrained`` lets two differ."""
+    asked = model.get_expanded_tied_weights_keys(all_submodels=True)
+    for name in asked.keys() - model.all_tied_weights_keys.keys():
+        raise UserError(
+            "the checkpoint's tensors are not those of its config",
+            given=f"{where}: {name} differs from {asked[name]}, and the config ties them",
+            fix="tie_word_embeddings: false in config.json, if the model has a head of its own",
+        )
+
+
+def _misfit(problems: list[str], unexpected: list[str], where: str) -> UserError:
+    more = [f"{len(problems) - SHOWN} more"] * (len(problems) > SHOWN)
+    given = f"{where}: {'; '.join([*problems[:SHOWN], *more])}"
+    if unexpected:
+        given += f"; not asked for: {', '.join(unexpected[:SHOWN])}"
+    return UserError(
+        "the checkpoint's tensors are not those of its config",
+        given=given,
+        allowed="every tensor that the config asks for, by the names of transformers",
+        fix="the config.json that belongs to these weights; or load them as they were trained, "
+        "and save_pretrained(FOLDER)",
+    )

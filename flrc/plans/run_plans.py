@@ -1,0 +1,103 @@
+"""All plans of one run: the constant one, and one for each phase of the schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from flrc.plans.phase import Phase, first_steps
+from flrc.plans.rank_plan import RankPlan, checked_rate
+
+
+@dataclass(frozen=True)
+class Plans:
+    """Ranks of a run.
+
+    Attributes:
+        constant: The plan at the requested rate; prefill-only evaluations run on it.
+        phases: The schedule's phases with their plans, in order; they nest.
+        candidates: All schedules that competed, where one was searched.
+    """
+
+    constant: RankPlan
+    phases: list[tuple[Phase, RankPlan]]
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def all(self) -> list[RankPlan]:
+        """Every plan that the model must be able to run."""
+        return [self.constant, *(plan for _, plan in self.phases)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values (``plan.json``)."""
+        return {
+            "constant": self.constant.to_json(),
+            "phases": [
+                {**phase_json(phase), "rate": phase.rate, "plan": plan.to_json()}
+                for phase, plan in self.phases
+            ],
+            **({"candidates": self.candidates} if self.candidates else {}),
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Plans:
+        """Read :meth:`to_json` back.
+
+        Raises:
+            AttributeError: If a phase is no object.
+            KeyError: If a key is missing.
+            TypeError: If a value is of another kind than it should be.
+            ValueError: If the phases are none, or a rate or a rank is impossible.
+        """
+        phases = phases_from_json(values["phases"])
+        if not phases:
+            raise ValueError("there are no phases")
+        candidates = values.get("candidates", [])
+        if not isinstance(candidates, list) or not all(isinstance(c, dict) for c in candidates):
+            raise TypeError("the candidates are no list of objects")
+        return cls(RankPlan.from_json(values["constant"]), phases, candidates)
+
+    def by_step(self, steps: int) -> dict[int, RankPlan]:
+        """The plan of each phase by its first forward step, 0 for the prefill.
+
+        A phase that begins where the next one does has no step; the later one wins.
+
+        Args:
+            steps: Longest reply, in tokens.
+        """
+        starts = first_steps([phase for phase, _ in self.phases], steps)
+        return {s: plan for s, (_, plan) in zip(starts, self.phases, strict=True)}
+
+
+def phase_json(phase: Phase) -> dict[str, Any]:
+    """Where a phase begins: a share of the steps, or a step."""
+    return {"begin": phase.begin} if phase.step is None else {"step": phase.step}
+
+
+def phases_from_json(values: list[dict[str, Any]]) -> list[tuple[Phase, RankPlan]]:
+    """Phases with their plans; the first begins at 0, and none before the one that it follows.
+
+    Raises:
+        AttributeError: If a phase is no object.
+        KeyError: If a key is missing.
+        TypeError: If a value is of another kind than it should be.
+        ValueError: If they are not in order, or a rate or a rank is impossible.
+    """
+    if not isinstance(values, list):
+        raise TypeError(f"the phases are a {type(values).__name__}")
+    found: list[tuple[Phase, RankPlan]] = []
+    least_begin, least_step = 0.0, 0
+    for value in values:
+        step = value.get("step")
+        begin = checked_rate(value["begin"] if step is None else value.get("begin", 0.0))
+        if step is None:
+            wrong = begin < least_begin or (begin > 0 and not found)
+        else:
+            wrong = type(step) is not int or step < least_step or (step > 0 and not found)
+        if wrong:
+            where = begin if step is None else f"step {step!r}"
+            raise ValueError(f"phase {len(found) + 1} begins at {where}")
+        least_begin, least_step = max(begin, least_begin), max(step or 0, least_step, 1)
+        phase = Phase(begin, checked_rate(value["rate"]), step)
+        found.append((phase, RankPlan.from_json(value["plan"])))
+    return found

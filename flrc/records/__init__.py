@@ -1,1 +1,0 @@
-"""Records of runs: schema, identity, files."""

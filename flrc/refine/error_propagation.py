@@ -1,0 +1,178 @@
+"""Walks a model block by block, dense and compressed side by side, and decomposes again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from flrc.calibration.collect import watched
+from flrc.calibration.statistics import BlockStatistics, InputAccumulator, not_finite, summable
+from flrc.core.progress import progress
+from flrc.decomposition.dead import decomposed
+from flrc.decomposition.factors import Factors
+from flrc.models.anatomy.blocks import decoder_blocks
+from flrc.models.anatomy.cutting import cut, replaced
+from flrc.models.anatomy.walking import block_calls
+from flrc.plans.target import Target
+from flrc.refine.correction import propagated_weight
+
+if TYPE_CHECKING:
+    from flrc.refine.base import Decided
+
+
+@torch.no_grad()
+def propagated_factors(
+    decided: Decided, strength: float, prior: float, samples: int
+) -> Iterator[tuple[int, dict[str, Factors]]]:
+    """See :class:`~flrc.refine.propagated.Propagated`.
+
+    All used sequences run through a block in one batch, once dense and once compressed; in the
+    compressed run the block's layers are cut as they are reached, each fitted to what it is handed
+    just then. Shorter sequences are padded at their ends, where nothing of a causal model looks.
+    Held at a time: ``tokens * (2 width + sum of d_in over input groups)`` numbers of the model's
+    dtype, and what one block computes.
+    """
+    model, plan = decided.model, decided.plan
+    _, blocks = decoder_blocks(model)
+    sequences = decided.sequences[:samples]
+    lengths = [len(sequence) for sequence in sequences]
+    dense = block_calls(model, nn.utils.rnn.pad_sequence(list(sequences), batch_first=True))
+    compressed = replace(dense)
+    total = len({target.block for target in decided.targets})
+    for known in progress(decided.statistics, "refining, block by block", total):
+        groups: dict[str, list[Target]] = {}
+        for target in decided.targets:
+            if target.block == known.block and plan.ranks[target.name] is not None:
+                groups.setdefault(target.input_group, []).append(target)
+        inputs: dict[str, Tensor] = {}
+        with watched(model, {leader: partial(inputs.__setitem__, leader) for leader in groups}):
+            dense.advance(known.block, blocks[known.block])
+        fit = _Fit(decided, known, inputs, lengths, strength, prior)
+        with cut_on_arrival(model, groups, fit) as found:
+            compressed.advance(known.block, blocks[known.block])
+        yield known.block, found
+
+
+@contextmanager
+def cut_on_arrival(
+    model: nn.Module,
+    groups: Mapping[str, Sequence[Target]],
+    fit: Callable[[Sequence[Target], Tensor], dict[str, Factors]],
+) -> Iterator[dict[str, Factors]]:
+    """While active, a named layer that is reached has its targets cut before it computes.
+
+    Args:
+        model: Its layers compute again what they did when the context ends.
+        groups: Targets by the layer that is the first of them to run.
+        fit: The factors of targets, by name, from what the layer is handed.
+
+    Yields:
+        The factors so far.
+    """
+    found: dict[str, Factors] = {}
+    with ExitStack() as stack:
+        for name, targets in groups.items():
+            module = model.get_submodule(name)
+            waiting = stack.enter_context(ExitStack())
+
+            def arrive(
+                x: Tensor,
+                module: nn.Module = module,
+                waiting: ExitStack = waiting,
+                targets: Sequence[Target] = targets,
+            ) -> Tensor:
+                waiting.close()
+                fitted = fit(targets, x)
+                found.update(fitted)
+                cuts = [(t, (fitted[t.name].left_t, fitted[t.name].right)) for t in targets]
+                stack.enter_context(cut(model, cuts))
+                return module.forward(x)  # type: ignore[no-any-return]
+
+            waiting.enter_context(replaced([(module, arrive)]))
+        yield found
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Fits targets that read the same inputs, at their planned ranks.
+
+    Attributes:
+        decided: The compression so far.
+        known: Statistics of the dense model.
+        dense: ``(sequences, tokens, d_in)`` by input group; dropped once used.
+        lengths: Tokens of each sequence; the rest is padding.
+        strength: Share of the least-squares correction.
+        prior: Tokens per channel without an error.
+    """
+
+    decided: Decided
+    known: BlockStatistics
+    dense: dict[str, Tensor]
+    lengths: Sequence[int]
+    strength: float
+    prior: float
+
+    def __call__(self, targets: Sequence[Target], seen: Tensor) -> dict[str, Factors]:
+        """Factors by target name, from the compressed inputs ``(sequences, tokens, d_in)``."""
+        model, group, width = self.decided.model, targets[0].input_group, targets[0].d_in
+        ranks = self.decided.plan.ranks
+        found = {target.name: _nothing(target) for target in targets}
+        targets = [target for target in targets if ranks[target.name] != 0]
+        dense = self.dense.pop(group)
+        if not targets:
+            return found
+        gram = InputAccumulator(width, model.device)
+        cross = torch.zeros_like(gram.gram)
+        # OPT's feed-forward layers are handed all sequences in one row of tokens.
+        pair = (given.reshape(len(self.lengths), -1, width) for given in (dense, seen))
+        for x, rows, length in zip(*pair, self.lengths, strict=True):
+            gram.add(rows[:length])
+            cross += _product(x[:length], rows[:length])
+        statistics = gram.result()
+        if not statistics.finite:
+            raise not_finite(f"the inputs of {group} in the compressed model")
+        before = self.known.inputs.get(group)
+        metric = None if before is None else before.to(model.device).pooled(statistics)
+        moved = propagated_weight(
+            torch.cat([target.weight(model) for target in targets]).to(model.device),
+            cross / statistics.tokens,
+            statistics.gram,
+            self.strength,
+            self.prior * width / statistics.tokens,
+        )
+        rows_of = [target.d_out for target in targets]
+        for target, weight in zip(targets, torch.split(moved, rows_of), strict=True):
+            outputs = self.known.outputs.get(target.name)
+            gradients = None if outputs is None else outputs.to(model.device)
+            factors = decomposed(self.decided.decomposition, target, weight, metric, gradients)
+            found[target.name] = _truncated(factors, ranks[target.name])
+        return found
+
+
+def _nothing(target: Target) -> Factors:
+    """Rank 0."""
+    spectrum = torch.zeros(0, dtype=torch.float64)
+    return Factors(
+        spectrum.new_zeros(0, target.d_out), spectrum.new_zeros(0, target.d_in), spectrum
+    )
+
+
+def _truncated(factors: Factors, rank: int | None) -> Factors:
+    """Copies: views would hold the factors of full rank."""
+    return Factors(
+        factors.left_t[:rank].clone(), factors.right[:rank].clone(),
+        factors.spectrum[:rank].clone(), factors.rescue,
+    )  # fmt: skip
+
+
+def _product(x: Tensor, seen: Tensor) -> Tensor:
+    """``sum over tokens of x x'^T``, as precise as :class:`InputAccumulator` takes it."""
+    x, seen = summable(x), summable(seen)
+    dtype = torch.promote_types(x.dtype, seen.dtype)
+    return x.to(dtype).T @ seen.to(dtype)

@@ -1,0 +1,133 @@
+"""``python -m flrc.reporting PATH``: tables, plots and pages from the records below a folder."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from flrc.errors import UserError
+from flrc.results.pages import html, report
+from flrc.results.pages.references import References
+from flrc.results.plots import stability
+from flrc.results.plots.plot import AXES
+from flrc.results.records.store import RECORD, find_folders, find_records
+from flrc.results.studies.layout import TABLE
+
+
+def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        The exit code: 0, or 1 after a user's mistake.
+    """
+    parser = argparse.ArgumentParser(prog="python -m flrc.reporting", description=__doc__)
+    parser.add_argument("path", type=Path, help="folder of runs, or of one run")
+    parser.add_argument("--output", type=Path, help="where the files go (default: PATH/report)")
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=report.FORMATS,
+        help="what is written (default: all; with --html only that)",
+    )
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="one self-contained page: every study below PATH, its tables, plots and runs",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="with --html: data set folders, so that references stand beside the replies",
+    )
+    parser.add_argument(
+        "--x", choices=sorted(AXES), default="rate", help="the plot's axis (default: rate)"
+    )
+    parser.add_argument(
+        "--stability",
+        type=Path,
+        metavar="PNG",
+        help="also draw how ranks and scores move with seed and calibration tokens, numbers as CSV",
+    )
+    parser.add_argument(
+        "--scale",
+        choices=("small", "paper"),
+        default="small",
+        help="which results of a study (a PATH with table.yaml) are rendered (default: small)",
+    )
+    options = parser.parse_args(arguments)
+    if options.data and not options.html:
+        parser.error("--data is read for --html FILE")
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    console = console or _console()
+    try:
+        if (options.path / TABLE).is_file() and not options.html:
+            return _list(_study(options, console), console)
+        records = find_records(options.path)
+        if not records:
+            raise UserError(
+                "no record in this folder",
+                given=str(options.path),
+                allowed="a folder that holds record.json files, at any depth",
+            )
+        tables = options.format or not options.html
+        if tables:
+            report.print_table(records, console)
+        written: list[Path] = []
+        if options.stability:
+            written += stability.render(records, options.stability, report.presets())
+        if tables:
+            output = options.output or options.path / "report"
+            written += report.render(records, output, options.format, options.x)
+        if options.html:
+            written.append(html.render(options.path, options.html, References(options.data)))
+    except UserError as error:
+        Console(stderr=True).print(str(error), markup=False, style="red")
+        return 1
+    return _list(written, console)
+
+
+def _study(options: argparse.Namespace, console: Console) -> list[Path]:
+    """Render ``experiments/<study>`` in its own folder."""
+    from flrc.results.studies import render
+    from flrc.results.studies.study import read, results_of
+
+    folder, results = options.path, results_of(options.path, options.scale)
+    study = read(folder, options.scale)
+    assert study is not None, "table.yaml is there"
+    if not study.runs:
+        raise UserError(
+            "no record in this study",
+            given=str(results),
+            fix=f"make table TABLE={folder.resolve().name}",
+        )
+    render.show(study, console)
+    output = options.output or results.parent
+    places = {
+        str(record.run["id"]): os.path.relpath(run.path / RECORD, output)
+        for run, record in find_folders(results)
+    }
+    formats = options.format or render.FORMATS
+    return render.render(study, output, places, formats)
+
+
+def _console() -> Console:
+    width = None if sys.stdout.isatty() else report.PIPED_WIDTH
+    return Console(width=width, markup=False, highlight=False)
+
+
+def _list(written: Sequence[Path], console: Console) -> int:
+    for path in written:
+        console.print(str(path))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

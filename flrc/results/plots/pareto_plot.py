@@ -1,0 +1,104 @@
+"""Quality against what it costs: parameters stored, and parameters that a step reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from flrc.results.plots.plot import AXES, DENSE, headline_columns, lines, position
+from flrc.results.plots.style import DPI, legend
+from flrc.results.records.record import Record
+from flrc.results.tables.columns import Column, settings_groups
+from flrc.results.tables.labels import Presets
+from flrc.results.tables.table import Table, build
+
+SPEED = {"tokens_per_second", "speedup"}
+"""Headline metrics that are no quality; :mod:`flrc.results.plots.speed_plot` shows them."""
+APART = 0.01
+"""Of the largest: points closer than this on an axis say nothing about it."""
+
+
+def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
+    """Draw a row of panels against each cost, for each model; a column for each headline metric.
+
+    Args:
+        records: Any records; where they were measured under several settings, one file for each.
+        path: The PNG file; further ones get a number.
+        presets: The components of each method's preset, for the names.
+
+    Returns:
+        The files; nothing where no two points of a metric differ in their costs.
+    """
+    groups = settings_groups([record for record in records if record.run["status"] == "ok"])
+    written: list[Path] = []
+    for group in groups:
+        name = path if not written else path.with_stem(f"{path.stem}-{len(written) + 1}")
+        written += _draw(build(group, presets), name)
+    return written
+
+
+def quality(table: Table) -> list[Column]:
+    """The headline metrics that say how good the answers are."""
+    return [column for column in headline_columns(table) if column.metric not in SPEED]
+
+
+def axes_of(table: Table) -> list[tuple[str, str]]:
+    """Model and cost (see :data:`flrc.results.plots.plot.AXES`) of each row of panels.
+
+    Where nothing is shared, skipped or switched, all that is stored is read: one row says it.
+    """
+    return [
+        (model, x)
+        for model in table.models
+        for x in reversed(AXES)
+        if any(_apart(_places(table, model, x, column)) for column in quality(table))
+        and not (x == "rate" and _mirrored(table, model))
+    ]
+
+
+def _mirrored(table: Table, model: str) -> bool:
+    """Whether every run stores just the share of parameters that a step reads."""
+    return all(
+        abs(stored / 100 + rate - 1) < APART
+        for column in quality(table)
+        for stored, rate in zip(
+            _places(table, model, "stored", column),
+            _places(table, model, "rate", column),
+            strict=True,
+        )
+    )
+
+
+def _draw(table: Table, path: Path) -> list[Path]:
+    from matplotlib.figure import Figure
+
+    rows = axes_of(table)
+    columns = [c for c in quality(table) if any(_apart(_places(table, *row, c)) for row in rows)]
+    if not columns:
+        return []
+    methods = [m for m in dict.fromkeys(method for _, _, method in table.keys) if m != DENSE]
+    size = (max(4.6, 3.7 * len(columns)), 3.1 * len(rows) + 0.3 * math.ceil(len(methods) / 4))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(rows), len(columns), squeeze=False)
+    for (model, x), line in zip(rows, panels, strict=True):
+        for axes, column in zip(line, columns, strict=True):
+            several = len(table.models) > 1
+            axes.set_title(f"{model}\n{column.title}" if several else column.title, fontsize=9)
+            lines(axes, table, model, column, methods, x)
+    legend(figure, list(panels.flatten()), max(1, 2 * len(columns)))
+    figure.savefig(path, dpi=DPI)
+    return [path]
+
+
+def _places(table: Table, model: str, x: str, column: Column) -> list[float]:
+    return [
+        position(table, key, column, x)
+        for key in table.keys
+        if key[0] == model and key[2] != DENSE and table.cell(key, column.name).count
+    ]
+
+
+def _apart(places: list[float]) -> bool:
+    known = [place for place in places if math.isfinite(place)]
+    return bool(known) and max(known) - min(known) > APART * max(known)

@@ -1,0 +1,220 @@
+"""One picture of a table: headline metrics against the rate, or bars at a single rate."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flrc.results.plots.style import DPI, colour, finish, legend, marker
+from flrc.results.records.headline import headline
+from flrc.results.records.measurement import Measurement
+from flrc.results.tables.columns import Column
+from flrc.results.tables.grid import number
+from flrc.results.tables.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+AXES = {
+    "rate": "rate (share of target parameters not used per step)",
+    "stored": "parameters of targets stored (% of dense)",
+}
+"""What a plot can be drawn against."""
+
+DENSE = "dense"
+PANELS_ACROSS = 4
+LOG_SPAN = 5.0
+"""A lower-is-better metric that spans more than this factor gets a logarithmic axis."""
+BAR_LOG_SPAN = 100.0
+"""The same for bars, which are longer than they should be on such an axis."""
+
+
+def draw(table: Table, path: Path, x: str = "rate") -> list[Path]:
+    """Draw one panel per model (rows) and headline metric (columns).
+
+    Args:
+        table: What to draw. Values that are not finite are not drawn, and a line in the panel says
+            so.
+        path: The PNG file.
+        x: ``rate``, or ``stored`` for the stored parameters; metrics measured under a schedule are
+            drawn at the rate at which they were measured.
+
+    Returns:
+        ``[path]``, or nothing if the table has no measurement.
+    """
+    from matplotlib.figure import Figure
+
+    columns = headline_columns(table)
+    if not columns:
+        return []
+    methods = [m for m in dict.fromkeys(method for _, _, method in table.keys) if m != DENSE]
+    rates = {rate for _, rate, method in table.keys if method != DENSE}
+    bars = len(rates) <= 1
+    across = min(len(columns), PANELS_ACROSS)
+    down = math.ceil(len(columns) / across)  # of panels, for one model
+    height = max(2.0, 0.7 + 0.36 * (len(methods) + 1)) if bars else 3.1
+    margin = 0.07 * max([0, *(len(m) - 6 for m in methods)]) if bars else 0.0  # for long labels
+    size = (max(4.2, (3.7 + margin) * across), height * down * len(table.models) + 0.75)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(down * len(table.models), across, squeeze=False).flatten()
+    for place, axes in enumerate(panels):
+        number_, panel = divmod(place, down * across)
+        if panel >= len(columns):
+            axes.set_axis_off()
+            continue
+        model, column = table.models[number_], columns[panel]
+        several = len(table.models) > 1
+        axes.set_title(f"{model}\n{column.title}" if several else column.title, fontsize=9)
+        if bars:
+            _bars(axes, table, model, column, [DENSE, *methods])
+        else:
+            lines(axes, table, model, column, methods, x)
+    if not bars:
+        legend(figure, list(panels), 2 * across)
+    model = table.models[0] if len(table.models) == 1 else ""
+    rate = f"rate {next(iter(rates)):g}" if bars and rates else ""
+    figure.suptitle(", ".join(part for part in (model, rate) if part), fontsize=11)
+    figure.savefig(path, dpi=DPI)
+    return [path]
+
+
+def headline_columns(table: Table) -> list[Column]:
+    """The columns of the headline metrics."""
+    by_name = {c.name: c for c in table.columns if c.settings or "/" in c.name}
+    candidates = [
+        Measurement(c.name, 0.0, c.unit, bool(c.higher_is_better), None, 0, {}, 0.0)
+        for c in by_name.values()
+        if c.higher_is_better is not None
+    ]
+    return [by_name[m.name] for m in headline(candidates)]
+
+
+def lines(axes: Axes, table: Table, model: str, column: Column, methods: list[str], x: str) -> None:
+    """Draw one panel: a line for each method over its rates, the dense model as a dashed line.
+
+    Args:
+        axes: The panel.
+        table: What to draw.
+        model: Whose rows.
+        column: The metric.
+        methods: Row labels without dense; equal places have equal colours in every panel.
+        x: ``rate`` or ``stored``, see :func:`draw`.
+    """
+    lost = []
+    drawn: list[float] = []
+    for number_, method in enumerate(methods):
+        points = []
+        for key in table.keys:
+            if key[0] != model or key[2] != method or table.cell(key, column.name).count == 0:
+                continue
+            value = table.cell(key, column.name).mean
+            if math.isfinite(value):
+                deviation = table.cell(key, column.name).deviation
+                points.append((position(table, key, column, x), value, deviation))
+            else:
+                lost.append(f"{method} at {key[1]:g}: {number(value, column.unit)}")
+        if not points:
+            continue
+        at, values, deviations = zip(*sorted(points), strict=True)
+        drawn += values
+        axes.errorbar(
+            at,
+            values,
+            yerr=[0.0 if math.isnan(d) else d for d in deviations],
+            label=method,
+            color=colour(number_),
+            marker=marker(number_),
+            markersize=max(
+                5.0, 8.0 - number_
+            ),  # later ones are thinner, so that equal lines both show
+            linewidth=max(1.0, 2.6 - 0.4 * number_),
+            capsize=2,
+        )
+    dense = _dense(table, model, column)
+    if dense is not None:
+        axes.axhline(dense, color="0.35", linestyle="--", linewidth=1, label=DENSE)
+        axes.update_datalim([(axes.dataLim.x0, dense)])
+        axes.autoscale_view()
+        drawn.append(dense)
+    _log_axis(axes, column, drawn)
+    axes.set_xlabel(_axis_title(table, column, x), fontsize=9)
+    _finish(axes, lost)
+
+
+def _bars(axes: Axes, table: Table, model: str, column: Column, methods: list[str]) -> None:
+    names, values, texts, deviations, colours = [], [], [], [], []
+    for number_, method in enumerate(methods):
+        for key in table.keys:
+            if key[0] != model or key[2] != method or table.cell(key, column.name).count == 0:
+                continue
+            value = table.cell(key, column.name).mean
+            deviation = table.cell(key, column.name).deviation
+            names.append(method)
+            texts.append(number(value, column.unit))
+            values.append(value if math.isfinite(value) else 0.0)
+            deviations.append(deviation if math.isfinite(deviation) else 0.0)
+            colours.append("0.6" if method == DENSE else colour(number_ - 1))
+    errors = deviations if any(deviations) else None
+    axes.barh(names, values, 0.65, xerr=errors, color=colours, error_kw={"elinewidth": 1})
+    for row, (value, deviation) in enumerate(zip(values, deviations, strict=True)):
+        at = max(0.0, value + deviation)
+        axes.text(at, row, f" {texts[row]}", va="center", fontsize=9)
+    axes.invert_yaxis()
+    axes.margins(x=0.2)
+    if _spans(column, values, BAR_LOG_SPAN):
+        axes.set_xscale("log")  # a bar then begins at the left edge, not at zero
+        axes.set_xlim(min(values) / 2, max(values) * 20)
+    elif min(values, default=0.0) >= 0:
+        axes.set_xlim(left=0, right=None if any(values) else 1)
+    _finish(axes, [])
+
+
+def position(table: Table, key: tuple[str, float, str], column: Column, x: str) -> float:
+    """Where a row stands on the axis ``x``; NaN where its runs do not say."""
+    if x == "stored":
+        return table.cell(key, "stored").mean
+    spent = f"{column.group}/rate"
+    if spent in table.mean and table.cell(key, spent).count > 0:
+        return table.cell(key, spent).mean
+    return table.cell(key, "realised").mean
+
+
+def _axis_title(table: Table, column: Column, x: str) -> str:
+    if x == "rate" and f"{column.group}/rate" in table.mean:
+        return "rate, average over generation"
+    return "rate" if x == "rate" else AXES[x]
+
+
+def _dense(table: Table, model: str, column: Column) -> float | None:
+    for key in table.keys:
+        if key[0] == model and key[2] == DENSE and table.cell(key, column.name).count:
+            value = table.cell(key, column.name).mean
+            return value if math.isfinite(value) else None
+    return None
+
+
+def _spans(column: Column, values: list[float], factor: float) -> bool:
+    """Whether a lower-is-better metric spans more than a factor."""
+    if column.higher_is_better or not values or min(values) <= 0:
+        return False
+    return max(values) / min(values) > factor
+
+
+def _log_axis(axes: Axes, column: Column, values: list[float]) -> None:
+    if _spans(column, values, LOG_SPAN):
+        from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        plain = ScalarFormatter(useOffset=False)
+        plain.set_scientific(False)  # else a tick at a million turns those below into 0.000
+        axes.yaxis.set_major_formatter(plain)
+        axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _finish(axes: Axes, lost: list[str]) -> None:
+    finish(axes)
+    if lost:
+        axes.text(0.02, 0.98, "not drawn: " + "; ".join(lost), transform=axes.transAxes,
+                  fontsize=7, va="top", color="#AA3333", wrap=True)  # fmt: skip

@@ -1,0 +1,164 @@
+"""The rate at each forward step of a reply, for runs whose ranks change while text is generated."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flrc.plans.phase import Phase, first_steps
+from flrc.results.plots.style import DPI, colour, finish, finished, names
+from flrc.results.records.record import Record
+from flrc.results.records.store import requested_rate
+from flrc.results.tables.labels import Presets
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ACROSS = 3
+LEGEND_WIDTH = 50
+"""Characters in a line of a legend below a panel."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What one run does over a reply.
+
+    Attributes:
+        name: The run's, without its rate.
+        requested: The rate that was asked for, as an average over forward steps.
+        average: What the replies of its evaluation came to; None where it generated none.
+        rates: The rate at each forward step, the prefill first.
+    """
+
+    name: str
+    requested: float
+    average: float | None
+    rates: list[float]
+
+    @property
+    def constant(self) -> bool:
+        """Whether the rate never changes."""
+        return len(set(self.rates)) == 1
+
+
+def timelines(records: Sequence[Record], presets: Presets | None = None) -> list[Timeline]:
+    """The runs whose rate changes and, at the same requested rates, those whose rate does not.
+
+    Runs that differ in their seed only, and do the same, count once.
+    """
+    runs = [record for record in finished(records) if record.results.get("phases")]
+    steps = max((_new_tokens(r) for r in runs if len(r.results["phases"]) > 1), default=0)
+    if not steps:
+        return []
+    found: dict[tuple[str, float, str], Timeline] = {}
+    for record, name in zip(runs, names(runs, presets, rate=False), strict=True):
+        rates = _rates(record, _new_tokens(record) or steps)
+        line = Timeline(name, requested_rate(record), _average(record), rates)
+        found.setdefault((name, line.requested, repr(rates)), line)
+    changing = {line.requested for line in found.values() if not line.constant}
+    return sorted(
+        (line for line in found.values() if line.requested in changing),
+        key=lambda line: line.requested,
+    )
+
+
+def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
+    """Draw one panel for each requested rate: a line for each run, constant ones dashed.
+
+    Args:
+        records: Any records.
+        path: The PNG file.
+        presets: The components of each method's preset, for the names.
+
+    Returns:
+        ``[path]``, or nothing where no run has a schedule that changes.
+    """
+    from matplotlib.figure import Figure
+
+    shown = timelines(records, presets)
+    if not shown:
+        return []
+    rates = list(dict.fromkeys(line.requested for line in shown))
+    across = min(len(rates), ACROSS)
+    down = math.ceil(len(rates) / across)
+    top = 1.1 * max(max(line.rates) for line in shown)
+    most = max(sum(text.count("\n") + 1 for text, _ in _entries(shown, rate)) for rate in rates)
+    size = (max(5.6, 4.6 * across), (2.9 + 0.2 * most) * down)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = list(figure.subplots(down, across, squeeze=False, sharey=True).flatten())
+    for axes in panels[len(rates) :]:
+        axes.set_axis_off()
+    for axes, rate in zip(panels, rates, strict=False):
+        _panel(axes, _entries(shown, rate))
+        axes.set_ylim(0, top)
+        if len(rates) > 1:
+            axes.set_title(f"rate {rate:g}", fontsize=9)
+    figure.savefig(path, dpi=DPI)
+    return [path]
+
+
+def _entries(shown: Sequence[Timeline], rate: float) -> list[tuple[str, Timeline]]:
+    """Legend texts and lines of a panel; constant plans of one rate lie on one line."""
+    lines = [line for line in shown if line.requested == rate]
+    found = [
+        (f"{line.name}: {line.average:.4f} over the replies" if line.average else line.name, line)
+        for line in lines
+        if not line.constant
+    ]
+    constant: dict[float, list[Timeline]] = {}
+    for line in lines:
+        if line.constant:
+            constant.setdefault(round(line.rates[0], 3), []).append(line)
+    for value, group in constant.items():
+        same = ", ".join(dict.fromkeys(line.name for line in group))
+        longest = max(group, key=lambda line: len(line.rates))
+        found.append((f"{same}: {value:g} throughout", longest))
+    return [(textwrap.fill(text, LEGEND_WIDTH), line) for text, line in found]
+
+
+def _panel(axes: Axes, entries: Sequence[tuple[str, Timeline]]) -> None:
+    for place, (text, line) in enumerate(entries):
+        style: dict[str, Any] = (
+            {"color": "0.35", "linestyle": "--", "linewidth": 1.2}
+            if line.constant
+            else {"color": colour(place), "linewidth": max(1.4, 2.8 - 0.5 * place)}
+        )
+        edges = range(len(line.rates) + 1)  # step k, from 0, fills [k, k + 1]
+        axes.stairs(line.rates, edges, baseline=None, label=text, **style)
+    axes.set_xlim(0, max(len(line.rates) for _, line in entries))
+    axes.set_xlabel("forward step of a reply (0: prefill)", fontsize=9)
+    axes.set_ylabel("rate at the step", fontsize=9)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, fontsize=9)
+    finish(axes)
+
+
+def _rates(record: Record, steps: int) -> list[float]:
+    recorded = record.results["phases"]
+    phases = [Phase(p.get("begin", 0.0), p["realised"], p.get("step")) for p in recorded]
+    begins = first_steps(phases, steps)
+    return [
+        next(p.rate for p, begin in reversed(list(zip(phases, begins, strict=True)))
+             if begin <= step)
+        for step in range(steps)
+    ]  # fmt: skip
+
+
+def _average(record: Record) -> float | None:
+    values = [m.value for m in record.measurements if m.name.rpartition("/")[2] == "rate"]
+    return values[0] if values else None
+
+
+def _new_tokens(record: Record) -> int:
+    """The longest reply of the run's evaluation, else of its schedule's search; 0 if unknown."""
+    config = record.run.get("config", {})
+    groups = [config.get("evaluation"), {"search": config.get("search")}]
+    for group in groups:
+        parts = group.values() if isinstance(group, dict) else ()
+        for part in parts:
+            if isinstance(part, dict) and part.get("max_new_tokens"):
+                return int(part["max_new_tokens"])
+    return 0

@@ -1,0 +1,243 @@
+"""The picture of :mod:`flrc.results.plots.stability`: agreement of runs, and the range of ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from flrc.results.plots.style import colour, marker
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH = 13.0
+ROW_HEIGHT = 4.6
+"""Inches; of one model and rate, for methods that leave this much room for their lanes."""
+LANE_HEIGHT = 1.25
+TICKS = 6
+"""At most so many token counts are written below an axis."""
+FEW_LAYERS = 80
+"""Up to here each layer is marked."""
+MEASURES = {
+    "spearman_ranks": "Spearman correlation",
+    "mean_relative_difference": "mean relative difference (%)",
+}
+
+
+def draw(frame: pd.DataFrame, numbers: pd.DataFrame, path: Path) -> None:
+    """Draw one row of panels for each model and rate.
+
+    Left: how well two runs agree, against the calibration tokens; where there is one number of
+    tokens, one line of points for each method. Right: each layer's keep share, mean and range, in a
+    lane for each method.
+
+    Args:
+        frame: Layers of runs, see :func:`~.stability.layers`.
+        numbers: Pairs of runs, see :func:`~.stability.pairs`; methods without a pair
+            are not drawn.
+        path: The PNG file.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    methods = list(dict.fromkeys(numbers["method"]))
+    style = {method: (colour(i), marker(i)) for i, method in enumerate(methods)}
+    cells = list(dict.fromkeys(zip(numbers["model"], numbers["rate"], strict=True)))
+    height = max(ROW_HEIGHT, 1.2 + LANE_HEIGHT * len(methods))
+    figure = Figure(figsize=(WIDTH, height * len(cells) + 0.6), layout="constrained")
+    rows = figure.subfigures(len(cells), 1, squeeze=False)[:, 0]
+    for row, (model, rate) in zip(rows, cells, strict=True):
+        row.suptitle(f"{model}, rate {rate:g}", fontsize=11)
+        left, right = row.subfigures(1, 2, width_ratios=[1, 1.9])
+        some = numbers[(numbers["model"] == model) & (numbers["rate"] == rate)]
+        runs = frame[(frame["model"] == model) & (frame["rate"] == rate)]
+        runs = runs[runs["method"].isin(some["method"])]
+        several = len({*some["tokens"], *some["other_tokens"]}) > 1
+        left.suptitle(_left_title(some), fontsize=9)
+        agreement = left.subplots(2, 1)
+        for axes, measure in zip(agreement, MEASURES, strict=True):
+            (_against_tokens if several else _strips)(axes, some, measure, style)
+        shown = [m for m in methods if m in set(some["method"])]
+        lanes = right.subplots(len(shown), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        chosen = {method: _most_tokens(runs[runs["method"] == method]) for method in shown}
+        right.suptitle(_right_title(chosen), fontsize=9)
+        right.supylabel("keep share (parameters used / dense)", fontsize=9)
+        right.supxlabel("layers by projection, first block to last", fontsize=9)
+        places = _places(lanes, runs)
+        for axes, (method, group) in zip(lanes, chosen.items(), strict=True):
+            axes.set_title(method, fontsize=8, loc="left", pad=2, color=style[method][0])
+            _lane(axes, group, places, *style[method])
+        for axes in (*agreement, *lanes):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.tick_params(labelsize=8)
+            axes.set_axisbelow(True)
+    handles = [Line2D([], [], color=c, marker=m, label=name) for name, (c, m) in style.items()]
+    grey: dict[str, Any] = {"color": "0.35", "linestyle": "none", "marker": "o"}
+    if numbers["spearman_scores"].notna().any():
+        handles += [
+            Line2D([], [], label="keep shares (ranks)", **grey),
+            Line2D([], [], label="scores", markerfacecolor="white", **grey),
+        ]
+    if any(not _of_seeds(group) for _, group in numbers.groupby(["model", "rate", "method"])):
+        label = "one seed: against its run with the most tokens"
+        handles.append(Line2D([], [], color="0.35", linestyle="--", label=label))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5),
+                  frameon=False, fontsize=9)  # fmt: skip
+    figure.savefig(path, dpi=130)
+
+
+Style = dict[str, tuple[str, str]]
+"""Method -> colour and marker."""
+
+
+def _of_seeds(group: pd.DataFrame) -> bool:
+    """Whether a method has pairs of seeds; else it is drawn by its pairs of sizes."""
+    return bool((group["seed"] != group["other_seed"]).any())
+
+
+def _shown(some: pd.DataFrame, measure: str, method: str) -> tuple[pd.DataFrame, bool]:
+    """Tokens and values of a method's pairs, and whether they are pairs of seeds."""
+    group = some[some["method"] == method]
+    seeds = _of_seeds(group)
+    group = group[group["seed"] != group["other_seed"]] if seeds else group
+    values = group[measure] * (100 if measure == "mean_relative_difference" else 1)
+    return pd.DataFrame({"tokens": group["tokens"], "value": values}).dropna(), seeds
+
+
+def _curves(measure: str) -> list[tuple[str, bool]]:
+    """The columns that a panel shows, and whether their markers are hollow."""
+    hollow = [("spearman_scores", True)] if measure == "spearman_ranks" else []
+    return [(measure, False), *hollow]
+
+
+def _against_tokens(axes: Axes, some: pd.DataFrame, measure: str, style: Style) -> None:
+    methods = [m for m in style if m in set(some["method"])]
+    for place, method in enumerate(methods):
+        colour, marker = style[method]
+        for column, hollow in _curves(measure):
+            points, seeds = _shown(some, column, method)
+            aside = 1.03 ** (2 * place - len(methods) + 1 + 0.6 * hollow)  # equal values both show
+            face = "white" if hollow else colour
+            axes.plot(points["tokens"] * aside, points["value"], marker, color=colour, alpha=0.6,
+                      markersize=4, markerfacecolor=face)  # fmt: skip
+            mean = points.groupby("tokens")["value"].mean()
+            line = "--" if not seeds else ":" if hollow else "-"
+            axes.plot(mean.index * aside, mean, line, color=colour, linewidth=1.3)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(_apart(sorted(set(some["tokens"]))), minor=False)
+    axes.xaxis.set_major_formatter(lambda tokens, _: compact(tokens))
+    axes.set_ylabel(MEASURES[measure], fontsize=9)
+    axes.margins(x=0.1, y=0.12)
+    axes.set_ylim(*_limits(measure, *axes.get_ylim()))
+    axes.grid(alpha=0.25)
+    if measure == "spearman_ranks":
+        axes.tick_params(labelbottom=False)
+    else:
+        axes.set_xlabel("calibration text (tokens: samples x length)", fontsize=9)
+
+
+def _strips(axes: Axes, some: pd.DataFrame, measure: str, style: Style) -> None:
+    methods = [m for m in style if m in set(some["method"])]
+    for place, method in enumerate(methods):
+        colour, marker = style[method]
+        for column, hollow in _curves(measure):
+            points, _ = _shown(some, column, method)
+            height = [place + 0.22 * hollow - 0.11 * (measure == "spearman_ranks")] * len(points)
+            axes.plot(points["value"], height, marker, color=colour, alpha=0.75, markersize=6,
+                      markerfacecolor="white" if hollow else colour)  # fmt: skip
+    axes.set_yticks(range(len(methods)), [m.replace(" · ", "\n") for m in methods])
+    axes.set_ylim(len(methods) - 0.5, -0.5)
+    axes.set_xlabel(MEASURES[measure], fontsize=9)
+    axes.margins(x=0.08)
+    axes.set_xlim(*_limits(measure, *axes.get_xlim()))
+    axes.grid(alpha=0.25)
+
+
+def _limits(measure: str, low: float, high: float) -> tuple[float, float]:
+    """Room enough that two nearly equal values look so, with perfect agreement in sight."""
+    if measure == "spearman_ranks":
+        low = min(low, 0.9)
+        room = 0.06 * (1 - low)
+        return low - room, 1 + room
+    high = max(high, 1.0)
+    return -0.04 * high, high
+
+
+def _left_title(some: pd.DataFrame) -> str:
+    """What is compared, and for which methods there is no order of layers to compare."""
+    tokens = set(some["tokens"]) | set(some["other_tokens"])
+    at = f", {compact(tokens.pop())} calibration tokens" if len(tokens) == 1 else ""
+    title = f"agreement of every two seeds{at}"
+    ranked = some.groupby("method", sort=False)["spearman_ranks"].count()
+    lost = ", ".join(str(method) for method in ranked.index[ranked == 0])
+    return f"{title}\n(no correlation where all layers are equal: {lost})" if lost else title
+
+
+def _right_title(chosen: dict[str, pd.DataFrame]) -> str:
+    sizes = {tokens for group in chosen.values() for tokens in group["tokens"]}
+    one = f", at {compact(sizes.pop())} calibration tokens" if len(sizes) == 1 else ""
+    return f"each layer's keep share: mean as a line, range over the runs as a band{one}"
+
+
+def _places(lanes: Sequence[Axes], runs: pd.DataFrame) -> dict[str, float]:
+    """Where each target stands on the lanes' axis; writes the projections below the last lane."""
+    start = 0.0
+    places: dict[str, float] = {}
+    ticks: dict[str, float] = {}
+    for projection, group in runs.drop_duplicates("target").groupby("projection", sort=False):
+        places |= {target: start + index for index, target in enumerate(group["target"])}
+        name = str(projection).replace("_proj", "").replace("+", "+\n")
+        ticks[name] = start + (len(group) - 1) / 2
+        gap = max(1.0, 0.08 * len(group))
+        start += len(group) + gap
+        for axes in lanes:
+            axes.axvline(start - (1 + gap) / 2, color="0.85", linewidth=0.8)
+    lanes[-1].set_xticks(list(ticks.values()), list(ticks))
+    lanes[-1].set_ylim(0, 1.05)
+    return places
+
+
+def _lane(
+    axes: Axes, runs: pd.DataFrame, places: dict[str, float], colour: str, marker: str
+) -> None:
+    """Keep share of each layer of one method: mean as a line, minimum to maximum as a band."""
+    small: dict[str, Any] = (
+        {"marker": marker, "markersize": 3} if runs["target"].nunique() <= FEW_LAYERS else {}
+    )
+    for _, group in runs.groupby("projection", sort=False):
+        share = group.groupby("target", sort=False)["share"].agg(["mean", "min", "max"])
+        at = [places[target] for target in share.index]
+        axes.fill_between(at, share["min"], share["max"], color=colour, alpha=0.3, linewidth=0)
+        axes.plot(at, share["mean"], color=colour, linewidth=1.1, **small)
+    axes.tick_params(axis="x", length=0)
+    axes.margins(x=0.01)
+    axes.grid(axis="y", alpha=0.25)
+
+
+def _most_tokens(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs at the largest calibration that has several seeds; all where none has."""
+    seeds = runs.groupby("tokens")["seed"].nunique()
+    several = seeds.index[seeds > 1]
+    return runs[runs["tokens"] == several.max()] if len(several) else runs
+
+
+def _apart(tokens: list[int]) -> list[int]:
+    """The token counts that have room for a label on a logarithmic axis, the largest first."""
+    kept: list[int] = []
+    room = math.log(tokens[-1] / tokens[0]) / TICKS
+    for count in reversed(tokens):
+        if not kept or math.log(kept[-1] / count) >= room:
+            kept.append(count)
+    return kept
+
+
+def compact(tokens: float) -> str:
+    """A token count in three digits: ``512``, ``4.1k``, ``1.05M``."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if tokens >= size:
+            return f"{tokens / size:.3g}{letter}"
+    return f"{tokens:.0f}"

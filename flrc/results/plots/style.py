@@ -1,0 +1,106 @@
+"""What all plots look alike in, and what they call a run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from flrc.core.jsonfile import canonical
+from flrc.results.records.record import Record
+from flrc.results.records.store import model_name, requested_rate
+from flrc.results.tables.labels import Presets, label_rows
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#44AA99")
+"""Told apart with a colour vision deficiency too. Source: Okabe and Ito; Tol."""
+MARKERS = "osD^vPX*<>"
+DPI = 160
+CHARACTER = 0.072
+"""Inches that a character of a legend takes."""
+
+
+def colour(place: int) -> str:
+    """The colour of a plot's line or bar by its place in the legend."""
+    return COLOURS[place % len(COLOURS)]
+
+
+def marker(place: int) -> str:
+    """The marker likewise."""
+    return MARKERS[place % len(MARKERS)]
+
+
+def finish(axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
+    """Two spines, a light grid behind the data, readable ticks.
+
+    Args:
+        axes: A panel that holds its data.
+        grid: ``x``, ``y`` or ``both``.
+    """
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9)
+
+
+def legend(figure: Figure, panels: Iterable[Axes], across: int) -> None:
+    """One legend for all panels, below them, of as many columns as fit and at most ``across``."""
+    entries: dict[str, Artist] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if entries:
+        wide = 0.5 + CHARACTER * max(len(label) for label in entries)
+        across = min(len(entries), across, max(1, int(figure.get_figwidth() / wide)))
+        figure.legend(
+            list(entries.values()),
+            list(entries),
+            loc="outside lower center",
+            ncols=across,
+            frameon=False,
+            fontsize=9,
+            columnspacing=1.4,
+        )
+
+
+def finished(records: Iterable[Record]) -> list[Record]:
+    """The compressed runs that finished: what there is to draw beside dense.
+
+    A record that is given twice counts once; what one run measured at two times are two records.
+    """
+    given = {canonical(r.to_json()): r for r in records if r.run["status"] == "ok"}
+    return [record for record in given.values() if record.run["method"] != "dense"]
+
+
+def names(
+    records: Sequence[Record], presets: Presets | None = None, *, rate: bool = True
+) -> list[str]:
+    """A name for each run: row label, rate, and where needed model and seed.
+
+    Args:
+        records: Runs that are shown together.
+        presets: The components of each method's preset.
+        rate: Whether the rate is part of the name; without it runs may share one.
+    """
+    labels = label_rows(records, presets or {})
+    if rate:
+        labels = [
+            f"{label} at {requested_rate(record):g}"
+            for label, record in zip(labels, records, strict=True)
+        ]
+    models = [model_name(record) for record in records]
+    if len(set(models)) > 1:
+        labels = [f"{label}, {model}" for label, model in zip(labels, models, strict=True)]
+    if not rate:
+        return labels
+    seeds: dict[str, set[str]] = defaultdict(set)
+    for label, record in zip(labels, records, strict=True):
+        seeds[label].add(str(record.run.get("seed")))
+    return [
+        f"{label}, seed {record.run.get('seed')}" if len(seeds[label]) > 1 else label
+        for label, record in zip(labels, records, strict=True)
+    ]

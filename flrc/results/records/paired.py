@@ -1,0 +1,190 @@
+"""Two runs on the same items, or several on the same seeds: is one better, or was it the draw?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flrc.core.jsonfile import canonical
+from flrc.results.records.record import Record
+from flrc.results.records.store import RunFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DRAWS = 10_000
+"""Resamples of a bootstrap."""
+TASK, MEAN = "zeroshot/", "zeroshot/zeroshot mean_acc"
+"""How evaluation, part and score of a task's items begin; and those of the mean over the tasks."""
+NO_SCORES = ("tokens", "predicted", "gold")
+"""Ends of the names of counts and labels."""
+
+Parts = list[tuple[list[float], list[float]]]
+Items = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Evaluation, part and settings -> item id -> what was kept of it."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The second run against the first, pair by pair.
+
+    Attributes:
+        name: Evaluation, part and score.
+        items: How many pairs: items, or seeds.
+        first: Mean of the first run.
+        second: Mean of the second run.
+        low: Lower end of the 95 % interval of the mean difference.
+        high: Its upper end.
+        above: How likely the second mean is larger, by the same resamples or distribution; ties
+            count half.
+    """
+
+    name: str
+    items: int
+    first: float
+    second: float
+    low: float
+    high: float
+    above: float
+
+
+def bootstrap(
+    first: Sequence[float], second: Sequence[float], name: str = "", seed: int = 0
+) -> Paired:
+    """Paired bootstrap: items are drawn with replacement, both scores of an item together.
+
+    Args:
+        first: Scores of the first run.
+        second: Scores of the second run, the same items in the same order.
+        name: What is compared.
+        seed: Of the resamples.
+
+    Source: Efron and Tibshirani (1993), chapter 13; Koehn (2004) for comparing systems.
+    """
+    return bootstrap_of_mean([(first, second)], name, seed)
+
+
+def bootstrap_of_mean(
+    parts: Sequence[tuple[Sequence[float], Sequence[float]]], name: str = "", seed: int = 0
+) -> Paired:
+    """The same for a mean over parts (tasks) of their means: each part's items are drawn apart."""
+    import numpy as np
+
+    draw = np.random.default_rng(seed)
+    pairs = [np.asarray(part, dtype=np.float64) for part in parts]
+    means = sum(_resampled_means(two - one, draw) for one, two in pairs) / len(pairs)
+    low, high = np.quantile(means, [0.025, 0.975])
+    above = float((means > 0).mean() + (means == 0).mean() / 2)
+    one, two = (float(np.mean([pair[side].mean() for pair in pairs])) for side in (0, 1))
+    items = sum(pair.shape[1] for pair in pairs)
+    return Paired(name, items, one, two, float(low), float(high), above)
+
+
+def student(first: Sequence[float], second: Sequence[float], name: str = "") -> Paired:
+    """Student's t interval of the mean difference of pairs: for seeds, too few to be resampled.
+
+    Args:
+        first: Scores of the first side, one a seed.
+        second: Scores of the second, the same seeds in the same order.
+        name: What is compared.
+
+    Raises:
+        ValueError: If there are fewer than two pairs.
+
+    Source: Student (1908); three seeds leave two degrees of freedom, hence 4.3 standard errors.
+    """
+    import numpy as np
+    from scipy import stats
+
+    if len(first) < 2:
+        raise ValueError("one pair has no spread")
+    gains = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
+    mean, error = float(gains.mean()), float(gains.std(ddof=1)) / len(gains) ** 0.5
+    reach = float(stats.t.ppf(0.975, len(gains) - 1)) * error
+    one, two = float(np.mean(first)), float(np.mean(second))
+    if error == 0:
+        above = 0.5 if mean == 0 else float(mean > 0)
+    else:
+        above = float(stats.t.cdf(mean / error, len(gains) - 1))
+    return Paired(name, len(gains), one, two, mean - reach, mean + reach, above)
+
+
+def _resampled_means(values: np.ndarray[Any, Any], draw: np.random.Generator) -> Any:
+    """Counts instead of indices: one multinomial draw a resample, in chunks of bounded memory."""
+    import numpy as np
+
+    count = len(values)
+    chunk = max(1, 4_000_000 // count)
+    found = [
+        draw.multinomial(count, np.full(count, 1 / count), size=min(chunk, DRAWS - begin)) @ values
+        for begin in range(0, DRAWS, chunk)
+    ]
+    return np.concatenate(found) / count
+
+
+def items_of(folder: RunFolder, record: Record) -> Items:
+    """What is known of every item behind a run's measurements."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for _, values in folder.evaluations(record):
+        items = [item for item in values.get("items", []) if "id" in item]
+        if items:
+            key = f"{values['evaluation']}/{values['part']} {canonical(values['settings'])}"
+            found[key] = {str(item["id"]): item for item in items}
+    return found
+
+
+def averaged(runs: Sequence[Items]) -> Items:
+    """Each item's scores as their mean over runs that differ in the seed, for :func:`compare`.
+
+    Items that one of the runs lacks are left out.
+    """
+    keys = set.intersection(*(set(run) for run in runs))
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for key in sorted(keys):
+        both = [item for item in runs[0][key] if all(item in run[key] for run in runs)]
+        found[key] = {item: _mean([_scores(run[key][item]) for run in runs]) for item in both}
+    return found
+
+
+def _mean(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: sum(one[name] for one in scores) / len(scores) for name in scores[0]}
+
+
+def compare(first: Items, second: Items, only: str = "") -> list[Paired]:
+    """Every score of every item that two runs both have, under equal settings.
+
+    A score is any number of an item that is no count or label, or whether its answer is right (in
+    per cent). Where several zero-shot tasks were answered, and by both runs the same ones, their
+    mean accuracy comes last.
+
+    Args:
+        first: Of a run, see :func:`items_of`.
+        second: Of another.
+        only: End of the names of those that are wanted: ``/arc_easy acc``; all if empty.
+    """
+    found: dict[str, Parts] = {}
+    for key in sorted(first.keys() & second.keys()):
+        both = [item for item in first[key] if item in second[key]]
+        if len(both) < 2:
+            continue
+        one, two = ([_scores(side[key][item]) for item in both] for side in (first, second))
+        for name in one[0]:
+            pair = ([scores[name] for scores in one], [scores[name] for scores in two])
+            found[f"{key.split(' ')[0]} {name}"] = [pair]
+    tasks = [{key for key in side if key.startswith(TASK)} for side in (first, second)]
+    answered = [parts[0] for name, parts in found.items() if name.startswith(TASK)]
+    if tasks[0] == tasks[1] and len(answered) == len(tasks[0]) > 1:
+        found[MEAN] = answered
+    return [bootstrap_of_mean(parts, name) for name, parts in found.items() if name.endswith(only)]
+
+
+def _scores(item: Mapping[str, Any]) -> dict[str, float]:
+    scores = {
+        name: float(value)
+        for name, value in item.items()
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and not name.endswith(NO_SCORES)
+    }
+    return scores | ({"acc": 100.0 * item["correct"]} if "correct" in item else {})

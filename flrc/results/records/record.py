@@ -1,0 +1,69 @@
+"""The record of one run: the only source of tables, plots and tracker pages."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from flrc.results.records.measurement import Measurement
+
+METHOD_SLOTS = (
+    "decomposition",
+    "grouping",
+    "form",
+    "sensitivity",
+    "allocator",
+    "schedule",
+    "search",
+    "refine",
+    "quantization",
+)
+"""The components that make a method; what evaluates or publishes it is no part of it."""
+
+SCHEMA = 1
+"""Version of the record's layout."""
+
+
+@dataclass
+class Record:
+    """Everything about one run (written as ``record.json``).
+
+    Attributes:
+        run: ``id``, ``status`` (``ok``, ``failed``, ``running``), ``method`` (the preset's name),
+            ``components`` (slot -> component name), ``config`` (plain, whole), ``seed``, ``study``;
+            if failed ``stage``, ``error``.
+        results: ``measurements``, ``rate`` {requested, realised, per_token}, ``parameters``
+            {targets_dense, targets_activated, targets_stored, model_dense, model_stored}, ``bytes``
+            {model_dense, model_stored, indices}, ``flops_per_token``, ``layers`` [{target, block,
+            shape, rank (null: kept dense; 0: its output is 0), relative_error, ...}], ``phases``,
+        ``rescues``; ``ignored_tensors``, the names of what the checkpoint held and the model
+        has not, where there is such.
+        meta: ``git`` {commit, dirty}, ``versions``, ``model_revision``, ``data_revisions``,
+            ``device``, ``dtype``, ``threads``, ``command``, ``started``, ``stages`` [{name,
+            seconds, peak_bytes, cached}].
+    """
+
+    run: dict[str, Any]
+    results: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """The measurements as objects."""
+        return [Measurement(**m) for m in self.results.get("measurements", [])]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, ``schema`` first."""
+        return {"schema": SCHEMA, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Record:
+        """Read a record of this schema version.
+
+        Raises:
+            ValueError: If it was written by another version.
+        """
+        if values.get("schema") != SCHEMA:
+            raise ValueError(f"record schema {values.get('schema')!r}; this version reads {SCHEMA}")
+        return cls(run=values["run"], results=values["results"], meta=values["meta"])

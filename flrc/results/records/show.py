@@ -1,0 +1,220 @@
+"""Records as a person reads them in a terminal: one line each, whole, or two beside each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from flrc.core.jsonfile import canonical
+from flrc.results.records.apart import models_apart
+from flrc.results.records.headline import headline
+from flrc.results.records.measurement import Measurement
+from flrc.results.records.paired import Paired
+from flrc.results.records.record import Record
+from flrc.results.records.rows import DASH, Rows, candidates, layers, stages
+from flrc.results.records.store import model_name, requested_rate
+
+STATUS_STYLE = {"ok": "green", "failed": "bold red", "running": "yellow"}
+
+
+def listing(records: Iterable[Record], now: datetime) -> Table:
+    """One line per run: id, method, model, rate, seed, status, headline measurements, age."""
+    table = Table(
+        "id", "method", "model", "rate", "seed", "status", "measurements", "age", box=None
+    )
+    for record in models_apart(records):
+        run = record.run
+        status = str(run["status"])
+        table.add_row(
+            Text(str(run["id"]), no_wrap=True),
+            str(run["method"]),
+            model_name(record),
+            f"{requested_rate(record):g}",
+            str(run.get("seed", "")),
+            Text(status, style=STATUS_STYLE.get(status, "")),
+            "\n".join(_line(m) for m in headline(record.measurements)) or _failure(run),
+            age(record.meta.get("started"), now),
+        )
+    return table
+
+
+def whole(record: Record) -> Group:
+    """Everything a record holds, in the order in which a reader asks for it."""
+    run, results, meta = record.run, record.results, record.meta
+    status = str(run["status"])
+    parts: list[RenderableType] = [
+        Text(
+            f"{run['id']}  {run['method']}  {model_name(record)}  rate {requested_rate(record):g}"
+        ),
+        Text(f"status: {status} {_failure(run)}".rstrip(), style=STATUS_STYLE.get(status, "")),
+        _section("run"),
+        _pairs({"command": meta.get("command"), "commit": _commit(meta.get("git") or {})}),
+        _pairs({k: meta[k] for k in sorted(meta) if k not in {"command", "git", "stages"}}),
+        _section("configuration"),
+        _tree("config", run.get("config", {})),
+    ]
+    if record.measurements:
+        parts += [_section("measurements"), _measurements(record.measurements)]
+    for key in ("rate", "parameters", "bytes", "flops_per_token", "phases", "search", "rescues"):
+        if results.get(key) not in (None, [], {}):
+            parts.append(_pairs({key: results[key]}))
+    if results.get("schedule_search"):
+        search = results["schedule_search"]
+        cost = {key: value for key, value in search.items() if key != "candidates"}
+        parts += [_section("schedule search"), _pairs({"cost": cost}), _table(candidates(search))]
+    if results.get("layers"):
+        parts += [_section("layers"), _table(layers(results["layers"]))]
+    if meta.get("stages"):
+        parts += [_section("stages"), _table(stages(meta["stages"]))]
+    return Group(*parts)
+
+
+def difference(first: Record, second: Record) -> Group:
+    """Configuration keys that differ, and how far the measurements lie apart."""
+    names = [str(record.run["id"]) for record in (first, second)]
+    keys = Table("key", *names, title="configuration", title_justify="left")
+    left, right = (flatten(record.run.get("config", {})) for record in (first, second))
+    for key in sorted(left.keys() | right.keys()):
+        if canonical(left.get(key)) != canonical(right.get(key)) or (key in left) != (key in right):
+            keys.add_row(
+                key, *(_value(side[key]) if key in side else DASH for side in (left, right))
+            )
+    numbers = Table("measurement", *names, "difference", title="measurements", title_justify="left")
+    before, after = ({m.name: m for m in record.measurements} for record in (first, second))
+    for name in [*before, *(name for name in after if name not in before)]:
+        a, b = before.get(name), after.get(name)
+        numbers.add_row(name, _number(a), _number(b), _change(a, b))
+    return Group(keys if keys.row_count else Text("configuration: no difference"), numbers)
+
+
+def paired(comparisons: Iterable[Paired], first: str, second: str) -> Table:
+    """Scores of the items that both runs have, with 95 % intervals of the mean difference."""
+    table = Table(
+        "score",
+        "items",
+        first,
+        second,
+        "difference",
+        "95 % interval",
+        f"{second} above",
+        title="item by item (paired bootstrap)",
+        title_justify="left",
+    )
+    for c in comparisons:
+        table.add_row(
+            c.name,
+            str(c.items),
+            f"{c.first:.4g}",
+            f"{c.second:.4g}",
+            f"{c.second - c.first:+.3g}",
+            f"{c.low:+.3g} to {c.high:+.3g}",
+            f"{c.above:.1%}",
+        )
+    return table
+
+
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by dots; lists are values."""
+    if not isinstance(values, dict) or not values:
+        return {prefix: values} if prefix else {}
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def age(started: Any, now: datetime) -> str:
+    """How long ago a run began; ``started`` in ISO 8601, or seconds since 1970."""
+    if started is None:
+        return DASH
+    if isinstance(started, int | float):
+        moment = datetime.fromtimestamp(started, UTC)
+    else:
+        moment = datetime.fromisoformat(str(started))
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    seconds = max(0.0, (now - moment).total_seconds())
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _line(measurement: Measurement) -> str:
+    return f"{measurement.name} {measurement.value:.4g}"
+
+
+def _failure(run: dict[str, Any]) -> str:
+    return f"{run.get('stage', '?')}: {run.get('error', '?')}" if run["status"] == "failed" else ""
+
+
+def _commit(git: dict[str, Any]) -> str:
+    return f"{git.get('commit', '?')}{' with uncommitted changes' if git.get('dirty') else ''}"
+
+
+def _section(title: str) -> Text:
+    return Text(f"\n{title}", style="bold")
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else canonical(value)
+
+
+def _pairs(values: dict[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for key, value in values.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{name} {_value(inner)}" for name, inner in value.items())
+        table.add_row(Text(key, style="cyan"), Text(_value(value)))
+    return table
+
+
+def _tree(title: str, values: dict[str, Any], root: Tree | None = None) -> Tree:
+    tree = root if root is not None else Tree(Text(title))
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            _tree(key, value, tree.add(Text(str(key))))
+        else:
+            tree.add(Text(f"{key}: {_value(value)}"))
+    return tree
+
+
+def _measurements(measurements: list[Measurement]) -> Table:
+    table = Table("name", "value", "± stderr", "unit", "n", "rate", "settings", box=None)
+    for m in measurements:
+        stderr = "" if m.stderr is None else f"{m.stderr:.3g}"
+        settings = ", ".join(f"{k}={_value(v)}" for k, v in m.settings.items())
+        rate = f"{m.rate:.4f}"
+        table.add_row(m.name, f"{m.value:.6g}", stderr, m.unit, str(m.count), rate, Text(settings))
+    return table
+
+
+def _table(shown: Rows) -> Table:
+    table = Table(*shown.titles, box=None)
+    for row in shown.rows:
+        table.add_row(*row)
+    return table
+
+
+def _number(measurement: Measurement | None) -> str:
+    return DASH if measurement is None else f"{measurement.value:.6g}"
+
+
+def _change(before: Measurement | None, after: Measurement | None) -> str:
+    if before is None or after is None:
+        return ""
+    if canonical(before.settings) != canonical(after.settings):
+        return "not comparable: settings differ"
+    change = after.value - before.value
+    if not math.isfinite(change):
+        return "not finite"
+    if change == 0:
+        return "0"
+    better = (change > 0) == after.higher_is_better
+    return f"{change:+.4g} ({'better' if better else 'worse'})"

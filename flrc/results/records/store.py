@@ -1,0 +1,296 @@
+"""The folder of one run: its files, its lock, and how finished runs are found again."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from flrc.core import jsonfile
+from flrc.errors import UserError
+from flrc.results.records.measurement import Measurement, Outcome
+from flrc.results.records.record import SCHEMA, Record
+
+log = logging.getLogger(__name__)
+
+RECORD = "record.json"
+PLAN = "plan.json"
+EVALUATIONS = "evaluations"
+NOT_RUNS = {EVALUATIONS, "wandb", "model"}
+"""Folders in which no record is looked for."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Everything on disk about one run.
+
+    Attributes:
+        path: ``runs/<model>/<decomposition>-<allocator>-<schedule>-r<rate>-<run_id>``.
+    """
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """Where the compressed model is saved, if it is."""
+        return self.path / "model"
+
+    @classmethod
+    def of(
+        cls,
+        runs: Path,
+        *,
+        model: str,
+        decomposition: str,
+        allocator: str,
+        schedule: str,
+        rate: float,
+        run_id: str,
+    ) -> RunFolder:
+        """The folder of a run; nothing is created."""
+        name = f"{decomposition}-{allocator}-{schedule}-r{rate:.10g}-{run_id}"
+        return cls(runs / _safe(model) / _safe(name))
+
+    @contextmanager
+    def lock(self, timeout: float = -1) -> Iterator[None]:
+        """Hold the folder alone; the operating system lets go however the process ends.
+
+        Args:
+            timeout: Seconds to wait for another process; negative waits for as long as it takes.
+
+        Raises:
+            UserError: If another process still holds it after that time.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        held = FileLock(self.path / ".lock")
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            log.info("%s is in use by another process; waiting for it", self.path)
+            try:
+                held.acquire(timeout=timeout)
+            except Timeout:
+                raise UserError(
+                    "another process is working on this run",
+                    given=str(self.path),
+                    fix="wait until it has ended, then run the same command again",
+                ) from None
+        try:
+            yield
+        finally:
+            held.release()
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a file of the folder, whole or not at all (see :mod:`flrc.core.jsonfile`)."""
+        jsonfile.write(self.path / name, value)
+
+    def read_json(self, name: str) -> Any | None:
+        """A file's content; None if it is not there, or damaged (which is logged as a warning)."""
+        path = self.path / name
+        try:
+            return jsonfile.read(path)
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError) as error:
+            log.warning("%s cannot be read and counts as missing: %s", path, error)
+            return None
+
+    def read_record(self) -> Record | None:
+        """The run's record; None if there is none, or it is damaged (logged as a warning).
+
+        Raises:
+            UserError: If a newer version wrote it: what it holds is neither lost nor overwritten.
+        """
+        values = self.read_json(RECORD)
+        if values is None:
+            return None
+        self._refuse_newer(RECORD, values)
+        try:
+            return _record(values)
+        except ValueError as error:
+            log.warning("%s cannot be read and counts as missing: %s", self.path / RECORD, error)
+            return None
+
+    def _refuse_newer(self, name: str, values: Any) -> None:
+        schema = values.get("schema") if isinstance(values, dict) else None
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise UserError(
+                "a newer version of flrc wrote this file",
+                given=f"{self.path / name}: schema {schema}",
+                allowed=f"schema {SCHEMA} and older",
+                fix="update flrc, or name another folder with paths.runs",
+            )
+
+    def write_record(self, record: Record) -> None:
+        """Write ``record.json``."""
+        self.write_json(RECORD, record.to_json())
+
+    def read_plan(self) -> dict[str, Any] | None:
+        """The rank plan, as :meth:`write_plan` got it."""
+        values = self.read_json(PLAN)
+        return values if isinstance(values, dict) else None
+
+    def write_plan(self, plan: dict[str, Any]) -> None:
+        """Write ``plan.json``."""
+        self.write_json(PLAN, plan)
+
+    def evaluation_file(self, name: str, part: str, settings: dict[str, Any]) -> str:
+        """Where one part of an evaluation is kept, relative to the folder."""
+        return f"{EVALUATIONS}/{_safe(name)}.{_safe(part)}-{jsonfile.digest(settings)}.json"
+
+    def save_evaluation(
+        self,
+        name: str,
+        part: str,
+        settings: dict[str, Any],
+        outcome: Outcome,
+        tokens: str | None = None,
+    ) -> None:
+        """Keep a part that has just been computed, so that no restart computes it again.
+
+        Args:
+            name: The evaluation's.
+            part: The part.
+            settings: All that was asked for; they also decide the file's name.
+            outcome: What was measured.
+            tokens: Digest of the token ids that it was measured on.
+        """
+        self.write_json(
+            self.evaluation_file(name, part, settings),
+            {
+                "schema": SCHEMA,
+                "status": "ok",
+                "evaluation": name,
+                "part": part,
+                "settings": settings,
+                **({} if tokens is None else {"tokens": tokens}),
+                "measurements": [dataclasses.asdict(m) for m in outcome.measurements],
+                "items": outcome.items,
+            },
+        )
+
+    def load_evaluation(
+        self, name: str, part: str, settings: dict[str, Any], tokens: str | None = None
+    ) -> Outcome | None:
+        """What :meth:`save_evaluation` kept, if it was made under exactly these settings.
+
+        Args:
+            name: The evaluation's.
+            part: The part.
+            settings: All that is asked for.
+            tokens: Digest of the token ids that would be read. None where they are not known, and
+                version 0.1 wrote none: the run's id fixes model, tokenizer and data.
+
+        Returns:
+            None if there is no such file, or if it is damaged, not ``ok``, made under other
+            settings or on other tokens; all but the first are logged as a warning.
+
+        Raises:
+            UserError: If a newer version wrote it.
+        """
+        file = self.evaluation_file(name, part, settings)
+        values = self.read_json(file)
+        if values is None:
+            return None
+        self._refuse_newer(file, values)
+        try:
+            if values["schema"] != SCHEMA or values["status"] != "ok":
+                raise ValueError(f"schema {values['schema']!r}, status {values['status']!r}")
+            if jsonfile.canonical(values["settings"]) != jsonfile.canonical(settings):
+                raise ValueError("it was made under other settings")
+            if tokens is not None and values.get("tokens", tokens) != tokens:
+                raise ValueError("it was measured on other tokens")
+            measurements = [Measurement(**m) for m in values["measurements"]]
+            return Outcome(measurements, values["items"])
+        except (KeyError, TypeError, ValueError) as error:
+            log.warning("%s counts as missing: %s", self.path / file, error)
+            return None
+
+    def evaluations(self, record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The evaluation files behind a record's measurements, by file name, with their content.
+
+        Others that the folder keeps were made under settings that were asked for before.
+        """
+        known = {jsonfile.canonical(m) for m in record.results.get("measurements", [])}
+        for path in sorted((self.path / EVALUATIONS).glob("*.json")):
+            values = self.read_json(f"{EVALUATIONS}/{path.name}")
+            if isinstance(values, dict) and all(
+                jsonfile.canonical(m) in known for m in values["measurements"]
+            ):
+                yield path.name, values
+
+
+def find_folders(root: Path) -> list[tuple[RunFolder, Record]]:
+    """Every run below ``root`` (or at it) that has a readable record, in a stable order.
+
+    The order is model, rate, method, components, seed, id. Records that cannot be read are skipped
+    with a warning that names file and reason.
+
+    Raises:
+        UserError: If ``root`` does not exist, or a newer version wrote one of the records.
+    """
+    if not root.exists():
+        raise UserError(
+            "there is no such folder of runs",
+            given=str(root),
+            allowed="a folder that holds runs, as paths.runs named it, or one run's folder",
+            fix="python run.py",
+        )
+    found = []
+    for folder, below, files in os.walk(root):
+        below[:] = sorted(name for name in below if name not in NOT_RUNS)
+        if RECORD in files:
+            record = RunFolder(Path(folder)).read_record()
+            if record is not None:
+                found.append((RunFolder(Path(folder)), record))
+    return sorted(found, key=lambda pair: (_order(pair[1]), str(pair[0].path)))
+
+
+def find_records(root: Path) -> list[Record]:
+    """The records of :func:`find_folders`."""
+    return [record for _, record in find_folders(root)]
+
+
+def model_name(record: Record) -> str:
+    """The label of the model that a run compressed, else its name; ``?`` where it has neither."""
+    model = record.run.get("config", {}).get("model", {})
+    return str(model.get("label") or model.get("name") or "?")
+
+
+def requested_rate(record: Record) -> float:
+    """The rate that was asked for: from the results, or for a failed run from its configuration."""
+    rate = record.results.get("rate", {}).get("requested")
+    if rate is None:
+        rate = record.run.get("config", {}).get("rate", 0.0)
+    return 0.0 if record.run.get("method") == "dense" else float(rate)
+
+
+def _record(values: Any) -> Record:
+    try:
+        record = Record.from_json(values)
+        _ = (record.run["id"], record.run["status"], record.run["method"], record.measurements)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a record: {type(error).__name__} {error}") from error
+    return record
+
+
+def _order(record: Record) -> tuple[str, float, str, str, int, str]:
+    run = record.run
+    components = jsonfile.canonical(run.get("components", {}))
+    seed = int(run.get("seed") or 0)
+    rate = requested_rate(record)
+    return (model_name(record), rate, str(run["method"]), components, seed, str(run["id"]))
+
+
+def _safe(name: str) -> str:
+    """``name`` as one path component: all but letters, digits and ``._-`` becomes ``_``."""
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    return "_" * len(safe) if safe in (".", "..") else safe

@@ -1,0 +1,103 @@
+"""``experiments/README.md``: for every claim of the paper, whether it holds here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from flrc.results.studies import orders
+from flrc.results.studies.layout import TABLE
+from flrc.results.studies.study import Study, read
+from flrc.results.tables import markdown
+from flrc.results.tables.section import Section
+
+HEAD = """# Experiments
+
+One folder a study: `table.yaml` (layout), `expected.yaml` (the paper's numbers), `results/`
+(records, small scale), and rendered from them `table.md`, `table.tex`, `table.csv` and plots.
+`make table TABLE=02` computes what is missing of one and renders it.
+This page is rendered from the same records: `python -m flrc.studies claims experiments`.
+
+Small scale: SmolLM2-135M (a chat model of 135 M parameters), float32, two cores. What the paper
+found on models of 3 to 30 B parameters need not hold on it. Minutes are the sum of what the runs'
+stages took; what was cached by the run of another study counts there. Other work ran beside many
+of them."""
+SEPARATOR = "\n\n"
+
+
+def write(experiments: Path) -> Path:
+    """Write the page of all studies below a folder; returns its path."""
+    path = experiments / "README.md"
+    path.write_text(text(studies(experiments)), encoding="utf-8")
+    return path
+
+
+def studies(experiments: Path) -> list[Study]:
+    """Every study below the folder, by name."""
+    folders = sorted(path.parent for path in experiments.glob(f"*/{TABLE}"))
+    return [found for found in (read(folder) for folder in folders) if found is not None]
+
+
+def text(found: Sequence[Study]) -> str:
+    """The page."""
+    parts, counted = [], Counter[str]()
+    for study in found:
+        page = "table.md" if study.runs else "README.md"
+        lines = [f"## [{study.name}]({study.name}/{page}): {study.layout.caption}"]
+        lines.append(f"{study.layout.place}. {_extent(study)}")
+        for section in _claims(study):
+            lines += _bullets(section)
+            if section.grid is not None:
+                lines.append("\n".join(markdown.lines(section.grid)))
+                counted.update(row.cells[-1].text for row in section.grid.rows)
+        parts.append(SEPARATOR.join(lines))
+    shown = [
+        *reversed(orders.VERDICTS),
+        *([orders.NOT_FINITE] if orders.NOT_FINITE in counted else []),
+    ]
+    total = ", ".join(f"{counted[name]} {name}" for name in shown)
+    summary = f"Orders that the paper claims, at every rate measured here: {total}."
+    return SEPARATOR.join([HEAD, _together(found), summary, orders.READING, *parts]) + "\n"
+
+
+def _together(found: Sequence[Study]) -> str:
+    """Hours of all studies: a stage that stands in the records of several is one.
+
+    A record has the stages of the command that wrote it last: what an earlier one took is missing
+    unless another study's record tells.
+    """
+    records = [run.record for study in found for run in study.runs]
+    stages = {
+        (str(record.run["id"]), stage["name"], float(stage["seconds"]))
+        for record in records
+        for stage in record.meta.get("stages", [])
+    }
+    hours = sum(seconds for _, _, seconds in stages) / 3600
+    return (
+        f"By their records all of them together took {hours:.1f} hours: a run that several studies "
+        "have counts in each of them, here its stages count once. A record has the stages of the "
+        "command that wrote it last, so some minutes are missing."
+    )
+
+
+def _claims(study: Study) -> list[Section]:
+    if study.expected is None:
+        return []
+    return orders.sections(study.layout, study.expected, study.runs)
+
+
+def _bullets(section: Section) -> list[str]:
+    texts = [text for text in section.text if text != orders.READING]
+    return ["\n".join(f"- {markdown.escape(text)}" for text in texts)] if texts else []
+
+
+def _extent(study: Study) -> str:
+    if not study.runs:
+        return "Not run at this scale yet."
+    records = {str(run.record.run["id"]): run.record for run in study.runs}.values()
+    seconds = sum(
+        float(stage["seconds"]) for record in records for stage in record.meta.get("stages", [])
+    )
+    runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
+    return f"{runs}, {max(1, round(seconds / 60))} minutes. [About it]({study.name}/README.md)."

@@ -1,0 +1,53 @@
+"""How long the jobs of a study may take, from records of runs like them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flrc.results.records.record import Record
+from flrc.results.records.store import find_records
+from flrc.results.studies.facts import facts_of
+from flrc.results.studies.study import RESULTS
+
+
+def estimate(jobs: Sequence[dict[str, Any]], experiments: Path) -> str:
+    """One sentence: how many jobs will run, and for about how long.
+
+    A job is like those of its method in the same study, here or as committed; stages that were
+    read from the cache count as they took.
+
+    Args:
+        jobs: Those that will run.
+        experiments: Folder of the studies.
+    """
+    known: list[Record] = []
+    for folder in {Path(job["runs"]) for job in jobs} | {experiments / jobs[0]["study"] / RESULTS}:
+        known += find_records(folder) if folder.is_dir() else []
+    total, unknown = 0.0, 0
+    for job in jobs:
+        like = [
+            _seconds(record)
+            for record in known
+            if record.run.get("study") == job["study"]
+            and facts_of(record.run["config"])["method"] == job["facts"]["method"]
+        ]
+        total += statistics.median(like) if like else 0.0
+        unknown += not like
+    text = f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} would run"
+    if unknown < len(jobs):
+        text += f", about {_duration(total)} in all by the records of runs like them"
+    if unknown:
+        text += f"; for {unknown} of these there is no run like it yet"
+    return text + "."
+
+
+def _seconds(record: Record) -> float:
+    return sum(float(stage["seconds"]) for stage in record.meta.get("stages", []))
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{max(minutes, 1)} min"

@@ -1,0 +1,40 @@
+"""What a run is, in the words of a table: method, rate, model, score, schedule ..."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flrc.results.records.record import METHOD_SLOTS
+
+Facts = dict[str, Any]
+"""Fact -> value: ``method``, ``model``, ``rate`` (0 for dense), a component per slot, and of the
+calibration its option (``wikitext2``, ``c4``, ``mixed`` ...) and its ``samples``."""
+
+DENSE: Facts = {"method": "dense", "rate": 0.0}
+
+
+def facts_of(config: Mapping[str, Any]) -> Facts:
+    """The facts of a run with this configuration (``RunConfig.to_plain()``, ``record.run.config``).
+
+    A dense run has no others than model, method and rate: it stands for every value of the rest.
+    """
+    model = config["model"]
+    dense = config["decomposition"]["name"] == "none" or not config["rate"]
+    found: Facts = {"model": str(model.get("label") or model["name"])}
+    if dense:
+        return found | DENSE
+    found |= {"method": str(config["method"]["name"]), "rate": float(config["rate"])}
+    found |= {slot: config[slot]["name"] for slot in (*METHOD_SLOTS, "runtime") if slot in config}
+    calibration = config["calibration"]
+    text = calibration["name"] == "text"
+    datasets = "_".join(calibration.get("datasets", ()))
+    return found | {
+        "calibration": datasets if text else calibration["name"],
+        "samples": calibration["samples"],
+    }
+
+
+def matches(facts: Facts, asked: Facts) -> bool:
+    """Whether no fact contradicts; what ``facts`` lacks (dense runs do) contradicts nothing."""
+    return all(fact not in facts or facts[fact] == value for fact, value in asked.items())

@@ -1,0 +1,203 @@
+"""The columns of a table, and the rule that one column holds one kind of number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flrc.core.jsonfile import canonical
+from flrc.errors import UserError
+from flrc.results.records.apart import models_apart
+from flrc.results.records.headline import METRICS
+from flrc.results.records.measurement import Measurement
+from flrc.results.records.record import Record
+from flrc.results.records.show import flatten
+from flrc.results.records.store import model_name
+
+RATE_TOLERANCE = 1e-3
+"""A measurement further than this from the run's realised rate ran under a schedule."""
+
+MODEL_SETTINGS = ("tokenizer", "chat_template")
+"""Settings that belong to the model: compared within one model only."""
+
+
+class MixedSettings(UserError):
+    """A column would hold numbers that were not made in the same way.
+
+    Attributes:
+        column: The measurement's name.
+        keys: The settings that differ.
+        runs: Ids of one run for each of the settings.
+    """
+
+    def __init__(self, column: str, keys: list[str], runs: list[str], values: list[str]) -> None:
+        """Name column, keys and runs; ``values`` are the differing settings of each run."""
+        self.column = column
+        self.keys = keys
+        self.runs = runs
+        shown = "; ".join(f"{run}: {value}" for run, value in zip(runs, values, strict=True))
+        super().__init__(
+            f"{column} was measured under different settings ({', '.join(keys)})",
+            given=shown,
+            allowed="one value of every setting per column",
+            fix="name a narrower folder, or run the same command for all of them again",
+        )
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        name: Key in the table's frames.
+        group: First line of the heading: the data set, or what is counted.
+        metric: Second line: the metric.
+        unit: Unit of the values; decides how they are written.
+        higher_is_better: Direction; None where there is no better.
+        settings: What defines the numbers; empty for columns that are not measurements.
+    """
+
+    name: str
+    group: str
+    metric: str
+    unit: str
+    higher_is_better: bool | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def arrow(self) -> str:
+        """``↑`` or ``↓``; empty where there is no better."""
+        return {None: "", True: "↑", False: "↓"}[self.higher_is_better]
+
+    @property
+    def title(self) -> str:
+        """The heading on one line, unit and direction included."""
+        group = "" if self.group == "rate" else self.group
+        unit = f"({self.unit})" if self.unit not in {"", self.metric, "rate"} else ""
+        return " ".join(part for part in (group, self.metric, unit, self.arrow) if part)
+
+
+REALISED = Column("realised", "rate", "realised", "rate")
+COUNTS = (
+    Column("activated", "targets", "activated", "% of dense"),
+    Column("stored", "targets", "stored", "% of dense"),
+    Column("model_stored", "model", "stored", "parameters"),
+    Column("compress_seconds", "time", "compress", "s"),
+    Column("evaluate_seconds", "time", "evaluate", "s"),
+)
+"""What stands in every table beside the measurements."""
+SEARCH = (
+    Column("search_passes", "search", "forward passes", ""),
+    Column("search_seconds", "search", "time", "s"),
+)
+"""What measuring cut models cost; stands in tables in which some method did so."""
+
+
+def measurement_columns(records: Sequence[Record]) -> list[Column]:
+    """One column per measurement name; data sets in order of appearance, headline metrics first.
+
+    A data set that was measured under a schedule gets its own column ``<dataset>/rate``, given by
+    its evaluation or else taken from the measurements themselves.
+
+    Raises:
+        MixedSettings: If a name was measured under different settings.
+    """
+    found: dict[str, Measurement] = {}
+    for record in records:
+        for measurement in record.measurements:
+            found.setdefault(measurement.name, measurement)
+    check_settings(records)
+    columns = {name: _column(measurement) for name, measurement in found.items()}
+    for record in records:
+        for m in record.measurements:
+            name = rate_column(m)
+            if scheduled(m, record) and name not in columns:
+                columns[name] = Column(name, dataset(m.name), "rate", "rate", None, m.settings)
+    datasets = list(dict.fromkeys(column.group for column in columns.values()))
+    return sorted(columns.values(), key=lambda c: (datasets.index(c.group), _importance(c.metric)))
+
+
+def check_settings(records: Iterable[Record]) -> None:
+    """Raise MixedSettings if a name was measured under different settings, or in another unit."""
+    first: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+    for record in records:
+        for m in record.measurements:
+            whole = flatten(m.settings) | {"unit": m.unit, "higher_is_better": m.higher_is_better}
+            common = {key: value for key, value in whole.items() if not _of_model(key)}
+            for scope, values in (("", common), (model_name(record), whole)):
+                run_id = str(record.run["id"])
+                other_id, other = first.setdefault((m.name, scope), (run_id, values))
+                keys = sorted(
+                    key
+                    for key in values.keys() | other.keys()
+                    if canonical(values.get(key)) != canonical(other.get(key))
+                )
+                if keys:
+                    shown = [
+                        ", ".join(f"{key}={canonical(side.get(key))}" for key in keys)
+                        for side in (other, values)
+                    ]
+                    raise MixedSettings(m.name, keys, [other_id, run_id], shown)
+
+
+def settings_groups(records: Sequence[Record]) -> list[list[Record]]:
+    """Split records so that no group mixes settings; each joins the first that it agrees with.
+
+    Models that share a label are told apart, in all groups alike.
+    """
+    groups: list[list[Record]] = []
+    for record in models_apart(records):
+        for group in groups:
+            try:
+                check_settings([*group, record])
+            except MixedSettings:
+                continue
+            group.append(record)
+            break
+        else:
+            groups.append([record])
+    return groups
+
+
+def scheduled(measurement: Measurement, record: Record) -> bool:
+    """Whether the number was taken at another rate than the constant plan's."""
+    realised = record.results.get("rate", {}).get("realised")
+    return realised is not None and abs(measurement.rate - realised) > RATE_TOLERANCE
+
+
+def dataset(name: str) -> str:
+    """The part of ``<dataset>/<metric>`` before the metric."""
+    return name.rpartition("/")[0] or name
+
+
+def rate_column(measurement: Measurement) -> str:
+    """The name of the column that holds the rate at which the data set was measured."""
+    return f"{dataset(measurement.name)}/rate"
+
+
+def is_neutral(metric: str) -> bool:
+    """Whether a metric is a baseline or a description, of which neither direction is better."""
+    return metric == "reply_tokens" or metric.startswith("copy_")
+
+
+def is_sample(name: str) -> bool:
+    """Whether a measurement ran on the text that is shipped with the code."""
+    return re.match(r"(sample|sotu)_", name) is not None
+
+
+def _column(m: Measurement) -> Column:
+    metric = m.name.rpartition("/")[2]
+    if metric in {"rate", "rate_per_token"}:
+        return Column(m.name, dataset(m.name), metric, "rate", None, m.settings)
+    better = None if is_neutral(metric) else m.higher_is_better
+    return Column(m.name, dataset(m.name), metric, m.unit, better, m.settings)
+
+
+def _importance(metric: str) -> tuple[int, bool]:
+    return (METRICS.index(metric) if metric in METRICS else len(METRICS), metric == "rate")
+
+
+def _of_model(key: str) -> bool:
+    return key.startswith(MODEL_SETTINGS)

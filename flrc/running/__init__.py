@@ -1,0 +1,1 @@
+"""One run: what is checked before it, its identity, its stages."""

@@ -1,0 +1,156 @@
+"""What a compressed model costs: parameters, bytes, operations; each layer's rank, error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from flrc.allocator.settled import dead_targets
+from flrc.decomposition.factors import relative_error
+from flrc.form.surgery import stored_index_bytes, stored_parameters
+from flrc.models.anatomy.coverage import coverage
+from flrc.models.layers.pivoted_linear import PivotedLinear
+from flrc.models.sources.loading import parameter_count
+from flrc.plans.run_plans import phase_json
+
+if TYPE_CHECKING:
+    from flrc.config import RunConfig
+    from flrc.decomposition.factor_store import StoredFactors
+    from flrc.plans.run_plans import Plans
+    from flrc.plans.target import Target
+    from flrc.refine.factor_store import RefinedFactors
+
+
+def _sizes(
+    model: nn.Module, targets: Sequence[Target], activated: int, stored: int, indices: int = 0
+) -> dict[str, Any]:
+    dense = sum(target.dense for target in targets)
+    whole = parameter_count(model)
+    itemsize = next(model.parameters()).dtype.itemsize
+    # Two operations a weight that a token meets: the targets and the head; attention over the
+    # context and elementwise operations are left out, they do not depend on the method.
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    fixed = 0 if head is None else head.weight.numel()
+    return {
+        "parameters": {
+            "targets_dense": dense,
+            "targets_activated": activated,
+            "targets_stored": stored,
+            "model_dense": whole,
+            "model_stored": whole - dense + stored,
+            **coverage(model, targets).to_json(),
+        },
+        "bytes": {
+            "model_dense": whole * itemsize,
+            "model_stored": (whole - dense + stored) * itemsize + indices,
+            "indices": indices,
+        },
+        "flops_per_token": 2 * (activated + fixed),
+    }
+
+
+def account(
+    config: RunConfig,
+    model: nn.Module,
+    targets: Sequence[Target],
+    plans: Plans,
+    factors: StoredFactors,
+    refined: RefinedFactors | None,
+    scores: Mapping[str, float],
+) -> dict[str, Any]:
+    """The ``results`` of a compressed run, but for its measurements; ``model`` is still dense here.
+
+    ``activated`` is the constant plan's; ``stored`` is what the schedule's phases need together;
+    a layer's ``relative_error`` is the decomposition's, before any refinement.
+    """
+    dense = sum(target.dense for target in targets)
+    activated = round((1 - plans.constant.realised) * dense)
+    phases = [plan for _, plan in plans.phases]
+    stored = stored_parameters(targets, phases, config.form)
+    indices = stored_index_bytes(targets, phases, config.form)
+    layers = []
+    for target in targets:
+        rank = plans.constant.ranks[target.name]
+        layers.append(
+            {
+                "target": target.name,
+                "block": target.block,
+                "projection": target.projection,
+                "shape": [target.d_out, target.d_in],
+                "rank": rank,
+                "phase_ranks": [plan.ranks[target.name] for plan in phases],
+                "score": scores.get(target.name),
+                "relative_error": 0.0
+                if rank is None
+                else relative_error(factors.spectrum(target.name), rank),
+            }
+        )
+    return {
+        **_sizes(model, targets, activated, stored, indices),
+        "rate": {"requested": config.rate, "realised": plans.constant.realised},
+        "exact": plans.constant.exact,
+        "phases": [
+            {**phase_json(phase), "requested": phase.rate, "realised": plan.realised}
+            for phase, plan in plans.phases
+        ],
+        "layers": layers,
+        "rescues": rescues(plans, factors, refined, scores),
+    }
+
+
+def rescues(
+    plans: Plans,
+    factors: StoredFactors,
+    refined: RefinedFactors | None,
+    scores: Mapping[str, float],
+) -> list[dict[str, str]]:
+    """``target`` and ``what`` of each numerical rescue; of dead layers also what they are kept as.
+
+    Args:
+        plans: Of the run.
+        factors: Of the decomposition.
+        refined: Fitted to the plan; None where nothing was.
+        scores: By target name; empty where none were read.
+    """
+    told, kept = factors.rescues(), factors.kept()
+    for name in dead_targets(scores, kept):
+        rank = plans.constant.ranks[name]
+        reason = told[name] if name in kept else f"its score is {scores[name]:g}"
+        told[name] = f"{reason}: kept {'dense' if rank is None else f'at rank {rank}'}"
+    later = {} if refined is None else refined.rescues()
+    return [
+        *({"target": name, "what": what} for name, what in told.items()),
+        *({"target": name, "what": f"refined: {what}"} for name, what in later.items()),
+    ]
+
+
+def note_coefficients(
+    layers: Sequence[dict[str, Any]], model: nn.Module, targets: Sequence[Target]
+) -> None:
+    """Add the largest coefficient of each pivoted target to its row of ``layers``.
+
+    Args:
+        layers: The rows of :func:`account`, one for each target; changed in place.
+        model: The compressed model: only a built layer knows its coefficients.
+        targets: The layers.
+    """
+    for row, target in zip(layers, targets, strict=True):
+        layer = model.get_submodule(target.layers[0].name)  # a group shares its coefficients
+        found = [m.largest_coefficient for m in layer.modules() if isinstance(m, PivotedLinear)]
+        if found:
+            row["largest_coefficient"] = max(found)
+
+
+def account_dense(model: nn.Module, targets: Sequence[Target]) -> dict[str, Any]:
+    """The ``results`` of a dense run, but for its measurements."""
+    dense = sum(target.dense for target in targets)
+    return {
+        **_sizes(model, targets, dense, dense),
+        "rate": {"requested": 0.0, "realised": 0.0},
+        "exact": True,
+        "phases": [{"begin": 0.0, "requested": 0.0, "realised": 0.0}],
+        "layers": [],
+        "rescues": [],
+    }

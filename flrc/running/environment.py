@@ -1,0 +1,172 @@
+"""What a run ran on: versions, commit, command, threads; and the log file of a run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flrc.core import job_process
+from flrc.results.records.record import METHOD_SLOTS
+from flrc.running.identity import calibration_inputs
+
+if TYPE_CHECKING:
+    from flrc.config import RunConfig
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "hydra-core",
+    "lm-eval",
+    "rouge-score",
+    "bert-score",
+    "evaluate",
+    "numpy",
+)
+SLOTS = (*METHOD_SLOTS, "runtime", "calibration", "data")
+"""Components that a record names."""
+
+
+def model_inputs(config: RunConfig) -> dict[str, Any]:
+    """What decides the dense model's numbers: for cache keys."""
+    return {
+        "fingerprint": config.model.fingerprint(),
+        "dtype": config.dtype,
+        "threads": config.threads,
+        "device": config.device,
+        "torch": importlib.metadata.version("torch"),
+        "transformers": importlib.metadata.version("transformers"),
+    }
+
+
+def target_inputs(config: RunConfig) -> dict[str, Any]:
+    """What decides the model and its targets, for cache keys."""
+    return {"model": model_inputs(config), "grouping": config.grouping.name}
+
+
+def calibrated_inputs(config: RunConfig, tokens: Mapping[str, str]) -> dict[str, Any]:
+    """What decides everything that is measured on the model, for cache keys.
+
+    Calibration is part of it only where it is read: its data need not be there otherwise.
+
+    Args:
+        config: The run.
+        tokens: Digests of the token ids that it reads.
+    """
+    inputs: dict[str, Any] = {"model": model_inputs(config)}
+    if config.calibrates:
+        inputs["calibration"] = calibration_inputs(config) | {"tokens": tokens["calibration"]}
+    return inputs
+
+
+def run_block(config: RunConfig, identity: str) -> dict[str, Any]:
+    """The ``run`` part of a record."""
+    return {
+        "id": identity,
+        "method": config.method.name,
+        "components": {slot: getattr(config, slot).name for slot in SLOTS},
+        "config": config.to_plain(),
+        "seed": config.seed,
+        "study": config.study,
+    }
+
+
+def meta_block(config: RunConfig) -> dict[str, Any]:
+    """The ``meta`` part of a record, but for the stages."""
+    from flrc.core.devices import resolve_device
+
+    return {
+        "git": git_state(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+        },
+        "model_revision": config.model.fingerprint(),
+        "device": str(resolve_device(config.device)),
+        "processor": platform.processor() or platform.machine(),
+        "dtype": config.dtype,
+        "threads": config.threads or torch_threads(),
+        "command": _CALL.get() or _command_line(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+_CALL: ContextVar[str] = ContextVar("call", default="")
+
+
+@contextmanager
+def called_as(call: str) -> Iterator[None]:
+    """While active, records say that they were made by this call, not by the command line."""
+    token = _CALL.set(call)
+    try:
+        yield
+    finally:
+        _CALL.reset(token)
+
+
+def _command_line() -> str:
+    return " ".join([Path(sys.argv[0]).name, *job_process.own(sys.argv[1:])])
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the code that runs, and whether it was changed; None outside a repository."""
+    root = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments],
+                cwd=root,
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    # Records that a study keeps in the checkout are results, not code.
+    code = (":/", ":(exclude,top)experiments")
+    status = git("status", "--porcelain", "--untracked-files=no", "--", *code)
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def torch_threads() -> int:
+    """Threads that torch uses for one operation."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def set_threads(threads: int | None) -> None:
+    """Use this many threads; None leaves torch's choice."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Everything that is logged also goes to the run's own file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()

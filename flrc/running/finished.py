@@ -1,0 +1,69 @@
+"""Which runs are done, and what a command has asked for."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from flrc.core import jsonfile
+from flrc.errors import UserError
+from flrc.models.checkpoints.integrity import read_description
+
+if TYPE_CHECKING:
+    from flrc.config import RunConfig
+    from flrc.results.records.measurement import Measurement
+    from flrc.results.records.record import Record
+    from flrc.results.records.store import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+def finished(config: RunConfig, folder: RunFolder) -> Record | None:
+    """The record, if every requested evaluation is on disk with exactly the present settings.
+
+    A run that saves its model is not done while the checkpoint is missing or damaged.
+
+    Raises:
+        UserError: If a newer version wrote it, even where it would be computed again.
+    """
+    record = folder.read_record()
+    if config.force or record is None or record.run["status"] != "ok":
+        return None
+    if config.model.save and config.compresses and not _saved(folder):
+        return None
+    present = [jsonfile.canonical(vars(m)) for m in record.measurements]
+    for evaluation in config.evaluation.values():
+        for part in evaluation.parts():
+            settings = evaluation.settings(part, config.data)
+            outcome = folder.load_evaluation(evaluation.name, part, settings)
+            if outcome is None:
+                return None
+            if any(jsonfile.canonical(vars(m)) not in present for m in outcome.measurements):
+                return None
+    log.info("done already, nothing computed: %s", folder.path)
+    return record
+
+
+def _saved(folder: RunFolder) -> bool:
+    """Whether the run's checkpoint is there, every file of it as it was written."""
+    if not folder.model.exists():
+        return False
+    try:
+        read_description(folder.model)
+    except UserError as error:
+        log.warning("saved again: %s", error.problem)
+        return False
+    return True
+
+
+def requested(config: RunConfig, folder: RunFolder) -> list[str]:
+    """Names of the measurements that this configuration asks for (the record may hold more)."""
+    names: list[str] = []
+    for evaluation in config.evaluation.values():
+        found: list[Measurement] = []
+        for part in evaluation.parts():
+            settings = evaluation.settings(part, config.data)
+            outcome = folder.load_evaluation(evaluation.name, part, settings)
+            found += [] if outcome is None else outcome.measurements
+        names += [m.name for m in [*found, *evaluation.summarise(found)]]
+    return names

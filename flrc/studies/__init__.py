@@ -1,1 +1,0 @@
-"""Studies: a table of the paper as a grid of runs, rendered in the paper's layout."""

@@ -1,0 +1,85 @@
+"""``python scripts/front_page.py README.md experiments``: the tables of the front page."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flrc.errors import UserError
+from flrc.results.studies.cells import value
+from flrc.results.studies.study import Study, read
+from flrc.results.tables import markdown
+from flrc.results.tables.columns import Column
+from flrc.results.tables.grid import MISSING, Cell, Grid, Row, number
+
+MARK = re.compile(
+    r"(?P<begin><!-- table of (?P<study>\w+): (?P<metrics>[^>]+?) -->\n).*?(?P<end><!-- end -->)",
+    re.DOTALL,
+)
+
+
+def fill(page: str, experiments: Path) -> str:
+    """The page with every table between ``<!-- table of STUDY: METRIC, ... -->`` and an end mark.
+
+    Args:
+        page: Its text.
+        experiments: Folder of the studies.
+
+    Raises:
+        UserError: If there is no such mark, or it names what the study does not have.
+    """
+    if MARK.search(page) is None:
+        raise UserError(
+            "the page has no place for a table",
+            given="neither mark",
+            allowed="<!-- table of table02: wikitext2/perplexity --> ... <!-- end -->",
+        )
+
+    def filled(mark: re.Match[str]) -> str:
+        study = read(experiments / mark["study"])
+        metrics = [name.strip() for name in mark["metrics"].split(",")]
+        if study is None or not set(metrics) <= set(study.layout.columns):
+            raise UserError(
+                "the page asks for a table that no study has",
+                given=mark["begin"].strip(),
+                allowed=list(study.layout.columns) if study else "a study with a table.yaml",
+            )
+        return "\n".join([mark["begin"], *table(study, metrics), "", mark["end"]])
+
+    return MARK.sub(filled, page)
+
+
+def table(study: Study, metrics: Sequence[str]) -> list[str]:
+    """Methods across, metrics and rates down; the best of a row is bold."""
+    known = {str(run.facts["method"]) for run in study.runs}
+    methods = [name for name in study.layout.labels["method"] if name in known]
+    rates = sorted({float(run.facts["rate"]) for run in study.runs} - {0.0})
+    columns = [Column(m, "", study.layout.label("method", m), "") for m in methods]
+    rows = []
+    for metric in metrics:
+        for rate in rates:
+            found = [
+                value(study.runs, {"method": m, "rate": 0.0 if m == "dense" else rate}, metric)
+                for m in methods
+            ]
+            ranked = [v.mean for m, v in zip(methods, found, strict=True) if v and m != "dense"]
+            if not ranked:
+                continue
+            better = next(v.higher_is_better for v in found if v)
+            top = (max if better else min)(ranked)
+            cells = [
+                Cell(number(v.mean, v.unit), v.mean == top and m != "dense") if v else Cell(MISSING)
+                for m, v in zip(methods, found, strict=True)
+            ]
+            rows.append(Row([f"{study.layout.columns[metric]}, {100 * rate:g} %"], cells, False))
+    return markdown.lines(Grid(["metric"], columns, rows, []))
+
+
+if __name__ == "__main__":
+    readme = Path(sys.argv[1])
+    try:
+        readme.write_text(fill(readme.read_text("utf-8"), Path(sys.argv[2])), "utf-8")
+    except UserError as error:
+        sys.exit(str(error))
