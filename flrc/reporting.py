@@ -17,7 +17,7 @@ from flrc.results.pages.references import References
 from flrc.results.plots import stability
 from flrc.results.plots.plot import AXES
 from flrc.results.records.store import RECORD, find_folders, find_records
-from flrc.results.studies.layout import TABLE
+from flrc.results.tables.layout import TABLE
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:

@@ -12,8 +12,8 @@ from rich.console import Console
 from flrc.errors import UserError
 from flrc.results.studies import claims
 from flrc.results.studies.collect import collect, restore
-from flrc.results.studies.layout import TABLE
 from flrc.results.studies.study import results_of
+from flrc.results.tables.layout import TABLE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flrc.errors import UserError
-from flrc.results.studies.cells import value
 from flrc.results.studies.study import Study, read
 from flrc.results.tables import markdown
 from flrc.results.tables.columns import Column
 from flrc.results.tables.grid import MISSING, Cell, Grid, Row, number
+from flrc.results.tables.value import value
 
 MARK = re.compile(
     r"(?P<begin><!-- table of (?P<study>\w+): (?P<metrics>[^>]+?) -->\n).*?(?P<end><!-- end -->)",

@@ -159,7 +159,7 @@ def _isolated(config: Any) -> None:
 
 def _which(config: Any) -> dict[str, Any]:
     """Where the job's records go; of a job of a study also its place there."""
-    from flrc.results.studies.facts import facts_of
+    from flrc.results.tables.facts import facts_of
     from flrc.running.identity import run_folder, run_id
 
     if config is None:

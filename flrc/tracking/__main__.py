@@ -15,7 +15,7 @@ from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder, find_folders
 from flrc.results.studies import manifest
 from flrc.results.studies.collect import known_studies, manifest_folder
-from flrc.results.studies.layout import TABLE
+from flrc.results.tables.layout import TABLE
 from flrc.tracking.wandb import MODES, PROJECT, Wandb, ask_again
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"

@@ -9,8 +9,8 @@ import yaml
 from records_factory import measurement, record
 
 from flrc.results.records.record import Record
-from flrc.results.studies.facts import facts_of
 from flrc.results.studies.manifest import Job
+from flrc.results.tables.facts import facts_of
 
 LAYOUT: dict[str, Any] = {
     "caption": "Perplexity of two methods",

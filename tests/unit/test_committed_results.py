@@ -12,9 +12,9 @@ from matplotlib.image import imread
 
 from flrc.results.records.store import RECORD, find_folders
 from flrc.results.studies import claims, plots
-from flrc.results.studies.layout import TABLE
 from flrc.results.studies.render import render
 from flrc.results.studies.study import RESULTS, read, results_of
+from flrc.results.tables.layout import TABLE
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 MEASURED = sorted(path.parent.name for path in EXPERIMENTS.glob(f"*/{TABLE}")

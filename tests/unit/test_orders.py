@@ -13,8 +13,8 @@ from study_factory import EXPECTED, LAYOUT, perplexity, study_folder
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
 from flrc.results.studies import orders, page
-from flrc.results.studies.cells import Value
 from flrc.results.studies.study import of_records
+from flrc.results.tables.value import Value
 
 
 @pytest.mark.parametrize(

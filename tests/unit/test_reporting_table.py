@@ -10,7 +10,7 @@ import pytest
 import records_factory as factory
 
 from flrc.errors import UserError
-from flrc.results.records.apart import models_apart
+from flrc.results.records.distinct_models import distinct_models
 from flrc.results.tables.columns import MixedSettings, settings_groups
 from flrc.results.tables.grid import lay_out, number
 from flrc.results.tables.labels import label_rows, read_presets
@@ -312,7 +312,7 @@ def test_seeds_of_two_models_share_no_cell() -> None:
 
 
 def test_models_are_told_apart_once() -> None:
-    once = models_apart(of_models("aaaaaaaaaa", "bbbbbbbbbb"))
-    assert [record.run for record in models_apart(once)] == [record.run for record in once]
+    once = distinct_models(of_models("aaaaaaaaaa", "bbbbbbbbbb"))
+    assert [record.run for record in distinct_models(once)] == [record.run for record in once]
     # A part of them, as a table of one kind of settings shows it, calls them the same.
     assert build(once[:3]).models == [f"{MODEL} (aaaaaaaa)"]

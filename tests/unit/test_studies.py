@@ -17,7 +17,12 @@ from flrc.core import jsonfile
 from flrc.errors import UserError
 from flrc.results.records.store import RunFolder
 from flrc.results.studies import collect, manifest, page, render
-from flrc.results.studies.cells import (
+from flrc.results.studies.manifest import Job
+from flrc.results.studies.study import of_records
+from flrc.results.tables.facts import facts_of, matches
+from flrc.results.tables.grid import MISSING, Grid
+from flrc.results.tables.layout import Layout, read_expected, read_layout
+from flrc.results.tables.value import (
     MixedModels,
     MixedVersions,
     allocation_seconds,
@@ -25,11 +30,6 @@ from flrc.results.studies.cells import (
     runs_of,
     value,
 )
-from flrc.results.studies.facts import facts_of, matches
-from flrc.results.studies.layout import Layout, read_expected, read_layout
-from flrc.results.studies.manifest import Job
-from flrc.results.studies.study import of_records
-from flrc.results.tables.grid import MISSING, Grid
 
 
 def text(grid: Grid | None) -> list[list[str]]:

@@ -17,7 +17,7 @@ from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
 from flrc.results.studies import claims, manifest
 from flrc.results.studies.estimate import estimate
-from flrc.results.studies.facts import facts_of
+from flrc.results.tables.facts import facts_of
 
 ORDERS = [
     {"metric": "wikitext2/perplexity", "above": {"method": "flrc"}, "below": {"method": "svdllm"}},

@@ -28,7 +28,7 @@ from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
 from flrc.results.studies import page, stored
 from flrc.results.studies.collect import manifest_folder
-from flrc.results.studies.facts import facts_of
+from flrc.results.tables.facts import facts_of
 from flrc.results.tables.grid import MISSING
 from flrc.sweeps import command_line, study_report
 from flrc.sweeps.job_log import Ledger

@@ -19,7 +19,7 @@ from flrc.results.pages.run_page import RunPage, page, plain
 from flrc.results.pages.samples import Replies, replies
 from flrc.results.plots.figures import Figure, figures
 from flrc.results.plots.style import names
-from flrc.results.records.apart import models_apart
+from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.record import Record
 from flrc.results.records.rows import Rows
 from flrc.results.records.store import RunFolder, find_folders
@@ -156,7 +156,7 @@ def render(root: Path, output: Path, references: References | None = None) -> Pa
 
 def _apart(found: list[tuple[Path, Runs]]) -> list[tuple[Path, Runs]]:
     """The studies, with models that share a label told apart in all of them alike."""
-    records = iter(models_apart(record for _, runs in found for _, record in runs))
+    records = iter(distinct_models(record for _, runs in found for _, record in runs))
     return [(folder, [(run, next(records)) for run, _ in runs]) for folder, runs in found]
 
 

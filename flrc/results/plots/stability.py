@@ -16,7 +16,7 @@ import pandas as pd
 from flrc.core.component import discover
 from flrc.errors import UserError, choose
 from flrc.form.base import Form
-from flrc.results.records.apart import models_apart
+from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.record import Record
 from flrc.results.records.store import model_name, requested_rate
 from flrc.results.tables.labels import Presets, label_rows
@@ -69,7 +69,7 @@ def layers(records: Iterable[Record], presets: Presets | None = None) -> pd.Data
     given = {str(r.run["id"]): r for r in records if r.run["status"] == "ok"}
     chosen = [
         r
-        for r in models_apart(given.values())
+        for r in distinct_models(given.values())
         if r.run["method"] != "dense" and r.results.get("layers")
     ]
     labels = label_rows([_without_size(record) for record in chosen], presets or {})

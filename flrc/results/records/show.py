@@ -13,7 +13,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from flrc.core.jsonfile import canonical
-from flrc.results.records.apart import models_apart
+from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.headline import headline
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.paired import Paired
@@ -29,7 +29,7 @@ def listing(records: Iterable[Record], now: datetime) -> Table:
     table = Table(
         "id", "method", "model", "rate", "seed", "status", "measurements", "age", box=None
     )
-    for record in models_apart(records):
+    for record in distinct_models(records):
         run = record.run
         status = str(run["status"])
         table.add_row(

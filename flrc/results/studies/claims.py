@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flrc.results.studies import orders
-from flrc.results.studies.layout import TABLE
 from flrc.results.studies.study import Study, read
 from flrc.results.tables import markdown
+from flrc.results.tables.layout import TABLE
 from flrc.results.tables.section import Section
 
 HEAD = """# Experiments

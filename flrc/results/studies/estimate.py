@@ -9,8 +9,8 @@ from typing import Any
 
 from flrc.results.records.record import Record
 from flrc.results.records.store import find_records
-from flrc.results.studies.facts import facts_of
 from flrc.results.studies.study import RESULTS
+from flrc.results.tables.facts import facts_of
 
 
 def estimate(jobs: Sequence[dict[str, Any]], experiments: Path) -> str:

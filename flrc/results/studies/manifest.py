@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flrc.core import jsonfile
-from flrc.results.studies.facts import Facts
+from flrc.results.tables.facts import Facts
 
 NAME = "jobs.json"
 

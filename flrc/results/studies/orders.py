@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flrc.results.records.paired import Paired, averaged, compare, student
-from flrc.results.studies.cells import Run, Value, value
-from flrc.results.studies.facts import Facts
-from flrc.results.studies.layout import Expected, Layout, Order
 from flrc.results.tables.columns import Column
+from flrc.results.tables.facts import Facts
 from flrc.results.tables.grid import Cell, Grid, Row, number
+from flrc.results.tables.layout import Expected, Layout, Order
 from flrc.results.tables.section import Section
+from flrc.results.tables.value import Run, Value, value
 
 SEPARATED = 2.0
 """Standard errors of the difference from which on two numbers are told apart."""

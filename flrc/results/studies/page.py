@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flrc.results.studies import orders
-from flrc.results.studies.cells import Value, value
-from flrc.results.studies.facts import Facts, matches
-from flrc.results.studies.layout import Expected
 from flrc.results.studies.manifest import Job
 from flrc.results.studies.study import Study, read
 from flrc.results.tables.block import Block, Find
+from flrc.results.tables.facts import Facts, matches
+from flrc.results.tables.layout import Expected
 from flrc.results.tables.section import Section
+from flrc.results.tables.value import Value, value
 
 
 def sections(folder: Path) -> list[Section]:

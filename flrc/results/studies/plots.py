@@ -8,9 +8,9 @@ from pathlib import Path
 from flrc.results.pages.report import presets
 from flrc.results.plots import figures, plot
 from flrc.results.records.record import Record
-from flrc.results.studies.cells import Run
 from flrc.results.tables.labels import Presets
 from flrc.results.tables.table import build
+from flrc.results.tables.value import Run
 
 
 def _quality(records: Sequence[Record], path: Path, known: Presets) -> list[Path]:

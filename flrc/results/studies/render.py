@@ -14,13 +14,13 @@ from rich.text import Text
 
 from flrc.results.records.record import Record
 from flrc.results.studies import plots
-from flrc.results.studies.cells import value
 from flrc.results.studies.page import page
 from flrc.results.studies.study import Study
 from flrc.results.tables import latex, markdown, terminal
 from flrc.results.tables.columns import measurement_columns
 from flrc.results.tables.notes import provenance, settings
 from flrc.results.tables.section import Section
+from flrc.results.tables.value import value
 
 BEST = "best of its column at its rate, dense excluded."
 SPREAD = "±: standard error over the items of one run; over several seeds their standard deviation."

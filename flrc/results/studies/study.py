@@ -9,9 +9,9 @@ from pathlib import Path
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder, find_folders
 from flrc.results.studies import manifest
-from flrc.results.studies.cells import Run, runs_of
-from flrc.results.studies.layout import Expected, Layout, read_expected, read_layout
 from flrc.results.studies.manifest import Job
+from flrc.results.tables.layout import Expected, Layout, read_expected, read_layout
+from flrc.results.tables.value import Run, runs_of
 
 RESULTS = "results"
 

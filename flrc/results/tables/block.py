@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from flrc.results.studies.cells import Value
-from flrc.results.studies.facts import DENSE, Facts
-from flrc.results.studies.layout import Layout
 from flrc.results.tables.columns import Column
+from flrc.results.tables.facts import DENSE, Facts
 from flrc.results.tables.grid import MISSING, Cell, Grid, Row, number
+from flrc.results.tables.layout import Layout
+from flrc.results.tables.value import Value
 
 STORED = Column("targets/stored", "", "stored / dense", "")
 SPENT = "rate spent"

@@ -9,7 +9,7 @@ from typing import Any
 
 from flrc.core.jsonfile import canonical
 from flrc.errors import UserError
-from flrc.results.records.apart import models_apart
+from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.headline import METRICS
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.record import Record
@@ -148,7 +148,7 @@ def settings_groups(records: Sequence[Record]) -> list[list[Record]]:
     Models that share a label are told apart, in all groups alike.
     """
     groups: list[list[Record]] = []
-    for record in models_apart(records):
+    for record in distinct_models(records):
         for group in groups:
             try:
                 check_settings([*group, record])

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from flrc.errors import UserError
-from flrc.results.records.apart import models_apart
+from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.record import Record
 from flrc.results.records.store import model_name, requested_rate
 from flrc.results.tables import notes as notes_module
@@ -106,7 +106,7 @@ def build(records: Iterable[Record], presets: Presets | None = None) -> Table:
         MixedRates: If a cell would mix rates.
         UserError: If no run has finished.
     """
-    given = models_apart({str(record.run["id"]): record for record in records}.values())
+    given = distinct_models({str(record.run["id"]): record for record in records}.values())
     finished = [record for record in given if record.run["status"] == "ok"]
     if not finished:
         raise UserError(

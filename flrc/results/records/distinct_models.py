@@ -10,7 +10,7 @@ from flrc.results.records.record import Record
 from flrc.results.records.store import model_name
 
 
-def models_apart(records: Iterable[Record]) -> list[Record]:
+def distinct_models(records: Iterable[Record]) -> list[Record]:
     """The records, with models that share a label told apart by their fingerprints.
 
     Folders of one name, hands that set one label, and models in memory give two models one; their

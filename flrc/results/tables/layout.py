@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flrc.errors import UserError
-from flrc.results.studies.facts import Facts
+from flrc.results.tables.facts import Facts
 
 TABLE = "table.yaml"
 EXPECTED = "expected.yaml"

@@ -14,10 +14,10 @@ from flrc.results.records.measurement import Measurement
 from flrc.results.records.paired import Items, items_of
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder, model_name
-from flrc.results.studies.facts import Facts, facts_of, matches
-from flrc.results.studies.layout import LAYER, Layout
 from flrc.results.studies.manifest import Job
 from flrc.results.tables.columns import check_settings, is_neutral
+from flrc.results.tables.facts import Facts, facts_of, matches
+from flrc.results.tables.layout import LAYER, Layout
 
 RATE_TOLERANCE = 0.05
 """How far the rates behind one cell may lie apart: seeds spend a schedule a little differently."""
