@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         check_target(given.folder)
         from flrc.library.generation import load
-        from flrc.models.checkpoints.densify import export
+        from flrc.models.checkpoints.dense_export import export
 
         export(load(given.path, "cpu"), given.folder)
     except UserError as error:

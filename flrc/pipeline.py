@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flrc.config import RunConfig
 from flrc.core.cache import locked
 from flrc.errors import UserError, explained
-from flrc.models.checkpoints.replacing import place
+from flrc.models.checkpoints.save_folder import place
 from flrc.results.records.record import Record
 from flrc.running import environment
 from flrc.running.evaluations import Run, measure
@@ -115,9 +115,9 @@ def compress_and_evaluate(
         The compressed model; None where nothing is compressed.
     """
     from flrc.form.surgery import check_counts, compress
-    from flrc.models.anatomy.coverage import check_coverage
+    from flrc.models.anatomy.block_by_block import check_walk
+    from flrc.models.anatomy.target_coverage import check_coverage
     from flrc.models.anatomy.targets import find_targets
-    from flrc.models.anatomy.walking import check_walk
     from flrc.models.checkpoints.checkpoint import Loaded, save
     from flrc.models.layers.sizes import stored_bytes
     from flrc.models.sources.loading import load_model

@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from flrc.allocator.divergence import Divergence, Mean, log_probabilities
+from flrc.models.anatomy.block_by_block import BlockCall, block_calls
 from flrc.models.anatomy.blocks import decoder_blocks
-from flrc.models.anatomy.cutting import replaced
-from flrc.models.anatomy.walking import BlockCall, block_calls
+from flrc.models.anatomy.replaced_forwards import replaced
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

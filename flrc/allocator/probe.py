@@ -16,7 +16,7 @@ from flrc.allocator.divergence import Divergence, Mean
 from flrc.allocator.partial_run import Batch, Cost, PartialRun
 from flrc.core import jsonfile
 from flrc.core.progress import progress
-from flrc.models.anatomy.cutting import Factors, cut
+from flrc.models.anatomy.replaced_forwards import Factors, cut
 from flrc.plans.target import Target
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from flrc.calibration.statistics import not_finite
 from flrc.core.progress import progress
+from flrc.models.anatomy.block_by_block import hidden_of
 from flrc.models.anatomy.blocks import decoder_blocks
-from flrc.models.anatomy.walking import hidden_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from flrc.calibration.statistics import InputAccumulator, InputStatistics, not_finite
+from flrc.models.anatomy.block_by_block import block_calls
 from flrc.models.anatomy.blocks import decoder_blocks
-from flrc.models.anatomy.walking import block_calls
 from flrc.plans.target import Target
 
 if TYPE_CHECKING:

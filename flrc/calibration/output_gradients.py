@@ -24,8 +24,8 @@ from flrc.calibration.statistics import (
 )
 from flrc.calibration.token_gradients import TokenGradients
 from flrc.core.progress import progress
+from flrc.models.anatomy.block_by_block import HIDDEN, hidden_of
 from flrc.models.anatomy.blocks import decoder_blocks
-from flrc.models.anatomy.walking import HIDDEN, hidden_of
 from flrc.plans.target import Target
 
 if TYPE_CHECKING:

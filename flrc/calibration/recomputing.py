@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from flrc.models.anatomy.blocks import decoder_blocks
-from flrc.models.anatomy.cutting import replaced
 from flrc.models.anatomy.placement import waits_on_host
+from flrc.models.anatomy.replaced_forwards import replaced
 from flrc.plans.target import Target
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from flrc.models.anatomy.limits import Limits
+    from flrc.models.anatomy.input_limits import Limits
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flrc.evaluation.roofline import Roofline
     from flrc.evaluation.step_cost import StepCost
     from flrc.evaluation.timed import Timing
-    from flrc.models.anatomy.limits import Limits
+    from flrc.models.anatomy.input_limits import Limits
 
 
 @dataclass
@@ -108,7 +108,7 @@ class Efficiency(Evaluation):
     ) -> TokenSequences:
         """The drawn prompts."""
         from flrc.data.token_sequences import TokenSequences
-        from flrc.models.anatomy.limits import Limits
+        from flrc.models.anatomy.input_limits import Limits
 
         settings = self.settings(part, data)
         ids = _prompt(Limits.of(config), settings["batch"], self.prompt_tokens)
@@ -128,7 +128,7 @@ class Efficiency(Evaluation):
         from flrc.evaluation import roofline
         from flrc.evaluation.step_cost import step_costs
         from flrc.evaluation.timed import alternate, timed
-        from flrc.models.anatomy.limits import Limits
+        from flrc.models.anatomy.input_limits import Limits
         from flrc.models.layers.switching import activate
 
         settings = self.settings(part, subject.data)

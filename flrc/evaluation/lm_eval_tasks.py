@@ -15,7 +15,7 @@ from flrc.core.progress import progress
 from flrc.data.catalog import find
 from flrc.errors import UserError
 from flrc.evaluation.batches import give_back, halved
-from flrc.models.anatomy.limits import Limits
+from flrc.models.anatomy.input_limits import Limits
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.models.layers.dense_linear import DenseLinear
-from flrc.models.layers.low_rank_linear import low_rank_layers
 from flrc.models.layers.switching import activate
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ class Pivoted(Form):
         from flrc.form.pivoting import pivot_columns
         from flrc.models.layers.pivoted_linear import PivotedLinear
         from flrc.models.layers.rows import FloatRows
-        from flrc.models.layers.shared_linear import SharedProduct
+        from flrc.models.layers.shared_product import SharedProduct
 
         found = pivot_columns(right, self.bound)
         pivots = found.order[: right.shape[0]]

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from flrc.errors import UserError
+from flrc.models.anatomy.finite_weights import finite
+from flrc.models.layers.compressed_layers import replace
 from flrc.models.layers.factored_linear import FactoredLinear
-from flrc.models.layers.finite import finite
-from flrc.models.layers.low_rank_linear import replace, target_parameters
 from flrc.models.layers.separate_linear import SeparateLinear
+from flrc.models.layers.sizes import target_parameters
 from flrc.models.layers.switching import activate
 from flrc.plans.rank_plan import plan_cost
 

@@ -32,7 +32,7 @@ class TwoFactor(Form):
 
         from flrc.models.layers.low_rank_linear import LowRankLinear
         from flrc.models.layers.rows import FloatRows
-        from flrc.models.layers.shared_linear import SharedProduct
+        from flrc.models.layers.shared_product import SharedProduct
 
         like = linears[0].weight
         factor = FloatRows(right.to(like))

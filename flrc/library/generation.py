@@ -13,10 +13,10 @@ from flrc.data.chat_template import has_template, render
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
 from flrc.evaluation.replies import generate_replies
-from flrc.models.anatomy.limits import Limits
+from flrc.models.anatomy.input_limits import Limits
 from flrc.models.checkpoints.checkpoint import Loaded
 from flrc.models.checkpoints.checkpoint import load as load_folder
-from flrc.models.checkpoints.integrity import FILE, reason
+from flrc.models.checkpoints.manifest import FILE, reason
 from flrc.runtime.decoding import Decoder
 
 if TYPE_CHECKING:

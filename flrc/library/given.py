@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flrc.calibration.base import Calibration
 from flrc.errors import UserError
+from flrc.library.model_checks import check_model
 from flrc.models.sources.base import ModelSource, label_of
-from flrc.models.sources.held import check_model
 from flrc.sweeps.hydra_grammar import parse
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _label(model: PreTrainedModel) -> str:
 def _fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
     import torch
 
-    from flrc.models.sources.tokenizer_digest import tokenizer_digest
+    from flrc.library.tokenizer_digest import tokenizer_digest
 
     digest = hashlib.sha256(tokenizer_digest(tokenizer).encode())
     digest.update(model.config.to_json_string(use_diff=True).encode())

@@ -39,9 +39,10 @@ class Int8(Quantization):
         """Round every matrix of every target, shared ones once."""
         from torch.nn import Linear
 
+        from flrc.models.layers.compressed_layers import replace
         from flrc.models.layers.dense_linear import DenseLinear
         from flrc.models.layers.int8_rows import Int8Rows
-        from flrc.models.layers.low_rank_linear import LowRankLinear, replace
+        from flrc.models.layers.low_rank_linear import LowRankLinear
         from flrc.models.layers.rows import Rows
 
         made: dict[int, Rows] = {}

@@ -16,9 +16,9 @@ from flrc.calibration.statistics import BlockStatistics, InputAccumulator, not_f
 from flrc.core.progress import progress
 from flrc.decomposition.dead import decomposed
 from flrc.decomposition.factors import Factors
+from flrc.models.anatomy.block_by_block import block_calls
 from flrc.models.anatomy.blocks import decoder_blocks
-from flrc.models.anatomy.cutting import cut, replaced
-from flrc.models.anatomy.walking import block_calls
+from flrc.models.anatomy.replaced_forwards import cut, replaced
 from flrc.plans.target import Target
 from flrc.refine.correction import propagated_weight
 

@@ -10,7 +10,7 @@ from torch import nn
 from flrc.allocator.settled import dead_targets
 from flrc.decomposition.factors import relative_error
 from flrc.form.surgery import stored_index_bytes, stored_parameters
-from flrc.models.anatomy.coverage import coverage
+from flrc.models.anatomy.target_coverage import coverage
 from flrc.models.layers.pivoted_linear import PivotedLinear
 from flrc.models.sources.loading import parameter_count
 from flrc.plans.run_plans import phase_json

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flrc.core import jsonfile
 from flrc.errors import UserError
-from flrc.models.checkpoints.integrity import read_description
+from flrc.models.checkpoints.manifest import read_description
 
 if TYPE_CHECKING:
     from flrc.config import RunConfig

@@ -78,7 +78,7 @@ def prepare(config: RunConfig) -> Prepared:
     """
     from flrc.core.devices import resolve_device
     from flrc.data.chat_template import DATE, reads_date
-    from flrc.models.anatomy.limits import Limits
+    from flrc.models.anatomy.input_limits import Limits
 
     device = resolve_device(config.device)
     config.runtime.check_device(device)
@@ -111,8 +111,8 @@ def prepare(config: RunConfig) -> Prepared:
 
 def _targets_of_shell(config: RunConfig, cache: StageCache) -> list[Target] | None:
     """The targets, checked before a weight is read; None if only the model itself can tell them."""
-    from flrc.models.anatomy.coverage import check_coverage
-    from flrc.models.anatomy.probing import UndecidedError
+    from flrc.models.anatomy.forward_trace import UndecidedError
+    from flrc.models.anatomy.target_coverage import check_coverage
     from flrc.models.anatomy.targets import find_targets, linear_layers
     from flrc.models.sources.loading import model_shell
 

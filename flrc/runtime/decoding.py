@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from flrc.errors import UserError
-from flrc.models.anatomy.limits import Limits
+from flrc.models.anatomy.input_limits import Limits
 from flrc.models.layers.switching import Switch, activate
 from flrc.plans.phase import first_steps
 

@@ -175,9 +175,9 @@ def _matrices(model: nn.Module, targets: Sequence[Target]) -> list[tuple[Rows, C
     """All matrices of the targets in the order of use, with the rows that are active in each."""
     from torch.nn import Linear
 
+    from flrc.models.layers.compressed_layers import replace
     from flrc.models.layers.dense_linear import DenseLinear
     from flrc.models.layers.factored_linear import FactoredLinear
-    from flrc.models.layers.low_rank_linear import replace
     from flrc.models.layers.rows import FloatRows
 
     found: dict[int, tuple[Rows, Callable[[], int]]] = {}

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from flrc.errors import UserError
 from flrc.models.anatomy.blocks import decoder_blocks, lists_run
-from flrc.models.anatomy.probing import UndecidedError
+from flrc.models.anatomy.forward_trace import UndecidedError
 from flrc.models.anatomy.targets import find_targets
 
 TEXT_BLOCKS = {

@@ -24,8 +24,8 @@ from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
 from flrc.models.checkpoints.checkpoint import Loaded, load, save
-from flrc.models.checkpoints.integrity import described_digest
-from flrc.models.layers.low_rank_linear import low_rank_layers
+from flrc.models.checkpoints.manifest import described_digest
+from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.models.layers.sizes import stored_bytes
 from flrc.models.layers.switching import activate
 from flrc.pipeline import run

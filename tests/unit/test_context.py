@@ -14,7 +14,7 @@ import flrc
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
 from flrc.evaluation.replies import generate_replies
-from flrc.models.anatomy.limits import Limits
+from flrc.models.anatomy.input_limits import Limits
 from flrc.models.sources.byte_tokenizer import byte_tokenizer
 from flrc.runtime.decoding import Decoder
 

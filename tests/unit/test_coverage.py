@@ -13,7 +13,7 @@ from families import FAMILIES, RECURRENT, made
 
 import flrc
 from flrc.errors import UserError
-from flrc.models.anatomy.coverage import Coverage, check_coverage, coverage
+from flrc.models.anatomy.target_coverage import Coverage, check_coverage, coverage
 from flrc.models.anatomy.targets import find_targets
 
 # Mixtral of width 48: three blocks of four experts with 2 x 96 + 96 rows, and a router.

@@ -29,11 +29,11 @@ from flrc.errors import UserError
 from flrc.form.pivoted import Pivoted
 from flrc.form.surgery import check_counts, compress
 from flrc.form.two_factor import TwoFactor
+from flrc.models.anatomy.finite_weights import check_finite
 from flrc.models.anatomy.targets import find_targets
-from flrc.models.checkpoints.densify import dense_weight
-from flrc.models.layers.finite import check_finite
+from flrc.models.checkpoints.dense_export import dense_weight
+from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.models.layers.int8_rows import Int8Rows
-from flrc.models.layers.low_rank_linear import low_rank_layers
 from flrc.pipeline import run
 from flrc.plans.target import Target
 from flrc.runtime.offload import Offload

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from flrc.errors import UserError
 from flrc.library.generation import generate
 from flrc.models.checkpoints.checkpoint import Loaded, load, save
-from flrc.models.checkpoints.integrity import described_digest, listed
+from flrc.models.checkpoints.manifest import described_digest, listed
 
 CPU = torch.device("cpu")
 IDS = torch.arange(9)[None]

@@ -22,10 +22,10 @@ from flrc.export import main as export
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
-from flrc.models.checkpoints import modelling_file
+from flrc.models.checkpoints import standalone_code
 from flrc.models.checkpoints.checkpoint import Loaded, save
-from flrc.models.checkpoints.integrity import described_digest
-from flrc.models.layers.low_rank_linear import low_rank_layers
+from flrc.models.checkpoints.manifest import described_digest
+from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive
 
@@ -188,8 +188,8 @@ assert type(importlib.import_module("transformers.models.auto.modeling_auto").__
 
 
 def test_the_modelling_file_is_whole_and_made_of_our_modules() -> None:
-    text = modelling_file.source()
-    compile(text, modelling_file.NAME, "exec")
+    text = standalone_code.source()
+    compile(text, standalone_code.NAME, "exec")
     assert "import flrc" not in text
     assert "from flrc" not in text
     assert "jaxtyping" not in text.replace("# From", "")

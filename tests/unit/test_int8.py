@@ -19,11 +19,11 @@ from flrc.form.surgery import check_counts, compress
 from flrc.form.two_factor import TwoFactor
 from flrc.grouping.shared import Shared
 from flrc.models.anatomy.targets import find_targets
+from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.models.layers.dense_linear import DenseLinear
 from flrc.models.layers.int8_rows import Int8Rows
-from flrc.models.layers.low_rank_linear import low_rank_layers, target_parameters
 from flrc.models.layers.rows import FloatRows
-from flrc.models.layers.sizes import stored_bytes
+from flrc.models.layers.sizes import stored_bytes, target_parameters
 from flrc.models.layers.switching import activate
 from flrc.pipeline import run
 from flrc.plans.run_plans import Plans

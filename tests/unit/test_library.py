@@ -13,7 +13,8 @@ from tiny import compose
 
 import flrc
 from flrc.errors import UserError
-from flrc.models.layers.low_rank_linear import low_rank_layers, target_parameters
+from flrc.models.layers.compressed_layers import low_rank_layers
+from flrc.models.layers.sizes import target_parameters
 from flrc.pipeline import run
 
 IDS = torch.arange(3, 30)[None]

@@ -17,8 +17,10 @@ from flrc.decomposition.svd import Svd
 from flrc.form.surgery import check_counts, compress, stored_parameters
 from flrc.form.two_factor import TwoFactor
 from flrc.models.anatomy.targets import find_targets
-from flrc.models.layers.low_rank_linear import LowRankLinear, low_rank_layers, target_parameters
+from flrc.models.layers.compressed_layers import low_rank_layers
+from flrc.models.layers.low_rank_linear import LowRankLinear
 from flrc.models.layers.rows import FloatRows
+from flrc.models.layers.sizes import target_parameters
 from flrc.models.layers.switching import activate
 from flrc.plans.rank_plan import RankPlan
 from flrc.plans.run_plans import Plans

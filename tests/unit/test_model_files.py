@@ -18,7 +18,7 @@ from transformers.models.auto.tokenization_auto import (
     tokenizer_class_from_name,
 )
 
-from flrc.models.checkpoints.files import VOCABULARY, model_files, vocabulary_files
+from flrc.models.checkpoints.model_files import VOCABULARY, model_files, vocabulary_files
 from flrc.models.sources.local import Local
 from flrc.models.sources.packaged import Packaged
 

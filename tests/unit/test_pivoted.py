@@ -23,8 +23,8 @@ from flrc.form.pivoted import Pivoted
 from flrc.form.surgery import check_counts, compress
 from flrc.form.two_factor import TwoFactor
 from flrc.models.anatomy.targets import find_targets
-from flrc.models.layers.low_rank_linear import target_parameters
 from flrc.models.layers.pivoted_linear import PivotedLinear
+from flrc.models.layers.sizes import target_parameters
 from flrc.models.layers.switching import activate
 from flrc.plans.rank_plan import RankPlan
 from flrc.plans.run_plans import Plans

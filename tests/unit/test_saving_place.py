@@ -15,8 +15,8 @@ from checkpoints import KINDS, built
 import flrc
 from flrc.errors import UserError
 from flrc.models.checkpoints.checkpoint import Loaded, save
-from flrc.models.checkpoints.replacing import replacing
-from flrc.models.layers.low_rank_linear import low_rank_layers
+from flrc.models.checkpoints.save_folder import replacing
+from flrc.models.layers.compressed_layers import low_rank_layers
 
 IDS = torch.arange(9)[None]
 

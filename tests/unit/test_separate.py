@@ -15,7 +15,7 @@ from flrc.form.surgery import check_counts, compress, stored_parameters
 from flrc.form.two_factor import TwoFactor
 from flrc.grouping.shared import Shared
 from flrc.models.anatomy.targets import find_targets
-from flrc.models.layers.low_rank_linear import low_rank_layers
+from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.models.layers.separate_linear import SeparateLinear
 from flrc.models.layers.switching import activate
 from flrc.plans.phase import Phase

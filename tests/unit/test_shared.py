@@ -17,9 +17,10 @@ from flrc.form.surgery import check_counts, compress
 from flrc.form.two_factor import TwoFactor
 from flrc.grouping.shared import Shared
 from flrc.models.anatomy.targets import find_targets
+from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.models.layers.factored_linear import FactoredLinear
-from flrc.models.layers.low_rank_linear import low_rank_layers, target_parameters
 from flrc.models.layers.rows import FloatRows
+from flrc.models.layers.sizes import target_parameters
 from flrc.models.layers.switching import activate
 from flrc.plans.phase import Phase
 from flrc.plans.rank_plan import RankPlan

@@ -20,7 +20,7 @@ from tiny import ROOT
 import flrc
 from flrc.errors import UserError
 from flrc.models.checkpoints.checkpoint import Loaded, save
-from flrc.models.checkpoints.integrity import described_digest, listed
+from flrc.models.checkpoints.manifest import described_digest, listed
 from flrc.models.sources.local import Local
 
 IDS = torch.arange(9)[None]
@@ -340,7 +340,7 @@ def test_a_link_to_a_file_is_a_file(folder: Path, tmp_path: Path) -> None:
 def test_refusing_imports_no_torch(folder: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from flrc.models.checkpoints.integrity import read_description; "
+        "from flrc.models.checkpoints.manifest import read_description; "
         "read_description(Path(sys.argv[1])); assert 'torch' not in sys.modules"
     )
     done = subprocess.run(

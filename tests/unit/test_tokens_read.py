@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 import flrc
 from flrc.core import jsonfile
+from flrc.library.tokenizer_digest import tokenizer_digest
 from flrc.models.sources.byte_tokenizer import byte_tokenizer
-from flrc.models.sources.tokenizer_digest import tokenizer_digest
 from flrc.results.records.measurement import Measurement, Outcome
 from flrc.results.records.store import RunFolder
 
@@ -131,9 +131,7 @@ def test_cache_and_evaluations_know_the_tokens_themselves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if a tokenizer's digest missed a difference, the tokens that were read would show it."""
-    monkeypatch.setattr(
-        "flrc.models.sources.tokenizer_digest.tokenizer_digest", lambda _: "the same"
-    )
+    monkeypatch.setattr("flrc.library.tokenizer_digest.tokenizer_digest", lambda _: "the same")
     changed = byte_tokenizer()
     lowercase(changed)
     plain, first = compressed(byte_tokenizer(), tmp_path, "shared", *PERPLEXITY)

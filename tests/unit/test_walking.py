@@ -15,9 +15,9 @@ from flrc.calibration.collect import input_statistics
 from flrc.calibration.output_gradients import output_statistics
 from flrc.calibration.token_gradients import TokenGradients
 from flrc.errors import UserError
+from flrc.models.anatomy.block_by_block import block_calls, check_walk
 from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.models.anatomy.targets import find_targets
-from flrc.models.anatomy.walking import block_calls, check_walk
 
 
 def sequences() -> list[torch.Tensor]:

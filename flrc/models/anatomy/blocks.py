@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from flrc.errors import UserError
-from flrc.models.anatomy.probing import Call, calls_on_two_tokens
+from flrc.models.anatomy.forward_trace import Call, calls_on_two_tokens
 
 _known: WeakKeyDictionary[nn.Module, list[str]] = WeakKeyDictionary()
 """Of each model that has been asked: the lists that it runs."""

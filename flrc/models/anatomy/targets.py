@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from flrc.errors import UserError
 from flrc.models.anatomy.blocks import decoder_blocks
-from flrc.models.anatomy.probing import Call, calls_on_two_tokens, weights_read
+from flrc.models.anatomy.forward_trace import Call, calls_on_two_tokens, weights_read
 from flrc.plans.target import Target
 
 if TYPE_CHECKING:

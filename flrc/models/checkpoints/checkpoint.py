@@ -19,9 +19,9 @@ from torch import nn
 
 from flrc.core import jsonfile
 from flrc.errors import UserError
-from flrc.models.checkpoints import modelling_file
-from flrc.models.checkpoints.description import compressed_layers, described
-from flrc.models.checkpoints.integrity import (
+from flrc.models.checkpoints import standalone_code
+from flrc.models.checkpoints.layer_specs import described
+from flrc.models.checkpoints.manifest import (
     CONFIG,
     FILE,
     FORMAT,
@@ -31,8 +31,9 @@ from flrc.models.checkpoints.integrity import (
     json_object,
     listed,
 )
-from flrc.models.checkpoints.replacing import replacing
+from flrc.models.checkpoints.save_folder import replacing
 from flrc.models.checkpoints.vocabulary import check_vocabulary
+from flrc.models.layers.compressed_layers import compressed_layers
 from flrc.plans.run_plans import Plans
 
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ def _write(loaded: Loaded, folder: Path) -> None:
     names, tensors = _names(model), model.state_dict()
     kept = {name: tensors[name].contiguous() for name in names.values()}
     save_torch_state_dict(kept, str(folder), safe_serialization=True)
-    layers = {name: described(layer, names) for name, layer in compressed_layers(model)}
-    code = folder / modelling_file.NAME
-    code.write_text(modelling_file.source(), "utf-8")
+    layers = {name: described(layer, names) for name, layer in compressed_layers(model).items()}
+    code = folder / standalone_code.NAME
+    code.write_text(standalone_code.source(), "utf-8")
     description = {
         "format": FORMAT,
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -114,7 +115,7 @@ def _write_config(model: PreTrainedModel, folder: Path) -> None:
     fields = {key: written[key] for key in model.config.to_diff_dict()}
     if fields["model_type"] != MODEL_TYPE:
         fields[BASE] = fields["model_type"]
-    module = modelling_file.NAME.removesuffix(".py")
+    module = standalone_code.NAME.removesuffix(".py")
     fields |= {
         "model_type": MODEL_TYPE,
         "architectures": ["FlrcForCausalLM"],

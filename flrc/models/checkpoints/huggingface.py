@@ -26,8 +26,9 @@ from transformers import (
 
 from flrc.core.dtypes import DTYPES
 from flrc.errors import UserError, choose
+from flrc.models.checkpoints.assembly import fill, read_tensors
 from flrc.models.checkpoints.generation_settings import generation_settings
-from flrc.models.checkpoints.integrity import (
+from flrc.models.checkpoints.manifest import (
     CONFIG,
     GENERATION,
     blaming,
@@ -35,7 +36,6 @@ from flrc.models.checkpoints.integrity import (
     read_description,
     reason,
 )
-from flrc.models.checkpoints.reading import fill, read_tensors
 from flrc.models.layers.switching import Switch, activate
 from flrc.plans.run_plans import Plans
 

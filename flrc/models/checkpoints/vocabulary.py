@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flrc.errors import UserError
-from flrc.models.checkpoints.files import vocabulary_files
+from flrc.models.checkpoints.model_files import vocabulary_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

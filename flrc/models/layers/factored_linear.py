@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from flrc.models.layers.rows import Rows, as_rows
-from flrc.models.layers.shared_linear import SharedProduct
+from flrc.models.layers.shared_product import SharedProduct
 
 
 class FactoredLinear(nn.Module, ABC):

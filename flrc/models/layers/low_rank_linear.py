@@ -1,13 +1,13 @@
-"""The low-rank layer and the surgery that puts it in place of ``nn.Linear``."""
+"""The low-rank layer in its plain form: two factors."""
 
 from __future__ import annotations
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from flrc.models.layers.factored_linear import FactoredLinear
 from flrc.models.layers.rows import Rows, as_rows
-from flrc.models.layers.shared_linear import SharedProduct
+from flrc.models.layers.shared_product import SharedProduct
 
 
 class LowRankLinear(FactoredLinear):
@@ -65,48 +65,3 @@ class LowRankLinear(FactoredLinear):
     def expand(self, hidden: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch m"]:
         """``left^T hidden + bias``."""
         return self.left_t.combine(hidden, self._rank, self.bias)
-
-
-def low_rank_layers(model: nn.Module) -> dict[str, FactoredLinear]:
-    """All factored layers of a model, of any form, by full name; not those inside another."""
-    found: dict[str, FactoredLinear] = {}
-    last = ""
-    for name, module in model.named_modules():  # a module comes right before what it holds
-        if isinstance(module, FactoredLinear) and not (last and name.startswith(f"{last}.")):
-            found[name] = module
-            last = name
-    return found
-
-
-def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
-    """Put ``layer`` at ``name``; the layer that stood there is dropped."""
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, layer)
-
-
-def dense_parameters(layer: nn.Module) -> int:
-    """Weights of a dense layer, whatever their precision."""
-    return sum(p.numel() for name, p in layer.named_parameters() if name != "bias")
-
-
-def target_parameters(model: nn.Module, names: list[str]) -> tuple[int, int]:
-    """Counted on the modules: weights of the named layers that are (active now, stored).
-
-    What several layers share is counted once, biases and integer indices not at all.
-    """
-    active = 0
-    stored: dict[int, int] = {}
-    projected: set[int] = set()
-    for name in names:
-        layer = model.get_submodule(name)
-        stored |= {id(p): p.numel() for n, p in layer.named_parameters() if n != "bias"}
-        if not isinstance(layer, FactoredLinear):
-            active += dense_parameters(layer)
-            continue
-        active += layer.active_parameters
-        if layer.rank is not None:
-            # By the tensors themselves: sharing is counted where it is, not where it was planned.
-            shared = id(layer.input_rows)
-            active -= layer.input_parameters if shared in projected else 0
-            projected.add(shared)
-    return active, sum(stored.values())

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from flrc.models.layers.factored_linear import FactoredLinear
 from flrc.models.layers.rows import Rows, as_rows
-from flrc.models.layers.shared_linear import SharedProduct
+from flrc.models.layers.shared_product import SharedProduct
 
 
 class PivotedLinear(FactoredLinear):

@@ -1,4 +1,4 @@
-"""Bytes that a model takes as it is."""
+"""Parameters and bytes, counted on the modules of a model."""
 
 from __future__ import annotations
 
@@ -6,19 +6,45 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from flrc.models.layers.factored_linear import FactoredLinear
 from flrc.plans.target import Target
 
 
-def stored_bytes(model: nn.Module, targets: Sequence[Target]) -> dict[str, int]:
-    """Bytes measured on the model as it is: ``model_stored``, ``targets_stored``.
+def dense_parameters(layer: nn.Module) -> int:
+    """Weights of a dense layer, at any precision (the bias is not counted)."""
+    return sum(p.numel() for name, p in layer.named_parameters() if name != "bias")
 
-    Parameters and the buffers of the state dict; what is held in several places counts once.
+
+def target_parameters(model: nn.Module, names: list[str]) -> tuple[int, int]:
+    """Weights of the named layers: active now, and stored.
+
+    Shared weights are counted once; biases and integer indices are not counted.
     """
+    active = 0
+    stored: dict[int, int] = {}
+    projected: set[int] = set()
+    for name in names:
+        layer = model.get_submodule(name)
+        stored |= {id(p): p.numel() for n, p in layer.named_parameters() if n != "bias"}
+        if not isinstance(layer, FactoredLinear):
+            active += dense_parameters(layer)
+            continue
+        active += layer.active_parameters
+        if layer.rank is not None:
+            # By object identity: this counts actual sharing, not planned sharing.
+            shared = id(layer.input_rows)
+            active -= layer.input_parameters if shared in projected else 0
+            projected.add(shared)
+    return active, sum(stored.values())
+
+
+def stored_bytes(model: nn.Module, targets: Sequence[Target]) -> dict[str, int]:
+    """Bytes of the state dict, shared tensors once: ``model_stored`` and ``targets_stored``."""
     names = [layer.name for target in targets for layer in target.layers]
     layers = nn.ModuleList(model.get_submodule(name) for name in names)
     return {"model_stored": _bytes(model), "targets_stored": _bytes(layers)}
 
 
 def _bytes(module: nn.Module) -> int:
-    held = {t.data_ptr(): t.nbytes for t in module.state_dict().values() if t.numel()}
-    return sum(held.values())
+    sizes = {t.data_ptr(): t.nbytes for t in module.state_dict().values() if t.numel()}
+    return sum(sizes.values())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from flrc.models.layers.low_rank_linear import low_rank_layers
+from flrc.models.layers.compressed_layers import low_rank_layers
 
 if TYPE_CHECKING:
     from flrc.plans.rank_plan import RankPlan

@@ -16,11 +16,16 @@ from typing import TYPE_CHECKING, Any
 from flrc.core.component import Component
 from flrc.core.digests import file_digest
 from flrc.errors import UserError
-from flrc.models.checkpoints.files import CONFIG, tokenizer_files, vocabulary_files, weight_files
-from flrc.models.checkpoints.integrity import reason
+from flrc.models.checkpoints.manifest import reason
+from flrc.models.checkpoints.model_files import (
+    CONFIG,
+    tokenizer_files,
+    vocabulary_files,
+    weight_files,
+)
 from flrc.models.checkpoints.vocabulary import check_vocabulary, no_vocabulary
-from flrc.models.sources import inspection
-from flrc.models.sources.headers import damaged
+from flrc.models.sources import file_inspection
+from flrc.models.sources.weight_headers import damaged
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -158,9 +163,9 @@ class Pretrained(ModelSource):
         """
         place = self._place()
         if place is not None and place.is_file():
-            inspection.inspect_gguf(place)
+            file_inspection.inspect_gguf(place)
         elif place is not None:
-            inspection.inspect(place, weights)
+            file_inspection.inspect(place, weights)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer that is stored with the model."""
@@ -192,7 +197,7 @@ class Pretrained(ModelSource):
             )
         where = ", ".join(self._files_of(CONFIG)) or f"{self.label}: {CONFIG}"
         if "gguf_file" not in location:
-            inspection.refuse_quantised(config.to_dict(), where)
+            file_inspection.refuse_quantised(config.to_dict(), where)
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
             raise UserError(
                 "the model is no causal language model",
@@ -209,7 +214,7 @@ class Pretrained(ModelSource):
         """
         import torch
 
-        from flrc.models.sources.matching import from_pretrained, unread_gguf, unused_tensors
+        from flrc.models.sources.tensor_matching import from_pretrained, unread_gguf, unused_tensors
 
         location = self._location()
         if "gguf_file" not in location:  # a GGUF file takes long to open, and says the same
@@ -220,7 +225,7 @@ class Pretrained(ModelSource):
         if "gguf_file" in location:
             info["unexpected_keys"] |= unread_gguf(model, self.where)
         elif folder is not None:
-            tensors = inspection.inspect(folder)  # a model of the hub has its files only now
+            tensors = file_inspection.inspect(folder)  # a model of the hub has its files only now
         self._note(unused_tensors(model, info, self.where, tensors))
         # De-quantised weights are plain weights; the entry would make save_pretrained refuse.
         if hasattr(model.config, "quantization_config") and "gguf_file" in location:
@@ -294,7 +299,7 @@ def label_of(path: str | Path) -> str:
 
 def _sound(folder: Path) -> bool:
     try:
-        inspection.inspect(folder)
+        file_inspection.inspect(folder)
     except UserError:
         return False
     return True

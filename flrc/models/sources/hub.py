@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flrc.models.checkpoints.files import CONFIG
-from flrc.models.sources import inspection
+from flrc.models.checkpoints.model_files import CONFIG
+from flrc.models.sources import file_inspection
 from flrc.models.sources.base import Pretrained
 
 
@@ -51,7 +51,7 @@ class Hub(Pretrained):
         with self._access(self._source(), CONFIG):
             adapter = find_adapter_config_file(self.id, revision=self.revision)
         if adapter is not None:
-            inspection.check_kind(Path(adapter).parent)
+            file_inspection.check_kind(Path(adapter).parent)
         self.config()
 
     def fingerprint(self) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from flrc.errors import UserError
-from flrc.models.checkpoints.files import CONFIG
-from flrc.models.checkpoints.integrity import reason
+from flrc.models.checkpoints.manifest import reason
+from flrc.models.checkpoints.model_files import CONFIG
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,8 +30,8 @@ def load_model(
     Raises:
         UserError: If the model cannot be loaded, or a weight is not finite.
     """
+    from flrc.models.anatomy.finite_weights import check_finite
     from flrc.models.anatomy.placement import wait_on_host
-    from flrc.models.layers.finite import check_finite
 
     model = source.load(dtype)
     check_finite(model, source.where)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flrc.errors import UserError
-from flrc.models.checkpoints.files import CONFIG, model_files, tokenizer_files
+from flrc.models.checkpoints.model_files import CONFIG, model_files, tokenizer_files
 from flrc.models.sources.base import Pretrained, fingerprint_of, label_of
 
 INSIDE = (".safetensors", ".bin", ".json", ".jinja", ".model")

@@ -9,7 +9,7 @@ from typing import Any
 
 from flrc.core.digests import file_digest
 from flrc.errors import UserError
-from flrc.models.checkpoints.files import tokenizer_files
+from flrc.models.checkpoints.model_files import tokenizer_files
 from flrc.models.sources.base import Pretrained, fingerprint_of
 
 

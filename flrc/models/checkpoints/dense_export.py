@@ -11,10 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from flrc.core.progress import progress
-from flrc.models.checkpoints.description import compressed_layers
+from flrc.models.layers.compressed_layers import compressed_layers, replace
 from flrc.models.layers.dense_linear import DenseLinear
 from flrc.models.layers.factored_linear import FactoredLinear
-from flrc.models.layers.low_rank_linear import replace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,7 +42,7 @@ def densify(model: nn.Module) -> None:
     Args:
         model: Changed in place; its active plan is what it keeps.
     """
-    for name, layer in progress(list(compressed_layers(model)), "writing out products"):
+    for name, layer in progress(list(compressed_layers(model).items()), "writing out products"):
         weight = dense_weight(layer)
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), weight.dtype)
         linear = nn.Linear(

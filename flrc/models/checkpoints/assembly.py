@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from flrc.errors import UserError
-from flrc.models.checkpoints.description import Built
-from flrc.models.checkpoints.integrity import AGAIN, CONFIG, FILE, blaming, regular
-from flrc.models.layers.low_rank_linear import low_rank_layers, replace
+from flrc.models.checkpoints.layer_specs import Built
+from flrc.models.checkpoints.manifest import AGAIN, CONFIG, FILE, blaming, regular
+from flrc.models.layers.compressed_layers import low_rank_layers, replace
 from flrc.models.layers.pivoted_linear import PivotedLinear
 from flrc.models.layers.switching import activate
 from flrc.plans.run_plans import Plans
@@ -25,7 +25,7 @@ def fill(
 
     Args:
         model: As its config says, on the meta device; changed in place, then on the CPU.
-        description: From :func:`~flrc.models.checkpoints.integrity.read_description`.
+        description: From :func:`~flrc.models.checkpoints.manifest.read_description`.
         tensors: From :func:`read_tensors`.
         folder: The checkpoint.
 

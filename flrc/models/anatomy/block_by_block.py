@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from flrc.errors import UserError
 from flrc.models.anatomy.blocks import decoder_blocks
-from flrc.models.anatomy.cutting import replaced
-from flrc.models.anatomy.probing import MEMORY
+from flrc.models.anatomy.forward_trace import MEMORY
+from flrc.models.anatomy.replaced_forwards import replaced
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

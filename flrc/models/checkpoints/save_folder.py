@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flrc.errors import UserError
-from flrc.models.checkpoints import modelling_file
-from flrc.models.checkpoints.integrity import FILE
+from flrc.models.checkpoints import standalone_code
+from flrc.models.checkpoints.manifest import FILE
 
-MARKS = (FILE, modelling_file.NAME)
+MARKS = (FILE, standalone_code.NAME)
 """A folder that holds one of these files is a checkpoint, or what is left of one."""
 
 

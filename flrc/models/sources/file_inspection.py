@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from flrc.errors import UserError
-from flrc.models.checkpoints.files import CONFIG, INDEX, SETTINGS, model_files, weight_files
-from flrc.models.checkpoints.integrity import FILE, json_object
-from flrc.models.sources.headers import AGAIN, Header, damaged, header_of, reading
+from flrc.models.checkpoints.manifest import FILE, json_object
+from flrc.models.checkpoints.model_files import CONFIG, INDEX, SETTINGS, model_files, weight_files
+from flrc.models.sources.weight_headers import AGAIN, Header, damaged, header_of, reading
 
 POINTER = b"version https://git-lfs"
 GGUF = b"GGUF"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from flrc.models.layers.low_rank_linear import LowRankLinear
 from flrc.models.layers.pivoted_linear import PivotedLinear
 from flrc.models.layers.rows import FloatRows, Rows
 from flrc.models.layers.separate_linear import SeparateLinear
-from flrc.models.layers.shared_linear import SharedProduct
+from flrc.models.layers.shared_product import SharedProduct
 
 _LAYERS: dict[str, type[nn.Module]] = {
     "low_rank": LowRankLinear,
@@ -24,16 +23,6 @@ _LAYERS: dict[str, type[nn.Module]] = {
     "separate": SeparateLinear,
 }
 _ROWS: dict[str, type[FloatRows | Int8Rows]] = {"float": FloatRows, "int8": Int8Rows}
-
-
-def compressed_layers(model: nn.Module) -> Iterator[tuple[str, FactoredLinear | DenseLinear]]:
-    """Layers that are not as the model's config says, by full name; not those inside another."""
-    last = ""
-    for name, module in model.named_modules():  # a module comes right before what it holds
-        inside = bool(last) and name.startswith(f"{last}.")
-        if isinstance(module, FactoredLinear | DenseLinear) and not inside:
-            last = name
-            yield name, module
 
 
 def described(layer: nn.Module, names: dict[int, str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flrc.errors import UserError
-from flrc.models.checkpoints.integrity import reason
+from flrc.models.checkpoints.manifest import reason
 
 AGAIN = "copy or download the file again"
 CODES = {

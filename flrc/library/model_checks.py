@@ -20,9 +20,9 @@ def check_model(model: Any) -> None:
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 
-    from flrc.models.checkpoints.description import compressed_layers
+    from flrc.models.anatomy.finite_weights import check_finite
     from flrc.models.checkpoints.huggingface import MODEL_TYPE
-    from flrc.models.layers.finite import check_finite
+    from flrc.models.layers.compressed_layers import compressed_layers
 
     def refuse(problem: str, given: str, allowed: str, fix: str | None = None) -> UserError:
         return UserError(problem, given=given, allowed=allowed, fix=fix)
@@ -30,7 +30,7 @@ def check_model(model: Any) -> None:
     dense = "a causal language model of transformers in memory, or a name of conf/model"
     if not isinstance(model, PreTrainedModel):
         raise refuse("the model is none", type(model).__name__, dense)
-    if model.config.model_type == MODEL_TYPE or list(compressed_layers(model)):
+    if model.config.model_type == MODEL_TYPE or compressed_layers(model):
         raise refuse("the model is compressed already", type(model).__name__, "a dense model")
     known = type(model.config) in MODEL_FOR_CAUSAL_LM_MAPPING
     expected = MODEL_FOR_CAUSAL_LM_MAPPING[type(model.config)] if known else ()

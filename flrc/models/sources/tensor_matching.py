@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from flrc.errors import UserError
-from flrc.models.sources.inspection import BUFFERS, FLOATING, quantised
+from flrc.models.sources.file_inspection import BUFFERS, FLOATING, quantised
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from flrc.models.sources.headers import Header
+    from flrc.models.sources.weight_headers import Header
 
 ADAPTER = re.compile(
     r"(^|[._])(lora|ia3)([._]|$)|(^|\.)adapters?[._]|prompt_(embeddings|encoder)", re.IGNORECASE
