@@ -31,10 +31,10 @@ PURE = (
     "flrc.calibration.statistics",
     "flrc.decomposition.factors",
     "flrc.decomposition.truncation",
-    "flrc.form.pivoting",
+    "flrc.form.pivot_columns",
     "flrc.models.layers.low_rank_linear",
     "flrc.models.layers.pivoted_linear",
-    "flrc.refine.correction",
+    "flrc.refine.weight_correction",
 )
 install_import_hook(PURE, "beartype.beartype")
 

@@ -98,7 +98,7 @@ class Bayesian(ProbingAllocator):
 
     def _ranks(self, budget: Budget, ratios: Sequence[float]) -> list[float]:
         """Real ranks with these ratios by kind, all others dense."""
-        from flrc.allocator.shares import real_ranks
+        from flrc.allocator.keep_ratios import real_ranks
 
         by_name = {p: r for kind, r in zip(self.kinds, ratios, strict=True) for p in kind}
         return real_ranks(budget, [by_name.get(t.projection, 1.0) for t in budget.targets])
@@ -111,7 +111,7 @@ class Bayesian(ProbingAllocator):
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """The best trial's plan."""
-        from flrc.allocator.study import best_of
+        from flrc.allocator.optuna_search import best_trial
 
         self._check(budget)
         probe = evidence.probe(self.samples)
@@ -122,7 +122,7 @@ class Bayesian(ProbingAllocator):
             found = probe.plan(self.plan(budget, list(values.values())).ranks)
             return found.perplexity + self.kl_weight * found.kl
 
-        best = best_of(
+        best = best_trial(
             self.trials,
             space,
             objective,

@@ -41,12 +41,14 @@ class DepthLinear(ProbingAllocator):
 
     def plan(self, budget: Budget, slope: float) -> RankPlan:
         """The plan of one slope beta."""
-        from flrc.allocator.shares import solve_shares
+        from flrc.allocator.keep_ratios import solve_keep_ratios
 
         last = max(target.block for target in budget.targets)
         depth = [target.block / last if last > 0 else 0.5 for target in budget.targets]
         # Rounding must not turn the empty last block's 0 into a negative number.
-        return solve_shares(budget, [max(0.0, 1 - budget.rate + slope * (0.5 - d)) for d in depth])
+        return solve_keep_ratios(
+            budget, [max(0.0, 1 - budget.rate + slope * (0.5 - d)) for d in depth]
+        )
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """The best slope's plan."""

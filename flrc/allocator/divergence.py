@@ -33,7 +33,7 @@ class Divergence:
         return self.nll if math.isfinite(self.nll) else math.inf
 
 
-class Mean:
+class MeanDivergence:
     """Divergence of sequences that arrive one after another; sums are float64."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flrc.allocator.divergence import Divergence, Mean, log_probabilities
+from flrc.allocator.divergence import Divergence, MeanDivergence, log_probabilities
 from flrc.models.anatomy.block_by_block import BlockCall, block_calls
 from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.models.anatomy.replaced_forwards import replaced
@@ -84,7 +84,7 @@ class PartialRun:
     @torch.no_grad()
     def dense(self) -> tuple[Divergence, list[Batch]]:
         """One pass of the dense model: its likelihood, and batches with its last hidden states."""
-        mean = Mean()
+        mean = MeanDivergence()
         batches = self._batches()
         for batch in batches:
             hidden = self.embed(batch)

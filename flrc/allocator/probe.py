@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from flrc.allocator.divergence import Divergence, Mean
+from flrc.allocator.divergence import Divergence, MeanDivergence
 from flrc.allocator.partial_run import Batch, Cost, PartialRun
 from flrc.core import jsonfile
 from flrc.core.progress import progress
@@ -186,7 +186,9 @@ class Probe:
             if not here:
                 continue
             full = {name: self.factors(name, ranks[-1]) for name, ranks in here.items()}
-            means = {(name, rank): Mean() for name, ranks in here.items() for rank in ranks}
+            means = {
+                (name, rank): MeanDivergence() for name, ranks in here.items() for rank in ranks
+            }
             for batch, below in zip(batches, hidden, strict=True):
                 yield from self._candidates(index, batch, below, full, means)
             self._save({_key(*cut): mean.result() for cut, mean in means.items()})
@@ -198,7 +200,7 @@ class Probe:
         batch: Batch,
         below: Tensor,
         full: dict[str, Factors],
-        means: dict[tuple[str, int], Mean],
+        means: dict[tuple[str, int], MeanDivergence],
     ) -> Iterator[None]:
         """All candidates of one block on one batch: the block each, what follows together."""
         run = self._run
@@ -234,7 +236,7 @@ class Probe:
             with cut(self.model, here):
                 pairs = zip(batches, hidden, strict=True)
                 hidden = [run.block(index, batch, below) for batch, below in pairs]
-        mean = Mean()
+        mean = MeanDivergence()
         for batch, final in zip(batches, hidden, strict=True):
             dense = run.dense_log_probabilities(batch)
             mean.add(dense, run.log_probabilities(batch, final), batch.ids[:, 1:])

@@ -114,8 +114,8 @@ class ProbedSurrogate(ProbingAllocator):
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """The plan of least surrogate error, with the depth factor that was measured best."""
-        from flrc.allocator.shares import real_ranks
-        from flrc.allocator.study import best_of
+        from flrc.allocator.keep_ratios import real_ranks
+        from flrc.allocator.optuna_search import best_trial
 
         choices = self.choices(budget)
         names = [target.name for target in budget.targets]
@@ -133,7 +133,7 @@ class ProbedSurrogate(ProbingAllocator):
             losses = [d * error for d, error in zip(depth, errors, strict=True)]
             return least_sum(budget, losses, choices, self.multiple)
 
-        best = best_of(
+        best = best_trial(
             self.trials,
             {"alpha": (0.0, self.alpha), "gamma": (0.0, self.gamma)},
             lambda values: probe.plan(plan(values).ranks).kl,
@@ -187,9 +187,9 @@ def least_sum(
     in descending order of loss per parameter of the next rank; a target that is dense has none.
     """
     from flrc.allocator.budget import solve
-    from flrc.allocator.lagrange import minimise
+    from flrc.allocator.least_loss import least_loss_plan
 
-    named = minimise(budget, losses, choices).ranks
+    named = least_loss_plan(budget, losses, choices).ranks
     chosen = [
         dense if (rank := named[target.name]) is None else rank
         for target, dense in zip(budget.targets, budget.dense_ranks, strict=True)

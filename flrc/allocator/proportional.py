@@ -59,7 +59,7 @@ class Proportional(Allocator):
         self, targets: Sequence[Target], form: Form, rate: float, within: RankPlan | None = None
     ) -> Budget:
         """The budget with the bounds given as multiples of the uniform rank."""
-        from flrc.allocator.shares import real_ranks
+        from flrc.allocator.keep_ratios import real_ranks
 
         budget = super().budget(targets, form, rate, within)
         for i, uniform in enumerate(real_ranks(budget, [1 - rate] * len(targets))):
@@ -71,7 +71,7 @@ class Proportional(Allocator):
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """Ranks in proportion to the scores."""
         from flrc.allocator.budget import solve
-        from flrc.allocator.shares import real_ranks
+        from flrc.allocator.keep_ratios import real_ranks
 
         alpha = [evidence.scores[target.name] for target in budget.targets]
         if not (all(0 <= a < float("inf") for a in alpha) and sum(alpha) > 0):

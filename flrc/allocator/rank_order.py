@@ -43,7 +43,7 @@ class RankOrder(Allocator):
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """Ranks whose keep shares rise evenly with the order of the scores."""
-        from flrc.allocator.shares import solve_shares
+        from flrc.allocator.keep_ratios import solve_keep_ratios
 
         scores = [evidence.scores[target.name] for target in budget.targets]
         order = sorted(range(len(scores)), key=lambda i: (scores[i], i))
@@ -52,4 +52,4 @@ class RankOrder(Allocator):
         if len(scores) > 1:
             for place, i in enumerate(order):
                 keep[i] = min(max(middle - a + 2 * a * place / (len(scores) - 1), 0.0), 1.0)
-        return solve_shares(budget, keep)
+        return solve_keep_ratios(budget, keep)

@@ -67,7 +67,7 @@ class SensitivitySearch(ProbingAllocator):
 
     def _candidates(self, budget: Budget) -> list[list[int]]:
         """By target its ranks at all ratios, ascending, whatever the budget's bounds."""
-        from flrc.allocator.shares import real_ranks
+        from flrc.allocator.keep_ratios import real_ranks
 
         by_ratio = [
             real_ranks(budget, [ratio] * len(budget.targets)) for ratio in sorted(self.ratios)

@@ -61,9 +61,9 @@ class Softmax(Allocator):
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """Ranks that keep ``1 - phi``."""
-        from flrc.allocator.shares import capped_softmax, solve_shares
+        from flrc.allocator.keep_ratios import capped_softmax, solve_keep_ratios
 
         self.check_reachable(budget.targets, budget.form, budget.rate)
         logits = [-evidence.scores[target.name] / self.epsilon for target in budget.targets]
         removed = capped_softmax(logits, budget.rate, self.ceiling)
-        return solve_shares(budget, [1 - share for share in removed])
+        return solve_keep_ratios(budget, [1 - share for share in removed])

@@ -37,11 +37,11 @@ class Spectrum(Allocator):
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """Ranks of least total loss."""
-        from flrc.allocator.lagrange import minimise
+        from flrc.allocator.least_loss import least_loss_plan
         from flrc.decomposition.factors import truncation_losses
 
         losses = [truncation_losses(evidence.spectrum(target.name)) for target in budget.targets]
         if self.multiple == 1:
-            return minimise(budget, losses)
+            return least_loss_plan(budget, losses)
         choices = [range(self.multiple, len(loss), self.multiple) for loss in losses]
-        return minimise(budget, losses, choices)
+        return least_loss_plan(budget, losses, choices)

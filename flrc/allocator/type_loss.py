@@ -47,7 +47,7 @@ class TypeLoss(Allocator):
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """Ranks whose removed shares follow the scores within each type."""
-        from flrc.allocator.shares import capped_softmax, real_ranks, solve_shares
+        from flrc.allocator.keep_ratios import capped_softmax, real_ranks, solve_keep_ratios
 
         uniform = real_ranks(budget, [1 - budget.rate] * len(budget.targets))
         losses = [
@@ -64,4 +64,4 @@ class TypeLoss(Allocator):
             removed = capped_softmax(logits, budget.rate, 1.0)
             for i, share in zip(members, removed, strict=True):
                 keep[i] = 1 - share
-        return solve_shares(budget, keep)
+        return solve_keep_ratios(budget, keep)

@@ -29,6 +29,6 @@ class Uniform(Allocator):
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """Ranks of equal keep shares."""
-        from flrc.allocator.shares import solve_shares
+        from flrc.allocator.keep_ratios import solve_keep_ratios
 
-        return solve_shares(budget, [1.0] * len(budget.targets))
+        return solve_keep_ratios(budget, [1.0] * len(budget.targets))

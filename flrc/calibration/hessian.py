@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from flrc.calibration.gradients import sequence_loss
 from flrc.calibration.statistics import not_finite
+from flrc.calibration.weight_gradients import sequence_loss
 from flrc.core.progress import progress
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flrc.calibration.token_gradients import TokenGradients
+from flrc.calibration.output_gradient_settings import OutputGradientSettings
 from flrc.errors import UserError
 
 SQUARED = (2.0**-50, 2.0**50)
@@ -156,7 +156,7 @@ def logit_gradients(
     Args:
         logits: At least float32.
         following: The next tokens of the text.
-        labels: One of :data:`~flrc.calibration.token_gradients.LABELS`.
+        labels: One of :data:`~flrc.calibration.output_gradient_settings.LABELS`.
         generator: On the logits' device.
 
     Source: Martens and Grosse (arXiv 1503.05671), section 5, for the model's own labels.
@@ -175,7 +175,7 @@ def logit_gradients(
 
 
 def token_gradients(
-    gradients: Float[Tensor, "t m"], settings: TokenGradients
+    gradients: Float[Tensor, "t m"], settings: OutputGradientSettings
 ) -> Float[Tensor, "s m"]:
     """The gradients of one sequence as they enter the Gram matrix: ends dropped, norms clipped.
 
@@ -203,11 +203,11 @@ class OutputAccumulator:
         self,
         width: int,
         device: torch.device | str = "cpu",
-        settings: TokenGradients | None = None,
+        settings: OutputGradientSettings | None = None,
     ) -> None:
         self.width = width
         self.device = device
-        self.settings = settings or TokenGradients()
+        self.settings = settings or OutputGradientSettings()
         self.gram: Tensor | None = None
         self.tokens = 0
 

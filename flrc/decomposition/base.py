@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from flrc.calibration.token_gradients import TokenGradients
+from flrc.calibration.output_gradient_settings import OutputGradientSettings
 from flrc.core.component import Component
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ class Decomposition(Component, ABC):
     COMPRESSES: ClassVar[bool] = True
     """False only for ``none``: the model stays as it is, and rate is 0."""
 
-    def gradients(self) -> TokenGradients:
+    def gradients(self) -> OutputGradientSettings:
         """How gradients enter the statistics of the outputs; read only if ``TWO_SIDED``."""
-        return TokenGradients()
+        return OutputGradientSettings()
 
     @abstractmethod
     def decompose(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from flrc.calibration.token_gradients import LABELS, TokenGradients
+from flrc.calibration.output_gradient_settings import LABELS, OutputGradientSettings
 from flrc.decomposition.base import Decomposition
 from flrc.errors import choose
 
@@ -85,10 +85,10 @@ class Kfac(Decomposition):
         self.require(tokens is None or tokens > 0, "gradient_tokens", "null, or a number above 0")
         self.require(0 < self.cutoff < 1, "cutoff", "a number in (0, 1)")
 
-    def gradients(self) -> TokenGradients:
+    def gradients(self) -> OutputGradientSettings:
         """How gradients enter the outputs' Gram."""
         clip = None if self.clip is None else (self.clip[0], self.clip[1])
-        return TokenGradients(self.labels, self.drop_tokens, clip, self.gradient_tokens)
+        return OutputGradientSettings(self.labels, self.drop_tokens, clip, self.gradient_tokens)
 
     def decompose(
         self,

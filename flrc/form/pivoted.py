@@ -55,7 +55,7 @@ class Pivoted(Form):
         """A ``PivotedLinear`` each; the coefficients are shared."""
         import torch
 
-        from flrc.form.pivoting import pivot_columns
+        from flrc.form.pivot_columns import pivot_columns
         from flrc.models.layers.pivoted_linear import PivotedLinear
         from flrc.models.layers.rows import FloatRows
         from flrc.models.layers.shared_product import SharedProduct

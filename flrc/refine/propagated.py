@@ -52,6 +52,6 @@ class Propagated(Refinement):
 
     def refine(self, decided: Decided) -> Iterator[tuple[int, dict[str, Factors]]]:
         """See the class."""
-        from flrc.refine.error_propagation import propagated_factors
+        from flrc.refine.side_by_side import propagated_factors
 
         return propagated_factors(decided, self.strength, self.prior, self.samples)

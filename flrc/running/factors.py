@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from flrc.calibration.collect import input_statistics
-from flrc.calibration.output_gradients import joint_statistics, output_statistics
-from flrc.calibration.recomputing import graph_fits
+from flrc.calibration.activation_checkpointing import graph_fits
+from flrc.calibration.input_statistics import input_statistics
+from flrc.calibration.output_statistics import joint_statistics, output_statistics
 from flrc.calibration.statistics import BlockStatistics, InputStatistics, OutputStatistics
 from flrc.calibration.statistics_store import (
     input_bytes,
@@ -22,7 +22,7 @@ from flrc.calibration.statistics_store import (
 )
 from flrc.core.cache import locked
 from flrc.core.progress import progress
-from flrc.decomposition.dead import decomposed
+from flrc.decomposition.dead_layers import decompose_target
 from flrc.decomposition.factor_store import (
     Noted,
     StoredFactors,
@@ -60,7 +60,7 @@ def decomposed_block(
     for target in targets:
         weight = target.weight(model).to(model.device)
         x, g = known.inputs.get(target.input_group), known.outputs.get(target.name)
-        found[target.name] = decomposed(
+        found[target.name] = decompose_target(
             decomposition,
             target,
             weight,

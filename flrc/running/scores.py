@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from flrc.calibration.gradients import aggregated, per_sequence
 from flrc.calibration.statistics import GradientStatistics
+from flrc.calibration.weight_gradients import aggregated, per_sequence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from flrc.search.base import Found
-from flrc.search.generating import GeneratingSearch
+from flrc.search.generating_search import GeneratingSearch
 
 if TYPE_CHECKING:
     from flrc.schedule.base import Schedule
@@ -61,7 +61,7 @@ class Halving(GeneratingSearch):
     def search(self, schedule: Schedule, rate: float, compression: Compression) -> Found:
         """See the class."""
         from flrc.search.candidates import grid, rounds
-        from flrc.search.successive_halving import halve
+        from flrc.search.tournament import tournament
         from flrc.search.trials import Trials
 
         candidates = grid(
@@ -69,5 +69,5 @@ class Halving(GeneratingSearch):
         )
         with compression.entry.lock():
             trials = Trials(self, compression)
-            best, rows = halve(candidates, rate, rounds(self.samples, self.rounds), trials)
+            best, rows = tournament(candidates, rate, rounds(self.samples, self.rounds), trials)
         return Found(best, rows, {**trials.cost(), "candidates": rows}, trials.seconds())

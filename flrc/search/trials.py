@@ -13,13 +13,13 @@ from flrc.form.surgery import compressed, stored_parameters
 from flrc.form.two_factor import TwoFactor
 from flrc.plans.run_plans import Plans
 from flrc.runtime.decoding import Decoder
-from flrc.search.successive_halving import Trial
+from flrc.search.tournament import Trial
 
 if TYPE_CHECKING:
     from flrc.plans.phase import Phase
     from flrc.plans.rank_plan import RankPlan
     from flrc.search.base import Compression
-    from flrc.search.generating import GeneratingSearch
+    from flrc.search.generating_search import GeneratingSearch
 
 
 class Trials:

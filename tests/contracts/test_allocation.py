@@ -15,7 +15,7 @@ import torch
 from flrc.allocator.divergence import Divergence
 from flrc.allocator.evidence import Evidence
 from flrc.allocator.planner import Planner
-from flrc.calibration.gradients import aggregated, per_sequence
+from flrc.calibration.weight_gradients import aggregated, per_sequence
 from flrc.config import components
 from flrc.errors import UserError
 from flrc.models.anatomy.targets import find_targets

@@ -11,7 +11,7 @@ import torch
 
 from flrc.calibration.statistics import InputAccumulator, OutputAccumulator
 from flrc.config import components
-from flrc.decomposition.dead import decomposed
+from flrc.decomposition.dead_layers import decompose_target
 from flrc.decomposition.whitened import Whitened
 from flrc.errors import UserError
 from flrc.form.two_factor import TwoFactor
@@ -39,7 +39,7 @@ def test_decompositions_of_a_dead_layer(name: str, dead: str) -> None:
     if dead != "tokens":
         inputs.add(x)
         outputs.add(g)
-    factors = decomposed(
+    factors = decompose_target(
         decomposition,
         Target("t", m, n, 0, "q_proj", "t"),
         weight,
@@ -76,7 +76,7 @@ def test_decompositions_do_not_depend_on_the_size_of_what_they_read(
         inputs, outputs = InputAccumulator(9), OutputAccumulator(6)
         inputs.add(x * sizes[0])
         outputs.add(g * sizes[1])
-        factors = decomposed(
+        factors = decompose_target(
             decomposition,
             Target("t", 6, 9, 0, "q_proj", "t"),
             weight,

@@ -168,7 +168,7 @@ def test_block_by_block_equals_one_forward_pass(
 ) -> None:
     import torch
 
-    from flrc.calibration.collect import input_statistics
+    from flrc.calibration.input_statistics import input_statistics
     from flrc.models.anatomy.targets import find_targets
 
     sequences = list(token_ids(tokenizer, "train", 2 * 256).view(2, 256))

@@ -10,9 +10,9 @@ import pytest
 import torch
 from tiny import TINY_SHAPES
 
-from flrc.calibration.collect import input_statistics
-from flrc.calibration.gradients import aggregated, per_sequence, sequence_loss
+from flrc.calibration.input_statistics import input_statistics
 from flrc.calibration.statistics import InputAccumulator, gradient_sums
+from flrc.calibration.weight_gradients import aggregated, per_sequence, sequence_loss
 from flrc.errors import UserError
 from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.models.anatomy.targets import find_targets

@@ -20,11 +20,11 @@ from flrc.allocator.planner import Planner, make_plans
 from flrc.allocator.replay import Replay
 from flrc.allocator.settled import dead_targets, settled
 from flrc.allocator.uniform import Uniform
-from flrc.calibration.collect import input_statistics
+from flrc.calibration.input_statistics import input_statistics
 from flrc.calibration.statistics import InputAccumulator, InputStatistics
 from flrc.calibration.statistics_store import stored_inputs
 from flrc.core import jsonfile
-from flrc.decomposition.dead import dead
+from flrc.decomposition.dead_layers import why_dead
 from flrc.errors import UserError
 from flrc.form.pivoted import Pivoted
 from flrc.form.surgery import check_counts, compress
@@ -259,12 +259,15 @@ def test_what_is_dead_by_hand() -> None:
     known = InputStatistics(gram, torch.ones(3).double(), 5)
     nothing = InputStatistics(gram * 0, torch.zeros(3).double(), 5)
     unseen = InputStatistics(gram * 0, torch.zeros(3).double(), 0)
-    assert dead(weight, None, None) is None
-    assert dead(weight, known, None) is None
-    assert dead(weight * 1e-45, known, None) is None
-    assert dead(weight * 0, known, None) == ("the weight is zero", "zero")
-    assert dead(weight, nothing, None) == ("its inputs are zero on all calibration tokens", "zero")
-    assert dead(weight, unseen, None) == ("no calibration token reaches it", "dense")
+    assert why_dead(weight, None, None) is None
+    assert why_dead(weight, known, None) is None
+    assert why_dead(weight * 1e-45, known, None) is None
+    assert why_dead(weight * 0, known, None) == ("the weight is zero", "zero")
+    assert why_dead(weight, nothing, None) == (
+        "its inputs are zero on all calibration tokens",
+        "zero",
+    )
+    assert why_dead(weight, unseen, None) == ("no calibration token reaches it", "dense")
     assert dead_targets({"a": 0.0, "b": 1e-300, "c": 0.0}, {"c": "zero"}) == {
         "a": "dense", "c": "zero",
     }  # fmt: skip

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flrc.errors import UserError
 from flrc.plans.phase import Phase, first_steps
 from flrc.search.candidates import Candidate, grid, rounds
-from flrc.search.successive_halving import Trial, halve
+from flrc.search.tournament import Trial, tournament
 
 
 def average(phases: list[Phase], lengths: list[int]) -> float:
@@ -89,7 +89,7 @@ def test_the_better_half_goes_on_and_the_best_wins() -> None:
     drops = [0.05, 0.1, 0.2, 0.3]
     candidates = grid([5], drops, 1, with_constant=True)
     trial, asked = made_up(lambda phases, _: phases[-1].rate - phases[0].rate)
-    best, rows = halve(candidates, 0.4, [2, 4, 8], trial)
+    best, rows = tournament(candidates, 0.4, [2, 4, 8], trial)
     assert best == [Phase(0.0, 0.25), Phase(0.0, 0.55, step=5)]  # half of the ten steps
     assert [row["drop"] for row in rows] == [0.3, 0.2, 0.0, 0.1, 0.05]
     assert [row["items"] for row in rows] == [8, 8, 8, 4, 2]
@@ -107,12 +107,12 @@ def test_the_better_half_goes_on_and_the_best_wins() -> None:
 
 def test_constant_stays_to_the_end_and_wins_a_tie() -> None:
     trial, _ = made_up(lambda phases, _: -1.0 if len(phases) == 1 else 0.0)
-    _, rows = halve(grid([5], [0.1, 0.2, 0.3], 1, True), 0.4, [1, 2, 4], trial)
+    _, rows = tournament(grid([5], [0.1, 0.2, 0.3], 1, True), 0.4, [1, 2, 4], trial)
     (constant,) = [row for row in rows if row["drop"] == 0]
     assert constant["items"] == 4
     assert constant["fate"] == "last round"
     trial, _ = made_up(lambda *_: 0.0)
-    best, rows = halve(grid([5], [0.1, 0.2], 1, True), 0.4, [1, 2], trial)
+    best, rows = tournament(grid([5], [0.1, 0.2], 1, True), 0.4, [1, 2], trial)
     assert best == [Phase(0.0, 0.4)]
     assert rows[0]["fate"] == "chosen"
 
@@ -123,10 +123,10 @@ def test_rates_follow_the_lengths_of_a_candidates_own_replies() -> None:
     def trial(phases: list[Phase], numbers: range) -> Trial:
         return Trial([len(phases)] * len(numbers), [10 if len(phases) == 1 else 40] * 2, 0.2, 0.9)
 
-    best, _ = halve([Candidate(), Candidate(5, 0.2)], 0.4, [2, 4], trial)
+    best, _ = tournament([Candidate(), Candidate(5, 0.2)], 0.4, [2, 4], trial)
     assert best == [Phase(0.0, 0.225), Phase(0.0, 0.425, step=5)]  # 0.4 - 0.2 * 35 / 40
     # One round alone: what it was scored with is not what its replies ask for.
-    best, rows = halve([Candidate(), Candidate(5, 0.2)], 0.4, [2], trial)
+    best, rows = tournament([Candidate(), Candidate(5, 0.2)], 0.4, [2], trial)
     assert best == [Phase(0.0, 0.225), Phase(0.0, 0.425, step=5)]
     assert rows[0]["phases"] == [{"step": 0, "rate": 0.225}, {"step": 5, "rate": 0.425}]
 
@@ -138,7 +138,7 @@ def test_what_is_best_only_before_its_rates_are_settled_is_not_chosen() -> None:
         good = phases[0].rate == 0.3  # with the constant schedule's lengths, not with its own
         return Trial([2.0 if good else 0.5] * len(numbers), [40] * len(numbers), 0.4, 0.7)
 
-    best, rows = halve([Candidate(), Candidate(5, 0.2)], 0.4, [2], trial)
+    best, rows = tournament([Candidate(), Candidate(5, 0.2)], 0.4, [2], trial)
     assert best == [Phase(0.0, 0.4)]
     assert [row["score"] for row in rows] == [1.0, 0.5]
 
@@ -149,13 +149,13 @@ def test_what_cannot_run_says_why() -> None:
             return "stores 1.300 of the dense parameters"
         return Trial([1.0] * len(numbers), [10] * len(numbers), 0.2, 0.8)
 
-    _, rows = halve([Candidate(), Candidate(5, 0.1), Candidate(5, 0.9)], 0.2, [2], trial)
+    _, rows = tournament([Candidate(), Candidate(5, 0.1), Candidate(5, 0.9)], 0.2, [2], trial)
     assert [row["fate"] for row in rows] == [
         "chosen",
         "stores 1.300 of the dense parameters",
         "a phase's rate leaves (0, 1)",
     ]
     with pytest.raises(UserError, match="no schedule of the search can be run"):
-        halve([Candidate(5, -0.1)], 0.2, [2], trial)
+        tournament([Candidate(5, -0.1)], 0.2, [2], trial)
     with pytest.raises(UserError, match="not even the constant"):
-        halve([Candidate()], 0.2, [2], lambda *_: "stores too much")
+        tournament([Candidate()], 0.2, [2], lambda *_: "stores too much")

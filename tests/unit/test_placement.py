@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from flrc.calibration.collect import input_statistics
-from flrc.calibration.gradients import aggregated, per_sequence
-from flrc.calibration.output_gradients import output_statistics
-from flrc.calibration.token_gradients import TokenGradients
+from flrc.calibration.input_statistics import input_statistics
+from flrc.calibration.output_gradient_settings import OutputGradientSettings
+from flrc.calibration.output_statistics import output_statistics
+from flrc.calibration.weight_gradients import aggregated, per_sequence
 from flrc.models.anatomy import placement
 from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.models.anatomy.placement import present, settle, wait_on_host, waits_on_host
@@ -91,7 +91,7 @@ def test_statistics_and_gradients_are_the_same(
             assert torch.equal(statistics.gram, theirs[name].gram)
     for reduce in (per_sequence, aggregated):
         assert reduce(whole, targets, sequences) == reduce(waiting, targets, sequences)
-    settings = TokenGradients()
+    settings = OutputGradientSettings()
     expected = dict(output_statistics(whole, targets, sequences, settings, 1e12))
     for block, found in output_statistics(waiting, targets, sequences, settings, 1e12):
         for name, outputs in found.items():
@@ -114,7 +114,7 @@ def test_one_block_is_on_the_device(
     for _ in input_statistics(model, targets, sequences):
         pass
     per_sequence(model, targets, sequences)
-    list(output_statistics(model, targets, sequences, TokenGradients(), 1e12))
+    list(output_statistics(model, targets, sequences, OutputGradientSettings(), 1e12))
     gc.collect()
     assert copies.most <= 2 * one  # the next arrives while autograd lets go of the last
     assert copies.alive == 0

@@ -13,7 +13,7 @@ import torch
 from tiny import compose
 from torch import Tensor
 
-from flrc.calibration.output_gradients import output_statistics
+from flrc.calibration.output_statistics import output_statistics
 from flrc.calibration.statistics import InputStatistics
 from flrc.core.cache import StageCache
 from flrc.decomposition.base import Decomposition
@@ -29,9 +29,9 @@ from flrc.pipeline import run
 from flrc.plans.rank_plan import RankPlan
 from flrc.plans.target import Target
 from flrc.refine.base import Decided
-from flrc.refine.correction import propagated_weight
 from flrc.refine.factor_store import refined_factors
 from flrc.refine.propagated import Propagated
+from flrc.refine.weight_correction import corrected_weight
 from flrc.running.factors import Calibrated, known_statistics
 from flrc.running.identity import identity, run_id
 
@@ -47,7 +47,7 @@ def test_strength_one_is_least_squares() -> None:
     best = np.linalg.lstsq(seen, x @ weight.T, rcond=None)[0].T
     cross, gram = torch.tensor(x.T @ seen) / 200, torch.tensor(seen.T @ seen) / 200
     for strength in (0.0, 0.4, 1.0):
-        found = propagated_weight(torch.tensor(weight), cross, gram, strength, 1e-13)
+        found = corrected_weight(torch.tensor(weight), cross, gram, strength, 1e-13)
         expected = (1 - strength) * weight + strength * best
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
 
@@ -56,7 +56,7 @@ def test_damping_by_hand() -> None:
     """One output, two inputs: C' = diag(3, 1), M = diag(2, 1), damping 0.5 adds 1."""
     weight = torch.tensor([[4.0, 5.0]])
     cross, gram = torch.diag(torch.tensor([2.0, 1.0])), torch.diag(torch.tensor([3.0, 1.0]))
-    found = propagated_weight(weight, cross, gram, 0.5, 0.5)
+    found = corrected_weight(weight, cross, gram, 0.5, 0.5)
     # 4 + 0.5 * 4 * (2 - 3) / (3 + 1), and nothing to correct in the second input
     torch.testing.assert_close(found, torch.tensor([[3.5, 5.0]], dtype=torch.float64))
 

@@ -11,9 +11,9 @@ from families import FAMILIES, SINGLE, made
 from transformers import AutoModelForCausalLM
 
 from flrc.allocator.partial_run import PartialRun
-from flrc.calibration.collect import input_statistics
-from flrc.calibration.output_gradients import output_statistics
-from flrc.calibration.token_gradients import TokenGradients
+from flrc.calibration.input_statistics import input_statistics
+from flrc.calibration.output_gradient_settings import OutputGradientSettings
+from flrc.calibration.output_statistics import output_statistics
 from flrc.errors import UserError
 from flrc.models.anatomy.block_by_block import block_calls, check_walk
 from flrc.models.anatomy.blocks import decoder_blocks
@@ -88,7 +88,9 @@ def test_gradients_begin_at_any_block(name: str) -> None:
     one, several = (
         {
             name: known.gram
-            for _, part in output_statistics(model, targets, sequences(), TokenGradients(), limit)
+            for _, part in output_statistics(
+                model, targets, sequences(), OutputGradientSettings(), limit
+            )
             for name, known in part.items()
         }
         for limit in (1e9, 1.0)  # a pass for all blocks, or one for each

@@ -20,7 +20,7 @@ class Visit:
 
     The copies are part of the graph, so gradients reach the waiting weights themselves, on the
     host. A graph that is held keeps the copies of all its blocks; see
-    :func:`~flrc.calibration.recomputing.recomputed`.
+    :func:`~flrc.calibration.activation_checkpointing.recomputed`.
 
     accelerate's hooks are not used: between a forward and a backward pass they leave weights on no
     device, and what is differentiated is not the parameter that a gradient's hook waits at.

@@ -40,7 +40,7 @@ def real_ranks(budget: Budget, keep: Sequence[float]) -> list[float]:
     return ranks
 
 
-def solve_shares(budget: Budget, keep: Sequence[float]) -> RankPlan:
+def solve_keep_ratios(budget: Budget, keep: Sequence[float]) -> RankPlan:
     """Ranks whose costs are in the proportions of these shares, at the exact rate.
 
     All shares are scaled by one factor (1 if they meet the rate already), so what rounding,

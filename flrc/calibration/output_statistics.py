@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from flrc.calibration.collect import watched
-from flrc.calibration.recomputing import graph_fits, recomputed
+from flrc.calibration.activation_checkpointing import checkpointed, graph_fits
+from flrc.calibration.input_statistics import input_hooks
+from flrc.calibration.output_gradient_settings import OutputGradientSettings
 from flrc.calibration.statistics import (
     BlockStatistics,
     InputAccumulator,
@@ -22,7 +23,6 @@ from flrc.calibration.statistics import (
     logit_gradients,
     not_finite,
 )
-from flrc.calibration.token_gradients import TokenGradients
 from flrc.core.progress import progress
 from flrc.models.anatomy.block_by_block import HIDDEN, hidden_of
 from flrc.models.anatomy.blocks import decoder_blocks
@@ -69,7 +69,7 @@ def output_statistics(
     model: PreTrainedModel,
     targets: Sequence[Target],
     sequences: Sequence[Tensor],
-    settings: TokenGradients,
+    settings: OutputGradientSettings,
     limit: float,
     seed: int = 0,
 ) -> Iterator[tuple[int, dict[str, OutputStatistics]]]:
@@ -99,7 +99,7 @@ def output_statistics(
         doing = "gradients at the outputs"
         if len(groups) > 1:
             doing += f", blocks {blocks[0]} to {blocks[-1]} (pass {number + 1} of {len(groups)})"
-        with recomputed(model, not graph_fits(model, members, read, limit)):
+        with checkpointed(model, not graph_fits(model, members, read, limit)):
             found = _collect(model, members, read, settings, seed, doing)
         for block in blocks:
             names = [target.name for target in members if target.block == block]
@@ -110,19 +110,19 @@ def joint_statistics(
     model: PreTrainedModel,
     targets: Sequence[Target],
     sequences: Sequence[Tensor],
-    settings: TokenGradients,
+    settings: OutputGradientSettings,
     seed: int = 0,
 ) -> Iterator[BlockStatistics]:
     """Statistics of inputs and outputs from one forward and backward pass, all held together.
 
     The same as those of :func:`output_statistics` and
-    :func:`~flrc.calibration.collect.input_statistics`, for one forward pass less.
+    :func:`~flrc.calibration.input_statistics.input_statistics`, for one forward pass less.
     """
     widths = {target.input_group: target.d_in for target in targets}
     inputs = {name: InputAccumulator(width, model.device) for name, width in widths.items()}
     doing = "inputs and gradients at the outputs"
     count = sequences_read(targets, sequences, settings.enough)
-    with watched(model, {name: found.add for name, found in inputs.items()}):
+    with input_hooks(model, {name: found.add for name, found in inputs.items()}):
         outputs = _collect(model, targets, sequences[:count], settings, seed, doing)
         with torch.no_grad():
             for sequence in progress(sequences[count:], "inputs", len(sequences) - count):
@@ -141,7 +141,7 @@ def _collect(
     model: PreTrainedModel,
     targets: Sequence[Target],
     sequences: Sequence[Tensor],
-    settings: TokenGradients,
+    settings: OutputGradientSettings,
     seed: int,
     doing: str,
 ) -> dict[str, OutputAccumulator]:

@@ -11,16 +11,16 @@ import pytest
 import torch
 
 import flrc.running.factors as factorise_module
-from flrc.calibration.collect import input_statistics
-from flrc.calibration.output_gradients import (
+from flrc.calibration.activation_checkpointing import graph_bytes
+from flrc.calibration.input_statistics import input_statistics
+from flrc.calibration.output_gradient_settings import OutputGradientSettings
+from flrc.calibration.output_statistics import (
     block_groups,
     joint_statistics,
     output_statistics,
     sequences_read,
 )
-from flrc.calibration.recomputing import graph_bytes
 from flrc.calibration.statistics import OutputAccumulator, logit_gradients, token_gradients
-from flrc.calibration.token_gradients import TokenGradients
 from flrc.core.cache import StageCache
 from flrc.decomposition.kfac import Kfac
 from flrc.decomposition.whitened import Whitened
@@ -28,7 +28,7 @@ from flrc.grouping.shared import Shared
 from flrc.models.anatomy.targets import find_targets
 from flrc.running.stages import Stages
 
-NOTHING = TokenGradients()
+NOTHING = OutputGradientSettings()
 
 
 def collected(
@@ -124,7 +124,7 @@ def test_a_group_of_layers_has_a_joint_gram(
 
 def test_ends_are_dropped_and_norms_clipped_by_hand() -> None:
     gradients = torch.tensor([[9.0, 9.0], [3.0, 4.0], [0.0, 0.0], [0.3, 0.4], [7.0, 7.0]])
-    kept = token_gradients(gradients, TokenGradients(drop=0.2, clip=(0.5, 2.0)))
+    kept = token_gradients(gradients, OutputGradientSettings(drop=0.2, clip=(0.5, 2.0)))
     # Norms 5, 0, 0.5, mean 5.5 / 3 = 1.8333; bounds 0.91667 and 3.66667.
     expected = [[2.2, 2.93333], [0.0, 0.0], [0.55, 0.73333]]
     np.testing.assert_allclose(kept.numpy(), expected, atol=1e-4)
@@ -141,13 +141,13 @@ def test_an_overflowing_gradient_shows() -> None:
 @pytest.mark.parametrize("sizes", [(1e-30, 1e-30), (1e-42, 1e-42), (1e25, 1e25), (1.0, 1e25)])
 def test_tiny_and_huge_gradients_are_neither_zero_nor_infinite(sizes: tuple[float, ...]) -> None:
     """Their squares leave the range of float32, and of one sequence only, perhaps."""
-    accumulator = OutputAccumulator(4, settings=TokenGradients(clip=(0.5, 2.0)))
+    accumulator = OutputAccumulator(4, settings=OutputGradientSettings(clip=(0.5, 2.0)))
     expected = np.zeros((4, 4))
     for number, size in enumerate(sizes):
         generator = torch.Generator().manual_seed(number)
         g = torch.randn(30, 4, generator=generator) * size
         accumulator.add(g)
-        clipped = token_gradients(g.double(), TokenGradients(clip=(0.5, 2.0))).numpy()
+        clipped = token_gradients(g.double(), OutputGradientSettings(clip=(0.5, 2.0))).numpy()
         expected += clipped.T @ clipped / 60
     gram = accumulator.result().gram
     np.testing.assert_allclose(gram, expected, rtol=1e-5, atol=1e-6 * expected.max())
@@ -181,7 +181,7 @@ def test_every_pass_draws_the_same(
 
     def grams(limit: float, seed: int) -> dict[str, torch.Tensor]:
         found = {}
-        settings = TokenGradients(labels=labels)
+        settings = OutputGradientSettings(labels=labels)
         for _, known in output_statistics(model, targets, sequences, settings, limit, seed):
             found |= {name: statistics.gram for name, statistics in known.items()}
         return found
@@ -205,7 +205,7 @@ def test_one_pass_gives_what_two_give(
     """To the bit: a record must not depend on what the cache happened to hold."""
     model = make_model(shape, dtype=dtype)
     targets = find_targets(model)
-    settings = TokenGradients(labels="both", enough=enough)
+    settings = OutputGradientSettings(labels="both", enough=enough)
     inputs = dict(input_statistics(model, targets, sequences))
     outputs = dict(output_statistics(model, targets, sequences, settings, 1e9, 3))
     blocks = list(joint_statistics(model, targets, sequences, settings, 3))
@@ -278,7 +278,7 @@ def test_gradients_of_enough_tokens_are_those_of_the_first_sequences(
     for tokens, count in ((1, 1), (40, 1), (41, 2), (63, 2), (64, 3), (10_000, 3)):
         assert sequences_read(targets, sequences, tokens / widest) == count
     assert sequences_read(targets, sequences, None) == 3
-    settings = TokenGradients(enough=41 / widest)
+    settings = OutputGradientSettings(enough=41 / widest)
     expected = collected(model, targets, sequences[:2])
     for limit in (1e9, 1.0):
         for _, known in output_statistics(model, targets, sequences, settings, limit):

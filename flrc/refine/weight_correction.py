@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def propagated_weight(
+def corrected_weight(
     weight: Float[Tensor, "m n"],
     cross: Float[Tensor, "n n"],
     gram: Float[Tensor, "n n"],

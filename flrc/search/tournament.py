@@ -87,7 +87,7 @@ def _settle(
         best.rate, best.stored = outcome.rate, outcome.stored
 
 
-def halve(
+def tournament(
     candidates: Sequence[Candidate],
     rate: float,
     counts: Sequence[int],

@@ -36,7 +36,7 @@ class _Curve:
         return int((self.loss + price * self.cost).argmin())
 
 
-def minimise(
+def least_loss_plan(
     budget: Budget,
     losses: Sequence[Tensor],
     choices: Sequence[Sequence[int]] | None = None,

@@ -20,7 +20,7 @@ WORST = 1e6
 """What the sampler is told where the objective is larger or not finite."""
 
 
-def best_of(
+def best_trial(
     trials: int,
     space: Mapping[str, tuple[float, float]],
     objective: Callable[[dict[str, float]], float],

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from flrc.calibration.collect import watched
+from flrc.calibration.input_statistics import input_hooks
 from flrc.calibration.statistics import BlockStatistics, InputAccumulator, not_finite, summable
 from flrc.core.progress import progress
-from flrc.decomposition.dead import decomposed
+from flrc.decomposition.dead_layers import decompose_target
 from flrc.decomposition.factors import Factors
 from flrc.models.anatomy.block_by_block import block_calls
 from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.models.anatomy.replaced_forwards import cut, replaced
 from flrc.plans.target import Target
-from flrc.refine.correction import propagated_weight
+from flrc.refine.weight_correction import corrected_weight
 
 if TYPE_CHECKING:
     from flrc.refine.base import Decided
@@ -51,7 +51,7 @@ def propagated_factors(
             if target.block == known.block and plan.ranks[target.name] is not None:
                 groups.setdefault(target.input_group, []).append(target)
         inputs: dict[str, Tensor] = {}
-        with watched(model, {leader: partial(inputs.__setitem__, leader) for leader in groups}):
+        with input_hooks(model, {leader: partial(inputs.__setitem__, leader) for leader in groups}):
             dense.advance(known.block, blocks[known.block])
         fit = _Fit(decided, known, inputs, lengths, strength, prior)
         with cut_on_arrival(model, groups, fit) as found:
@@ -139,7 +139,7 @@ class _Fit:
             raise not_finite(f"the inputs of {group} in the compressed model")
         before = self.known.inputs.get(group)
         metric = None if before is None else before.to(model.device).pooled(statistics)
-        moved = propagated_weight(
+        moved = corrected_weight(
             torch.cat([target.weight(model) for target in targets]).to(model.device),
             cross / statistics.tokens,
             statistics.gram,
@@ -150,7 +150,9 @@ class _Fit:
         for target, weight in zip(targets, torch.split(moved, rows_of), strict=True):
             outputs = self.known.outputs.get(target.name)
             gradients = None if outputs is None else outputs.to(model.device)
-            factors = decomposed(self.decided.decomposition, target, weight, metric, gradients)
+            factors = decompose_target(
+                self.decided.decomposition, target, weight, metric, gradients
+            )
             found[target.name] = _truncated(factors, ranks[target.name])
         return found
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flrc.plans.target import Target
 
 
-def dead(
+def why_dead(
     weight: Tensor, inputs: InputStatistics | None, outputs: OutputStatistics | None
 ) -> tuple[str, str] | None:
     """Why there is nothing to decompose a weight by, and what it is kept as; None where there is.
@@ -47,7 +47,7 @@ def dead(
     return None
 
 
-def decomposed(
+def decompose_target(
     decomposition: Decomposition,
     target: Target,
     weight: Tensor,
@@ -66,7 +66,7 @@ def decomposed(
         inputs: Of its inputs; None where they are not read.
         outputs: Of the gradients at its outputs; None where they are not read.
     """
-    found = dead(weight, inputs, outputs)
+    found = why_dead(weight, inputs, outputs)
     if found is None:
         factors = decomposition.decompose(weight, inputs, outputs)
         told = [*([factors.rescue] if factors.rescue else []), *_dead_members(target, weight)]

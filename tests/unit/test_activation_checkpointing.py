@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from flrc.calibration import gradients, output_gradients
-from flrc.calibration.gradients import aggregated, per_sequence, sequence_loss
-from flrc.calibration.output_gradients import output_statistics
-from flrc.calibration.recomputing import graph_bytes, recomputed
-from flrc.calibration.token_gradients import TokenGradients
+from flrc.calibration import output_statistics as output_pass
+from flrc.calibration import weight_gradients
+from flrc.calibration.activation_checkpointing import checkpointed, graph_bytes
+from flrc.calibration.output_gradient_settings import OutputGradientSettings
+from flrc.calibration.output_statistics import output_statistics
+from flrc.calibration.weight_gradients import aggregated, per_sequence, sequence_loss
 from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.models.anatomy.targets import find_targets
 from flrc.plans.target import Target
@@ -38,8 +39,8 @@ def test_the_same_output_statistics(
 ) -> None:
     model = make_model(shape)
     targets = find_targets(model)
-    settings = TokenGradients()
-    # One block at a time, so that recomputed blocks lie above and below the graph's beginning.
+    settings = OutputGradientSettings()
+    # One block at a time, so that checkpointed blocks lie above and below the graph's beginning.
     grams = max(4 * sum(t.d_out**2 for t in targets if t.block == b) for b in range(3))
     graph = graph_bytes(model, targets, sequences)
     small = dict(output_statistics(model, targets, sequences, settings, 1.0))
@@ -68,7 +69,7 @@ def saved_bytes(model: Any, targets: Sequence[Target], sequence: torch.Tensor, w
     for target in targets:
         model.get_submodule(target.name).weight.requires_grad_(True)
     try:
-        with recomputed(model, wanted), torch.autograd.graph.saved_tensors_hooks(pack, whole):
+        with checkpointed(model, wanted), torch.autograd.graph.saved_tensors_hooks(pack, whole):
             hidden = model.base_model(input_ids=sequence[None], use_cache=False).last_hidden_state
         assert hidden.requires_grad
     finally:
@@ -107,16 +108,16 @@ def test_a_graph_over_many_blocks_is_not_held_for_one_block(
     targets = find_targets(model)
     sequence = torch.arange(128) % 250
     decided: list[bool] = []
-    for module in (output_gradients, gradients):
+    for module in (output_pass, weight_gradients):
         monkeypatch.setattr(
-            module, "recomputed", lambda model, wanted: (decided.append(wanted), nullcontext())[1]
+            module, "checkpointed", lambda model, wanted: (decided.append(wanted), nullcontext())[1]
         )
     limit = memory * graph_bytes(model, targets, [sequence])
     # Groups of one block: their Grams are larger than any graph here.
     monkeypatch.setattr(
-        output_gradients, "block_groups", lambda targets, _: [[block] for block in range(3)]
+        output_pass, "block_groups", lambda targets, _: [[block] for block in range(3)]
     )
-    dict(output_statistics(model, targets, [sequence], TokenGradients(), limit))
+    dict(output_statistics(model, targets, [sequence], OutputGradientSettings(), limit))
     aggregated(model, targets, [sequence], limit)
     above = [3, 2, 1, 3, 2, 1]  # blocks in the graph of every pass
     assert decided == [blocks / 3 > memory for blocks in above]
@@ -129,7 +130,7 @@ def test_nothing_is_left_behind(make_model: Callable[..., Any]) -> None:
     calls: list[int] = []
     handle = blocks[1].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
     model.model.layers[1].mlp.down_proj.weight.requires_grad_(True)
-    with recomputed(model, True):
+    with checkpointed(model, True):
         sequence_loss(model, ids).backward()
         assert len(calls) == 2
         with torch.no_grad():

@@ -51,7 +51,7 @@ def graph_fits(
 
 
 @contextmanager
-def recomputed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
+def checkpointed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
     """While active, a block's inside is computed again when its gradients are.
 
     The same operations on the same numbers, so gradients do not change; the price is one more

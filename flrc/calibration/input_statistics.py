@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def watched(model: nn.Module, receive: Mapping[str, Callable[[Tensor], None]]) -> Iterator[None]:
+def input_hooks(
+    model: nn.Module, receive: Mapping[str, Callable[[Tensor], None]]
+) -> Iterator[None]:
     """While active, hand what each named layer reads to its receiver, before the layer runs."""
     with ExitStack() as stack:
         for name, take in receive.items():
@@ -57,7 +59,7 @@ def input_statistics(
     for index, block in enumerate(blocks):
         groups = {t.input_group: t.d_in for t in targets if t.block == index}
         accumulators = {name: InputAccumulator(d_in, model.device) for name, d_in in groups.items()}
-        with watched(model, {name: found.add for name, found in accumulators.items()}):
+        with input_hooks(model, {name: found.add for name, found in accumulators.items()}):
             for call in calls:
                 call.advance(index, block)
         if not all(bool(torch.isfinite(call.hidden).all()) for call in calls):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from layers import FORM, Pivoted, layers
 
 from flrc.allocator.budget import Budget
-from flrc.allocator.shares import capped_softmax, real_ranks, solve_shares
+from flrc.allocator.keep_ratios import capped_softmax, real_ranks, solve_keep_ratios
 
 
 def test_two_factors_divide() -> None:
@@ -45,14 +45,14 @@ def test_ranks_grow_with_the_share_and_cost_no_more(m: int, n: int, shares: list
 
 def test_shares_that_meet_the_rate_are_kept() -> None:
     """100 x 100 twice: 0.6 and 0.4 of 10,000 parameters are ranks 30 and 20 of 200 each."""
-    plan = solve_shares(Budget.of(layers((100, 100), (100, 100)), FORM, 0.5), [0.6, 0.4])
+    plan = solve_keep_ratios(Budget.of(layers((100, 100), (100, 100)), FORM, 0.5), [0.6, 0.4])
     assert plan.ranks == {"t0": 30, "t1": 20}
     assert plan.realised == 0.5
 
 
 def test_shares_that_do_not_are_scaled_alike() -> None:
     """0.9 and 0.6 keep 0.75; for 0.5 both are cut by a third: 0.6 and 0.4."""
-    plan = solve_shares(Budget.of(layers((100, 100), (100, 100)), FORM, 0.5), [0.9, 0.6])
+    plan = solve_keep_ratios(Budget.of(layers((100, 100), (100, 100)), FORM, 0.5), [0.9, 0.6])
     assert plan.ranks == {"t0": 30, "t1": 20}
 
 

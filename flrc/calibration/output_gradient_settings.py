@@ -8,7 +8,7 @@ LABELS = ("data", "model", "both")
 
 
 @dataclass(frozen=True)
-class TokenGradients:
+class OutputGradientSettings:
     """Settings of the output-gradient statistics.
 
     Attributes:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.lagrange import minimise
+from flrc.allocator.least_loss import least_loss_plan
 from flrc.allocator.spectrum import Spectrum
 from flrc.config import components
 from flrc.decomposition.factors import truncation_losses
@@ -86,7 +86,7 @@ def test_no_plan_of_the_same_cost_is_better(form_name: str, seed: int) -> None:
                 0.0 if r >= d else float(x[r]) for r, d, x in zip(ranks, dense, losses, strict=True)
             )
 
-        plan = minimise(budget, losses)
+        plan = least_loss_plan(budget, losses)
         chosen = [
             d if plan.ranks[t.name] is None else plan.ranks[t.name]
             for t, d in zip(targets, budget.dense_ranks, strict=True)

@@ -13,8 +13,8 @@ from right_factors import NASTY, graded, growing, random
 from torch import Tensor
 
 from flrc.errors import UserError
+from flrc.form.pivot_columns import pivot_columns
 from flrc.form.pivoted import Pivoted
-from flrc.form.pivoting import pivot_columns
 
 
 @pytest.mark.parametrize("make", NASTY, ids=lambda f: f.__name__)

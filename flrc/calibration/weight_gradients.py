@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from flrc.calibration.recomputing import graph_fits, recomputed
+from flrc.calibration.activation_checkpointing import checkpointed, graph_fits
 from flrc.calibration.statistics import GradientStatistics, gradient_sums, not_finite
 from flrc.core.progress import progress
 from flrc.plans.target import Target
@@ -72,7 +72,7 @@ def per_sequence(
     ]
     large = not graph_fits(model, targets, sequences, memory)
     try:
-        with recomputed(model, large):
+        with checkpointed(model, large):
             for sequence in progress(sequences, "gradients, sequence by sequence", len(sequences)):
                 tokens = len(sequence) - 1
                 _backward(model, sequence)
@@ -106,7 +106,7 @@ def aggregated(
             group = [t for t in targets if t.block in blocks[begin : begin + size]]
             weights = _only_these_require_gradients(model, group)
             doing = f"aggregated gradients, blocks {begin} to {begin + size - 1}"
-            with recomputed(model, not graph_fits(model, group, sequences, memory)):
+            with checkpointed(model, not graph_fits(model, group, sequences, memory)):
                 for sequence in progress(sequences, doing, len(sequences)):
                     _backward(model, sequence)
             for name, weight in weights.items():
