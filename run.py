@@ -9,7 +9,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from flrc.config import register
-from flrc.sweeps import command_line
+from flrc.sweeps import command_line, job
 
 register()
 CONF = str(Path(__file__).resolve().parent / "conf")
@@ -17,8 +17,8 @@ CONF = str(Path(__file__).resolve().parent / "conf")
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="config")
 def main(config: DictConfig) -> None:
-    """One job: validate, run, note how it ended."""
-    command_line.job(lambda: OmegaConf.to_object(config))
+    """Run one job."""
+    job.run(lambda: OmegaConf.to_object(config))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Errors a user can act on: what was given, what is allowed, the nearest match, the fix."""
+"""Errors that users can fix: what was given, what is allowed, the nearest match, the fix."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake in what the user gave, found before work begins; printed without a traceback.
+    """A mistake in the user's input, found before any work; printed without a traceback.
 
-    Programming errors raise the built-in exceptions instead and keep their traceback.
+    Programming errors raise built-in exceptions instead and keep their traceback.
 
     Args:
-        problem: One sentence that names the setting, file or value at fault.
+        problem: One clause that names the faulty setting, file or value.
         given: What was given, as the user wrote it.
-        allowed: The values that would have been accepted, or a sentence about them.
-        fix: The command or change that solves it.
+        allowed: The values that are accepted, or a description of them.
+        fix: The command or change that solves the problem.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class UserError(Exception):
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str | None:
-    """The allowed word most like the given one, or None when nothing is close."""
+    """The allowed word that is most similar to the given one; None if none is close."""
     matches = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)
     return matches[0] if matches else None
 
@@ -60,7 +60,7 @@ def choose(setting: str, given: str, allowed: Iterable[str]) -> str:
     """Return ``given`` if it is allowed.
 
     Raises:
-        UserError: If it is not; names the allowed words and the nearest one.
+        UserError: If it is not; names the allowed values and the nearest one.
     """
     options = list(allowed)
     if given not in options:
@@ -68,17 +68,17 @@ def choose(setting: str, given: str, allowed: Iterable[str]) -> str:
     return given
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
-RUST = re.compile(r"\(os error (\d+)\)")
-"""How safetensors, which raises no OSError, says which error of the system it met."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PERMISSION_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+RUST_ERROR = re.compile(r"\(os error (\d+)\)")
+"""The operating system's error number in messages of safetensors, which raises no OSError."""
 
 
 def explained(error: BaseException) -> UserError | None:
-    """The error as one that a user can act on: also a full disk, and a folder that is closed to us.
+    """A UserError for an error that the user can fix, such as a full disk or denied permission.
 
     Args:
-        error: Whatever was raised.
+        error: Any exception.
 
     Returns:
         None for a programming error, which keeps its traceback.
@@ -87,20 +87,20 @@ def explained(error: BaseException) -> UserError | None:
         return error
     if isinstance(error.__cause__, UserError):
         return error.__cause__
-    said = RUST.search(str(error))
-    number = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
-    if number in FULL:
+    match = RUST_ERROR.search(str(error))
+    number = error.errno if isinstance(error, OSError) else int(match[1]) if match else None
+    if number in DISK_FULL:
         return UserError(
             "the disk is full",
             given=str(error),
-            fix="free some space, or name folders elsewhere with paths.runs and paths.cache; "
+            fix="free some space, or choose other folders with paths.runs and paths.cache; "
             "the same command computes only what is missing",
         )
-    if number in CLOSED:
+    if number in PERMISSION_DENIED:
         return UserError(
-            "a file or folder is closed to this user",
+            "permission denied for a file or folder",
             given=str(error),
-            fix="change its rights, or name folders elsewhere: with paths.runs and paths.cache, "
-            "with HF_HOME for what comes from the hub, with TMPDIR for temporary files",
+            fix="change its permissions, or choose another folder: with paths.runs and "
+            "paths.cache, with HF_HOME for downloads from the hub, with TMPDIR for temporary files",
         )
     return None

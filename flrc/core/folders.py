@@ -1,8 +1,8 @@
-"""Folders that a run writes to, its libraries' among them: known and tried before any work.
+"""Checks that the folders of a run and of its libraries are writable, before any work.
 
-A library keeps the folder that it has by itself, or that the user gave it by its environment
-variable. Where its own is in a home that is closed (read-only, or not there) it gets one below
-``paths.cache``; that has to be said before the library is imported.
+A library uses its default folder, or the one that the user sets with its environment variable. If
+the default is in a home that is not writable (or missing), the library gets a folder below
+``paths.cache``; its environment variable has to be set before the library is imported.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def check_folders(runs: Path, cache: Path) -> None:
-    """The run's folders and those of its libraries can be written to.
+    """Check the run's folders and those of its libraries.
 
     Raises:
-        UserError: The first that cannot.
+        UserError: At the first that is not writable.
     """
     for setting, folder in (("runs", runs), ("cache", cache)):
         check_writable(f"paths.{setting}", folder)
-    for stage in cache.glob("*/"):  # a stage's entries may be another user's
+    for stage in cache.glob("*/"):  # stages may belong to different users
         check_writable("paths.cache", stage)
-    if INDUCTOR not in os.environ:  # torch makes one whether it compiles or not
+    if INDUCTOR not in os.environ:  # torch creates it even if nothing is compiled
         check_writable("TMPDIR", temporary_folder() / f"torchinductor_{_user()}")
-    for variable, own in {INDUCTOR: None, **_of_libraries()}.items():
+    for variable, default in {INDUCTOR: None, **_library_folders()}.items():
         given = os.environ.get(variable)
         if given:
             check_writable(variable, Path(given), f"unset {variable}, or {variable}=FOLDER")
-        elif own is not None and (reason := closed(own)) is not None:
-            os.environ[variable] = str(cache / "libraries" / own.name.lstrip("."))
-            log.info("%s=%s, since %s", variable, os.environ[variable], reason)
+        elif default is not None and (reason := why_not_writable(default)) is not None:
+            os.environ[variable] = str(cache / "libraries" / default.name.lstrip("."))
+            log.info("%s=%s, because %s", variable, os.environ[variable], reason)
 
 
 def temporary_folder() -> Path:
     """The folder for temporary files.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is no such folder.
     """
     try:
         return Path(tempfile.gettempdir())
@@ -56,22 +56,22 @@ def temporary_folder() -> Path:
 
 
 def check_writable(setting: str, folder: Path, fix: str | None = None) -> None:
-    """Raise UserError unless files can be made in the folder, which need not be there yet."""
-    reason = closed(folder)
+    """Raise UserError unless files can be created in the folder, which need not exist yet."""
+    reason = why_not_writable(folder)
     if reason is not None:
         raise UserError(
             f"{setting} cannot be written to",
-            given=f"{folder}, since {reason}",
-            allowed="a folder that can be made and written to",
+            given=f"{folder}: {reason}",
+            allowed="a folder that can be created and written to",
             fix=fix or f"{setting}=FOLDER",
         )
 
 
-def closed(folder: Path) -> str | None:
-    """Why no file can be made in a folder, there or not; None if one can.
+def why_not_writable(folder: Path) -> str | None:
+    """Why no file can be created in a folder, which need not exist; None if one can.
 
-    A file is made, in the nearest folder that there is, and is gone at once: rights alone do not
-    say what a read-only or a special file system refuses.
+    Creates a temporary file in the nearest existing folder: permissions alone do not tell what a
+    read-only or special file system refuses.
     """
     nearest = folder
     try:
@@ -81,26 +81,26 @@ def closed(folder: Path) -> str | None:
         with tempfile.TemporaryFile(dir=nearest):
             return None
     except OSError as error:
-        return f"{nearest} is closed ({error.strerror})"
+        return f"{nearest} is not writable ({error.strerror})"
 
 
 def _user() -> str:
-    """The user's name as torch has it in the name of a folder."""
+    """The user's name as torch uses it in a folder name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid_{os.getuid()}"
 
 
-def _of_libraries() -> dict[str, Path]:
-    """Environment variables that name a library's folder in the home, and that folder.
+def _library_folders() -> dict[str, Path]:
+    """Environment variables of libraries, each with the default folder in the home that it changes.
 
-    Not among them are ``HF_HOME`` and ``WANDB_CONFIG_DIR``: models and data that were fetched
-    before, and the user's settings, are read from there, and it may well be closed.
+    ``HF_HOME`` and ``WANDB_CONFIG_DIR`` are left out: models, data and the user's settings are read
+    from there, which works without write permission.
     """
     home = Path(os.path.expanduser("~"))
     if not home.is_absolute():
-        home = Path(os.devnull)  # a user without a home: closed
+        home = Path(os.devnull)  # a user without a home
 
     def base(variable: str, default: str) -> Path:
         return Path(os.environ.get(variable) or home / default)

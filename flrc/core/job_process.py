@@ -1,4 +1,4 @@
-"""What the process of one job of a sweep was told by the sweep that started it."""
+"""What a sweep tells the process that it starts for one job, in environment variables."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 
 SLOT = "FLRC_SLOT"
-"""Environment variable of such a process: which of the sweep's places on this machine it has."""
+"""Environment variable: the number of the job's slot among the sweep's slots on this machine."""
 ADDED = "FLRC_ADDED"
-"""Environment variable of such a process: what it is told beside the job's own words, as JSON."""
+"""Environment variable: the overrides that the sweep added to the user's, as JSON."""
 
 
 def is_isolated() -> bool:
@@ -17,15 +17,15 @@ def is_isolated() -> bool:
     return SLOT in os.environ
 
 
-def own(words: Sequence[str]) -> list[str]:
-    """Words of the user among those that this process was called with."""
-    kept = list(words)[::-1]  # what was added stands last
-    for word in json.loads(os.environ.get(ADDED, "[]")):
-        if word in kept:
-            kept.remove(word)
+def user_overrides(overrides: Sequence[str]) -> list[str]:
+    """The overrides without those that the sweep added to run this job."""
+    kept = list(overrides)[::-1]  # the added ones are the last
+    for override in json.loads(os.environ.get(ADDED, "[]")):
+        if override in kept:
+            kept.remove(override)
     return kept[::-1]
 
 
 def device_index(devices: int) -> int:
-    """Which of several devices a job takes that asks for ``auto``: one a slot, in turns."""
+    """The index of the device for a job with ``device=auto``: slots take the devices in turn."""
     return int(os.environ.get(SLOT, "0")) % devices

@@ -12,7 +12,8 @@ from flrc.core.canonical import canonical
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
 from flrc.library.given import Given, InMemory, check_words, evaluates
-from flrc.sweeps.hydra_grammar import Place, made_of, parse
+from flrc.sweeps.arguments import ConfigLocation
+from flrc.sweeps.overrides import composing, parse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -149,8 +150,8 @@ def configuration(overrides: Sequence[str]) -> RunConfig:
             fix="install from a checkout: pip install --editable .",
         )
     register()
-    check_overrides(Place(str(CONF)), list(overrides))
-    with made_of(overrides), _hydra(), _initialised():
+    check_overrides(ConfigLocation(str(CONF)), list(overrides))
+    with composing(overrides), _hydra(), _initialised():
         config = OmegaConf.to_object(compose("config", overrides=list(overrides)))
     assert isinstance(config, RunConfig)
     return config

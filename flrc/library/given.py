@@ -12,7 +12,7 @@ from flrc.calibration.base import Calibration
 from flrc.errors import UserError
 from flrc.library.model_checks import check_model
 from flrc.models.sources.base import ModelSource, label_of
-from flrc.sweeps.hydra_grammar import parse
+from flrc.sweeps.overrides import parse
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -115,7 +115,7 @@ def called_as(call: str) -> Iterator[None]:
 
 
 def _command_line() -> str:
-    return " ".join([Path(sys.argv[0]).name, *job_process.own(sys.argv[1:])])
+    return " ".join([Path(sys.argv[0]).name, *job_process.user_overrides(sys.argv[1:])])
 
 
 def git_state() -> dict[str, Any]:

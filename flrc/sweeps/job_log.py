@@ -1,4 +1,4 @@
-"""How the jobs of a sweep ended: one line each, from whatever process and machine ran them."""
+"""The job log of a sweep: one line for each finished job, whichever process or machine ran it."""
 
 from __future__ import annotations
 
@@ -8,146 +8,209 @@ import os
 import shutil
 import tempfile
 import uuid
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flrc.errors import FULL, UserError, explained
+from flrc.errors import DISK_FULL, UserError, explained
+
+if TYPE_CHECKING:
+    from flrc.results.studies.facts import Facts
 
 log = logging.getLogger(__name__)
 
-LEDGER = "FLRC_SWEEP_LEDGER"
-"""Environment variable: the file in which every job, in any process, notes how it ended."""
-
-
+JOB_LOG = "FLRC_SWEEP_LEDGER"
+"""Environment variable with the path of the job log, read by every process of the sweep."""
 NEEDED = 16384
-"""Bytes that must be free for a sweep to begin: notes, and what Hydra writes of it."""
+"""Free bytes that a sweep needs to start: for the job log and the files that Hydra writes."""
 
 
-class Ledger:
-    """The notes of one sweep, in a file beside the records, which all its jobs reach.
+@dataclass(frozen=True)
+class StudyJob:
+    """What a job is within its study.
+
+    Attributes:
+        study: Name of the study.
+        scale: Scale of the study.
+        run: Id of the run.
+        place: Folder of the run, relative to the folder of runs.
+        facts: What the tables know of the run: method, rate, model ...
+        seed: Seed of the run.
+        tracker: The tracker's settings, as plain values.
+    """
+
+    study: str
+    scale: str
+    run: str
+    place: str
+    facts: Facts
+    seed: int
+    tracker: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class JobEntry:
+    """How one job ended.
+
+    Attributes:
+        status: ``ok`` or ``failed``; in a dry run ``done`` or ``would run``.
+        folder: Folder of the run; None if the job failed before it had one.
+        error: Why the job failed.
+        measurements: Names of the measurements that the job was asked for.
+        overrides: The job's overrides, quoted for a shell.
+        runs: Folder of all runs; None if the configuration is invalid.
+        study: Its place in a study; None outside of studies.
+    """
+
+    status: str
+    folder: str | None = None
+    error: str | None = None
+    measurements: list[str] = field(default_factory=list)
+    overrides: str = ""
+    runs: str | None = None
+    study: StudyJob | None = None
+
+    def to_line(self) -> str:
+        """The entry as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_line(cls, line: str) -> JobEntry:
+        """Read :meth:`to_line` back.
+
+        Raises:
+            ValueError: If the line is truncated.
+        """
+        values = json.loads(line)
+        study = values.pop("study")
+        return cls(**values, study=None if study is None else StudyJob(**study))
+
+
+class JobLog:
+    """The entries of one sweep, in a file in the folder of runs that all its jobs can reach.
 
     Args:
-        path: The file; None before the sweep begins: what is noted until then is remembered.
+        path: The file; None until :meth:`create`. Entries added earlier are kept in memory.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._name = f".sweep-{uuid.uuid4().hex[:12]}" if path is None else path.stem
-        self._made: list[Path] = []
-        self._temporary: Path | None = None
-        self._unwritten: list[dict[str, Any]] = []
-
-    @property
-    def sweep(self) -> str:
+        self.sweep = f".sweep-{uuid.uuid4().hex[:12]}" if path is None else path.stem
         """The sweep's name, the same in all its processes."""
-        return self._name
+        self._new_folders: list[Path] = []
+        self._temporary: Path | None = None
+        self._unwritten: list[JobEntry] = []
 
     @classmethod
-    def lead(cls) -> Ledger:
-        """The notes of the sweep that this process leads from now on."""
-        global _led
-        _led = cls()
-        return _led
+    def of_new_sweep(cls) -> JobLog:
+        """The job log of a sweep that this process starts now."""
+        global _own_log
+        _own_log = cls()
+        return _own_log
 
     @staticmethod
-    def led() -> Ledger | None:
-        """The notes of the sweep that this process leads, if it leads one."""
-        return _led
+    def of_own_sweep() -> JobLog | None:
+        """The job log of the sweep that this process started; None if it started none."""
+        return _own_log
 
     @classmethod
-    def of_this_job(cls) -> Ledger | None:
-        """The notes of the sweep that this job belongs to; None where it belongs to none."""
-        path = os.environ.get(LEDGER)
-        if _led is not None and path in (None, str(_led.path)):
-            return _led
+    def of_this_job(cls) -> JobLog | None:
+        """The job log of the sweep that this job belongs to; None outside of sweeps."""
+        path = os.environ.get(JOB_LOG)
+        if _own_log is not None and path in (None, str(_own_log.path)):
+            return _own_log
         return None if path is None else cls(Path(path))
 
-    def begin(self, folder: Path | None) -> Path:
-        """Make the file.
+    def create(self, folder: Path | None) -> Path:
+        """Create the file.
 
         Args:
-            folder: Where records go; None for a temporary folder, where the sweep writes none.
+            folder: The folder of runs; None if the sweep writes no records: the file is then in a
+                temporary folder.
 
         Returns:
-            The folder.
+            The folder of the file.
 
         Raises:
-            UserError: If nothing can be written there.
+            UserError: If the file cannot be written.
         """
         if folder is None:
             folder = self._temporary = Path(tempfile.mkdtemp(prefix="flrc-"))
         path = folder / f"{self.sweep}.jsonl"
-        self._made = [one for one in (folder, *folder.parents) if not one.exists()]
+        self._new_folders = [parent for parent in (folder, *folder.parents) if not parent.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bytes(NEEDED))  # a full disk takes an empty file
+            path.write_bytes(bytes(NEEDED))  # an empty file can be created on a full disk
             path.write_bytes(b"")
         except OSError as error:
             if folder.is_dir():
                 path.unlink(missing_ok=True)
             self._remove_folders()
-            full = explained(error) if error.errno in FULL else None
+            full = explained(error) if error.errno in DISK_FULL else None
             raise (
                 full
                 or UserError(
                     "records cannot be written",
                     given=f"paths.runs={folder}: {error}",
-                    allowed="a folder that can be made and written to",
+                    allowed="a folder that can be created and written to",
                     fix="paths.runs=FOLDER",
                 )
             ) from error
         self.path = path
-        os.environ[LEDGER] = str(path)
+        os.environ[JOB_LOG] = str(path)
         return folder
 
-    def note(self, job: dict[str, Any]) -> None:
-        """Append one line, whole: jobs may run side by side.
+    def add(self, entry: JobEntry) -> None:
+        """Append one line.
 
         Raises:
-            OSError: If it cannot be written, in any process but the sweep's own, which remembers.
+            OSError: If it cannot be written, except in the sweep's own process, which keeps the
+                entry in memory.
         """
         if self.path is None:
-            self._unwritten.append(job)
+            self._unwritten.append(entry)
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write("\n" + json.dumps(job) + "\n")  # whatever a torn line has left
+                # The newline before it ends a line that another process left truncated.
+                file.write(f"\n{entry.to_line()}\n")
         except OSError:
-            if self is not _led:
+            if self is not _own_log:
                 raise
-            self._unwritten.append(job)
+            self._unwritten.append(entry)
 
-    def jobs(self) -> list[dict[str, Any]]:
-        """What was noted, in the order in which jobs ended."""
-        written = self.path is not None and self.path.is_file()
-        lines = self.path.read_text("utf-8").splitlines() if self.path and written else []
-        found = []
+    def entries(self) -> list[JobEntry]:
+        """All entries, in the order in which jobs ended."""
+        lines: list[str] = []
+        if self.path is not None and self.path.is_file():
+            lines = self.path.read_text("utf-8").splitlines()
+        entries = []
         for line in filter(None, lines):
             try:
-                found.append(json.loads(line))
-            except ValueError:  # the disk was full, or its process was killed at this moment
-                log.warning("a job's note was cut off: %s", line[:120])
-        return found + self._unwritten
+                entries.append(JobEntry.from_line(line))
+            except ValueError:  # the disk was full, or the process was killed while writing
+                log.warning("an entry of the job log is truncated: %s", line[:120])
+        return entries + self._unwritten
 
-    def end(self) -> None:
-        """Remove the file, and the folders that were made for it and hold nothing else."""
-        global _led
+    def remove(self) -> None:
+        """Delete the file, and the folders that were created for it if they are empty."""
+        global _own_log
         if self.path is not None:
             self.path.unlink(missing_ok=True)
-            os.environ.pop(LEDGER, None)
+            os.environ.pop(JOB_LOG, None)
         self._remove_folders()
-        _led = None
+        _own_log = None
 
     def _remove_folders(self) -> None:
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
-        for folder in self._made:
+        for folder in self._new_folders:
             try:
                 folder.rmdir()
-            except OSError:  # it holds something by now
+            except OSError:  # not empty
                 return
 
 
-_led: Ledger | None = None
-"""That of the sweep which this process leads."""
+_own_log: JobLog | None = None
+"""The job log of the sweep that this process started."""

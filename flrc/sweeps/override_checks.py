@@ -1,4 +1,4 @@
-"""Mistyped groups, options and keys on the command line, answered with the nearest match."""
+"""Checks groups, options and keys of the overrides; a typo is answered with the nearest match."""
 
 from __future__ import annotations
 
@@ -8,91 +8,97 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
-from flrc.errors import UserError, nearest
-from flrc.sweeps.hydra_grammar import Place, loader, parse, values
+from hydra.core.object_type import ObjectType
+from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
+from omegaconf import OmegaConf, open_dict
 
-ALONE = ("experiment", "scale")
-"""Groups that a sweep cannot visit: they bring the grid, which Hydra reads once, before it."""
+from flrc.errors import UserError, choose, nearest
+from flrc.sweeps.arguments import ConfigLocation, loader
+from flrc.sweeps.overrides import parse, values
+
+NOT_SWEPT = ("experiment", "scale")
+"""Groups that cannot be swept: they define the grid, which Hydra reads once, before the sweep."""
+MOST_VARIANTS = 16
+"""Combinations of options that are composed to find out whether a key exists."""
 
 
-def check_overrides(place: Place, words: Sequence[str]) -> None:
+def check_overrides(location: ConfigLocation, overrides: Sequence[str]) -> None:
     """Check group names, their options and configuration keys before Hydra composes anything.
 
-    Hydra finds the same mistakes, job by job and without the nearest match.
+    Hydra finds the same mistakes, but only job by job and without naming the nearest match.
 
     Args:
-        place: Where the configuration is.
-        words: The command line without flags.
+        location: Where the configuration is.
+        overrides: The command line without flags.
 
     Raises:
-        UserError: On the first mistake.
+        UserError: At the first mistake.
     """
-    overrides = parse(words, loader(place))
-    # Options in further folders are known to Hydra alone.
-    if any(override.key_or_group == "hydra.searchpath" for override in overrides):
+    parsed = parse(overrides, loader(location))
+    # Hydra alone knows the options in additional folders.
+    if any(override.key_or_group == "hydra.searchpath" for override in parsed):
         return
-    groups = _groups(place)
+    groups = _groups(location)
     chosen: dict[str, list[str]] = {}
-    ours = [override for override in overrides if not override.is_hydra_override()]
+    ours = [override for override in parsed if not override.is_hydra_override()]
     for override in ours:
         group = override.key_or_group
         if group not in groups or override.is_delete() or isinstance(override.value(), dict):
             continue  # a dict sets keys
         chosen[group] = check_options(override, groups[group])
-        if group in ALONE and override.is_sweep_override():
+        if group in NOT_SWEPT and override.is_sweep_override():
             raise UserError(
-                f"a sweep over {group} would drop the grids of the studies",
+                f"{group} cannot be swept: the grids of the studies would be lost",
                 given=override.input_line,
                 allowed="one value",
                 fix=f"one command for each {group}",
             )
-    for name in chosen.get("launcher", []):
-        _check_launcher(name)
+    for launcher in chosen.get("launcher", []):
+        _check_launcher(launcher)
     for override in ours:
         key = override.key_or_group
         if key in groups or key.startswith("data.revisions."):
-            continue  # the one place where keys are free: a revision by data set
-        _check_key(place, key, chosen, groups)
+            continue  # revisions may have any data set as their key
+        _check_key(location, key, chosen, groups)
         if override.is_delete() and not re.fullmatch(r"evaluation\.\w+", key):
             raise UserError(
-                f"{key} cannot be taken away: a run has a value for every key",
+                f"{key} cannot be removed: a run needs a value for every key",
                 given=override.input_line,
                 fix=f"{key}=VALUE",
             )
 
 
 def _check_launcher(name: str) -> None:
-    """The plugin behind a launcher is installed."""
-    plugin = name.partition("_")[0]
+    """Raise UserError unless the launcher's Hydra plugin is installed."""
     if name == "basic":
         return
+    plugin = f"hydra-{name.partition('_')[0]}-launcher"
     try:
-        distribution(f"hydra-{plugin}-launcher")
+        distribution(plugin)
     except PackageNotFoundError as error:
         raise UserError(
-            f"launcher={name} needs a plugin of Hydra's that is not installed",
+            f"launcher={name} needs a Hydra plugin that is not installed",
             given=f"launcher={name}",
-            fix=f"pip install hydra-{plugin}-launcher",
+            fix=f"pip install {plugin}",
         ) from error
 
 
-def _groups(place: Place) -> dict[str, list[str]]:
+def _groups(location: ConfigLocation) -> dict[str, list[str]]:
     """Every group and its options, wherever Hydra finds them."""
-    from hydra.core.object_type import ObjectType
-
-    found = loader(place)
+    config = loader(location)
     return {
-        group: sorted(found.get_group_options(group, ObjectType.CONFIG))
-        for group in found.list_groups("")
+        group: sorted(config.get_group_options(group, ObjectType.CONFIG))
+        for group in config.list_groups("")
         if group not in ("hydra", "schema")
     }
 
 
 def check_options(override: Any, options: list[str]) -> list[str]:
-    """The options that a word chooses of a group.
+    """The options of a group that an override chooses.
 
     Raises:
-        UserError: If there is none such, or it chooses several at once of a group that takes one.
+        UserError: If an option does not exist, or a group that takes one option is given a list.
     """
     group = override.key_or_group
     entries = values(override)
@@ -102,74 +108,68 @@ def check_options(override: Any, options: list[str]) -> list[str]:
             f"group {group} takes one option, not a list",
             given=override.input_line,
             allowed=options,
-            fix=f"-m {group}={','.join(flat)} for one run each",
+            fix=f"-m {group}={','.join(flat)} runs one job for each",
         )
     if not any(flat) and group != "evaluation":
         raise UserError(
             f"group {group} needs an option", given=override.input_line, allowed=options
         )
-    for word in filter(None, flat):
-        if word not in options:
-            raise UserError(f"group {group} has no option {word!r}", given=word, allowed=options)
-    return list(filter(None, flat))
+    return [choose(f"group {group}", option, options) for option in filter(None, flat)]
 
 
 def _check_key(
-    place: Place, key: str, chosen: dict[str, list[str]], groups: dict[str, list[str]]
+    location: ConfigLocation, key: str, chosen: dict[str, list[str]], groups: dict[str, list[str]]
 ) -> None:
-    # All options that the sweep visits: a key may belong to one of them only.
+    """Raise UserError unless the configuration has this key with some of the chosen options."""
+    # A key may belong to only one of the options that a sweep visits, so all are tried.
     variants: list[list[str]] = [[]]
     for group, options in chosen.items():
         whole = [f"{group}=[{','.join(options)}]"] if group == "evaluation" else None
         choices = whole or [f"{group}={option}" for option in options]
-        variants = [[*variant, choice] for variant in variants for choice in choices][:16]
+        variants = [[*variant, choice] for variant in variants for choice in choices]
+        variants = variants[:MOST_VARIANTS]
     known: set[str] = set()
     for variant in variants:
-        known |= _known_keys(place, tuple(variant))
+        known |= _known_keys(location, tuple(variant))
         if key in known:
             return
     names = known | set(groups)
-    group = key.split(".")[0]
-    close = nearest(key, names) or nearest(
-        key.rsplit(".", 1)[-1], {n for n in names if "." not in n}
+    top_level = sorted(name for name in names if "." not in name)
+    group, _, rest = key.partition(".")
+    last = key.rsplit(".", 1)[-1]
+    close = (
+        nearest(key, names)
+        or nearest(last, top_level)
+        or next((name for name in sorted(names) if name.endswith(f".{last}")), None)
     )
-    if close is None:
-        tail = [n for n in names if n.endswith("." + key.rsplit(".", 1)[-1])]
-        close = tail[0] if tail else None
     fix = f"did you mean {close}?" if close else None
-    part = key.split(".")[1] if group == "evaluation" and "." in key else None
-    if part in groups["evaluation"]:
+    evaluation = rest.partition(".")[0]
+    if group == "evaluation" and evaluation in groups["evaluation"]:
         others = chosen.get("evaluation", ["perplexity"])
-        fix = f"choose it first, as in evaluation=[{','.join([*others, part])}]"
-    siblings = sorted(n for n in names if n.startswith(group + ".") and n.count(".") == 1)
+        fix = f"choose it first, as in evaluation=[{','.join([*others, evaluation])}]"
+    siblings = sorted(n for n in names if n.startswith(f"{group}.") and n.count(".") == 1)
     raise UserError(
         f"there is no key or group {key!r} in this configuration",
         given=key,
-        allowed=", ".join(siblings)
-        if siblings
-        else ", ".join(sorted(n for n in names if "." not in n)),
+        allowed=", ".join(siblings or top_level),
         fix=fix,
     )
 
 
 @lru_cache(maxsize=64)
-def _known_keys(place: Place, variant: tuple[str, ...]) -> frozenset[str]:
-    """Every key of the configuration with these choices; composing takes most of a second."""
-    from hydra.errors import ConfigCompositionException
-    from hydra.types import RunMode
-    from omegaconf import OmegaConf, open_dict
-
+def _known_keys(location: ConfigLocation, variant: tuple[str, ...]) -> frozenset[str]:
+    """Every key of the configuration with these options; composing takes most of a second."""
     try:
-        config = loader(place).load_configuration(place.name, list(variant), RunMode.RUN)
+        config = loader(location).load_configuration(location.name, list(variant), RunMode.RUN)
     except ConfigCompositionException as error:
         reason = error.__cause__ or error.__context__
         part = str(getattr(reason, "full_key", None)).split(".")
-        given = [word for word in variant if word.startswith("evaluation=")]
+        given = [override for override in variant if override.startswith("evaluation=")]
         if part[0] != "evaluation" or not given:
             raise
         raise UserError(
-            f"the study has settings of {part[1]}, which is not among the evaluations chosen",
-            given=", ".join(word for word in variant if word.startswith(("exp", "eval"))),
+            f"the study has settings of {part[1]}, which is not among the chosen evaluations",
+            given=", ".join(each for each in variant if each.startswith(("exp", "eval"))),
             fix=given[0].replace("]", f",{part[1]}]").replace("[,", "["),
         ) from error
     with open_dict(config):
@@ -180,8 +180,7 @@ def _known_keys(place: Place, variant: tuple[str, ...]) -> frozenset[str]:
 def _keys(node: Any, prefix: str = "") -> set[str]:
     if not isinstance(node, dict):
         return set()
-    found: set[str] = set()
+    keys: set[str] = set()
     for name, value in node.items():
-        path = f"{prefix}{name}"
-        found |= {path} | _keys(value, path + ".")
-    return found
+        keys |= {f"{prefix}{name}"} | _keys(value, f"{prefix}{name}.")
+    return keys

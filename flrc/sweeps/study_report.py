@@ -1,11 +1,10 @@
-"""What a sweep over a study leaves: its jobs, and its table in the paper's layout."""
+"""The report of a sweep over a study: its jobs, and its table in the paper's layout."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -13,63 +12,67 @@ from flrc.results.studies import manifest, render
 from flrc.results.studies.collect import manifest_folder
 from flrc.results.studies.manifest import Job
 from flrc.results.studies.stored import rendered, stored
-from flrc.sweeps.hydra_grammar import parse
+from flrc.sweeps.job_log import JobEntry
+from flrc.sweeps.overrides import parse
 from flrc.tracking.base import from_plain
 
 WHOLE = frozenset({"experiment", "scale", "data", "data.root", "device", "force"})
-"""Keys of a command that leave a study whole; any other (``rate=0.2``) narrows or changes it."""
-WHOLE_PARTS = frozenset({"paths", "tracker", "launcher", "workers", "hydra"})
-"""Groups of which every key does, but for the grid itself."""
+"""Keys that a command may override and still run the whole study; others change or narrow it."""
+WHOLE_GROUPS = frozenset({"paths", "tracker", "launcher", "workers", "hydra"})
+"""Groups whose keys may all be overridden, except for the grid itself."""
 GRID = "hydra.sweeper"
 
 
-def report(
-    jobs: Sequence[dict[str, Any]], experiments: Path, words: Sequence[str], console: Console
+def report_study(
+    entries: Sequence[JobEntry], experiments: Path, overrides: Sequence[str], console: Console
 ) -> None:
-    """Note the study's jobs, print its table, write it below ``<runs>/studies/<study>-<scale>``.
+    """Save the study's jobs, print its table, write it to ``<runs>/studies/<study>-<scale>``.
 
-    The jobs' tracker then publishes it. A narrowed sweep adds its jobs to those that are known; a
-    whole one replaces them.
+    The tracker of the jobs then publishes the study. A sweep over a part of the study adds its jobs
+    to the known ones; a sweep over the whole study replaces them.
 
     Args:
-        jobs: The sweep's ledger, jobs of one study at one scale in one folder of runs.
+        entries: Jobs of one study at one scale in one folder of runs.
         experiments: Folder of the studies.
-        words: The command line without flags.
-        console: Where it is printed.
+        overrides: The command line without flags.
+        console: Where the table is printed.
 
     Raises:
         UserError: If a column would mix settings or versions.
     """
-    first = jobs[0]
-    runs = Path(first["runs"])
-    folder = manifest_folder(runs, first["study"], first["scale"])
-    noted = [
+    first = entries[0]
+    assert first.study is not None
+    assert first.runs is not None
+    runs, study, scale = Path(first.runs), first.study.study, first.study.scale
+    folder = manifest_folder(runs, study, scale)
+    jobs = [
         Job(
-            job["run"],
-            job["place"],
-            job["facts"],
-            job["seed"],
-            job.get("measurements", []),
-            f"python run.py {job['job']}",
+            run=entry.study.run,
+            folder=entry.study.place,
+            facts=entry.study.facts,
+            seed=entry.study.seed,
+            measurements=entry.measurements,
+            command=f"python run.py {entry.overrides}",
         )
-        for job in jobs
+        for entry in entries
+        if entry.study is not None
     ]
-    if _narrowed(words):
-        noted = [*noted, *manifest.read(folder)]
-    manifest.write(folder, noted)
-    found = stored(runs, first["study"], first["scale"], experiments)
-    if found is None:
+    if narrows(overrides):
+        jobs += manifest.read(folder)
+    manifest.write(folder, jobs)
+    table = stored(runs, study, scale, experiments)
+    if table is None:
         return
-    render.show(found, console)
-    written = rendered(found, first["scale"], runs)
-    console.print("rendered: " + ", ".join(str(path) for path in written), soft_wrap=True)
-    if "tracker" in first:
-        from_plain(first["tracker"]).publish_study(found, first["scale"], folder)
+    render.show(table, console)
+    written = rendered(table, scale, runs)
+    console.print("rendered: " + ", ".join(map(str, written)), soft_wrap=True)
+    from_plain(first.study.tracker).publish_study(table, scale, folder)
 
 
-def _narrowed(words: Sequence[str]) -> bool:
-    keys = [override.key_or_group for override in parse(words)]
+def narrows(overrides: Sequence[str]) -> bool:
+    """Whether a command runs a part or a variant of a study instead of the whole study."""
+    keys = [override.key_or_group for override in parse(overrides)]
     return any(
-        key.startswith(GRID) or (key not in WHOLE and re.split("[./]", key)[0] not in WHOLE_PARTS)
+        key.startswith(GRID) or (key not in WHOLE and re.split("[./]", key)[0] not in WHOLE_GROUPS)
         for key in keys
     )

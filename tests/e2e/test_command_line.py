@@ -43,7 +43,7 @@ def line(
     monkeypatch: pytest.MonkeyPatch,
     logging_as_before: None,
 ) -> Line:
-    """``python run.py`` in an empty folder, in this process, its words as they are given."""
+    """``python run.py`` in an empty folder, in this process, with overrides as given."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("COLUMNS", "200")
     script = load_script(ROOT / "run.py")
@@ -147,7 +147,7 @@ def test_a_closed_folder_in_which_nothing_is_written(line: Line, tmp_path: Path)
     assert line("-m", "rate=0.3", "dry_run=true", at=closed).code == 0
     ended = line("rate=0.3", at=closed)
     assert ended.code == 1
-    assert "closed to this user" in ended.err
+    assert "permission denied" in ended.err
 
 
 def test_a_dry_run_leaves_nothing(line: Line, tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import torch
 
-from flrc.core.folders import INDUCTOR, check_writable, closed
+from flrc.core.folders import INDUCTOR, check_writable, why_not_writable
 from flrc.errors import UserError, explained
 from flrc.running.preflight import check_inputs
 from flrc.runtime.offload import Offload
-from flrc.sweeps import isolation
+from flrc.sweeps import job_isolation
 
 VARIABLES = ("MPLCONFIGDIR", "TRITON_HOME", "WANDB_CACHE_DIR", "WANDB_DATA_DIR")
 NOWHERE = f"{os.devnull}/home"
@@ -37,13 +37,13 @@ def _nothing_given(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_folder_is_tried(tmp_path: Path) -> None:
-    assert closed(tmp_path) is None
-    assert closed(tmp_path / "not" / "there" / "yet") is None
+    assert why_not_writable(tmp_path) is None
+    assert why_not_writable(tmp_path / "not" / "there" / "yet") is None
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
-    assert closed(tmp_path / "file") == f"{tmp_path / 'file'} is a file"
-    assert closed(tmp_path / "file" / "below") == f"{tmp_path / 'file'} is a file"
-    assert closed(tmp_path / ("x" * 300)) is not None  # too long a name
+    assert why_not_writable(tmp_path / "file") == f"{tmp_path / 'file'} is a file"
+    assert why_not_writable(tmp_path / "file" / "below") == f"{tmp_path / 'file'} is a file"
+    assert why_not_writable(tmp_path / ("x" * 300)) is not None  # too long a name
     with pytest.raises(UserError, match=r"paths\.cache cannot be written to"):
         check_writable("paths.cache", tmp_path / "file")
 
@@ -51,7 +51,7 @@ def test_a_folder_is_tried(tmp_path: Path) -> None:
 @needs_proc
 def test_rights_alone_do_not_say_it(tmp_path: Path) -> None:
     assert os.geteuid() != 0 or os.access("/proc", os.W_OK)
-    assert closed(Path("/proc/cache")) is not None
+    assert why_not_writable(Path("/proc/cache")) is not None
 
 
 @needs_proc
@@ -126,7 +126,7 @@ def test_the_folder_for_temporary_files(
     with pytest.raises(UserError, match="TMPDIR=FOLDER"):
         check_inputs(config)
     with pytest.raises(UserError, match="TMPDIR=FOLDER"):
-        isolation.run(["model=tiny"], 1, "sweep")
+        job_isolation.run(["model=tiny"], 1, "sweep")
 
     def none_there() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found")

@@ -6,7 +6,6 @@ import copy
 import csv
 import hashlib
 import io
-import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -30,8 +29,10 @@ from flrc.results.studies import page, stored
 from flrc.results.studies.collect import manifest_folder
 from flrc.results.tables.facts import facts_of
 from flrc.results.tables.grid import MISSING
-from flrc.sweeps import command_line, study_report
-from flrc.sweeps.job_log import Ledger
+from flrc.sweeps import command_line
+from flrc.sweeps.job import study_job
+from flrc.sweeps.job_log import JobEntry, JobLog, StudyJob
+from flrc.sweeps.study_report import report_study
 from flrc.tracking.__main__ import main
 from flrc.tracking.base import from_plain
 from flrc.tracking.run_page import SAMPLE_COLUMNS
@@ -53,29 +54,30 @@ DIALOGUE = "Anna: did you feed the heron?"
 ANSWERED = [measurement("dialogsum/rougeL", 12.5, 0.2)]
 
 
-def note(made: Record, runs: Path, tracker: dict[str, Any] = TRACKER) -> dict[str, Any]:
-    """What a job of the sweep leaves in the ledger."""
+def entry(made: Record, runs: Path, tracker: dict[str, Any] = TRACKER) -> JobEntry:
+    """What a job of the sweep adds to the job log."""
     folder = f"smollm2_135m/{made.run['id']}"
-    return {
-        "study": "table99",
-        "scale": "small",
-        "runs": str(runs),
-        "run": made.run["id"],
-        "place": folder,
-        "facts": facts_of(made.run["config"]),
-        "seed": 0,
-        "tracker": tracker,
-        "status": made.run["status"],
-        "folder": str(runs / folder),
-        "error": None,
-        "measurements": ["wikitext2/perplexity", "c4/perplexity", "dialogsum/rougeL"],
-        "job": f"method={made.run['method']}",
-    }
+    return JobEntry(
+        status=made.run["status"],
+        folder=str(runs / folder),
+        measurements=["wikitext2/perplexity", "c4/perplexity", "dialogsum/rougeL"],
+        overrides=f"method={made.run['method']}",
+        runs=str(runs),
+        study=StudyJob(
+            study="table99",
+            scale="small",
+            run=made.run["id"],
+            place=folder,
+            facts=facts_of(made.run["config"]),
+            seed=0,
+            tracker=tracker,
+        ),
+    )
 
 
-def report(experiments: Path, jobs: list[dict[str, Any]]) -> None:
+def report(experiments: Path, jobs: list[JobEntry]) -> None:
     console = Console(file=io.StringIO(), width=120)
-    study_report.report(jobs, experiments, ["experiment=table99"], console)
+    report_study(jobs, experiments, ["experiment=table99"], console)
 
 
 def published(runs: Path, ending: str) -> Path:
@@ -138,7 +140,7 @@ def swept(
         of.write_json(f"evaluations/summarization.dialogsum-{name}.json", {
             "settings": {"dataset": "dialogsum"}, "measurements": measured,
             "items": sorted(items, key=lambda item: item["id"])})  # fmt: skip
-    report(experiments, [note(made, runs) for made in records[:2]])
+    report(experiments, [entry(made, runs) for made in records[:2]])
     for file in (runs / "wandb").glob("offline-run-*/run-*.wandb"):
         whole(file)
     return runs
@@ -290,8 +292,8 @@ def test_a_failure_of_wandb_costs_neither_the_table_nor_the_sweep(
     runs = tmp_path / "some runs"
     for made in records[:2]:
         RunFolder(runs / "smollm2_135m" / made.run["id"]).write_record(made)
-    ledger = [note(made, runs) for made in records[:2]]
-    monkeypatch.setattr(Ledger, "jobs", lambda _: ledger)
+    entries = [entry(made, runs) for made in records[:2]]
+    monkeypatch.setattr(JobLog, "entries", lambda _: entries)
     monkeypatch.setattr("flrc.sweeps.override_checks.check_overrides", lambda *_: None)
     with caplog.at_level(logging.WARNING):
         conf = str(experiments.parent / "conf")
@@ -322,21 +324,22 @@ def test_online_a_study_sends_the_runs_that_changed_only(
     monkeypatch.setattr(wandb, "init", init)
     tracker = {**TRACKER, "mode": "online"}
     for _ in range(2):
-        report(experiments, [note(made, again, tracker) for made in records[:2]])
+        report(experiments, [entry(made, again, tracker) for made in records[:2]])
     runs = [made.run["id"] for made in records[:2]]
     assert asked == [("online", each) for each in (STUDY, *runs, STUDY)]
     of = RunFolder(again / "smollm2_135m" / runs[1])
     changed = copy.deepcopy(records[1])
     changed.results["layers"][0]["rank"] += 1
     of.write_record(changed)
-    report(experiments, [note(made, again, tracker) for made in records[:2]])
+    report(experiments, [entry(made, again, tracker) for made in records[:2]])
     assert asked[4:] == [("online", STUDY), ("online", runs[1])]
 
 
-def test_the_ledger_carries_the_tracker(run_config: Callable[..., RunConfig]) -> None:
+def test_the_job_log_carries_the_tracker(run_config: Callable[..., RunConfig]) -> None:
     config = run_config("tracker=wandb", "tracker.project=mine", "scale=small", "study=table99")
-    place = json.loads(json.dumps(command_line._which(config)))
-    assert from_plain(place["tracker"]) == Wandb(project="mine")
+    logged = JobEntry.from_line(JobEntry("ok", study=study_job(config)).to_line())
+    assert logged.study is not None
+    assert from_plain(logged.study.tracker) == Wandb(project="mine")
     assert from_plain(asdict(run_config().tracker)).name == "none"
 
 

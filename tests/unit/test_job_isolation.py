@@ -1,4 +1,4 @@
-"""A job's own process: what it is told, and what is made of how it ended."""
+"""A job's own process: what it is started with, and what follows from how it ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from flrc.core import job_process
 from flrc.core.devices import resolve_device
-from flrc.sweeps import isolation
+from flrc.sweeps import job_isolation
 
 PROGRAM = """
 import os, signal, sys, time
@@ -31,30 +31,30 @@ sys.exit(int(end) if end.isdigit() else 0)
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)
-    monkeypatch.setenv(isolation.PROGRAM, str(path))
-    monkeypatch.setenv(isolation.FOLDER, str(tmp_path))
+    monkeypatch.setenv(job_isolation.PROGRAM, str(path))
+    monkeypatch.setenv(job_isolation.FOLDER, str(tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("end", "told"),
+    ("end", "error"),
     [
         ("0", None),
         ("1", "its process ended with exit code 1"),
         ("3", "its process ended with exit code 3"),
-        ("killed", "its process was killed by SIGKILL (out of memory, perhaps)"),
+        ("killed", "its process was killed by SIGKILL (possibly out of memory)"),
     ],
 )
-def test_no_end_but_a_good_one_passes_in_silence(end: str, told: str | None) -> None:
+def test_no_end_but_a_good_one_passes_in_silence(end: str, error: str | None) -> None:
     name = f"test-{os.getpid()}"
-    assert isolation.run([end], 2, name) == told
-    isolation.forget(name)
+    assert job_isolation.run([end], 2, name) == error
+    job_isolation.remove_locks(name)
 
 
 def test_no_more_at_a_time_than_there_are_places(tmp_path: Path) -> None:
     name, ended = f"test-{os.getpid()}", []
 
     def work() -> None:
-        ended.append(isolation.run(["wait", str(tmp_path / "slot")], 2, name))
+        ended.append(job_isolation.run(["wait", str(tmp_path / "slot")], 2, name))
 
     threads = [threading.Thread(target=work) for _ in range(5)]
     begin = time.monotonic()
@@ -64,15 +64,15 @@ def test_no_more_at_a_time_than_there_are_places(tmp_path: Path) -> None:
         thread.join()
     assert ended == [None] * 5
     assert time.monotonic() - begin >= 1.5  # five of half a second, two at a time
-    isolation.forget(name)
+    job_isolation.remove_locks(name)
 
 
 def test_places_without_number_cost_nothing(tmp_path: Path) -> None:
     name = f"test-{os.getpid()}"
     begin = time.monotonic()
-    assert isolation.run(["0"], 10**9, name) is None
+    assert job_isolation.run(["0"], 10**9, name) is None
     assert time.monotonic() - begin < 5
-    isolation.forget(name)
+    job_isolation.remove_locks(name)
 
 
 def test_devices_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:

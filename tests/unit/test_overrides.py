@@ -1,4 +1,4 @@
-"""Words of the command line mean what Hydra's grammar says, wherever they are read."""
+"""Overrides mean what Hydra's grammar says, wherever they are read."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from tiny import CONF
 
 from flrc.errors import UserError
 from flrc.library.given import check_words, evaluates
-from flrc.sweeps.hydra_grammar import Command, Place, loader, parse, quoted, values
-from flrc.sweeps.study_report import _narrowed
+from flrc.sweeps.arguments import Command, ConfigLocation, loader
+from flrc.sweeps.overrides import parse, quoted, values
+from flrc.sweeps.study_report import narrows
 
 
 @pytest.mark.parametrize(
-    ("word", "found"),
+    ("override", "expected"),
     [
         ("method=flrc", ["flrc"]),
         ("method='flrc',\"svd\"", ["flrc", "svd"]),
@@ -27,9 +28,9 @@ from flrc.sweeps.study_report import _narrowed
         ("data.root=str(0.30)", ["0.3"]),
     ],
 )  # fmt: skip
-def test_values(word: str, found: list[object]) -> None:
-    (override,) = parse([word], loader(Place(str(CONF))))
-    assert values(override) == found
+def test_values(override: str, expected: list[object]) -> None:
+    (parsed,) = parse([override], loader(ConfigLocation(str(CONF))))
+    assert values(parsed) == expected
 
 
 @pytest.mark.parametrize("text", ["a b", "it's", "a,b=${c}", "back\\slash\\", "é", "[x"])
@@ -39,7 +40,7 @@ def test_a_quoted_text_is_read_as_it_was(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "overrides"),
     [
         (["-m", "a=1", "b=2"], ["a=1", "b=2"]),
         (["a=1", "-m", "b=2"], ["a=1", "b=2"]),
@@ -47,13 +48,13 @@ def test_a_quoted_text_is_read_as_it_was(text: str) -> None:
         (["--config-dir=x", "~a"], ["~a"]),
     ],
 )
-def test_flags_stand_anywhere(arguments: list[str], words: list[str]) -> None:
+def test_flags_may_stand_anywhere(arguments: list[str], overrides: list[str]) -> None:
     command = Command.of(str(CONF), arguments)
-    assert command.words == words
-    assert sorted([*command.flags, *words]) == sorted(arguments)
+    assert command.overrides == overrides
+    assert sorted([*command.flags, *overrides]) == sorted(arguments)
     assert command.runs
-    more = any("--config-dir" in argument for argument in arguments)
-    assert command.place.more == (str(Path("x").absolute()) if more else None)
+    extra = any("--config-dir" in argument for argument in arguments)
+    assert command.location.extra_folder == (str(Path("x").absolute()) if extra else None)
 
 
 @pytest.mark.parametrize(
@@ -94,4 +95,4 @@ def test_evaluations_are_named_in_any_way() -> None:
     ],
 )
 def test_what_narrows_a_study(word: str, narrowed: bool) -> None:
-    assert _narrowed(["experiment=table02", word]) is narrowed
+    assert narrows(["experiment=table02", word]) is narrowed

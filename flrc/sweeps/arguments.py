@@ -1,0 +1,102 @@
+"""The command line's flags and overrides, and where they say that the configuration is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from flrc.errors import UserError
+
+
+@dataclass(frozen=True)
+class ConfigLocation:
+    """Where Hydra finds the configuration.
+
+    Attributes:
+        folder: Folder of the configuration.
+        name: Name of its main file (``--config-name``).
+        extra_folder: A folder that takes precedence (``--config-dir``).
+    """
+
+    folder: str
+    name: str = "config"
+    extra_folder: str | None = None
+
+
+@dataclass(frozen=True)
+class Command:
+    """A parsed command line.
+
+    Attributes:
+        flags: Hydra's flags and their values, in order.
+        overrides: The overrides, in order.
+        location: Where the configuration is.
+        location_flags: The flags with which another process finds the same configuration.
+        runs: Whether the command runs jobs; otherwise Hydra answers it (``--help``).
+    """
+
+    flags: list[str]
+    overrides: list[str]
+    location: ConfigLocation
+    location_flags: list[str]
+    runs: bool
+
+    @classmethod
+    def of(cls, conf: str, arguments: Sequence[str]) -> Command:
+        """Parse arguments, which may mix flags and overrides in any order."""
+        from hydra._internal.utils import get_args_parser
+
+        parsed = get_args_parser().parse_intermixed_args(list(arguments))
+        rest = list(parsed.overrides)
+        flags = []
+        for argument in arguments:
+            if argument in rest:
+                rest.remove(argument)
+            else:
+                flags.append(argument)
+        questions = (parsed.help, parsed.hydra_help, parsed.cfg, parsed.info)
+        location = ConfigLocation(
+            conf if parsed.config_path is None else str(Path(conf).parent / parsed.config_path),
+            parsed.config_name or "config",
+            None if parsed.config_dir is None else os.path.abspath(parsed.config_dir),
+        )
+        given = {
+            "--config-path": parsed.config_path and location.folder,
+            "--config-name": parsed.config_name,
+            "--config-dir": location.extra_folder,
+        }
+        return cls(
+            flags,
+            list(parsed.overrides),
+            location,
+            [f"{flag}={value}" for flag, value in given.items() if value is not None],
+            not any((*questions, parsed.shell_completion)) and parsed.experimental_rerun is None,
+        )
+
+
+@lru_cache(maxsize=16)
+def loader(location: ConfigLocation) -> Any:
+    """Hydra's loader of the configuration.
+
+    Raises:
+        UserError: If the folder of ``--config-dir`` does not exist.
+    """
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
+    from hydra.core.utils import setup_globals
+    from hydra.version import setbase
+
+    setbase("1.3")
+    setup_globals()
+    path = create_config_search_path(location.folder)
+    extra = location.extra_folder
+    if extra is not None:
+        if not Path(extra).is_dir():
+            raise UserError("the folder does not exist", given=f"--config-dir {extra}")
+        path.prepend("command-line", f"file://{extra}", SearchPathQuery(provider="schema"))
+    return ConfigLoaderImpl(config_search_path=path)

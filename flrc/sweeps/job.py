@@ -1,0 +1,151 @@
+"""One job: compose its configuration, run it here or in a process of its own, log how it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+
+from flrc.config import RunConfig
+from flrc.core import job_process
+from flrc.errors import UserError, explained
+from flrc.sweeps import job_isolation
+from flrc.sweeps.error_output import print_failure
+from flrc.sweeps.job_log import JobEntry, JobLog, StudyJob
+from flrc.sweeps.overrides import composing, parse, quoted, unresolved
+
+log = logging.getLogger(__name__)
+
+UNLIMITED = 64
+"""Jobs at a time on one machine where ``workers`` is not set: the launcher decides."""
+
+
+def run(compose: Callable[[], Any]) -> None:
+    """Run one job. A failure is printed and logged; the other jobs of the sweep go on.
+
+    Args:
+        compose: Returns the validated configuration.
+    """
+    config: RunConfig | None = None
+    try:
+        with composing(_overrides()):
+            config = compose()
+        assert isinstance(config, RunConfig)
+        if config.dry_run:
+            entry = _plan(config)
+        elif not job_process.is_isolated() and (config.workers > 0 or _in_parallel()):
+            isolated = _run_isolated(config)
+            if isolated is None:  # it has logged itself
+                return
+            entry = isolated
+        else:
+            entry = _run_here(config)
+    except Exception as error:
+        print_failure(error, "a job failed")
+        problem = explained(error)
+        entry = JobEntry("failed", error=str(error) if problem is None else problem.problem)
+    _log(entry, config)
+
+
+def _plan(config: RunConfig) -> JobEntry:
+    """What the job would do, without doing it (``dry_run=true``)."""
+    from flrc.running.finished import finished
+    from flrc.running.identity import run_folder
+    from flrc.running.preflight import check_inputs
+
+    check_inputs(config)
+    folder = run_folder(config)
+    done = finished(config, folder) is not None
+    return JobEntry("done" if done else "would run", str(folder.path))
+
+
+def _run_here(config: RunConfig) -> JobEntry:
+    from flrc import pipeline
+    from flrc.running.finished import requested
+    from flrc.running.identity import run_folder
+
+    record = pipeline.run(config)
+    folder = run_folder(config)
+    if record.run["status"] == "ok":
+        config.tracker.publish(record, folder.path)
+    return JobEntry(
+        record.run["status"],
+        str(folder.path),
+        record.run.get("error"),
+        requested(config, folder),
+    )
+
+
+def _run_isolated(config: RunConfig) -> JobEntry | None:
+    """Run the job in a process of its own; an entry only if that process did not end normally."""
+    overrides = _overrides()
+    search_path = [
+        override.input_line
+        for override in parse(unresolved(HydraConfig.get().overrides.hydra))
+        if override.key_or_group == "hydra.searchpath"
+    ]
+    # ${now:...} and ${hydra:job.num} have other values in a process that runs a single job.
+    composed = [*search_path, f"paths.runs={quoted(config.paths.runs)}"]
+    job_log = JobLog.of_this_job()
+    assert job_log is not None
+    error = job_isolation.run(overrides, config.workers or UNLIMITED, job_log.sweep, composed)
+    if error is None:
+        return None
+    log.error("%s: %s", shlex.join(overrides), error)
+    return JobEntry("failed", error=error)
+
+
+def _in_parallel() -> bool:
+    """Whether the launcher may run several jobs at a time."""
+    return str(HydraConfig.get().runtime.choices["hydra/launcher"]) != "basic"
+
+
+def _overrides() -> list[str]:
+    """The overrides of this job."""
+    return unresolved(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def _log(entry: JobEntry, config: RunConfig | None) -> None:
+    """Add the job to the job log of its sweep."""
+    job_log = JobLog.of_this_job()
+    if job_log is None:
+        return
+    overrides = shlex.join(job_process.user_overrides(_overrides()))
+    entry = dataclasses.replace(entry, overrides=overrides)
+    if config is not None:
+        runs = str(config.runs_path())
+        entry = dataclasses.replace(entry, runs=runs, study=study_job(config))
+    try:
+        job_log.add(entry)
+    except OSError as error:
+        if not job_process.is_isolated():
+            raise
+        # The exit code tells the process that started this one.
+        sys.exit(print_failure(error, "the job log cannot be written"))
+
+
+def study_job(config: RunConfig) -> StudyJob | None:
+    """The job's place in its study; None outside of studies, or if the model is not available."""
+    from flrc.results.studies.facts import facts_of
+    from flrc.running.identity import run_folder, run_id
+
+    if config.scale == "none":
+        return None
+    try:
+        run, folder = run_id(config), run_folder(config).path
+    except UserError:  # the id depends on the model's weights, which are missing
+        return None
+    return StudyJob(
+        study=config.study,
+        scale=config.scale,
+        run=run,
+        place=str(folder.relative_to(config.runs_path())),
+        facts=facts_of(config.to_plain()),
+        seed=config.seed,
+        tracker=dataclasses.asdict(config.tracker),
+    )

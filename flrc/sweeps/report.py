@@ -1,0 +1,105 @@
+"""What a sweep prints at its end: tables, what a dry run found, and the jobs that failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from flrc.errors import UserError
+from flrc.results.pages.report import print_table, render
+from flrc.results.records.store import RunFolder
+from flrc.results.studies.estimate import estimate
+from flrc.sweeps.error_output import print_failure
+from flrc.sweeps.job_log import JobEntry
+from flrc.sweeps.study_report import report_study
+
+
+def report(entries: Sequence[JobEntry], experiments: Path, overrides: Sequence[str]) -> int:
+    """Print and render the tables of a sweep, and list the jobs that failed.
+
+    Args:
+        entries: The job log.
+        experiments: Folder of the studies.
+        overrides: The command line without flags.
+
+    Returns:
+        1 if a table could not be rendered, else 0.
+    """
+    console = Console()
+    planned = [entry for entry in entries if entry.status in ("done", "would run")]
+    code = 0
+    if planned:
+        _print_plan(planned, experiments, console)
+    else:
+        for group in _groups(entries):
+            try:
+                if group[0].study is not None:
+                    report_study(group, experiments, overrides, console)
+                else:
+                    _print_table(group, console)
+            except (UserError, OSError) as error:
+                code = print_failure(error, "the table cannot be rendered")
+    _list_failed(entries, console)
+    return code
+
+
+def _groups(entries: Sequence[JobEntry]) -> list[list[JobEntry]]:
+    """The jobs of each table: those of one study and scale, or of none, in one folder of runs."""
+    groups: dict[tuple[str | None, ...], list[JobEntry]] = {}
+    for entry in entries:
+        if entry.runs is not None:
+            study = () if entry.study is None else (entry.study.study, entry.study.scale)
+            groups.setdefault((entry.runs, *study), []).append(entry)
+    return list(groups.values())
+
+
+def _print_table(entries: Sequence[JobEntry], console: Console) -> None:
+    """Print the table of jobs outside of studies, and write it to ``<runs>/tables/``."""
+    folders = dict.fromkeys(entry.folder for entry in entries if entry.folder)
+    records = [
+        record
+        for folder in folders
+        if folder is not None and (record := RunFolder(Path(folder)).read_record()) is not None
+    ]
+    requested = {name for entry in entries for name in entry.measurements}
+    for record in records:  # earlier commands may have added other measurements
+        measured = record.results.get("measurements", [])
+        record.results["measurements"] = [m for m in measured if m["name"] in requested]
+    if records:
+        print_table(records)
+    if any(record.run["status"] == "ok" for record in records):
+        name = time.strftime("%Y%m%d-%H%M%S") + "-" + records[0].run["id"][:4]
+        assert entries[0].runs is not None
+        written = render(records, Path(entries[0].runs) / "tables" / name)
+        console.print("rendered: " + ", ".join(map(str, written)), soft_wrap=True)
+
+
+def _print_plan(entries: Sequence[JobEntry], experiments: Path, console: Console) -> None:
+    """Print what every job of a dry run would do, and for a study how long that may take."""
+    first: dict[str | None, JobEntry] = {}
+    for entry in entries:
+        status = "as above" if entry.folder in first else entry.status
+        first.setdefault(entry.folder, entry)
+        console.print(f"{status:>10}  {entry.folder}", soft_wrap=True, highlight=False)
+    waiting = [entry for entry in first.values() if entry.status == "would run"]
+    jobs = [
+        {"runs": entry.runs, "study": entry.study.study, "facts": entry.study.facts}
+        for entry in waiting
+        if entry.study is not None
+    ]
+    if jobs and len(jobs) == len(waiting):
+        console.print(estimate(jobs, experiments), soft_wrap=True, highlight=False)
+
+
+def _list_failed(entries: Sequence[JobEntry], console: Console) -> None:
+    failed = [entry for entry in entries if entry.status == "failed"]
+    if failed:
+        console.print(f"{len(failed)} of {len(entries)} jobs failed:", style="bold red")
+        for entry in failed:
+            console.print(f"  {entry.overrides}: {entry.error}", soft_wrap=True, markup=False)
+            if entry.folder:
+                console.print(f"    see {entry.folder}/run.log", soft_wrap=True, markup=False)
+        console.print("The same command computes only what is missing.")
