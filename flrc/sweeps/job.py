@@ -131,7 +131,7 @@ def _log(entry: JobEntry, config: RunConfig | None) -> None:
 
 def study_job(config: RunConfig) -> StudyJob | None:
     """The job's place in its study; None outside of studies, or if the model is not available."""
-    from flrc.results.studies.facts import facts_of
+    from flrc.results.tables.facts import facts_of
     from flrc.running.identity import run_folder, run_id
 
     if config.scale == "none":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flrc.errors import DISK_FULL, UserError, explained
 
 if TYPE_CHECKING:
-    from flrc.results.studies.facts import Facts
+    from flrc.results.tables.facts import Facts
 
 log = logging.getLogger(__name__)
 
