@@ -5,7 +5,6 @@ Imports no torch.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from flrc.allocator.base import Allocator
 from flrc.calibration.base import Calibration
 from flrc.core.canonical import Canonical
-from flrc.core.component import Component, discover
+from flrc.core.component import Component, discover, plain
 from flrc.core.dtypes import DTYPES
 from flrc.data.base import DataSource
 from flrc.decomposition.base import Decomposition
@@ -269,8 +268,9 @@ class RunConfig(Canonical):
         )
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain JSON values, whole."""
-        return dataclasses.asdict(self)
+        """Plain JSON values, as a record stores them."""
+        values: dict[str, Any] = plain(self)
+        return values
 
     def runs_path(self) -> Path:
         """Folder of the records, absolute."""

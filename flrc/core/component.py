@@ -1,4 +1,4 @@
-"""The root of every exchangeable part: a dataclass that is its own configuration schema."""
+"""The base class of every exchangeable part: a dataclass that is its own configuration schema."""
 
 from __future__ import annotations
 
@@ -6,31 +6,57 @@ import ast
 import dataclasses
 import importlib
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from flrc.core.canonical import Canonical
+from flrc.core.canonical import Canonical, canonical
 from flrc.errors import UserError
+
+T = TypeVar("T")
+
+
+def added(default: T) -> T:
+    """The default of a field that is added to an existing configuration class.
+
+    ``tokens: int = added(0)`` is left out of :func:`plain` while it is 0, so that every id, cache
+    key and record from before the field existed stays the same.
+    """
+    made: T = field(default_factory=partial(canonical, default), metadata={"added": default})
+    return made
+
+
+def plain(config: Any) -> Any:
+    """As ``dataclasses.asdict``, without :func:`added` fields that have their default."""
+    if dataclasses.is_dataclass(config):
+        return {
+            f.name: plain(getattr(config, f.name))
+            for f in dataclasses.fields(config)
+            if f.metadata.get("added", dataclasses.MISSING) != getattr(config, f.name)
+        }
+    if isinstance(config, dict):
+        return {key: plain(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return type(config)(plain(value) for value in config)
+    return config
 
 
 @dataclass
 class Component(Canonical):
-    """A named, configurable part of a run; its fields are its hyper-parameters.
+    """A named, configurable part of a run; its fields are its hyperparameters.
 
-    ``name`` is constant per class. It stands in the configuration so that a composed YAML, a run id
-    and a table say which class fills a slot, and two components with equal fields never share an
-    id.
+    ``name`` is constant per class. It is part of the configuration so that a composed YAML, a run
+    id and a table say which class is used, and two components with equal fields never share an id.
 
     Attributes:
-        name: The component's name: also its file, its YAML and its label.
-        VERSION: Raised whenever the component's result for the same settings changes; part of every
-            cache key and run id.
+        name: Name of the component, which is also that of its file and its YAML; constant.
     """
 
     name: str = ""
 
     VERSION: ClassVar[int] = 1
+    """Raised whenever the result for the same settings changes; part of cache keys and run ids."""
 
     def __post_init__(self) -> None:
         own = type(self).component_name()
@@ -44,7 +70,7 @@ class Component(Canonical):
         self.check()
 
     def check(self) -> None:
-        """Raise UserError if a hyper-parameter is out of range. Called on construction."""
+        """Raise UserError if a hyperparameter is out of range. Called on construction."""
 
     @classmethod
     def component_name(cls) -> str:
@@ -64,17 +90,17 @@ class Component(Canonical):
 
     def describe(self) -> dict[str, Any]:
         """Plain JSON values, VERSION included: what ids and cache keys are made of."""
-        return {**dataclasses.asdict(self), "version": type(self).VERSION}
+        return {**plain(self), "version": type(self).VERSION}
 
 
 def discover(package: str, base: type[Component]) -> dict[str, type[Component]]:
     """Every concrete subclass of ``base`` in the modules of ``package``, by name.
 
-    A new component is therefore found because its file exists; nothing is registered by hand. Only
-    files that define a named component are imported: the maths beside them would import torch, and
-    a mistyped option should be answered at once.
+    A new component is found because its file exists; nothing is registered by hand. Only files that
+    define a named component are imported: the others may import torch, and a mistyped option should
+    be reported at once.
     """
-    found: dict[str, type[Component]] = {}
+    by_name: dict[str, type[Component]] = {}
     root = importlib.import_module(package)
     for info in pkgutil.iter_modules(root.__path__):
         if info.ispkg or not _defines_component(Path(root.__path__[0]) / f"{info.name}.py"):
@@ -86,14 +112,13 @@ def discover(package: str, base: type[Component]) -> dict[str, type[Component]]:
             name = member.component_name()
             if not name or member.__module__ != module.__name__:
                 continue
-            if found.get(name, member) is not member:
-                raise TypeError(f"{member} and {found[name]} are both named {name!r}")
-            found[name] = member
-    return found
+            if by_name.setdefault(name, member) is not member:
+                raise TypeError(f"{member} and {by_name[name]} are both named {name!r}")
+    return by_name
 
 
 def _defines_component(path: Path) -> bool:
-    """Whether a file has a class with a constant ``name: str = "..."``."""
+    """Whether a file defines a class with a constant ``name: str = "..."``."""
     return any(
         isinstance(line, ast.AnnAssign)
         and isinstance(line.target, ast.Name)

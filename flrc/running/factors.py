@@ -21,6 +21,7 @@ from flrc.calibration.statistics_store import (
     stored_outputs,
 )
 from flrc.core.cache import locked
+from flrc.core.component import plain
 from flrc.core.progress import progress
 from flrc.decomposition.dead_layers import decompose_target
 from flrc.decomposition.factor_store import (
@@ -168,7 +169,7 @@ def kept_statistics(
     if decomposition.CALIBRATED and input_bytes(targets) <= calibrated.keep:
         keep_inputs = cache.entry("statistics", calibrated.inputs)
     if decomposition.TWO_SIDED and output_bytes(targets) <= calibrated.keep:
-        settings = {"settings": vars(decomposition.gradients()), "targets": inputs}
+        settings = {"settings": plain(decomposition.gradients()), "targets": inputs}
         keep_outputs = cache.entry("output_gradients", {**calibrated.inputs, **settings})
     return keep_inputs, keep_outputs
 
