@@ -5,14 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from flrc.models.checkpoints.registration import register
-
 if TYPE_CHECKING:
     from flrc.library.compression import compress, run
     from flrc.library.generation import generate, load
     from flrc.models.checkpoints.checkpoint import save
 
-__all__ = ["compress", "generate", "load", "run", "save"]
+__all__ = ["compress", "generate", "load", "register", "run", "save"]
 
 _HOMES = {
     "compress": "flrc.library.compression",
@@ -21,9 +19,12 @@ _HOMES = {
     "run": "flrc.library.compression",
     "save": "flrc.models.checkpoints.checkpoint",
 }
-"""Where each function is; imported when it is asked for, as torch takes seconds."""
+"""The module of each function; imported on first use, as torch takes seconds to import."""
 
-register()
+
+def register() -> None:
+    """Register compressed models with ``AutoConfig`` and ``AutoModelForCausalLM``."""
+    importlib.import_module("flrc.models.checkpoints.huggingface")
 
 
 def __getattr__(name: str) -> Any:

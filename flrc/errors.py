@@ -1,4 +1,7 @@
-"""Errors that users can fix: what was given, what is allowed, the nearest match, the fix."""
+"""Errors that users can fix: what was given, what is allowed, the nearest match, the fix.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flrc.config import RunConfig
 from flrc.core.cache import locked
 from flrc.errors import UserError, explained
-from flrc.models.checkpoints.save_folder import place
+from flrc.models.checkpoints.save_folder import check_save_folder
 from flrc.results.records.record import Record
 from flrc.running import environment
 from flrc.running.evaluations import Run, measure
@@ -78,7 +78,7 @@ def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
     environment.set_threads(config.threads)
     with stages("preflight"):
         if config.model.save and config.compresses:
-            place(folder.model)
+            check_save_folder(folder.model)
         prepared = prepare(config)
     with folder.lock(), environment.log_file(folder.path / "run.log"):
         # Another worker may have finished it while this one waited.

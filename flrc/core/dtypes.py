@@ -1,4 +1,7 @@
-"""Dtypes that a model can have; imports no torch."""
+"""Dtypes that a model can have; imports no torch.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

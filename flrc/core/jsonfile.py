@@ -3,6 +3,8 @@
 JSON has no NaN and no infinity. They are written as ``{"non_finite": "nan"}`` (or ``"inf"``,
 ``"-inf"``) and become floats again when read; a plain string ``"NaN"`` would be taken for a text
 that says so.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
 """
 
 from __future__ import annotations

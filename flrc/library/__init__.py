@@ -1,1 +1,1 @@
-"""The framework as a library."""
+"""flrc as a Python library: runs, compression of a model in memory, generation."""

@@ -1,18 +1,28 @@
-"""The framework as a library: the same runs as the command line, and models that are in memory."""
+"""Runs from Python: those of the command line, and compression of a model in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from flrc import pipeline
 from flrc.config import RunConfig, register
 from flrc.core.canonical import canonical
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
-from flrc.library.given import Given, InMemory, check_words, evaluates
+from flrc.library.given_sequences import GivenSequences
+from flrc.library.in_memory_model import InMemoryModel
+from flrc.library.overrides import check_contradictions, evaluates
+from flrc.running import environment
+from flrc.running.identity import run_folder
 from flrc.sweeps.arguments import ConfigLocation
+from flrc.sweeps.override_checks import check_overrides
 from flrc.sweeps.overrides import composing, parse
 
 if TYPE_CHECKING:
@@ -26,18 +36,15 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def run(*overrides: str) -> Record:
-    """What ``python run.py`` does with these words: the same run, the same id, the same record.
+    """Do what ``python run.py`` does with these overrides: the same run, id and record.
 
     Args:
         overrides: As on the command line: ``"method=flrc", "rate=0.2"``.
 
     Raises:
-        UserError: If a word, the model or the data are wrong; nothing has been computed then.
+        UserError: If an override, the model or the data are wrong; nothing is computed then.
         RuntimeError: If the run failed; its record says where.
     """
-    from flrc import pipeline
-    from flrc.running import environment
-
     config = configuration(overrides)
     with environment.called_as(f"flrc.run({', '.join(map(repr, overrides))})"):
         return _finished(pipeline.run(config), config)
@@ -55,113 +62,114 @@ def compress(
 ) -> tuple[Loaded, Record]:
     """Compress a causal language model.
 
-    Nothing is evaluated unless the overrides name evaluations; what earlier calls computed of the
-    same model (statistics, factors, gradients) is taken from the cache.
+    Nothing is evaluated unless the overrides name evaluations. Statistics, factors and gradients
+    that earlier calls computed for the same model come from the cache.
 
     Args:
-        model: In memory: changed in place, dtype and device stay. By name: one of ``conf/model``,
-            loaded as the command line loads it.
+        model: In memory: changed in place, keeps its dtype and device. By name: one of
+            ``conf/model``, loaded as on the command line.
         tokenizer: Of a model in memory.
         method: One of ``conf/method``.
         rate: Share of the target parameters that one forward step does not use; (0, 1).
-        calibration: Texts, or token ids as integer tensors ``(tokens,)``, arrays or lists: one
-            sequence each, as long as it is, up to the model's context length. None: the
+        calibration: Texts, or token ids as integer tensors ``(tokens,)``, arrays or lists. Each is
+            one sequence of its own length, up to the model's context length. None: the
             configuration's own (``calibration=mixed`` on ``data=sample`` unless overridden).
         seed: Of everything that is drawn.
-        overrides: More words of the command line: ``"allocator=uniform"``, ``"data.root=DIR"``,
+        overrides: As on the command line: ``"allocator=uniform"``, ``"data.root=DIR"``,
             ``"evaluation=[perplexity]"``, ``"paths.runs=DIR"``.
 
     Returns:
-        The model with its tokenizer and plans, ready for :func:`flrc.generate` and
-        :func:`flrc.save`: in evaluation mode, no parameter of it asks for gradients. And the
-        record, which also stands in the folder of runs.
+        The model with its tokenizer and plans, for :func:`flrc.generate` and :func:`flrc.save`; it
+        is in evaluation mode, and no parameter requires gradients. And the record, which is also
+        written to the folder of runs.
 
     Raises:
-        UserError: If something is wrong with what was given; the model is unchanged then.
+        UserError: If an argument is wrong; the model is unchanged then.
         RuntimeError: If the run failed; its record says where. A model in memory may have been
-            changed in part.
+            partly changed.
     """
-    from flrc import pipeline
-    from flrc.running import environment
-
-    check_words(overrides, by_name=isinstance(model, str), calibrated=calibration is not None)
+    by_name = isinstance(model, str)
+    check_contradictions(overrides, by_name=by_name, calibrated=calibration is not None)
     words = [f"method={method}", f"rate={canonical(rate)}", f"seed={seed}", *overrides]
-    given = None if calibration is None else Given.of(calibration)
+    given = None if calibration is None else GivenSequences(calibration)
     if isinstance(model, str):
         if tokenizer is not None:
             raise UserError("a model by name brings its own tokenizer", given="tokenizer=...")
         config = configuration([f"model={model}", *words])
     else:
-        held = InMemory.of(model, tokenizer)
+        source = InMemoryModel(model, tokenizer)
         dtype = str(model.dtype).removeprefix("torch.")
         config = configuration([*words, f"dtype={dtype}", f"device={model.device}"])
-        held.partial = config.model.partial
-        config.model = held
-        if "efficiency" in config.evaluation:
-            raise UserError(
-                "speed is measured beside the dense model, and a model in memory is changed",
-                given="evaluation=[efficiency]",
-                fix="give the model by name, or saved: model=local model.path=FOLDER",
-            )
+        source.partial = config.model.partial
+        config.model = source
     if not evaluates(parse(overrides)):
         config.evaluation = {}
-    if not config.compresses:
-        raise UserError(
-            "nothing would be compressed",
-            given=f"method={method}, rate={rate:g}",
-            allowed="a method other than dense, and a rate above 0",
-        )
-    if config.runtime.CONSUMES:
-        raise UserError(
-            "the runtime leaves no model that could be returned",
-            given=f"runtime={config.runtime.name}",
-            allowed="runtime=eager, for example",
-            fix=f'flrc.run("runtime={config.runtime.name}", ...), which returns the record alone',
-        )
-    said = [repr(config.model.label), *map(repr, words)]
+    _check_compresses(config)
+    arguments = [repr(config.model.label), *map(repr, words)]
     if given is not None:
         config.calibration = given
-        if not isinstance(model, str):
+        if not by_name:
             read = given.sequences(config.data, config.model.tokenizer(), seed)
             given.tokens = TokenSequences("a calibration sequence", read, given.SHORTER).digest()
-        said.append(f"{given.samples} calibration sequences")
-    with environment.called_as(f"flrc.compress({', '.join(said)})"):
+        arguments.append(f"{given.samples} calibration sequences")
+    with environment.called_as(f"flrc.compress({', '.join(arguments)})"):
         record, compressed = pipeline.run_with_model(config)
     _finished(record, config)
     assert compressed is not None
     return compressed, record
 
 
+def _check_compresses(config: RunConfig) -> None:
+    """Raise UserError if the run would not end with a compressed model."""
+    if isinstance(config.model, InMemoryModel) and "efficiency" in config.evaluation:
+        raise UserError(
+            "speed is compared with the dense model, and a model in memory is changed in place",
+            given="evaluation=[efficiency]",
+            fix="give the model by name, or saved: model=local model.path=FOLDER",
+        )
+    if not config.compresses:
+        raise UserError(
+            "nothing would be compressed",
+            given=f"method={config.method.name}, rate={config.rate:g}",
+            allowed="a method other than dense, and a rate above 0",
+        )
+    if config.runtime.CONSUMES:
+        name = config.runtime.name
+        raise UserError(
+            "this runtime does not keep a model that could be returned",
+            given=f"runtime={name}",
+            allowed="runtime=eager, for example",
+            fix=f'flrc.run("runtime={name}", ...), which returns only the record',
+        )
+
+
 def configuration(overrides: Sequence[str]) -> RunConfig:
-    """The validated configuration of one run, from words of the command line.
+    """The validated configuration of one run, from overrides as on the command line.
 
     Raises:
-        UserError: If a word is mistyped or a value out of range.
+        UserError: If an override is mistyped or a value is out of range.
     """
-    from hydra import compose
-    from omegaconf import OmegaConf
-
-    from flrc.sweeps.override_checks import check_overrides
-
     if not CONF.is_dir():
         raise UserError(
-            "the configuration files are not there",
+            "the configuration files are missing",
             given=str(CONF),
             fix="install from a checkout: pip install --editable .",
         )
     register()
     check_overrides(ConfigLocation(str(CONF)), list(overrides))
-    with composing(overrides), _hydra(), _initialised():
+    with (
+        composing(overrides),
+        _own_hydra(),
+        initialize_config_dir(str(CONF), version_base="1.3"),
+    ):
         config = OmegaConf.to_object(compose("config", overrides=list(overrides)))
     assert isinstance(config, RunConfig)
     return config
 
 
 @contextmanager
-def _hydra() -> Iterator[None]:
-    """Hydra's global state is the caller's again afterwards."""
-    from hydra.core.global_hydra import GlobalHydra
-
+def _own_hydra() -> Iterator[None]:
+    """Set Hydra's global state aside, and restore the caller's afterwards."""
     state = GlobalHydra.instance()
     before, state.hydra = state.hydra, None
     try:
@@ -170,16 +178,8 @@ def _hydra() -> Iterator[None]:
         state.hydra = before
 
 
-def _initialised() -> Any:
-    from hydra import initialize_config_dir
-
-    return initialize_config_dir(str(CONF), version_base="1.3")
-
-
 def _finished(record: Record, config: RunConfig) -> Record:
-    """The record of a run that ended well, sent where the configuration says."""
-    from flrc.running.identity import run_folder
-
+    """The record of a successful run, after sending it to the tracker."""
     if record.run["status"] != "ok":
         raise RuntimeError(f"failed in stage {record.run['stage']}: {record.run['error']}")
     config.tracker.publish(record, run_folder(config).path)

@@ -1,4 +1,7 @@
-"""A phase of a schedule, and the forward step at which it begins."""
+"""A phase of a schedule, and the forward step at which it begins.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The answer of an allocator: a rank for every target."""
+"""The answer of an allocator: a rank for every target.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

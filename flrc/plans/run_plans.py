@@ -1,4 +1,7 @@
-"""All plans of one run: the constant one, and one for each phase of the schedule."""
+"""All plans of one run: the constant one, and one for each phase of the schedule.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

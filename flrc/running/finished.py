@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flrc.core import jsonfile
 from flrc.errors import UserError
-from flrc.models.checkpoints.manifest import read_description
+from flrc.models.checkpoints.manifest import read_manifest
 
 if TYPE_CHECKING:
     from flrc.config import RunConfig
@@ -49,7 +49,7 @@ def _saved(folder: RunFolder) -> bool:
     if not folder.model.exists():
         return False
     try:
-        read_description(folder.model)
+        read_manifest(folder.model)
     except UserError as error:
         log.warning("saved again: %s", error.problem)
         return False

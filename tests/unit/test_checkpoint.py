@@ -24,7 +24,7 @@ from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
 from flrc.models.checkpoints.checkpoint import Loaded, load, save
-from flrc.models.checkpoints.manifest import described_digest
+from flrc.models.checkpoints.manifest import manifest_digest
 from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.models.layers.sizes import stored_bytes
 from flrc.models.layers.switching import activate
@@ -210,7 +210,7 @@ def damaged(folder: Path, how: str) -> None:
         described["format"] = 99
     elif how == "layer":
         described["layers"].popitem()
-    described["digest"] = described_digest(described)  # not what is tested here
+    described["digest"] = manifest_digest(described)  # not what is tested here
     (folder / "flrc.json").write_text("{" if how == "json" else json.dumps(described))
 
 
@@ -271,7 +271,7 @@ def test_an_odd_description_is_refused_or_makes_no_difference(
             inner = inner[key]
         inner[path[-1]] = value
         if path[0] != "digest":
-            described["digest"] = described_digest(described)
+            described["digest"] = manifest_digest(described)
         (folder / "flrc.json").write_text(json.dumps(described))
         try:
             loaded = load(folder, CPU)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from flrc.errors import UserError
 from flrc.library.generation import generate
 from flrc.models.checkpoints.checkpoint import Loaded, load, save
-from flrc.models.checkpoints.manifest import described_digest, listed
+from flrc.models.checkpoints.manifest import listed, manifest_digest
 
 CPU = torch.device("cpu")
 IDS = torch.arange(9)[None]
@@ -133,12 +133,8 @@ def test_files(saved: tuple[Path, Any], tmp_path: Path) -> None:
     assert len(refused) >= 40
 
 
-@pytest.mark.parametrize("listed", [True, False], ids=["format 3", "format 2"])
-def test_descriptions(listed: bool, saved: tuple[Path, Any]) -> None:
-    """Any entries of flrc.json exchanged, its digest made to fit, as somebody who means harm would.
-
-    Format 2 has neither digests nor a list of files.
-    """
+def test_manifests(saved: tuple[Path, Any]) -> None:
+    """Any entries of flrc.json exchanged, its digest made to fit, as an attacker would."""
     folder, expected = saved
     path = folder / "flrc.json"
     text = path.read_text()
@@ -148,12 +144,8 @@ def test_descriptions(listed: bool, saved: tuple[Path, Any]) -> None:
     @given(data=st.data())
     def check(data: st.DataObject) -> None:
         described = json.loads(text)
-        if not listed:
-            described = {**described, "format": 2}
-            del described["files"], described["digest"]
         mutate(data, described, VALUES)
-        if listed:
-            described["digest"] = described_digest(described)
+        described["digest"] = manifest_digest(described)
         path.write_text(json.dumps(described))
         logits = opened(folder, refused)
         assert logits is None or logits.shape == expected.shape
@@ -164,12 +156,10 @@ def test_descriptions(listed: bool, saved: tuple[Path, Any]) -> None:
 
 
 def test_headers(saved: tuple[Path, Any], make_model: Callable[..., Any]) -> None:
-    """A safetensors header that lies about names, shapes and places (format 2: no digest)."""
+    """A safetensors header that lies about names, shapes and places, resealed."""
     folder, expected = saved
     path = folder / "flrc.json"
-    described = {**json.loads(path.read_text()), "format": 2}
-    del described["files"], described["digest"]
-    path.write_text(json.dumps(described))
+    described = json.loads(path.read_text())
     (tensors,) = folder.glob("*.safetensors")
     content = tensors.read_bytes()
     size = int.from_bytes(content[:8], "little")
@@ -193,6 +183,9 @@ def test_headers(saved: tuple[Path, Any], make_model: Callable[..., Any]) -> Non
         encoded = json.dumps(changed).encode()
         shown = len(encoded) if length is None else length
         tensors.write_bytes(shown.to_bytes(8, "little") + encoded + content[8 + size :])
+        described["files"] |= {tensors.name: listed(folder)[tensors.name]}
+        described["digest"] = manifest_digest(described)
+        path.write_text(json.dumps(described))
         logits = opened(folder, refused)
         assert logits is None or torch.equal(logits, expected)
 
@@ -259,7 +252,7 @@ def test_contents(name: str, make_model: Any, tokenizer: Any, tmp_path: Path) ->
         if name != "flrc.json":
             described["files"][name] = listed(folder)[name]
         try:
-            described["digest"] = described_digest(described)
+            described["digest"] = manifest_digest(described)
         except UnicodeEncodeError:  # nobody can reseal what has no digest
             described["digest"] = ""
         (folder / "flrc.json").write_text(json.dumps(described))

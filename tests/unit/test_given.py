@@ -19,7 +19,8 @@ import flrc
 from flrc import pipeline
 from flrc.config import RunConfig
 from flrc.errors import UserError
-from flrc.library.given import Given, InMemory
+from flrc.library.given_sequences import GivenSequences
+from flrc.library.in_memory_model import InMemoryModel
 from flrc.models.anatomy.placement import wait_on_host
 
 TEXTS = ["the fox that ran over the hill " * 3, "and slept soon after that " * 4]
@@ -114,21 +115,27 @@ def masked(_: Any) -> Any:
 
 
 MODELS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "none": (lambda _: None, "the model is none.*NoneType"),
-    "a layer": (lambda _: torch.nn.Linear(3, 3), "the model is none.*Linear"),
-    "a class": (type, "the model is none.*type"),
-    "no head": (lambda m: AutoModel.from_config(m.config), "no causal language model.*LlamaModel"),
-    "masked": (masked, "no causal language model.*BertForMaskedLM"),
+    "none": (lambda _: None, "not a model of transformers.*NoneType"),
+    "a layer": (lambda _: torch.nn.Linear(3, 3), "not a model of transformers.*Linear"),
+    "a class": (type, "not a model of transformers.*type"),
+    "no head": (
+        lambda m: AutoModel.from_config(m.config),
+        "not a causal language model.*LlamaModel",
+    ),
+    "masked": (masked, "not a causal language model.*BertForMaskedLM"),
     "no weights": (on_meta, "no weights"),
-    "a layer gone": (without_a_layer, "not what its config says.*layers.2"),
-    "a bias more": (with_a_bias, "not what its config says.*up_proj.bias"),
-    "a buffer more": (with_a_buffer, "not what its config says.*layers.0.scale"),
-    "a subclass": (of_a_subclass, "something else than its class.*Louder"),
-    "a patched layer": (patched, "something else than its class.*up_proj.forward"),
-    "a patched block": (patched_as_a_method, "something else than its class.*layers.1.forward"),
-    "a config of no model": (without_a_row, "config makes no model.*LlamaConfig"),
-    "two dtypes": (of_two_dtypes, "not of one floating dtype.*bfloat16, float32"),
-    "an odd dtype": (lambda m: m.to(torch.float8_e5m2), "not of one floating dtype.*float8_e5m2"),
+    "a layer gone": (without_a_layer, "does not match its config.*layers.2"),
+    "a bias more": (with_a_bias, "does not match its config.*up_proj.bias"),
+    "a buffer more": (with_a_buffer, "does not match its config.*layers.0.scale"),
+    "a subclass": (of_a_subclass, "code differs from its class.*Louder"),
+    "a patched layer": (patched, "code differs from its class.*up_proj.forward"),
+    "a patched block": (patched_as_a_method, "code differs from its class.*layers.1.forward"),
+    "a config of no model": (without_a_row, "no model can be built.*LlamaConfig"),
+    "two dtypes": (of_two_dtypes, "do not all have the same supported dtype.*bfloat16, float32"),
+    "an odd dtype": (
+        lambda m: m.to(torch.float8_e5m2),
+        "do not all have the same supported dtype.*float8_e5m2",
+    ),
 }
 
 
@@ -175,7 +182,7 @@ def test_wrapped_models(
 def test_models_of_every_shape_are_what_their_configs_say(
     shape: str, make_model: Callable[..., Any], tokenizer: Any
 ) -> None:
-    InMemory.of(make_model(shape), tokenizer)
+    InMemoryModel(make_model(shape), tokenizer)
 
 
 @pytest.mark.parametrize("rate", [0.1 + 0.2, np.float32(0.3), np.float64(0.1) + 0.2])
@@ -217,24 +224,27 @@ def test_what_is_compressed_is_not_compressed_again(
 
 @pytest.mark.parametrize("odd", ["gpt2", 3, object()])
 def test_tokenizers(odd: Any, make_model: Callable[..., Any], words: list[str]) -> None:
-    with pytest.raises(UserError, match="the tokenizer is none"):
+    with pytest.raises(UserError, match="not a tokenizer"):
         flrc.compress(make_model(), odd, calibration=TEXTS, overrides=words)
 
 
 CALIBRATIONS: dict[str, tuple[Any, str]] = {
-    "a text": ("the whole text", "no list of sequences"),
-    "nothing": ([], "no list of sequences"),
-    "a number": (3, "no list of sequences"),
-    "a tensor of sequences": (torch.zeros(2, 9, dtype=torch.long), "no list of sequences"),
+    "a text": ("the whole text", "must be a non-empty list of sequences"),
+    "nothing": ([], "must be a non-empty list of sequences"),
+    "a number": (3, "must be a non-empty list of sequences"),
+    "a tensor of sequences": (
+        torch.zeros(2, 9, dtype=torch.long),
+        "must be a non-empty list of sequences",
+    ),
     "floats": ([torch.rand(9)], "torch.float32"),
     "switches": ([torch.ones(9, dtype=torch.bool)], "torch.bool"),
     "an array of floats": ([np.ones(9)], "ndarray"),
     "a batch": ([torch.zeros(1, 9, dtype=torch.long)], r"\(1, 9\)"),
-    "a list of switches": ([[True, False, True]], "other things than token ids"),
-    "a list of texts": ([["a", "b"]], "other things than token ids"),
-    "a negative id": ([[5, -1, 3]], "other things than token ids"),
+    "a list of switches": ([[True, False, True]], "entries other than token ids"),
+    "a list of texts": ([["a", "b"]], "entries other than token ids"),
+    "a negative id": ([[5, -1, 3]], "entries other than token ids"),
     "a dictionary": ([{"input_ids": [1, 2]}], "dict"),
-    "no unicode": (["fox \udcff ran away"], "no Unicode"),
+    "no unicode": (["fox \udcff ran away"], "not valid Unicode"),
     "one token": ([torch.tensor([5])], "too short.*sequence 0: 1 tokens"),
     "no token": (["a text", torch.tensor([], dtype=torch.long)], "too short.*sequence 1: 0 tokens"),
     "an unknown token": ([torch.tensor([5, 100_000])], "does not have.*token 100000"),
@@ -260,7 +270,7 @@ def test_ids_are_the_same_however_they_come() -> None:
     ids = [5, 9, 200, 3]
     ways: list[Any] = [ids, tuple(ids), torch.tensor(ids), torch.tensor(ids, dtype=torch.int32)]
     ways += [torch.tensor(ids, dtype=torch.uint8), np.array(ids), np.array(ids, dtype=np.uint16)]
-    found = [Given.of([way]) for way in ways]
+    found = [GivenSequences([way]) for way in ways]
     assert len({calibration.digest for calibration in found}) == 1
     for calibration in found:
         (one,) = calibration.sequences(None, None, 0)  # type: ignore[arg-type]
@@ -269,8 +279,8 @@ def test_ids_are_the_same_however_they_come() -> None:
 
 
 OVERRIDES: dict[str, tuple[Any, bool, str]] = {
-    "a text": ("rate=0.3", True, "overrides are words"),
-    "no text": ([3], True, "an override is a text"),
+    "a text": ("rate=0.3", True, "overrides must be a list"),
+    "no text": ([3], True, "an override must be a string"),
     "method": (["method=svdllm"], True, "it is an argument, method=..."),
     "rate": (["rate=0.3"], True, "it is an argument, rate=..."),
     "seed with a plus": (["++seed=3"], True, "it is an argument, seed=..."),
@@ -288,7 +298,7 @@ OVERRIDES: dict[str, tuple[Any, bool, str]] = {
     "calibration": (["calibration=wikitext2"], True, "calibration sequences are given"),
     "part of calibration": (["calibration.samples=2"], True, "calibration sequences are given"),
     "model by name": (["model=tiny"], False, "the first argument"),
-    "a runtime that eats it": (["runtime=offload"], True, "leaves no model"),
+    "a runtime that eats it": (["runtime=offload"], True, "does not keep a model"),
     "settings of no evaluation": (
         ["evaluation.perplexity.windows=2"],
         True,
@@ -320,11 +330,11 @@ def test_what_contradicts_nothing_is_taken(
         flrc.compress("tiny", overrides=[*words, "model.label=mine", "dtype=float64", "force=true"])
     assert (by_name.value.config.model.label, by_name.value.config.dtype) == ("mine", "float64")
     more = ["calibration.samples=2", "model.partial=true"]
-    with pytest.raises(Reached) as held:
+    with pytest.raises(Reached) as in_memory:
         flrc.compress(make_model(), tokenizer, overrides=[*words, *more])
-    assert held.value.config.calibration.samples == 2
-    assert held.value.config.model.partial
-    assert isinstance(held.value.config.model, InMemory)
+    assert in_memory.value.config.calibration.samples == 2
+    assert in_memory.value.config.model.partial
+    assert isinstance(in_memory.value.config.model, InMemoryModel)
 
 
 ANY = st.one_of(

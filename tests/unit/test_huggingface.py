@@ -24,7 +24,7 @@ from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
 from flrc.models.checkpoints import standalone_code
 from flrc.models.checkpoints.checkpoint import Loaded, save
-from flrc.models.checkpoints.manifest import described_digest
+from flrc.models.checkpoints.manifest import listed, manifest_digest
 from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive
@@ -170,21 +170,25 @@ def test_remote_code_needs_no_flrc(
     assert reply == model.generate(IDS, max_new_tokens=12, do_sample=False)[0].tolist()
 
 
-def test_transformers_is_told_whichever_is_imported_first() -> None:
-    program = """
+REGISTERED = """
 import sys
-if sys.argv[1] == "first": import flrc
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
-if sys.argv[1] == "last": import flrc
-assert "flrc" in CONFIG_MAPPING
-import importlib
-assert type(importlib.import_module("transformers.models.auto.modeling_auto").__spec__.loader).__name__ == "SourceFileLoader"
-"""  # noqa: E501
-    for order in ("first", "last"):
-        done = subprocess.run(
-            [sys.executable, "-c", program, order], cwd=ROOT, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+import flrc
+assert "torch" not in sys.modules
+assert "transformers" not in sys.modules
+assert not any("flrc" in type(finder).__module__ for finder in sys.meta_path)
+flrc.register()
+from transformers import AutoModelForCausalLM
+print(len(AutoModelForCausalLM.from_pretrained(sys.argv[1]).plans.phases))
+"""
+
+
+def test_after_registration_the_auto_classes_load_a_checkpoint(saved: Callable[..., Path]) -> None:
+    folder = saved()
+    done = subprocess.run(
+        [sys.executable, "-c", REGISTERED, str(folder)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == len(flrc.load(folder, "cpu").plans.phases)
 
 
 def test_the_modelling_file_is_whole_and_made_of_our_modules() -> None:
@@ -221,11 +225,17 @@ def test_the_dense_export_loads_anywhere(
     assert "there is something in that folder" in capsys.readouterr().err
 
 
+def reseal(folder: Path) -> None:
+    """List the files as they are now."""
+    files = {name: entry for name, entry in listed(folder).items() if name != "flrc.json"}
+    rewrite(folder, lambda manifest: manifest.__setitem__("files", files))
+
+
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change the description, its digest with it."""
     described = json.loads((folder / "flrc.json").read_text())
     change(described)
-    described["digest"] = described_digest(described)
+    described["digest"] = manifest_digest(described)
     (folder / "flrc.json").write_text(json.dumps(described))
 
 
@@ -258,33 +268,55 @@ def test_a_listed_file_lies_in_the_folder(name: str, saved: Callable[..., Path])
         flrc.load(folder)
 
 
-def test_format_2_is_still_read(saved: Callable[..., Path]) -> None:
-    """It listed no files, and its config was the base's."""
+@pytest.mark.parametrize("version", [2, 4, "3", None])
+def test_another_format_is_refused(version: Any, saved: Callable[..., Path]) -> None:
     folder = saved()
-    expected = flrc.load(folder, "cpu").model(input_ids=IDS).logits
-    described = json.loads((folder / "flrc.json").read_text())
-    for key in ("files", "digest"):
-        described.pop(key)
-    (folder / "flrc.json").write_text(json.dumps(described | {"format": 2}))
-    config = json.loads((folder / "config.json").read_text())
-    config["model_type"] = config.pop("base_model_type")
-    config.pop("auto_map")
-    (folder / "config.json").write_text(json.dumps(config))
-    again = flrc.load(folder, "cpu")
-    assert torch.equal(again.model(input_ids=IDS).logits, expected)
-    assert flrc.generate(again, "hello", max_new_tokens=4) is not None
+    rewrite(folder, lambda manifest: manifest.__setitem__("format", version))
+    with pytest.raises(UserError, match=rf"format that is not supported\n.*format {version!r}"):
+        flrc.load(folder, "cpu")
+    with pytest.raises(UserError, match="format that is not supported"):
+        AutoModelForCausalLM.from_pretrained(folder)
 
 
-def test_an_old_checkpoint_without_its_vocabulary(saved: Callable[..., Path]) -> None:
-    """Format 2 lists no files, and transformers makes a tokenizer of three tokens."""
+def test_a_checkpoint_without_its_vocabulary(saved: Callable[..., Path]) -> None:
+    """transformers would make a tokenizer of three tokens."""
     folder = saved()
-    described = json.loads((folder / "flrc.json").read_text())
-    for key in ("files", "digest"):
-        described.pop(key)
-    (folder / "flrc.json").write_text(json.dumps(described | {"format": 2}))
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     settings["tokenizer_class"] = "LlamaTokenizer"
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "tokenizer.json").unlink()
+    reseal(folder)
     with pytest.raises(UserError, match="no vocabulary"):
         flrc.load(folder, "cpu")
+
+
+FIRST = "A = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ("from flrc.first import A\nB = A\n", None),
+        ("A = 2\n", "flrc.first and flrc.second both define A"),
+        ("def A():\n    pass\n", "both define A"),
+        ("from flrc.third import C\n", "imports flrc.third, which does not come before it"),
+        ("from flrc import first\n", "imports flrc, which does not come before it"),
+    ],
+)
+def test_modules_of_the_standalone_file_share_one_namespace(
+    second: str, message: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docstring = f'"""Part of ``{standalone_code.NAME}``."""\n'
+    for name, text in (("flrc.first", FIRST), ("flrc.second", second)):
+        (tmp_path / name).write_text(docstring + text)
+    monkeypatch.setattr(standalone_code, "MODULES", ("flrc.first", "flrc.second"))
+    monkeypatch.setattr(standalone_code, "_path", lambda module: tmp_path / module)
+    source = standalone_code.source.__wrapped__
+    if message is None:
+        assert source().endswith("B = A\n")
+    else:
+        with pytest.raises(ValueError, match=message):
+            source()
+    (tmp_path / "flrc.second").write_text("B = 1\n")
+    with pytest.raises(ValueError, match=r"docstring of flrc\.second does not name modeling_flrc"):
+        source()

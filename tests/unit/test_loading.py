@@ -415,9 +415,9 @@ QUANTISED = {
 
 
 @pytest.mark.parametrize("name", QUANTISED)
-def test_a_quantised_checkpoint_is_told_before_it_is_loaded(name: str, folder: Path) -> None:
+def test_a_quantized_checkpoint_is_told_before_it_is_loaded(name: str, folder: Path) -> None:
     QUANTISED[name](folder)
-    with pytest.raises(UserError, match=r"quantised.*(?s:.*)dequantize"):
+    with pytest.raises(UserError, match=r"quantized.*(?s:.*)dequantize"):
         Local(path=str(folder)).check_available()
 
 
@@ -439,14 +439,14 @@ def test_weights_that_are_no_plain_numbers(
         if not archive and dtype == torch.float8_e4m3fn:
             pytest.skip("torch cannot read it")
         torch.save(held, place, _use_new_zipfile_serialization=archive)
-    with pytest.raises(UserError, match=f"quantised.*(?s:.*){Q} is"):
+    with pytest.raises(UserError, match=f"quantized.*(?s:.*){Q} is"):
         Local(path=str(folder)).check_available()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_norm_of_whole_numbers(dtype: torch.dtype, folder: Path) -> None:
     tensors(lambda held: held.update({"model.norm.weight": torch.ones(48).to(dtype)}))(folder)
-    with pytest.raises(UserError, match=r"quantised.*(?s:.*)model\.norm\.weight is"):
+    with pytest.raises(UserError, match=r"quantized.*(?s:.*)model\.norm\.weight is"):
         use(folder)
 
 
@@ -512,8 +512,8 @@ def test_models_of_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
         (tensors(prefixed), "is missing"),
         (content(WEIGHTS, POINTER), "git lfs"),
         (cut(WEIGHTS, 100), "truncated"),
-        (packed(torch.int8), "quantised"),
-        (fields(quantization_config={"quant_method": "gptq"}), "quantised"),
+        (packed(torch.int8), "quantized"),
+        (fields(quantization_config={"quant_method": "gptq"}), "quantized"),
         (content("adapter_config.json", "{}"), "merge_and_unload"),
     ):
         (place / WEIGHTS).write_bytes(kept)
@@ -546,7 +546,7 @@ def test_weights_that_are_not_there_yet_are_not_to_blame(
 
 @pytest.mark.parametrize("name", [WEIGHTS, "config.json", "tokenizer.json"])
 def test_a_file_of_a_folder_is_no_model(name: str, folder: Path) -> None:
-    with pytest.raises(UserError, match=f"one file of a saved model(?s:.*)model.path={folder}$"):
+    with pytest.raises(UserError, match=f"single file of a saved model(?s:.*)model.path={folder}$"):
         Local(path=str(folder / name)).check_available()
 
 

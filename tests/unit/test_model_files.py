@@ -174,13 +174,13 @@ def test_labels_keep_everything_but_gguf(path: str) -> None:
 
 
 def test_labels_of_models_in_memory(folder: Path) -> None:
-    from flrc.library.given import InMemory
+    from flrc.library.in_memory_model import InMemoryModel
 
     for name in ("Llama-3.1-8B", "Llama-3.2-1B"):
         place = folder.rename(folder.with_name(name))
         model = AutoModelForCausalLM.from_pretrained(place)
-        source = InMemory.of(model, AutoTokenizer.from_pretrained(place))
+        source = InMemoryModel(model, AutoTokenizer.from_pretrained(place))
         assert source.label == name
         folder = place
     model.config.name_or_path = ".."
-    assert InMemory.of(model, AutoTokenizer.from_pretrained(place)).label == "llama"
+    assert InMemoryModel(model, AutoTokenizer.from_pretrained(place)).label == "llama"

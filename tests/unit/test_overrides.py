@@ -8,7 +8,7 @@ import pytest
 from tiny import CONF
 
 from flrc.errors import UserError
-from flrc.library.given import check_words, evaluates
+from flrc.library.overrides import check_contradictions, evaluates
 from flrc.sweeps.arguments import Command, ConfigLocation, loader
 from flrc.sweeps.overrides import parse, quoted, values
 from flrc.sweeps.study_report import narrows
@@ -69,14 +69,16 @@ def test_what_hydra_answers(flags: list[str]) -> None:
              "hydra/launcher=joblib", "~launcher", "workers@x=1", "model.save=true"],
 )  # fmt: skip
 def test_no_word_says_what_an_argument_says(word: str) -> None:
-    with pytest.raises(UserError, match="is no override here"):
-        check_words([word], by_name=True, calibrated=False)
+    with pytest.raises(UserError, match="cannot be overridden here"):
+        check_contradictions([word], by_name=True, calibrated=False)
 
 
 def test_evaluations_are_named_in_any_way() -> None:
     for word in ("evaluation=[perplexity]", "+evaluation=perplexity", "evaluation='perplexity'"):
         assert evaluates(parse([word]))
-        check_words(["evaluation.perplexity.windows=1", word], by_name=True, calibrated=False)
+        check_contradictions(
+            ["evaluation.perplexity.windows=1", word], by_name=True, calibrated=False
+        )
     for word in ("~evaluation", "study='evaluation=[perplexity]'"):
         assert not evaluates(parse([word]))
 

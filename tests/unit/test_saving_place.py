@@ -42,19 +42,19 @@ def everything(folder: Path) -> dict[str, tuple[bool, bytes]]:
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
-        ("photos", "the folder holds other things"),
-        ("photos/../photos", "the folder holds other things"),
+        ("photos", "the folder holds other files"),
+        ("photos/../photos", "the folder holds other files"),
         ("photos/a.jpg", "it is a file"),
         ("link", "it is a link"),
         ("dangling", "it is a link"),
-        ("here/..", "it is the current folder, or holds it"),
-        ("here", "it is the current folder, or holds it"),
-        (".", "it is the current folder, or holds it"),
-        ("..", "it is the current folder, or holds it"),
-        ("", "it is the current folder, or holds it"),
-        ("/", "it is the current folder, or holds it"),
+        ("here/..", "it is the current folder, or contains it"),
+        ("here", "it is the current folder, or contains it"),
+        (".", "it is the current folder, or contains it"),
+        ("..", "it is the current folder, or contains it"),
+        ("", "it is the current folder, or contains it"),
+        ("/", "it is the current folder, or contains it"),
         ("new", r"\.new\.old beside it is in the way"),
-        ("photos/a.jpg/model", "is not saved there|Not a directory"),
+        ("photos/a.jpg/model", "cannot be saved there|Not a directory"),
         ("a\0b", "null byte"),
     ],
 )
@@ -150,7 +150,7 @@ def test_a_run_refuses_before_it_works(run_config: Callable[..., Any], tmp_path:
     model = run_folder(config).model
     model.mkdir(parents=True)
     (model / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="the folder holds other things"):
+    with pytest.raises(UserError, match="the folder holds other files"):
         run(config)
     assert [path.name for path in model.parent.iterdir()] == ["model"]
     assert not (tmp_path / "cache").exists()

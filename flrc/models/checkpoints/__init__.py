@@ -1,1 +1,1 @@
-"""Compressed models on disk."""
+"""Models on disk: the files of a saved model, and checkpoints of compressed models."""

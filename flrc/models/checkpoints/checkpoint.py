@@ -1,9 +1,8 @@
-"""A compressed model on disk: safetensors, JSON, and nothing that has to be executed.
+"""A compressed model on disk: safetensors and JSON, nothing that has to be executed.
 
 A folder holds what ``transformers`` writes for any model (config, tokenizer, generation settings,
-safetensors, sharded where they are large) and ``flrc.json``: how targets are built, the plans, and
-the digest of every file. ``modeling_flrc.py`` beside them is for whoever loads the folder without
-this package.
+safetensors, in shards if they are large), ``flrc.json`` with the layers, the plans and the digest
+of every file, and ``modeling_flrc.py`` for loading it without this package.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from torch import nn
 from flrc.core import jsonfile
 from flrc.errors import UserError
 from flrc.models.checkpoints import standalone_code
-from flrc.models.checkpoints.layer_specs import described
+from flrc.models.checkpoints.layer_specs import layer_spec
 from flrc.models.checkpoints.manifest import (
     CONFIG,
     FILE,
     FORMAT,
     TOKENIZER,
     blaming,
-    described_digest,
     json_object,
     listed,
+    manifest_digest,
 )
 from flrc.models.checkpoints.save_folder import replacing
 from flrc.models.checkpoints.vocabulary import check_vocabulary
@@ -59,18 +58,17 @@ def save(loaded: Loaded, folder: str | Path) -> None:
     """Write a compressed model for :func:`flrc.load` and ``AutoModelForCausalLM``.
 
     Args:
-        loaded: From :func:`flrc.compress` or :func:`flrc.load`; quantised or not.
-        folder: Where to; it appears whole, in place of an older one.
+        loaded: From :func:`flrc.compress` or :func:`flrc.load`; quantized or not.
+        folder: Where to; an older checkpoint is replaced as a whole.
 
     Raises:
-        UserError: If something other than an older checkpoint lies there; nothing was changed then.
+        UserError: If the folder holds anything but an older checkpoint; nothing is changed then.
     """
     with replacing(folder) as unfinished:
         _write(loaded, unfinished)
 
 
 def _write(loaded: Loaded, folder: Path) -> None:
-    """The files, into an empty folder."""
     from huggingface_hub import save_torch_state_dict
 
     model = loaded.model
@@ -81,38 +79,37 @@ def _write(loaded: Loaded, folder: Path) -> None:
     names, tensors = _names(model), model.state_dict()
     kept = {name: tensors[name].contiguous() for name in names.values()}
     save_torch_state_dict(kept, str(folder), safe_serialization=True)
-    layers = {name: described(layer, names) for name, layer in compressed_layers(model).items()}
+    layers = {name: layer_spec(layer, names) for name, layer in compressed_layers(model).items()}
     code = folder / standalone_code.NAME
     code.write_text(standalone_code.source(), "utf-8")
-    description = {
+    manifest = {
         "format": FORMAT,
         "dtype": str(model.dtype).removeprefix("torch."),
         "layers": layers,
         "plans": loaded.plans.to_json(),
         "files": listed(folder),
     }
-    digest = described_digest(description)
-    jsonfile.write(folder / FILE, description | {"digest": digest})
-    for path in folder.iterdir():  # safetensors writes for the owner alone, whatever the umask
+    jsonfile.write(folder / FILE, manifest | {"digest": manifest_digest(manifest)})
+    for path in folder.iterdir():  # safetensors ignores the umask: only the owner could read
         shutil.copymode(code, path)
 
 
 def _names(model: nn.Module) -> dict[int, str]:
-    """Address of each stored tensor, and the first name it goes by: shared ones are stored once."""
-    found: dict[int, str] = {}
+    """The first name of each stored tensor, by its identity: shared tensors are stored once."""
+    names: dict[int, str] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
-        found.setdefault(id(tensor), name)
-    return found
+        names.setdefault(id(tensor), name)
+    return names
 
 
 def _write_config(model: PreTrainedModel, folder: Path) -> None:
-    """The base's config under the type of compressed models, and where their code is."""
+    """The base's config under the model type of compressed models, with the place of their code."""
     from flrc.models.checkpoints.huggingface import BASE, MODEL_TYPE
 
-    # As transformers writes it, which knows of integer keys, configs within and infinity; but in
-    # the order in which it holds it.
-    written = json.loads(model.config.to_json_string())
-    fields = {key: written[key] for key in model.config.to_diff_dict()}
+    # The values as transformers serializes them (integer keys, nested configs, infinity), in the
+    # order in which it holds them.
+    serialized = json.loads(model.config.to_json_string())
+    fields = {key: serialized[key] for key in model.config.to_diff_dict()}
     if fields["model_type"] != MODEL_TYPE:
         fields[BASE] = fields["model_type"]
     module = standalone_code.NAME.removesuffix(".py")
@@ -124,19 +121,19 @@ def _write_config(model: PreTrainedModel, folder: Path) -> None:
             "AutoModelForCausalLM": f"{module}.FlrcForCausalLM",
         },
     }
-    jsonfile.write(folder / "config.json", fields)
+    jsonfile.write(folder / CONFIG, fields)
 
 
 def load(folder: Path, device: torch.device) -> Loaded:
-    """Read what :func:`save` wrote; no code is executed and nothing is unpickled.
+    """Read what :func:`save` wrote; executes and unpickles nothing.
 
     Args:
         folder: The checkpoint.
         device: Where the model goes.
 
     Raises:
-        UserError: If the folder is no checkpoint, or its files do not fit each other, or make no
-            model that can run a step.
+        UserError: If the folder is not a checkpoint, its files do not fit each other, or the model
+            cannot run a forward step.
     """
     from transformers import AutoTokenizer
 
@@ -157,6 +154,6 @@ def load(folder: Path, device: torch.device) -> Loaded:
         )
         check_vocabulary(tokenizer, folder)
     with blaming(folder, CONFIG), torch.no_grad():
-        # Some of what a config says is read by caches and masks, and checked by nobody before.
+        # Caches and masks read fields of the config that nothing has validated so far.
         model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device)).logits.shape  # noqa: B018
     return Loaded(model, tokenizer, model.plans)

@@ -1,4 +1,4 @@
-"""The dense model that computes what a compressed one does."""
+"""The dense model that is equivalent to a compressed one."""
 
 from __future__ import annotations
 
@@ -16,33 +16,31 @@ from flrc.models.layers.dense_linear import DenseLinear
 from flrc.models.layers.factored_linear import FactoredLinear
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
     from flrc.models.checkpoints.checkpoint import Loaded
 
 
 @torch.no_grad()
 def dense_weight(layer: FactoredLinear | DenseLinear) -> Float[Tensor, "m n"]:
-    """``(d_out, d_in)`` float64: the matrix that a layer multiplies with, at its active rank.
+    """``(d_out, d_in)`` float64: the matrix that a layer multiplies by, at its active rank.
 
-    Taken from what the layer does to the unit vectors, whatever its form and precision.
+    Computed by applying the layer to the unit vectors, which works in any form and precision.
     """
-    alone = copy.deepcopy(layer).double()
-    alone.bias = None
-    rows = next(p for p in alone.parameters())
-    unit = torch.eye(layer.in_features, dtype=torch.float64, device=rows.device)
-    product: Tensor = alone(unit)
+    double = copy.deepcopy(layer).double()
+    double.bias = None
+    device = next(double.parameters()).device
+    unit = torch.eye(layer.in_features, dtype=torch.float64, device=device)
+    product: Tensor = double(unit)
     return product.T.contiguous()
 
 
 @torch.no_grad()
 def densify(model: nn.Module) -> None:
-    """Replace every compressed layer by the ``nn.Linear`` that computes the same.
+    """Replace every compressed layer by the equivalent ``nn.Linear``.
 
     Args:
-        model: Changed in place; its active plan is what it keeps.
+        model: Changed in place; its active plan is kept.
     """
-    for name, layer in progress(list(compressed_layers(model).items()), "writing out products"):
+    for name, layer in progress(list(compressed_layers(model).items()), "multiplying factors"):
         weight = dense_weight(layer)
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), weight.dtype)
         linear = nn.Linear(
@@ -55,10 +53,10 @@ def densify(model: nn.Module) -> None:
 
 
 def export(loaded: Loaded, folder: Path) -> None:
-    """Write a checkpoint's dense equivalent, as any model of its base's kind is written.
+    """Write a checkpoint's dense equivalent as an ordinary model of the base's type.
 
-    It holds the constant plan and loads wherever the base model does; nothing of it is smaller or
-    faster than the dense model was.
+    It holds the constant plan and loads wherever the base model does; it is as large and as slow
+    as the dense model was.
 
     Args:
         loaded: From :func:`flrc.load`; densified in place.
@@ -68,18 +66,16 @@ def export(loaded: Loaded, folder: Path) -> None:
 
     from flrc.models.checkpoints.huggingface import BASE
 
-    model: PreTrainedModel = loaded.model
-    tokenizer: PreTrainedTokenizerBase = loaded.tokenizer
+    model = loaded.model
     densify(model)
     base = type(model.config).__bases__[0]
     fields = model.config.to_dict()
     for key in ("model_type", "auto_map", "architectures", BASE):
         fields.pop(key, None)
-    plain = MODEL_FOR_CAUSAL_LM_MAPPING[base]
     with torch.device("meta"):
-        written = plain(base(**fields))
-    written.load_state_dict(model.state_dict(), assign=True)
-    written.tie_weights()
-    written.generation_config = model.generation_config
-    written.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+        plain = MODEL_FOR_CAUSAL_LM_MAPPING[base](base(**fields))
+    plain.load_state_dict(model.state_dict(), assign=True)
+    plain.tie_weights()
+    plain.generation_config = model.generation_config
+    plain.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)

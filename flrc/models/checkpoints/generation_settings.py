@@ -1,4 +1,7 @@
-"""The settings for generating that a checkpoint ships with."""
+"""Checks the generation settings of a checkpoint.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 
@@ -21,25 +24,28 @@ LISTS = (
     "begin_suppress_tokens", "eos_token_id", "forced_bos_token_id", "forced_eos_token_id",
     "suppress_tokens",
 )  # fmt: skip
-"""These may be one token or several."""
+"""One token id or a list of them."""
 ENORMOUS = 2**31
-"""No token, count or factor is larger; tensors overflow at some that are."""
+"""Above every valid token id, count and factor; some larger values overflow tensors."""
 
 
 def generation_settings(values: dict[str, Any]) -> GenerationConfig:
-    """Settings as a file has them; their kinds are checked here, as ``transformers`` checks few.
+    """Settings from the values of a file; checks their types, as ``transformers`` checks few.
 
     Raises:
-        TypeError: If a value is of another kind than its field.
-        ValueError: If ``transformers`` refuses one.
+        TypeError: If a value has a wrong type.
+        ValueError: If a value is enormous, or ``transformers`` refuses it.
     """
     kinds: dict[str, tuple[type, ...]] = dict.fromkeys(NUMBERS, (int, float))
     kinds |= dict.fromkeys((*COUNTS, *IDS, *LISTS), (int,)) | dict.fromkeys(SWITCHES, (bool,))
     for key, value in values.items():
-        several = value if key in LISTS and isinstance(value, list) else [value]
-        if any(type(one) not in (*kinds.get(key, (type(one),)), type(None)) for one in several):
+        if key not in kinds:
+            continue
+        entries = value if key in LISTS and isinstance(value, list) else [value]
+        entries = [entry for entry in entries if entry is not None]
+        if any(type(entry) not in kinds[key] for entry in entries):
             raise TypeError(f"{key} is {value!r}")
-        if key in kinds and any(one is not None and not abs(one) < ENORMOUS for one in several):
+        if not all(abs(entry) < ENORMOUS for entry in entries):
             raise ValueError(f"{key} is {value!r}")
     settings = GenerationConfig.from_dict(values)
     settings.validate()

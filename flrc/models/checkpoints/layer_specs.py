@@ -1,4 +1,7 @@
-"""How a compressed model's layers are told in JSON, and built again from that."""
+"""Compressed layers as JSON specs, and empty layers built from them.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 
@@ -25,32 +28,41 @@ _LAYERS: dict[str, type[nn.Module]] = {
 _ROWS: dict[str, type[FloatRows | Int8Rows]] = {"float": FloatRows, "int8": Int8Rows}
 
 
-def described(layer: nn.Module, names: dict[int, str]) -> dict[str, Any]:
-    """How a layer is built again."""
+def layer_spec(layer: nn.Module, names: dict[int, str]) -> dict[str, Any]:
+    """What :class:`LayerBuilder` needs to build the layer again.
+
+    Args:
+        layer: Any of the compressed layers.
+        names: Name of each stored tensor by the tensor's identity.
+    """
     kind = next(kind for kind, built in _LAYERS.items() if type(layer) is built)
     rows = {
         child: {
-            "kind": next(k for k, built in _ROWS.items() if type(held) is built),
-            "count": held.count,
-            "width": held.width,
-            "tensor": names[id(next(held.parameters()))].rpartition(".")[0],
-            **({"fine": len(held.remainder)} if isinstance(held, Int8Rows) else {}),
+            "kind": next(k for k, built in _ROWS.items() if type(matrix) is built),
+            "count": matrix.count,
+            "width": matrix.width,
+            "tensor": names[id(next(matrix.parameters()))].rpartition(".")[0],
+            **({"fine": len(matrix.remainder)} if isinstance(matrix, Int8Rows) else {}),
         }
-        for child, held in layer.named_children()
-        if isinstance(held, Rows)
+        for child, matrix in layer.named_children()
+        if isinstance(matrix, Rows)
     }
-    found: dict[str, Any] = {"kind": kind, "rows": rows, "bias": layer.bias is not None}
+    spec: dict[str, Any] = {"kind": kind, "rows": rows, "bias": layer.bias is not None}
     if isinstance(layer, FactoredLinear):
-        found |= {"target": layer.target, "shared": layer.shared is not None}
+        spec |= {"target": layer.target, "shared": layer.shared is not None}
     if isinstance(layer, PivotedLinear):
-        found["order"] = names[id(layer.order)]
+        spec["order"] = names[id(layer.order)]
     if isinstance(layer, SeparateLinear):
-        found["layers"] = {rank: described(one, names) for rank, one in layer.layers.items()}
-    return found
+        spec["layers"] = {rank: layer_spec(part, names) for rank, part in layer.layers.items()}
+    return spec
 
 
-class Built:
-    """Empty layers of the right kinds and sizes; what layers share is made once."""
+class LayerBuilder:
+    """Builds empty layers from their specs; objects that layers share are built once.
+
+    Args:
+        dtype: Of the model.
+    """
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -58,52 +70,51 @@ class Built:
         self.orders: dict[str, Tensor] = {}
         self.groups: dict[int, SharedProduct] = {}
 
-    def layer(self, layer: dict[str, Any], linear: nn.Linear) -> nn.Module:
-        """In place of a dense layer of the same widths."""
-        built = self._layer(layer, linear)
-        widths, wanted = ((one.in_features, one.out_features) for one in (built, linear))
-        if widths != wanted:
-            raise ValueError(f"a layer of widths {widths} stands for one of {wanted}")
-        return built
+    def build(self, spec: dict[str, Any], linear: nn.Linear) -> nn.Module:
+        """The layer that replaces a dense layer of the same widths."""
+        layer = self._layer(spec, linear)
+        widths, expected = ((one.in_features, one.out_features) for one in (layer, linear))
+        if widths != expected:
+            raise ValueError(f"a layer of widths {widths} replaces one of widths {expected}")
+        return layer
 
-    def _layer(self, layer: dict[str, Any], linear: nn.Linear) -> DenseLinear | FactoredLinear:
-        rows = {child: self._rows(held) for child, held in layer["rows"].items()}
-        bias = self._empty(linear.out_features) if layer["bias"] else None
-        kind = _LAYERS[layer["kind"]]
+    def _layer(self, spec: dict[str, Any], linear: nn.Linear) -> DenseLinear | FactoredLinear:
+        rows = {child: self._rows(matrix) for child, matrix in spec["rows"].items()}
+        bias = self._empty(linear.out_features) if spec["bias"] else None
+        kind = _LAYERS[spec["kind"]]
         if kind is DenseLinear:
             return DenseLinear(rows["weight"], bias)
         weight = rows.get("weight")
-        built: FactoredLinear
+        layer: FactoredLinear
         if kind is SeparateLinear:
-            parts = {int(rank): self.layer(one, linear) for rank, one in layer["layers"].items()}
-            built = SeparateLinear(parts, bias, weight)  # type: ignore[arg-type]
+            parts = {int(rank): self.build(part, linear) for rank, part in spec["layers"].items()}
+            layer = SeparateLinear(parts, bias, weight)  # type: ignore[arg-type]
         elif kind is PivotedLinear:
             order = torch.empty(linear.in_features, dtype=torch.int32, device="meta")
-            order = self.orders.setdefault(layer["order"], order)
-            shared = self._group(layer, rows["coefficients"])
-            built = PivotedLinear(rows["left_t"], rows["coefficients"], order, bias, weight, shared)
+            order = self.orders.setdefault(spec["order"], order)
+            shared = self._group(spec, rows["coefficients"])
+            layer = PivotedLinear(rows["left_t"], rows["coefficients"], order, bias, weight, shared)
         else:
-            shared = self._group(layer, rows["right"])
-            built = LowRankLinear(rows["left_t"], rows["right"], bias, weight, shared)
-        built.target = layer["target"]
-        return built
+            shared = self._group(spec, rows["right"])
+            layer = LowRankLinear(rows["left_t"], rows["right"], bias, weight, shared)
+        layer.target = spec["target"]
+        return layer
 
-    def _group(self, layer: dict[str, Any], input_rows: Rows) -> SharedProduct | None:
-        """Of the layers that hold the same rows on the input side."""
-        if not layer["shared"]:
+    def _group(self, spec: dict[str, Any], input_rows: Rows) -> SharedProduct | None:
+        """The product of the layers that share these rows."""
+        if not spec["shared"]:
             return None
         shared = self.groups.setdefault(id(input_rows), SharedProduct(0))
         shared.members += 1
         return shared
 
-    def _rows(self, held: dict[str, Any]) -> Rows:
-        if held["tensor"] not in self.rows:
-            empty = self._empty(held["count"], held["width"])
-            kind = _ROWS[held["kind"]]
-            self.rows[held["tensor"]] = (
-                Int8Rows(empty, held["fine"]) if kind is Int8Rows else FloatRows(empty)
-            )
-        return self.rows[held["tensor"]]
+    def _rows(self, spec: dict[str, Any]) -> Rows:
+        if spec["tensor"] not in self.rows:
+            empty = self._empty(spec["count"], spec["width"])
+            is_int8 = _ROWS[spec["kind"]] is Int8Rows
+            rows = Int8Rows(empty, spec["fine"]) if is_int8 else FloatRows(empty)
+            self.rows[spec["tensor"]] = rows
+        return self.rows[spec["tensor"]]
 
     def _empty(self, *shape: int) -> Tensor:
         return torch.empty(*shape, dtype=self.dtype, device="meta")

@@ -1,4 +1,7 @@
-"""A checkpoint's description, and whether the files beside it are what was written."""
+"""``flrc.json``, a checkpoint's manifest, and whether the files beside it are those it lists.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 
@@ -18,44 +21,49 @@ CONFIG = "config.json"
 GENERATION = "generation_config.json"
 TOKENIZER = "tokenizer_config.json"
 FORMAT = 3
-"""Version of the layout."""
-READABLE = (2, FORMAT)
-"""2 lists no files, so that only what does not fit together is noticed."""
+"""Version of the layout; the only one that is read."""
 HARMLESS = ("", ".md", ".png", ".jpg", ".svg")
-"""Endings of files that nothing reads a model from: they may lie there without being listed."""
+"""Suffixes of files that no loader reads; they need not be listed."""
 AGAIN = "copy the folder again, or save the model again: the run's command and model.save=true"
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """What ``flrc.json`` says of a checkpoint, once the files are what it says.
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The content of ``flrc.json``, after comparing the folder's files with it.
 
     Raises:
-        UserError: If the folder is no checkpoint, or a file is not what was saved.
+        UserError: If the folder is not a checkpoint of :data:`FORMAT`, or a file was changed.
     """
+    allowed = f"a folder that a run with model.save=true has written (format {FORMAT})"
+    fix = "python run.py method=flrc rate=0.2 model.save=true"
     try:
-        description: dict[str, Any] = read(regular(folder / FILE))
-        if description["format"] not in READABLE:
-            raise ValueError(f"format {description['format']!r}")
-    except Exception as error:  # whatever the content makes of the parser
+        manifest: dict[str, Any] = read(regular(folder / FILE))
+        version = manifest["format"]
+    except Exception as error:  # parsers raise many kinds of errors
         raise UserError(
-            f"this is no compressed model: {FILE} cannot be read",
+            f"not a compressed model: {FILE} cannot be read",
             given=f"{folder} ({reason(error)})",
-            allowed=f"a folder that a run with model.save=true has written (format {FORMAT})",
-            fix="python run.py method=flrc rate=0.2 model.save=true",
+            allowed=allowed,
+            fix=fix,
         ) from error
+    if version != FORMAT:
+        raise UserError(
+            "the compressed model was saved in a format that is not supported",
+            given=f"{folder / FILE}: format {version!r}",
+            allowed=allowed,
+            fix=fix,
+        )
     with blaming(folder, FILE):
-        if description["format"] > 2:
-            if description["digest"] != described_digest(description):
-                raise ValueError("its digest is not its content's")
-            check_files(folder, description["files"])
-        if description["dtype"] not in DTYPES:
-            raise ValueError(f"dtype {description['dtype']!r}")
-    return description
+        if manifest["digest"] != manifest_digest(manifest):
+            raise ValueError("its content does not match its digest")
+        check_files(folder, manifest["files"])
+        if manifest["dtype"] not in DTYPES:
+            raise ValueError(f"dtype {manifest['dtype']!r}")
+    return manifest
 
 
-def described_digest(description: dict[str, Any]) -> str:
-    """Digest of all that a description says but for the digest itself."""
-    return digest({k: v for k, v in description.items() if k != "digest"}, 64)
+def manifest_digest(manifest: dict[str, Any]) -> str:
+    """Digest of a manifest without its ``digest`` entry."""
+    return digest({k: v for k, v in manifest.items() if k != "digest"}, 64)
 
 
 def listed(folder: Path) -> dict[str, dict[str, Any]]:
@@ -76,12 +84,12 @@ def digest_of(path: Path) -> str:
 def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
     """Compare a folder with :func:`listed`.
 
-    Loaders obey many files if only they are there (templates, maps of tokens, other weights), so
-    whatever is not listed is refused, but for hidden files and those that are :data:`HARMLESS`.
+    Many files affect loading by being present (templates, token maps, other weights). Files that
+    are not listed are therefore refused, except hidden and :data:`HARMLESS` ones.
 
     Raises:
-        UserError: If a file is missing, truncated or changed, is there and not listed, or a name
-            leads out of the folder; names the file and what is wrong with it.
+        UserError: If a file is missing, truncated, changed or not listed, or a listed name leads
+            out of the folder; names the file and the reason.
     """
 
     def refuse(name: str, why: str, fix: str = AGAIN) -> UserError:
@@ -96,36 +104,36 @@ def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
         path = folder / name
         if not path.is_file():
             raise refuse(name, "is missing")
-        size, wanted = path.stat().st_size, known["bytes"]
-        if size != wanted:
-            how = "is truncated" if size < wanted else "has grown"
-            raise refuse(name, f"{how}: {size} bytes of {wanted}")
+        size, expected = path.stat().st_size, known["bytes"]
+        if size != expected:
+            how = "is truncated" if size < expected else "has grown"
+            raise refuse(name, f"{how}: {size} bytes of {expected}")
         if digest_of(path) != known["sha256"]:
-            raise refuse(name, "was changed: its SHA-256 is not the one it was saved with")
+            raise refuse(name, "was changed: its SHA-256 differs from the one in the manifest")
     for path in sorted(folder.iterdir()):
         harmless = path.name.startswith(".") or (path.is_file() and path.suffix in HARMLESS)
         if path.name not in (FILE, *files) and not harmless:
-            raise refuse(path.name, f"is not listed in {FILE}: it was not saved there", "remove it")
+            raise refuse(path.name, f"is not listed in {FILE}: it was added later", "remove it")
 
 
 def regular(path: Path) -> Path:
-    """The path of a file that can be read to its end: no folder, no pipe, no device.
+    """The path of a regular file: not a folder, a pipe or a device, which could block.
 
     Raises:
         FileNotFoundError: If there is none.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path.name} is missing, or no file")
+        raise FileNotFoundError(f"{path.name} is missing, or not a regular file")
     return path
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """The JSON object that a file holds.
+    """The JSON object in a file.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        TypeError: If it holds another value.
-        ValueError: If it holds no JSON.
+        TypeError: If it holds another JSON value.
+        ValueError: If it is not valid JSON.
     """
     values = json.loads(regular(path).read_text("utf-8"))
     if not isinstance(values, dict):
@@ -135,15 +143,12 @@ def json_object(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def blaming(folder: Path, name: str) -> Iterator[None]:
-    """Whatever is raised is the fault of a checkpoint's file, and is told as that.
-
-    Parsers of other packages raise what they like, ``Exception`` itself among it.
-    """
+    """Turn any exception into a UserError that names this file of the checkpoint as damaged."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # parsers of other packages raise many kinds of errors
         raise UserError(
             f"the compressed model's file {name} is damaged",
             given=f"{folder} ({reason(error)})",
@@ -152,7 +157,7 @@ def blaming(folder: Path, name: str) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """Kind and first line of an error, and the second where the first announces it."""
+    """Kind and first line of an error; the second line too if the first ends with a colon."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    told = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return f"{type(error).__name__}: {told}"
+    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return f"{type(error).__name__}: {text}"

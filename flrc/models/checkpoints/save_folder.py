@@ -1,4 +1,4 @@
-"""Where a checkpoint may be written, and how it takes the place of an older one."""
+"""The folder that a checkpoint is saved in, and how it replaces an older checkpoint."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from flrc.models.checkpoints import standalone_code
 from flrc.models.checkpoints.manifest import FILE
 
 MARKS = (FILE, standalone_code.NAME)
-"""A folder that holds one of these files is a checkpoint, or what is left of one."""
+"""A folder with one of these files is a checkpoint, perhaps an incomplete one."""
 
 
-def place(folder: str | Path) -> Path:
-    """The folder, absolute, if a checkpoint may be written there; changes nothing.
+def check_save_folder(folder: str | Path) -> Path:
+    """The absolute folder, if a checkpoint may be written there; changes nothing.
 
     Raises:
-        UserError: If something lies there that is no checkpoint, or that work goes on in.
+        UserError: If it holds something other than a checkpoint, or is the current folder or one
+            of its parents.
     """
 
     def refuse(reason: str) -> UserError:
         return UserError(
-            f"a model is not saved there: {reason}",
+            f"a model cannot be saved there: {reason}",
             given=str(folder),
             allowed="a folder that does not exist, an empty one, or an older checkpoint",
             fix="name another folder",
@@ -32,62 +33,62 @@ def place(folder: str | Path) -> Path:
 
     given = Path(folder).expanduser()
     try:
-        found, here = given.resolve(), Path.cwd().resolve()
+        path, here = given.resolve(), Path.cwd().resolve()
         if given.is_symlink():
             raise refuse("it is a link")
-        if found in (here, *here.parents):
-            raise refuse("it is the current folder, or holds it")
-        if found.is_dir():
-            if any(found.iterdir()) and not _marked(found):
-                raise refuse("the folder holds other things")
-        elif found.exists():
+        if path in (here, *here.parents):
+            raise refuse("it is the current folder, or contains it")
+        if path.is_dir():
+            if any(path.iterdir()) and not _marked(path):
+                raise refuse("the folder holds other files")
+        elif path.exists():
             raise refuse("it is a file")
-        for beside, ours in ((_unfinished(found), Path.is_dir), (_old(found), _marked)):
+        for beside, ours in ((_unfinished(path), Path.is_dir), (_old(path), _marked)):
             if beside.is_symlink() or (beside.exists() and not ours(beside)):
                 raise refuse(f"{beside.name} beside it is in the way")
-    except (OSError, ValueError) as error:  # a name that no folder can have
+    except (OSError, ValueError) as error:  # not a valid name of a folder
         raise refuse(str(error)) from error
-    return found
+    return path
 
 
 @contextmanager
 def replacing(folder: str | Path) -> Iterator[Path]:
-    """An empty folder to write into; what it holds then appears at ``folder``, whole.
+    """An empty folder to write into; on success it replaces ``folder`` as a whole.
 
-    Whatever happens, the older checkpoint or the new one is there: at ``folder`` or, after a crash
-    between two renames, beside it as ``.<name>.old``, from where the next call brings it back.
+    At any time either the older checkpoint or the new one is complete, at ``folder`` or, after a
+    crash between the two renames, beside it as ``.<name>.old``, which the next call restores.
 
     Raises:
-        UserError: As :func:`place`; or if nothing can be written there.
+        UserError: As :func:`check_save_folder`; or if nothing can be written there.
     """
-    found = place(folder)
-    unfinished, old = _unfinished(found), _old(found)
+    path = check_save_folder(folder)
+    unfinished, old = _unfinished(path), _old(path)
     try:
         if old.exists():
-            if found.exists():
+            if path.exists():
                 shutil.rmtree(old)
             else:
-                old.rename(found)
+                old.rename(path)
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
     except OSError as error:
         raise UserError(
             f"a model cannot be saved there: {error.strerror}",
             given=str(folder),
-            fix="name a folder that can be written to",
+            fix="name a folder with write permission",
         ) from error
     try:
         yield unfinished
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    if found.exists():
-        found.rename(old)
+    if path.exists():
+        path.rename(old)
     try:
-        unfinished.rename(found)
+        unfinished.rename(path)
     except OSError:
         if old.exists():
-            old.rename(found)
+            old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Whether a tokenizer was made from a vocabulary, or of its special tokens alone."""
+"""Checks that a tokenizer has a vocabulary, not just special tokens."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WHOLE = re.compile(r"tokenizer\.(.*\.)?json|tekken\.json|tokenizer\.model.*|tiktoken\.model")
-"""One of these is enough, whatever files the tokenizer's class names."""
+"""Any one of these files suffices, whatever files the tokenizer's class names."""
 BOUNDARY = "▁"
-"""What begins a word; classes add it to the special tokens where they find nothing else."""
+"""The start of a word; some classes add it to the special tokens if they find no vocabulary."""
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Raise UserError if the tokenizer has none, or its class's files are not there.
+    """Raise UserError if the tokenizer has no vocabulary, or a file of its class is missing.
 
-    ``transformers`` then makes a tokenizer of a few special tokens, and says nothing.
+    ``transformers`` silently makes a tokenizer of a few special tokens then.
     """
-    there = {path.name for path in vocabulary_files(folder)}
-    named = dict(type(tokenizer).vocab_files_names)  # none for a tokenizer of bytes
-    if named and not any(WHOLE.fullmatch(name) for name in there):
+    present = {path.name for path in vocabulary_files(folder)}
+    named = dict(type(tokenizer).vocab_files_names)  # empty for a tokenizer of bytes
+    if named and not any(WHOLE.fullmatch(name) for name in present):
         whole = named.pop("tokenizer_file", "tokenizer.json")
-        lost = sorted(set(named.values() or [whole]) - there)
-        if lost:
-            raise no_vocabulary(folder, lost)
+        missing = sorted(set(named.values() or [whole]) - present)
+        if missing:
+            raise no_vocabulary(folder, ", ".join(missing))
     added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
     if not tokenizer.get_vocab().keys() - added - {BOUNDARY}:
-        raise no_vocabulary(folder, [f"what {type(tokenizer).__name__} reads"])
+        raise no_vocabulary(folder, f"the vocabulary file of {type(tokenizer).__name__}")
 
 
-def no_vocabulary(folder: Path, lost: list[str]) -> UserError:
-    """The error that names the files."""
+def no_vocabulary(folder: Path, missing: str) -> UserError:
+    """The error that names the missing files."""
     return UserError(
         "the tokenizer has no vocabulary",
-        given=f"{folder}: {', '.join(lost)} not there",
+        given=f"{folder}: {missing} not found",
         allowed="tokenizer.json, or the vocabulary files of the tokenizer's class",
         fix="copy them into the folder, or tokenizer.save_pretrained(FOLDER)",
     )

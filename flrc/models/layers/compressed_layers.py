@@ -1,4 +1,7 @@
-"""The compressed layers of a model: finding them and putting them in place."""
+"""The compressed layers of a model: finding them and putting them in place.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

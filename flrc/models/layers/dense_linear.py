@@ -1,4 +1,7 @@
-"""A dense layer whose weight is stored as rows."""
+"""A dense layer whose weight is stored as rows.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

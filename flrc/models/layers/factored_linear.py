@@ -1,4 +1,7 @@
-"""What the layers that stand in place of ``nn.Linear`` have in common."""
+"""What the layers that stand in place of ``nn.Linear`` have in common.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

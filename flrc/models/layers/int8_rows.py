@@ -1,4 +1,7 @@
-"""Rows of 8-bit integers."""
+"""Rows of 8-bit integers.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The low-rank layer in its plain form: two factors."""
+"""The low-rank layer in its plain form: two factors.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

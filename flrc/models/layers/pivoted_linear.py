@@ -1,4 +1,7 @@
-"""The low-rank layer whose right factor holds an identity that is not stored."""
+"""The low-rank layer whose right factor holds an identity that is not stored.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The matrices that factored layers are made of, stored row by row."""
+"""The matrices that factored layers are made of, stored row by row.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

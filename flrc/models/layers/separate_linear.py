@@ -1,4 +1,7 @@
-"""The layer of forms that are built anew for every rank."""
+"""The layer of forms that are built anew for every rank.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Computes once what the layers of a group do with their common input."""
+"""Computes once what the layers of a group do with their common input.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

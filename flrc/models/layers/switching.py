@@ -1,4 +1,7 @@
-"""Switches a compressed model between its plans: views change, nothing is copied."""
+"""Switches a compressed model between its plans: views change, nothing is copied.
+
+Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where dense models come from."""
+"""Sources of dense models: the Hub, a folder or GGUF file, a Python package, random weights."""

@@ -1,4 +1,4 @@
-"""A tokenizer made on the spot, for models that have no vocabulary of their own."""
+"""A byte-level tokenizer for models without a vocabulary of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a saved model's files, from their headers, before anything is loaded."""
+"""Checks a saved model's files before loading; of weight files it reads only the headers."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from flrc.models.sources.weight_headers import AGAIN, Header, damaged, header_of
 POINTER = b"version https://git-lfs"
 GGUF = b"GGUF"
 PICKLE = b"\x80"
-"""How the files begin that torch wrote before it wrote archives."""
+"""First byte of torch files before they became zip archives."""
 FLOATING = ("F64", "F32", "F16", "BF16")
 CONSTANTS = ("BOOL", "I64", "C64")
-"""Types of masks, positions and frequencies."""
+"""Dtypes of masks, positions and frequencies."""
 BUFFERS = re.compile(
     r"(^|\.)(\w*inv_freq|cos_cached|sin_cached|position_ids|masked_bias|causal_mask"
     r"|embed_positions\.weights"
     r"|(attn|attn\.attention|attention)\.bias)$"
 )
-"""Names of constants that older versions of ``transformers`` saved, and models now make."""
+"""Names of constants that older versions of ``transformers`` saved and newer ones compute."""
 FOREIGN = {
-    "adapter_config.json": "an adapter, which would be left out",
-    "adapter_model.*": "an adapter, which would be left out",
+    "adapter_config.json": "an adapter, which would be ignored",
+    "adapter_model.*": "an adapter, which would be ignored",
     "shard-*-model-*-of-*.safetensors": "a checkpoint of distributed training",
     FILE: "a compressed model",
 }
-"""Files that make a folder something other than a dense model."""
+"""Files whose presence means that a folder is not a dense model."""
 CURES = {
-    FILE: "flrc.load(folder) loads it; python -m flrc.export writes the dense model that it equals",
+    FILE: "flrc.load(folder) loads it; python -m flrc.export writes the equivalent dense model",
     "shard-*-model-*-of-*.safetensors": "load it as it was trained, and save_pretrained(FOLDER)",
 }
 MERGE = "merge it with peft, model.merge_and_unload().save_pretrained(FOLDER), or remove it"
@@ -44,21 +44,21 @@ OBJECTS = (
 )  # fmt: skip
 """Files that hold a JSON object."""
 NOTES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
-"""Where tools say that they quantised a checkpoint whose config does not."""
+"""Files in which tools record a quantization that the config does not mention."""
 
 
 def inspect(folder: Path, weights: bool = True) -> Header:
-    """Look at every file that loading would read; of weights at their headers.
+    """Check every file that loading would read.
 
     Args:
         folder: A saved model.
-        weights: Whether its weights are there; those of a model of the hub come last.
+        weights: Whether its weights must be present; a model from the Hub is downloaded later.
 
     Returns:
-        The tensors that the weights hold.
+        The tensors of the weight files.
 
     Raises:
-        UserError: If it is no dense model, is quantised, or a file is missing, truncated or
+        UserError: If it is not a dense model, is quantized, or a file is missing, truncated or
             damaged; names the file.
     """
     check_kind(folder)
@@ -68,17 +68,16 @@ def inspect(folder: Path, weights: bool = True) -> Header:
             given=str(folder),
             allowed="a folder written by save_pretrained, or a .gguf file",
         )
-    files = model_files(folder)
-    for path in files:
+    for path in model_files(folder):
         _check_content(path)
-    refuse_quantised(json_object(folder / CONFIG), folder / CONFIG)
+    refuse_quantized(json_object(folder / CONFIG), folder / CONFIG)
     for name in NOTES:
         if (folder / name).is_file():
-            raise quantised(folder / name, "its weights are quantised")
+            raise quantized(folder / name, "its weights are quantized")
     if not weights:
         return {}
-    found = weight_files(folder)
-    if not found:
+    files = weight_files(folder)
+    if not files:
         other = sorted(path.name for path in folder.glob("*.gguf"))
         raise UserError(
             "the model folder has no weights",
@@ -86,30 +85,30 @@ def inspect(folder: Path, weights: bool = True) -> Header:
             allowed="model.safetensors or pytorch_model.bin, or an index and its shards",
             fix=f"model.path={folder / other[0]}" if other else AGAIN,
         )
-    index = found.pop(0) if found[0].name.endswith(INDEX) else None
+    index = files.pop(0) if files[0].name.endswith(INDEX) else None
     if index is not None:
-        _check_index(index, found)
-    headers = {path: header_of(path) for path in found}
+        _check_shards(index, files)
+    headers = {path: header_of(path) for path in files}
     if index is not None:
-        _check_placed(index, headers)
+        _check_index(index, headers)
     return _joined(headers)
 
 
 def inspect_gguf(file: Path) -> None:
-    """The same for a GGUF file; an adapter beside it would be loaded with it.
+    """Check a GGUF file; an adapter beside it would be loaded with it.
 
     Raises:
-        UserError: If it is none, or is not alone.
+        UserError: If it is not a GGUF file, or there is an adapter.
     """
     check_kind(file.parent, ("adapter_config.json",))
     _check_content(file)
     with file.open("rb") as content:
         if content.read(len(GGUF)) != GGUF:
-            raise damaged(file, "it does not begin as GGUF files do")
+            raise damaged(file, "it has no GGUF header")
 
 
 def check_kind(folder: Path, patterns: Iterable[str] = FOREIGN) -> None:
-    """Raise UserError if a file makes the folder something other than a dense model."""
+    """Raise UserError if a file shows that the folder is not a dense model."""
     for pattern in patterns:
         for path in sorted(folder.glob(pattern)):
             raise UserError(
@@ -120,32 +119,32 @@ def check_kind(folder: Path, patterns: Iterable[str] = FOREIGN) -> None:
             )
 
 
-def refuse_quantised(config: Mapping[str, Any], where: object) -> None:
-    """Raise UserError if a config says, at whatever depth, that the weights are quantised."""
+def refuse_quantized(config: Mapping[str, Any], where: object) -> None:
+    """Raise UserError if a config or a config nested in it says that the weights are quantized."""
     for key, value in config.items():
         if key in ("quantization_config", "compression_config") and value:
             known = value if isinstance(value, dict) else {}
             method = known.get("quant_method") or ", ".join(
                 k for k, v in known.items() if v is True
             )
-            raise quantised(where, f"{key}: {method or value}")
+            raise quantized(where, f"{key}: {method or value}")
         if isinstance(value, dict):
-            refuse_quantised(value, where)
+            refuse_quantized(value, where)
 
 
-def quantised(where: object, why: str) -> UserError:
-    """The error that says where a checkpoint tells that its weights are no plain numbers."""
+def quantized(where: object, why: str) -> UserError:
+    """The error that says where a checkpoint shows that it is quantized."""
     return UserError(
-        "the checkpoint is quantised: what its layers hold are no weights that can be decomposed",
+        "the checkpoint is quantized: its weights cannot be decomposed",
         given=f"{where} ({why})",
         allowed="weights in float32, bfloat16, float16 or float64, or a GGUF file",
-        fix="the checkpoint it was quantised from; or load it with transformers, "
+        fix="the checkpoint it was quantized from; or load it with transformers, "
         "model.dequantize() and model.save_pretrained(FOLDER)",
     )
 
 
 def _check_content(path: Path) -> None:
-    """It is there itself, and is what its name says."""
+    """Check that the file's content matches its name, and is not a pointer to it."""
     with reading(path):
         with path.open("rb") as file:
             start = file.read(len(POINTER))
@@ -156,24 +155,24 @@ def _check_content(path: Path) -> None:
         elif path.suffix == ".jinja":
             path.read_text("utf-8")
         elif path.suffix == ".bin" and not (start.startswith(PICKLE) or zipfile.is_zipfile(path)):
-            raise damaged(path, "it is no archive of torch, or not a whole one")
+            raise damaged(path, "it is not a torch archive, or an incomplete one")
 
 
-def _check_index(index: Path, files: list[Path]) -> None:
-    """The index names files, and all of them are there."""
+def _check_shards(index: Path, files: list[Path]) -> None:
+    """The index names files, and all of them are present."""
     if not files:
         raise damaged(index, "it names no files")
-    lost = [path.name for path in files if not path.is_file()]
-    if lost:
+    missing = [path.name for path in files if not path.is_file()]
+    if missing:
         raise UserError(
-            f"shards of the model are missing: {', '.join(lost[:5])}",
-            given=f"{index}: {len(lost)} of {len(files)} are not there",
+            f"shards of the model are missing: {', '.join(missing[:5])}",
+            given=f"{index}: {len(missing)} of {len(files)} are missing",
             fix="copy or download them",
         )
 
 
-def _check_placed(index: Path, headers: Mapping[Path, Header]) -> None:
-    """Every tensor is in the file where the index says that it is."""
+def _check_index(index: Path, headers: Mapping[Path, Header]) -> None:
+    """Every tensor is in the file that the index names."""
     with reading(index):
         for name, file in json_object(index)["weight_map"].items():
             path = index.parent / file
@@ -182,18 +181,18 @@ def _check_placed(index: Path, headers: Mapping[Path, Header]) -> None:
 
 
 def _joined(headers: Mapping[Path, Header]) -> Header:
-    """All files' tensors: none is in two of them, and none is packed."""
-    found: Header = {}
-    seen: dict[str, Path] = {}
+    """The tensors of all files: none is in two of them, and none is packed."""
+    joined: Header = {}
+    files: dict[str, Path] = {}
     for path, header in headers.items():
         for name, entry in header.items():
-            if name in seen:
-                raise damaged(path, f"{name} is in {seen[name].name} too", "keep one of them")
-            seen[name] = path
+            if name in files:
+                raise damaged(path, f"{name} is in {files[name].name} too", "keep one of them")
+            files[name] = path
             constant = entry["dtype"] in CONSTANTS and not name.endswith(".weight")
             if len(entry["shape"]) > 1 and not (
                 entry["dtype"] in FLOATING or constant or BUFFERS.search(name)
             ):
-                raise quantised(path, f"{name} is {entry['dtype']}")
-        found |= header
-    return found
+                raise quantized(path, f"{name} is {entry['dtype']}")
+        joined |= header
+    return joined

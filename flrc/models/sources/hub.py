@@ -1,4 +1,4 @@
-"""A model on the Hugging Face hub."""
+"""A model on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flrc.core.network import online
 from flrc.models.checkpoints.model_files import CONFIG
-from flrc.models.sources import file_inspection
-from flrc.models.sources.base import Pretrained
+from flrc.models.sources.file_inspection import check_kind
+from flrc.models.sources.pretrained import Pretrained
 
 
 @dataclass
 class Hub(Pretrained):
-    """A model on the Hugging Face hub, or in its local cache.
+    """A model on the Hugging Face Hub, or in its local cache.
 
     Attributes:
         id: ``owner/name``.
@@ -31,31 +32,29 @@ class Hub(Pretrained):
         return {"pretrained_model_name_or_path": self.id, "revision": self.revision}
 
     def _place(self) -> Path | None:
-        """The snapshot in the local cache; files that were not asked for yet are not there."""
+        """The snapshot in the local cache, with the files downloaded so far."""
         from huggingface_hub import try_to_load_from_cache
 
         config = try_to_load_from_cache(self.id, CONFIG, revision=self.revision)
         return Path(config).parent if isinstance(config, str) else None
 
     @contextmanager
-    def _access(self, location: dict[str, Any], what: str) -> Iterator[None]:
-        from flrc.core.network import online
-
-        with online(), super()._access(location, what):
+    def _access(self, location: dict[str, Any], part: str) -> Iterator[None]:
+        with online(), super()._access(location, part):
             yield
 
     def check_available(self) -> None:
-        """The config can be read (from the cache or the network), and there is no adapter."""
+        """The config can be read from the cache or the network, and there is no adapter."""
         from transformers.utils import find_adapter_config_file
 
         with self._access(self._source(), CONFIG):
             adapter = find_adapter_config_file(self.id, revision=self.revision)
         if adapter is not None:
-            file_inspection.check_kind(Path(adapter).parent)
+            check_kind(Path(adapter).parent)
         self.config()
 
     def fingerprint(self) -> str:
-        """Id and the commit that the revision stands for: the snapshot's, which bears its name."""
+        """Digest of the id and of the commit of the revision, which names the snapshot's folder."""
         self.config()
         place = self._place()
         commit = self.revision if place is None else place.name

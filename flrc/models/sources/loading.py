@@ -1,12 +1,15 @@
-"""A model ready for work: on its device, in evaluation mode, without gradients."""
+"""Loads a dense model onto its device, in evaluation mode and without gradients."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import torch
+from transformers import AutoModelForCausalLM
 
 from flrc.errors import UserError
+from flrc.models.anatomy.finite_weights import check_finite
+from flrc.models.anatomy.placement import wait_on_host
 from flrc.models.checkpoints.manifest import reason
 from flrc.models.checkpoints.model_files import CONFIG
 
@@ -19,20 +22,18 @@ if TYPE_CHECKING:
 def load_model(
     source: ModelSource, dtype: str, device: torch.device, placement: str = "device"
 ) -> PreTrainedModel:
-    """The dense model, whose weights are finite.
+    """The dense model, after checking that its weights are finite.
 
     Args:
         source: Where it comes from.
         dtype: ``float32``, ``bfloat16``, ``float16`` or ``float64``.
         device: Where it goes.
-        placement: ``device``: whole. ``host``: a decoder block is there only while it computes.
+        placement: ``device``: all of it is on the device. ``host``: each decoder block is on the
+            device only while it computes.
 
     Raises:
         UserError: If the model cannot be loaded, or a weight is not finite.
     """
-    from flrc.models.anatomy.finite_weights import check_finite
-    from flrc.models.anatomy.placement import wait_on_host
-
     model = source.load(dtype)
     check_finite(model, source.where)
     model.eval()
@@ -44,16 +45,14 @@ def load_model(
 
 
 def model_shell(source: ModelSource) -> PreTrainedModel:
-    """The model without memory behind its weights (meta device): for shapes, before any work.
+    """The model without weights (meta device), for checking shapes before any work.
 
-    Its attention is the one without kernels: others look at the values of masks, and there are
-    none; and its experts are all computed, since no router can choose.
+    It uses eager attention, since other implementations read the values of masks, and computes all
+    experts, since a router without weights cannot choose.
 
     Raises:
-        UserError: If the config makes no model.
+        UserError: If no model can be built from the config.
     """
-    from transformers import AutoModelForCausalLM
-
     config = source.config()
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -65,16 +64,16 @@ def model_shell(source: ModelSource) -> PreTrainedModel:
                 experts_implementation="batched_mm",
                 trust_remote_code=False,
             )
-    except Exception as error:  # each model reads its fields in its own way
+    except Exception as error:  # each model type checks its fields in its own way
         raise UserError(
-            f"the model's {CONFIG} makes no model",
+            f"no model can be built from the model's {CONFIG}",
             given=f"{source.where}: {type(config).__name__}: {reason(error)}",
-            allowed="a config that transformers can build the model from",
+            allowed="a config from which transformers can build a model",
             fix=f"the {CONFIG} that belongs to these weights",
         ) from error
     return model.eval()
 
 
 def parameter_count(model: torch.nn.Module) -> int:
-    """Parameters of a model, tied ones once."""
+    """Number of parameters of a model; tied ones count once."""
     return sum(parameter.numel() for parameter in model.parameters())

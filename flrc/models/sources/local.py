@@ -1,4 +1,4 @@
-"""A saved model."""
+"""A model saved in a local folder or file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 from flrc.errors import UserError
 from flrc.models.checkpoints.model_files import CONFIG, model_files, tokenizer_files
-from flrc.models.sources.base import Pretrained, fingerprint_of, label_of
+from flrc.models.sources.base import label_of
+from flrc.models.sources.pretrained import Pretrained, fingerprint_of
 
 INSIDE = (".safetensors", ".bin", ".json", ".jinja", ".model")
-"""Endings of files that are part of a saved model, not one by themselves."""
+"""Suffixes of files that are only a part of a saved model."""
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Local(Pretrained):
     path: str | None = None
 
     def check(self) -> None:
-        """A path must be given; the label is its last part unless set."""
+        """A path is given; the label defaults to its last part."""
         if self.path is None:
             raise UserError(
                 "model=local needs a path", fix="model.path=FOLDER or model.path=FILE.gguf"
@@ -36,7 +37,7 @@ class Local(Pretrained):
             self.label = label_of(self.path) or "local"
 
     def check_available(self) -> None:
-        """The path exists, and its files are whole and those of a dense model."""
+        """The path exists, and its files are complete and those of a dense model."""
         self.check_files()
 
     def _place(self) -> Path:
@@ -52,7 +53,7 @@ class Local(Pretrained):
             )
         if path.is_file() and (path.parent / CONFIG).is_file() and path.suffix in INSIDE:
             raise UserError(
-                "the model path is one file of a saved model",
+                "the model path is a single file of a saved model",
                 given=f"model.path={self.path}",
                 allowed="a folder written by save_pretrained, or a .gguf file",
                 fix=f"model.path={path.parent}",
@@ -68,6 +69,6 @@ class Local(Pretrained):
     def fingerprint(self) -> str:
         """Digest of the files that loading reads."""
         path = self._place()
-        if path.is_file():  # a tokenizer beside it takes the place of its own
+        if path.is_file():  # a tokenizer beside it replaces its own
             return fingerprint_of(sorted([path, *tokenizer_files(path.parent)]))
         return fingerprint_of(model_files(path))

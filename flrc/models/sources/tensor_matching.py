@@ -1,4 +1,4 @@
-"""Whether a checkpoint's tensors are those of the model that its config describes."""
+"""Whether a checkpoint's tensors match the model that its config describes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
 from flrc.errors import UserError
-from flrc.models.sources.file_inspection import BUFFERS, FLOATING, quantised
+from flrc.models.sources.file_inspection import BUFFERS, FLOATING, quantized
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
     from flrc.models.sources.weight_headers import Header
@@ -19,7 +24,9 @@ if TYPE_CHECKING:
 ADAPTER = re.compile(
     r"(^|[._])(lora|ia3)([._]|$)|(^|\.)adapters?[._]|prompt_(embeddings|encoder)", re.IGNORECASE
 )
-"""Names of what adapters add to a model, in the ways of peft, kohya and others."""
+"""Names of tensors that adapters of peft, kohya and others add to a model."""
+GGUF_PART = re.compile(r"blk\.|token_embd|output")
+"""Names of blocks, embedding and head in GGUF files."""
 SHOWN = 5
 """Names in a message."""
 
@@ -27,14 +34,12 @@ SHOWN = 5
 def from_pretrained(
     location: Mapping[str, Any], dtype: torch.dtype
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """The model, and what was missing, of another shape, or not asked for.
+    """The model, and which tensors were missing, of another shape, or unexpected.
 
-    ``transformers`` draws what is missing and warns of it in a table; here the caller refuses.
+    ``transformers`` fills missing tensors with random values and warns in a table; here the caller
+    raises an error instead.
     """
-    import transformers
-    from transformers import AutoModelForCausalLM
-
-    transformers.utils.logging.disable_progress_bar()  # one bar at a time, and it is ours
+    transformers.utils.logging.disable_progress_bar()  # flrc shows its own
     report = logging.getLogger("transformers.modeling_utils")
     before, report.disabled = report.disabled, True
     try:
@@ -53,37 +58,37 @@ def from_pretrained(
 def unused_tensors(
     model: PreTrainedModel, info: Mapping[str, Any], where: str, tensors: Header | None = None
 ) -> list[str]:
-    """The checkpoint's tensors that the model has no use for, and can do without.
+    """The checkpoint's tensors that the model does not need.
 
-    These are constants that the model makes itself, and parts that it has not (a vision tower, a
-    value head). A tensor inside one of the model's own parts (a bias, a norm, one more block) would
-    change what the model computes: then the config is another model's.
+    These are constants that the model computes itself, and parts that it does not have (a vision
+    tower, a value head). A tensor within one of the model's own parts (a bias, a norm, another
+    block) would change what the model computes: then the config belongs to another model.
 
     Args:
         model: As ``from_pretrained`` returns it.
-        info: What ``from_pretrained`` says of the tensors (``output_loading_info``).
-        where: What the checkpoint is called in messages.
-        tensors: What it holds; None of a GGUF file, where ``info`` has all the names.
+        info: What ``from_pretrained`` reports about the tensors (``output_loading_info``).
+        where: The checkpoint's name in messages.
+        tensors: Its content; None for a GGUF file, where ``info`` has all the names.
 
     Returns:
         Their names, sorted.
 
     Raises:
-        UserError: If a tensor is missing, is there twice, has another shape, is quantised, or
-            cannot be ignored.
+        UserError: If a tensor is missing, duplicated, has another shape, is quantized, or cannot be
+            ignored.
     """
     tensors = tensors or {}
     left = without_place(model, tensors, where)
     missing = sorted(info["missing_keys"])
     wrong = [
-        f"{name} is {tuple(found)}, the config asks for {tuple(asked)}"
-        for name, found, asked in sorted(info["mismatched_keys"])
+        f"{name} is {tuple(actual)}, the config asks for {tuple(expected)}"
+        for name, actual, expected in sorted(info["mismatched_keys"])
     ]
     unexpected = sorted(info["unexpected_keys"])
     if missing or wrong:
         raise _misfit([*(f"{name} is missing" for name in missing), *wrong], unexpected, where)
     needed = [name for name in unexpected if _changes(model, name)]
-    for name in left:  # older models called their masks biases; a row of numbers is none
+    for name in left:  # older models named their masks "bias"; a one-dimensional one is a bias
         if name.endswith(".bias") and BUFFERS.search(name) and len(tensors[name]["shape"]) == 1:
             needed.append(name)
     if needed:
@@ -93,7 +98,7 @@ def unused_tensors(
 
 
 def unread_gguf(model: PreTrainedModel, file: str) -> set[str]:
-    """Tensors of a GGUF file that its reader passes over without a word."""
+    """Tensors of a GGUF file that its reader silently skips."""
     from transformers.integrations.gguf import read_gguf_metadata
     from transformers.integrations.gguf.utils import is_gguf_arch_supported
     from transformers.modeling_gguf_pytorch_utils import (
@@ -104,47 +109,44 @@ def unread_gguf(model: PreTrainedModel, file: str) -> set[str]:
 
     metadata, names = read_gguf_metadata(file)
     architecture = metadata["general.architecture"]
-    if is_gguf_arch_supported(architecture):  # from_pretrained tells
+    if is_gguf_arch_supported(architecture):  # from_pretrained reports them
         return set()
     processor = TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config={})
     known = get_gguf_hf_weights_map(model, processor)
-    # Experts are stored as one tensor, which becomes several.
+    # The experts of a layer are one tensor in the file and several in the model.
     return {name for name in names if name not in known and "_exps." not in name}
 
 
 def without_place(model: PreTrainedModel, tensors: Header, where: str) -> list[str]:
-    """Names of a checkpoint's tensors that were not loaded, as they are called there.
+    """Names of a checkpoint's tensors that were not loaded.
 
-    ``from_pretrained`` adds and removes a prefix, so that two names may mean one parameter; the
-    last one wins. It also passes over some names without a word.
+    ``from_pretrained`` adds and removes a prefix, so two names can mean one parameter, and the last
+    one wins. It also skips some names silently.
 
     Args:
         model: As ``from_pretrained`` returns it.
-        tensors: What the checkpoint holds.
-        where: What the checkpoint is called in messages.
+        tensors: The checkpoint's content.
+        where: The checkpoint's name in messages.
 
     Raises:
-        UserError: If two tensors go to one parameter, or one of whole numbers to a floating one.
+        UserError: If two tensors go to one parameter, or one of integers to a floating-point one.
     """
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-
     state, prefix = model.state_dict(), model.base_model_prefix
     rules = get_model_conversion_mapping(model)
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
     converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
     first: dict[tuple[str, str], str] = {}
     left = []
-    for name, held in tensors.items():
+    for name, header in tensors.items():
         place, pattern = rename_source_key(name, renamings, converters, prefix, state)
         if place not in state and name in state:
             place, pattern = rename_source_key(name, [], [], prefix, state)
         if place not in state:
             left.append(name)
             continue
-        if held["dtype"] not in FLOATING and state[place].is_floating_point():
-            raise quantised(where, f"{name} is {held['dtype']}")
-        # Several tensors make one parameter where there is a converter: experts, say.
+        if header["dtype"] not in FLOATING and state[place].is_floating_point():
+            raise quantized(where, f"{name} is {header['dtype']}")
+        # With a converter several tensors make one parameter, as with experts.
         part = re.sub(rf"^({re.escape(prefix)}\.)+", "", name) if pattern and prefix else ""
         other = first.setdefault((place, part), name)
         if other != name:
@@ -158,12 +160,10 @@ def without_place(model: PreTrainedModel, tensors: Header, where: str) -> list[s
 
 
 def _changes(model: PreTrainedModel, name: str) -> bool:
-    """Whether a tensor belongs to a part that the model has, another copy of one, or an adapter."""
+    """Whether a tensor belongs to a part of the model, to a copy of one, or to an adapter."""
     if BUFFERS.search(name):
         return False
-    if ADAPTER.search(name) or re.match(
-        r"blk\.|token_embd|output", name
-    ):  # what GGUF files call blocks and head
+    if ADAPTER.search(name) or GGUF_PART.match(name):
         return True
     parts = [child for whole in (model, model.base_model) for child, _ in whole.named_children()]
     if name.partition(".")[0] in parts:
@@ -173,11 +173,11 @@ def _changes(model: PreTrainedModel, name: str) -> bool:
 
 
 def _check_ties(model: PreTrainedModel, where: str) -> None:
-    """What the config ties is one tensor; ``from_pretrained`` lets two differ."""
+    """Tensors that the config ties are equal; ``from_pretrained`` accepts different ones."""
     asked = model.get_expanded_tied_weights_keys(all_submodels=True)
     for name in asked.keys() - model.all_tied_weights_keys.keys():
         raise UserError(
-            "the checkpoint's tensors are not those of its config",
+            "the checkpoint's tensors do not match its config",
             given=f"{where}: {name} differs from {asked[name]}, and the config ties them",
             fix="tie_word_embeddings: false in config.json, if the model has a head of its own",
         )
@@ -189,9 +189,9 @@ def _misfit(problems: list[str], unexpected: list[str], where: str) -> UserError
     if unexpected:
         given += f"; not asked for: {', '.join(unexpected[:SHOWN])}"
     return UserError(
-        "the checkpoint's tensors are not those of its config",
+        "the checkpoint's tensors do not match its config",
         given=given,
-        allowed="every tensor that the config asks for, by the names of transformers",
+        allowed="every tensor that the config asks for, with its name in transformers",
         fix="the config.json that belongs to these weights; or load them as they were trained, "
         "and save_pretrained(FOLDER)",
     )
