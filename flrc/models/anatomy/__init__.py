@@ -1,1 +1,1 @@
-"""What a model is made of: blocks, linear layers, inputs, limits."""
+"""The structure of a dense model: its blocks, linear layers, inputs and limits."""

@@ -1,4 +1,4 @@
-"""The decoder blocks of a model: the list of modules that its forward pass goes through."""
+"""The decoder blocks of a model: the list of modules that its forward pass runs through."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flrc.errors import UserError
 from flrc.models.anatomy.forward_trace import Call, calls_on_two_tokens
 
 _known: WeakKeyDictionary[nn.Module, list[str]] = WeakKeyDictionary()
-"""Of each model that has been asked: the lists that it runs."""
+"""Results of :func:`lists_run`."""
 
 
 def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -32,17 +32,17 @@ def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
 def lists_run(model: nn.Module) -> list[str]:
     """The module lists that a forward pass over text runs, the decoder blocks first.
 
-    Where a model has several lists, its forward pass tells which: blocks are called once each, in
-    their order, and each is handed what the one before it returned; of several such lists the one
-    with the most parameters holds the blocks (others may lie inside its blocks). Encoders of
-    images or sound are not run by text, however large they are.
+    If a model has several lists, its forward pass decides: blocks are called once each, in order,
+    and each receives what the previous one returned. Of several such lists the one with the most
+    parameters holds the blocks; others may lie inside them. Encoders of images or sound are not
+    run on text, however large they are.
 
     Returns:
-        The decoder blocks, then the lists that lie outside of them. A model is asked once.
+        The decoder blocks, then the lists outside of them; cached for each model.
 
     Raises:
-        UndecidedError: If only a forward pass could tell, and the model has no weights for it.
-        UserError: If the model has no list of blocks, or runs none.
+        UndecidedError: If a forward pass is needed, and the model has no weights for it.
+        UserError: If the model has no list of blocks, or does not run one.
     """
     if model not in _known:
         _known[model] = _find(model)
@@ -56,29 +56,29 @@ def _find(model: nn.Module) -> list[str]:
         if isinstance(module, nn.ModuleList) and len(module) > 0
     }
     outermost = [name for name in lists if not any(_inside(name, other) for other in lists)]
-    found = outermost if len(outermost) < 2 else _run(model, lists)
-    if not found:
+    names = outermost if len(outermost) < 2 else _run(model, lists)
+    if not names:
         raise UserError(
             "the model has no list of decoder blocks to compress",
             given=type(model).__name__,
             allowed="a decoder-only model with blocks of torch.nn.Linear, such as Llama or Qwen2",
         )
-    return found
+    return names
 
 
 def _run(model: Any, lists: Mapping[str, nn.ModuleList]) -> list[str]:
-    """Of these lists those that run: the blocks, and what lies outside of them."""
+    """The lists that are run: the blocks, and those outside of them."""
     members = {f"{name}.{index}": name for name in lists for index in range(len(lists[name]))}
     calls: dict[str, list[Call]] = {}
     for call in calls_on_two_tokens(model, list(members)):
         calls.setdefault(members[call.name], []).append(call)
 
     def likeness(name: str) -> tuple[bool, bool, int]:
-        """How much a list is like decoder blocks; in doubt, whoever walks through them says no."""
+        """How well a list fits decoder blocks; ``check_walk`` rejects a wrong choice later."""
         order = [f"{name}.{index}" for index in range(len(lists[name]))]
         once = [call.name for call in calls[name]] == order
-        handed = once and all(_handed_on(*pair) for pair in pairwise(calls[name]))
-        return handed, once, sum(parameter.numel() for parameter in lists[name].parameters())
+        chained = once and all(_chained(*pair) for pair in pairwise(calls[name]))
+        return chained, once, sum(parameter.numel() for parameter in lists[name].parameters())
 
     if not calls:
         return []
@@ -86,9 +86,9 @@ def _run(model: Any, lists: Mapping[str, nn.ModuleList]) -> list[str]:
     return [blocks, *(name for name in calls if name != blocks and not _inside(name, blocks))]
 
 
-def _handed_on(one: Call, following: Call) -> bool:
-    """Whether a module is handed what the one before it returned, alone or first."""
-    returned = one.output[0] if isinstance(one.output, tuple) else one.output
+def _chained(call: Call, following: Call) -> bool:
+    """Whether the following call receives what this one returned, alone or first."""
+    returned = call.output[0] if isinstance(call.output, tuple) else call.output
     return any(given is returned for given in (*following.positional, *following.named.values()))
 
 

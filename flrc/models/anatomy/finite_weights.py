@@ -1,4 +1,4 @@
-"""Whether a dense model's weights are numbers."""
+"""Whether a dense model's weights are finite."""
 
 from __future__ import annotations
 
@@ -10,31 +10,25 @@ from flrc.errors import UserError
 
 
 def finite(tensor: Tensor) -> bool:
-    """Whether all its numbers are; in one pass, without a copy."""
-    held = tensor.numel() > 0 and not tensor.is_meta
-    return not held or all(map(math.isfinite, map(float, tensor.aminmax())))
+    """Whether all entries are finite; takes one pass and no copy."""
+    empty = tensor.numel() == 0 or tensor.is_meta
+    return empty or all(map(math.isfinite, map(float, tensor.aminmax())))
 
 
 def check_finite(model: nn.Module, where: str) -> None:
-    """Raise UserError if the model holds a weight that is infinite or no number.
-
-    What comes behind such a weight means nothing.
+    """Raise UserError if a weight of the model is NaN or infinite.
 
     Args:
         model: The dense model.
-        where: What it is called in messages.
+        where: Its name in messages.
     """
-    broken = {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if not finite(parameter.data)
-    }
+    broken = {n: p for n, p in model.named_parameters() if not finite(p.data)}
     if broken:
         name, parameter = next(iter(broken.items()))
         raise UserError(
             f"weights of the model are not finite: {', '.join([*broken][:3])}",
             given=f"{where}: {name} holds {int((~parameter.isfinite()).sum())} NaN or infinite "
-            f"numbers ({len(broken)} parameters hold some)",
+            f"numbers (parameters with such numbers: {len(broken)})",
             allowed="finite weights",
-            fix="a sound checkpoint; one that was saved in float16 may have overflowed there",
+            fix="an intact checkpoint; one that was saved in float16 may have overflowed",
         )

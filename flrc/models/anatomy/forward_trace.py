@@ -1,7 +1,7 @@
-"""What a model calls when it reads two tokens: asked of the model itself, with or without weights.
+"""The calls of a model's modules in a forward pass over two tokens, with or without weights.
 
-Nothing is known of an architecture but what its forward pass does, so whatever it raises is an
-answer: with weights, that the model cannot be used; without, that it must be asked again with them.
+Nothing is assumed about an architecture. If the pass raises an error, a model with weights cannot
+be used; one without weights has to be traced again with them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MEMORY = (MemoryError, torch.OutOfMemoryError)
-"""Errors that say nothing of a model's architecture."""
+"""Errors that say nothing about a model's architecture."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a module; its tensors stay alive, so that their identity can be compared.
+    """A call of a module; its tensors stay alive, so that their identities can be compared.
 
     Attributes:
-        name: The module's.
-        positional: What it was given by position.
-        named: What it was given by name.
+        name: The module's name.
+        positional: Its positional arguments.
+        named: Its keyword arguments.
         output: What it returned.
     """
 
@@ -41,37 +41,36 @@ class Call:
 
 
 class UndecidedError(Exception):
-    """The forward pass needs the values of weights, and the model has none (meta device)."""
+    """The forward pass needs values of weights, and the model has none (meta device)."""
 
 
 @torch.no_grad()
 def calls_on_two_tokens(model: PreTrainedModel, names: Sequence[str]) -> list[Call]:
-    """Every call of the named modules in a forward pass over two tokens of text, as they return.
+    """Every call of the named modules in a forward pass over two tokens, in order of return.
 
     Args:
         model: In evaluation mode.
-        names: Of its modules.
+        names: Modules of the model.
 
     Raises:
         UndecidedError: If it cannot be run without weights, and has none.
         UserError: If it has weights and cannot be run.
     """
     problem: Exception | None = None
-    # A mask for every pair of tokens is taken as it is; where a model makes its own of it, one for
-    # every token.
+    # Most models use a mask of token pairs as it is; the others build theirs from a mask of tokens.
     for shape in ((1, 1, 2, 2), (1, 2)):
         mask = torch.ones(shape, dtype=torch.bool, device=model.device)
         try:
             return _calls(model, names, mask if mask.ndim == 4 else mask.long())
         except MEMORY:
             raise
-        except Exception as error:  # of whatever kind: the architecture is not known
+        except Exception as error:  # an unknown architecture may raise anything
             problem = error
     given = f"{type(model).__name__}: {type(problem).__name__}: {problem}"
     if model.device.type == "meta":
         raise UndecidedError(given) from problem
     raise UserError(
-        "the model cannot be run on two tokens, which shows what it calls",
+        "the model cannot be run on two tokens to trace its calls",
         given=given,
         allowed="a decoder-only model, such as Llama, Qwen2, Mistral, Gemma, GPT-NeoX or OPT",
     ) from problem
@@ -98,23 +97,23 @@ def _calls(model: PreTrainedModel, names: Sequence[str], mask: torch.Tensor) -> 
 
 @contextmanager
 def weights_read(layers: Mapping[str, nn.Module]) -> Iterator[set[str]]:
-    """While active, note whose ``weight`` is read from outside: a product that no call shows.
+    """While active, record which layers' ``weight`` is read outside of a call of the layer.
 
     Args:
-        layers: By name; as they were once the context ends.
+        layers: By name; restored once the context ends.
 
     Yields:
-        Names of the layers whose weight was read so far, by something else than a call of theirs.
+        Names of the layers whose weight was read by something else so far.
     """
-    found: set[str] = set()
+    read: set[str] = set()
     with ExitStack() as stack:
         for name, layer in layers.items():
             stack.callback(setattr, layer, "__class__", type(layer))
-            layer.__class__ = _observed(type(layer), name, found)
-        yield found
+            layer.__class__ = _observed(type(layer), name, read)
+        yield read
 
 
-def _observed(kind: type[nn.Module], name: str, found: set[str]) -> type[nn.Module]:
+def _observed(kind: type[nn.Module], name: str, read: set[str]) -> type[nn.Module]:
     calls: list[None] = []  # one entry for each call that has not returned
 
     class Observed(kind):  # type: ignore[misc, valid-type]
@@ -127,7 +126,7 @@ def _observed(kind: type[nn.Module], name: str, found: set[str]) -> type[nn.Modu
 
         def __getattr__(self, attribute: str) -> Any:
             if attribute == "weight" and not calls:
-                found.add(name)
+                read.add(name)
             return super().__getattr__(attribute)
 
     return Observed

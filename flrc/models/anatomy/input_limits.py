@@ -1,4 +1,4 @@
-"""How long a model's inputs may be, and which tokens it has."""
+"""A model's context length and vocabulary size, from its config."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ CONTEXT = (
     "max_target_positions",
     "context_length",
 )
-"""Names under which model types of ``transformers`` keep their context length."""
+"""Fields in which model types of ``transformers`` keep their context length."""
 BEYOND = ("dynamic", "yarn")
-"""Kinds of scaled rotary positions whose configs may name the length before scaling alone."""
+"""Kinds of RoPE scaling whose configs may give only the length before scaling."""
 AFTER_PADDING = (
     "camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta",
     "xlm-roberta-xl", "xmod",
 )  # fmt: skip
-"""Model types whose first position stands behind that of the padding token."""
+"""Model types whose first position follows that of the padding token."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a model's config says of its inputs.
+    """What a model's config says about its inputs.
 
     Attributes:
-        context: Context length in tokens; None where the architecture knows no such limit.
-        vocabulary: Rows of the input embedding; None where the config does not say.
+        context: Context length in tokens; None if the architecture has no limit.
+        vocabulary: Rows of the input embedding; None if the config does not say.
     """
 
     context: int | None
@@ -52,21 +52,21 @@ class Limits:
 
 
 def _extended(config: PretrainedConfig, context: int) -> list[int]:
-    """The context lengths to which scaled rotary positions reach, by kind of layer."""
+    """The context lengths that RoPE scaling reaches, by kind of layer; at least one entry."""
     scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
     kinds = scaling if isinstance(scaling, dict) else {}
     nested = [kind for kind in kinds.values() if isinstance(kind, dict)]
-    found = [0]
+    lengths = [0]
     for kind in nested or [kinds]:
         factor, original = kind.get("factor"), kind.get("original_max_position_embeddings")
         if kind.get("rope_type", kind.get("type")) in BEYOND:
             original = original or context
         if isinstance(factor, int | float) and original:
-            found.append(int(factor * original))
-    return found
+            lengths.append(int(factor * original))
+    return lengths
 
 
 def _first(config: PretrainedConfig, names: tuple[str, ...]) -> int | None:
-    """The first of these attributes that holds a count; a limit of zero or less means none."""
+    """The first of these fields with a positive integer; zero or less means no limit."""
     values = (getattr(config, name, None) for name in names)
     return next((v for v in values if type(v) is int and v > 0), None)

@@ -1,4 +1,4 @@
-"""Decoder blocks that wait in host memory and visit the device while they compute."""
+"""Decoder blocks that stay in host memory and are copied to the device to compute."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Visit:
-    """What a block computes while it waits elsewhere: copies on the device, then nothing there.
+    """The forward of a block in host memory: its tensors are copied to the device for each call.
 
-    The copies are part of the graph, so gradients reach the waiting weights themselves, on the
-    host. A graph that is held keeps the copies of all its blocks; see
-    :func:`~flrc.calibration.activation_checkpointing.recomputed`.
+    The copies are part of the graph, so gradients reach the parameters on the host. A graph keeps
+    the copies of all its blocks alive; see :func:`~flrc.calibration.activation_checkpointing.recomputed`.
 
-    accelerate's hooks are not used: between a forward and a backward pass they leave weights on no
-    device, and what is differentiated is not the parameter that a gradient's hook waits at.
+    accelerate's hooks are not used: between forward and backward they leave the weights on no
+    device, and gradients do not belong to the parameters whose hooks wait for them.
 
     Attributes:
         block: Its parameters and buffers never leave the host.
-        forward: What it computes.
-        device: Where.
+        forward: The block's own forward.
+        device: Where it computes.
     """
 
     block: nn.Module
@@ -43,12 +42,12 @@ class Visit:
 
 @contextmanager
 def present(block: nn.Module, device: torch.device) -> Iterator[None]:
-    """While active, all that a block holds is a copy on the device; what is shared is one copy."""
+    """While active, a block's tensors are copies on the device; shared tensors are copied once."""
     places: list[tuple[dict[str, Any], str, Tensor]] = []
     for module in block.modules():
         kinds: list[dict[str, Any]] = [module._parameters, module._buffers]  # type: ignore[list-item]
         for tensors in kinds:
-            places += [(tensors, name, held) for name, held in tensors.items() if held is not None]
+            places += [(tensors, name, own) for name, own in tensors.items() if own is not None]
     copies: dict[int, Tensor] = {}
     try:
         for tensors, name, tensor in places:
@@ -62,10 +61,10 @@ def present(block: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def wait_on_host(model: nn.Module, device: torch.device) -> None:
-    """Embeddings, norms and head go to the device; every decoder block only visits it.
+    """Move embeddings, norms and head to the device; decoder blocks stay on the host.
 
     Args:
-        model: On the host; its files may be mapped into memory. Changed in place.
+        model: On the host; its files may be memory-mapped. Changed in place.
         device: Where it computes.
     """
     _, blocks = decoder_blocks(model)
@@ -79,12 +78,12 @@ def wait_on_host(model: nn.Module, device: torch.device) -> None:
 
 
 def waits_on_host(model: nn.Module) -> bool:
-    """Whether its decoder blocks visit the device."""
+    """Whether its decoder blocks stay in host memory."""
     return isinstance(decoder_blocks(model)[1][0].forward, Visit)
 
 
 def stay_on_host(model: nn.Module) -> None:
-    """Bring all of a model to the host, where its blocks may wait already."""
+    """Move a whole model to the host, whether or not its blocks are there already."""
     if waits_on_host(model):
         for block in decoder_blocks(model)[1]:
             del block.forward
@@ -92,11 +91,10 @@ def stay_on_host(model: nn.Module) -> None:
 
 
 def settle(model: nn.Module) -> None:
-    """Bring a model whose blocks visited its device there, to stay; others are left alone."""
+    """Move blocks that stay in host memory to the device for good; other models are unchanged."""
     if not waits_on_host(model):
         return
-    _, blocks = decoder_blocks(model)
-    for block in blocks:
+    for block in decoder_blocks(model)[1]:
         visit = block.forward
         assert isinstance(visit, Visit)
         block.to(visit.device)

@@ -1,4 +1,4 @@
-"""How much of a model's decoder blocks the targets hold: what else multiplies stays as it is."""
+"""The share of a model's decoder blocks that the targets cover; the rest is not compressed."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOLERATED = 0.03
-"""Share of the blocks' matrices that may be left as they are without being asked: routers, small
-projections, states."""
+"""Share of the blocks' matrix parameters that may be uncovered without ``model.partial``: routers,
+small projections, states."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """The matrix parameters of the decoder blocks; what several modules share counts once.
+    """The matrix parameters of the decoder blocks; shared ones count once.
 
     Attributes:
-        matrices: How many there are.
+        matrices: Their number.
         uncovered: How many of them are in no target.
-        example: Name and shape of the largest matrix in no target; empty where there is none.
+        example: Name and shape of the largest uncovered matrix; empty if there is none.
     """
 
     matrices: int
@@ -42,14 +42,14 @@ class Coverage:
         return self.uncovered / self.matrices
 
     def to_json(self) -> dict[str, int]:
-        """What a record says; nothing where everything is covered."""
+        """The entries of a record; empty if everything is covered."""
         if not self.uncovered:
             return {}
         return {"blocks_matrices": self.matrices, "blocks_uncovered": self.uncovered}
 
 
 def coverage(model: nn.Module, targets: Sequence[Target]) -> Coverage:
-    """What the targets cover of all lists of modules that the forward pass runs.
+    """What the targets cover of all module lists that the forward pass runs.
 
     Args:
         model: Dense; its weights are not read (it may be on the meta device).
@@ -72,37 +72,37 @@ def coverage(model: nn.Module, targets: Sequence[Target]) -> Coverage:
 
 
 def _is_matrix(parameter: Tensor) -> bool:
-    """Whether it is a matrix or a stack of them: norms, biases, depthwise kernels are vectors."""
+    """Whether it is a matrix or a stack of them; norms, biases and depthwise kernels are not."""
     return parameter.ndim >= 2 and min(parameter.shape[-2:]) > 1
 
 
 def check_coverage(model: nn.Module, targets: Sequence[Target], rate: float, partial: bool) -> None:
-    """Say what the targets leave out of the decoder blocks.
+    """Warn of what the targets leave out of the decoder blocks.
 
     Args:
-        model: Dense, perhaps without weights.
-        targets: What is compressed of it.
-        rate: Share of the targets that is removed.
-        partial: Whether the user knows that much is left out.
+        model: Dense; it may be on the meta device.
+        targets: The layers to compress.
+        rate: Share of the target parameters that is removed.
+        partial: Whether the user accepts that much is left out.
 
     Raises:
         UserError: If it is more than :data:`TOLERATED`, and not ``partial``.
     """
-    found = coverage(model, targets)
-    if not found.uncovered:
+    covered = coverage(model, targets)
+    if not covered.uncovered:
         return
-    removed = f"rate={rate:g} removes {rate * (1 - found.share):.1%} of the blocks"
-    if found.share > TOLERATED and not partial:
+    removed = f"rate={rate:g} removes {rate * (1 - covered.share):.1%} of the blocks"
+    if covered.share > TOLERATED and not partial:
         raise UserError(
-            f"{found.share:.0%} of the decoder blocks' matrix parameters would not be compressed",
-            given=f"{type(model).__name__}: {found.uncovered:,} of {found.matrices:,} lie outside "
-            f"of the layers that can be, such as {found.example}; {removed}",
+            f"{covered.share:.0%} of the decoder blocks' matrix parameters would not be compressed",
+            given=f"{type(model).__name__}: {covered.uncovered:,} of {covered.matrices:,} are not "
+            f"in a layer that can be compressed, such as {covered.example}; {removed}",
             allowed=f"up to {TOLERATED:.0%} outside of torch.nn.Linear layers in one list",
-            fix="model.partial=true compresses the others alone, and rate counts only these; "
+            fix="model.partial=true compresses only the others, and rate counts only these; "
             'in Python overrides=["model.partial=true"]',
         )
     log.warning(
         "%s of %s matrix parameters of the decoder blocks (%.1f %%) are in no target, such as %s: "
-        "%s", f"{found.uncovered:,}", f"{found.matrices:,}", 100 * found.share, found.example,
-        removed,
+        "%s", f"{covered.uncovered:,}", f"{covered.matrices:,}", 100 * covered.share,
+        covered.example, removed,
     )  # fmt: skip
