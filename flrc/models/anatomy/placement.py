@@ -19,7 +19,8 @@ class Visit:
     """The forward of a block in host memory: its tensors are copied to the device for each call.
 
     The copies are part of the graph, so gradients reach the parameters on the host. A graph keeps
-    the copies of all its blocks alive; see :func:`~flrc.calibration.activation_checkpointing.recomputed`.
+    the copies of all its blocks alive; see
+    :func:`~flrc.calibration.activation_checkpointing.recomputed`.
 
     accelerate's hooks are not used: between forward and backward they leave the weights on no
     device, and gradients do not belong to the parameters whose hooks wait for them.
