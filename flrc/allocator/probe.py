@@ -16,7 +16,7 @@ from flrc.allocator.divergence import Divergence, MeanDivergence
 from flrc.allocator.partial_run import Batch, Cost, PartialRun
 from flrc.core import jsonfile
 from flrc.core.progress import progress
-from flrc.models.anatomy.replaced_forwards import Factors, cut
+from flrc.models.anatomy.replaced_forwards import Factors, truncated
 from flrc.plans.target import Target
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class Probe:
             changed = []
             for name, rank in chosen:
                 left_t, right = full[name]
-                with cut(self.model, [(self.targets[name], (left_t[:rank], right[:rank]))]):
+                with truncated(self.model, [(self.targets[name], (left_t[:rank], right[:rank]))]):
                     changed.append(run.block(index, batch, below))
             above = torch.cat(changed)
             for later in range(index + 1, len(run.blocks)):
@@ -233,7 +233,7 @@ class Probe:
                 for name, rank in cuts.items()
                 if self.targets[name].block == index
             ]
-            with cut(self.model, here):
+            with truncated(self.model, here):
                 pairs = zip(batches, hidden, strict=True)
                 hidden = [run.block(index, batch, below) for batch, below in pairs]
         mean = MeanDivergence()

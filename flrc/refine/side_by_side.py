@@ -18,7 +18,7 @@ from flrc.decomposition.dead_layers import decompose_target
 from flrc.decomposition.factors import Factors
 from flrc.models.anatomy.block_by_block import block_calls
 from flrc.models.anatomy.blocks import decoder_blocks
-from flrc.models.anatomy.replaced_forwards import cut, replaced
+from flrc.models.anatomy.replaced_forwards import replaced, truncated
 from flrc.plans.target import Target
 from flrc.refine.weight_correction import corrected_weight
 
@@ -91,7 +91,7 @@ def cut_on_arrival(
                 fitted = fit(targets, x)
                 found.update(fitted)
                 cuts = [(t, (fitted[t.name].left_t, fitted[t.name].right)) for t in targets]
-                stack.enter_context(cut(model, cuts))
+                stack.enter_context(truncated(model, cuts))
                 return module.forward(x)  # type: ignore[no-any-return]
 
             waiting.enter_context(replaced([(module, arrive)]))

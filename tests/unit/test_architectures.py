@@ -93,10 +93,10 @@ def test_much_is_left_out_only_if_it_may_be(name: str, tokenizer: Any, tmp_path:
 
 
 REFUSALS = {
-    "gemma3n_text": r"Gemma3nForCausalLM: block 0 is handed \(4, 1, 16, 48\)",
-    "reformer": "does not hand hidden states from block to block",
+    "gemma3n_text": r"Gemma3nForCausalLM: block 0 receives \(4, 1, 16, 48\)",
+    "reformer": "does not pass hidden states from block to block",
     "zamba": "several places",
-    "cpmant": r"CpmAntForCausalLM: block 0 is handed \(1, 24, 48\)",
+    "cpmant": r"CpmAntForCausalLM: block 0 receives \(1, 24, 48\)",
     "hrm_text": "18 calls of 3 blocks",
     "xlm": "the input of block 1 is off",
     "gpt2": r"no torch.nn.Linear layer",

@@ -130,5 +130,5 @@ def test_blocks_that_are_no_chain_are_refused() -> None:
     blocks = decoder_blocks(model)[1]
     model.model.layers = torch.nn.ModuleList([*blocks, torch.nn.Linear(48, 4800)])
     model.model.config.num_hidden_layers = 3  # the last is never called
-    with pytest.raises(UserError, match="does not hand hidden states from block to block"):
+    with pytest.raises(UserError, match="does not pass hidden states from block to block"):
         block_calls(model, sequences()[0][None])

@@ -1,4 +1,4 @@
-"""Cuts layers of a model for a while: their forward is replaced, their weights stay untouched."""
+"""Temporarily replaces the forward of modules; their weights stay untouched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Factors = tuple[Tensor, Tensor]
 
 @contextmanager
 def replaced(forwards: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
-    """While active, each module computes the given function; then, in any case, what it did."""
+    """While active, each module computes the given function instead of its own forward."""
 
     def restore(module: nn.Module, before: Any) -> None:
         if before is None:
@@ -33,18 +33,19 @@ def replaced(forwards: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterat
 
 
 @contextmanager
-def cut(model: nn.Module, cuts: Iterable[tuple[Target, Factors]]) -> Iterator[None]:
-    """While active, ``y = left^T (right x) + bias`` in the layers of these targets.
+def truncated(model: nn.Module, factors: Iterable[tuple[Target, Factors]]) -> Iterator[None]:
+    """While active, the layers of these targets compute ``y = left^T (right x) + bias``.
 
-    The factors of a group are shared out: every layer takes its own columns of ``left_t``.
+    Each layer of a group uses its own columns of ``left_t``.
 
     Args:
         model: Holds the dense layers; neither parameters nor modules are exchanged.
-        cuts: Targets with factors, which are moved to the model's device and the weights' dtype.
+        factors: Targets with their truncated factors, which are converted to the model's device
+            and the weights' dtype.
     """
-    device = next(model.parameters()).device  # of the embedding: blocks may wait elsewhere
+    device = next(model.parameters()).device  # the embedding's: blocks may be in host memory
     forwards: list[tuple[nn.Module, Callable[..., Any]]] = []
-    for target, (left_t, right) in cuts:
+    for target, (left_t, right) in factors:
         begin = 0
         for layer in target.layers:
             linear = model.get_submodule(layer.name)

@@ -1,4 +1,4 @@
-"""The layers that are compressed, found by the model's structure, never by its name."""
+"""The linear layers to compress, found by the model's structure, not by names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def linear_layers(model: nn.Module) -> list[Target]:
-    """Every linear layer inside the decoder blocks, in the order of their definition.
+    """Every linear layer inside the decoder blocks, in the order of definition.
 
     Needs no weights (the model may be on the meta device); each layer is its own input group here.
 
@@ -28,7 +28,7 @@ def linear_layers(model: nn.Module) -> list[Target]:
         UserError: If a block has no linear layer, or layers share a weight.
     """
     prefix, blocks = decoder_blocks(model)
-    found: list[Target] = []
+    targets: list[Target] = []
     for index, block in enumerate(blocks):
         layers = {name: layer for name, layer in block.named_modules() if _is_linear(layer)}
         if not layers:
@@ -40,13 +40,13 @@ def linear_layers(model: nn.Module) -> list[Target]:
         for name, layer in layers.items():
             d_out, d_in = layer.weight.shape  # type: ignore[misc]
             full = f"{prefix}.{index}.{name}"
-            found.append(Target(full, d_out, d_in, index, name.rpartition(".")[2], full))
-    _check_own_weights(model, found)
-    return found
+            targets.append(Target(full, d_out, d_in, index, name.rpartition(".")[2], full))
+    _check_own_weights(model, targets)
+    return targets
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether a module computes ``x W^T + b`` and nothing else: some routers inherit the class."""
+    """Whether a module computes just ``x W^T + b``; some routers override ``nn.Linear``."""
     if not isinstance(module, nn.Linear) or type(module).forward is nn.Linear.forward:
         return isinstance(module, nn.Linear)
     weight = module.weight
@@ -55,7 +55,7 @@ def _is_linear(module: nn.Module) -> bool:
         plain = nn.functional.linear(x, weight, module.bias)
         try:
             own = module(x)
-        except Exception:  # of whatever kind: it takes something else
+        except Exception:  # it takes other arguments
             return False
     if not isinstance(own, Tensor) or own.shape != plain.shape:
         return False
@@ -65,7 +65,7 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _check_own_weights(model: nn.Module, layers: Sequence[Target]) -> None:
-    """Raise UserError if the weight of one of the layers stands elsewhere in the model too."""
+    """Raise UserError if the weight of one of the layers is used elsewhere in the model."""
     names: dict[Tensor, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(parameter, []).append(name)
@@ -73,19 +73,19 @@ def _check_own_weights(model: nn.Module, layers: Sequence[Target]) -> None:
         weight = model.get_parameter(f"{layer.name}.weight")
         if len(names[weight]) > 1:
             raise UserError(
-                "a weight is used in several places, and low-rank factors would be in one",
+                "a weight is used in several places, and low-rank factors would replace only one",
                 given=", ".join(names[weight][:4]),
-                allowed="blocks whose weights are their own",
+                allowed="blocks whose weights are not shared",
             )
 
 
 def find_targets(model: PreTrainedModel) -> list[Target]:
     """The layers to compress, in the order of the forward pass, with their input groups.
 
-    Embeddings, norms and the head lie outside the blocks and are no targets (FLRC appendix F), so
-    tied embeddings are left alone; nor are layers whose weight the model reads itself, which
-    factors could not give it. One forward pass over two tokens shows both that and which layers
-    share an input.
+    Embeddings, norms and the head are outside of the blocks and not targets (FLRC appendix F), so
+    tied embeddings are unaffected. Layers whose weight the model reads directly are not targets
+    either, since factors have no such weight. One forward pass over two tokens shows this, and
+    which layers share an input.
 
     Raises:
         UndecidedError: If the forward pass needs weights, and the model has none.
@@ -108,12 +108,12 @@ def find_targets(model: PreTrainedModel) -> list[Target]:
 
 
 def _leaders(calls: Sequence[Call]) -> dict[str, str]:
-    """Of each layer that is called, the first that was handed the same tensors."""
+    """For each layer that is called, the first layer with the same inputs."""
     inputs: dict[str, list[int]] = {}
     for call in calls:
         if len(call.positional) != 1 or call.named:
             raise UserError(
-                "a linear layer is called with something else than one tensor",
+                "a linear layer is not called with exactly one tensor",
                 given=call.name,
                 allowed="layers that are called as layer(x)",
             )
