@@ -1,6 +1,6 @@
-"""A conversation in the terminal: ``python -m flrc.chat runs/<model>/<run>``.
+"""Chat in the terminal: ``python -m flrc.chat runs/<model>/<run>``.
 
-Shows how many parameters are in use as the ranks shrink.
+Shows the share of parameters in use as the ranks shrink.
 """
 
 from __future__ import annotations
@@ -16,32 +16,38 @@ if TYPE_CHECKING:
     from flrc.models.checkpoints.checkpoint import Loaded
     from flrc.plans.rank_plan import RankPlan
 
-HELP = "/new begins a new conversation, /quit ends."
+HELP = "/new starts a new conversation, /quit ends."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read what the user says, line by line; print replies as they come."""
+    """Load the model and start the conversation.
+
+    Returns:
+        0, or 2 if the model cannot be loaded.
+    """
     parser = argparse.ArgumentParser(prog="python -m flrc.chat", description=__doc__)
-    parser.add_argument("path", help="folder of a run that was made with model.save=true")
+    parser.add_argument("path", help="folder of a run with model.save=true")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
-    parser.add_argument("--max-new-tokens", type=int, default=256, help="longest reply")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=256, help="length of the longest reply"
+    )
     parser.add_argument(
         "--temperature", type=float, default=0.0, help="0 (the default) is greedy decoding"
     )
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
         from flrc.library.generation import load
 
-        model = load(given.path, given.device)
+        model = load(options.path, options.device)
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
-    options = {"do_sample": True, "temperature": given.temperature} if given.temperature else {}
-    return converse(model, given.max_new_tokens, options)
+    sampling = {"do_sample": True, "temperature": options.temperature}
+    return converse(model, options.max_new_tokens, sampling if options.temperature else {})
 
 
 def converse(model: Loaded, max_new_tokens: int, options: dict[str, object]) -> int:
-    """The conversation itself; ends with the input."""
+    """Read messages line by line and print replies as they are generated, until input ends."""
     from rich.console import Console
     from transformers import TextStreamer
 
@@ -52,15 +58,15 @@ def converse(model: Loaded, max_new_tokens: int, options: dict[str, object]) -> 
     turns: list[dict[str, str]] = []
     while True:
         try:
-            said = console.input("[bold]you>[/bold] ").strip()
+            message = console.input("[bold]you>[/bold] ").strip()
         except (EOFError, KeyboardInterrupt):
             return 0
-        if said == "/quit":
+        if message == "/quit":
             return 0
-        if said in ("/new", ""):
+        if message in ("/new", ""):
             turns = []
             continue
-        turns.append({"role": "user", "content": said})
+        turns.append({"role": "user", "content": message})
         switches: list[tuple[int, RankPlan]] = []
 
         def switched(
@@ -70,15 +76,17 @@ def converse(model: Loaded, max_new_tokens: int, options: dict[str, object]) -> 
             share = f"[{1 - plan.realised:.0%} of the target parameters]"
             console.print(share, style="cyan", end=" ", markup=False)
 
-        class Shown(TextStreamer):  # type: ignore[misc]
+        class ConsoleStreamer(TextStreamer):  # type: ignore[misc]
             def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
                 console.out(text, end="\n" if stream_end else "", highlight=False)
 
         begun = time.perf_counter()
-        shown = Shown(model.tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[arg-type]
+        streamer = ConsoleStreamer(model.tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[arg-type]
         try:
-            reply = stream(model, turns, shown, switched, max_new_tokens=max_new_tokens, **options)
-        except UserError as error:  # the conversation has outgrown the model's context, say
+            reply = stream(
+                model, turns, streamer, switched, max_new_tokens=max_new_tokens, **options
+            )
+        except UserError as error:  # for example, the conversation exceeds the context length
             console.print(str(error), style="red", markup=False)
             turns = []
             continue
@@ -92,9 +100,9 @@ def converse(model: Loaded, max_new_tokens: int, options: dict[str, object]) -> 
 
 
 def _summary(tokens: int, seconds: float, switches: list[tuple[int, RankPlan]]) -> str:
-    """What the reply took: tokens, speed, and where ranks changed."""
+    """Number of tokens, speed, and the steps at which ranks changed."""
     steps = ", ".join(f"{1 - p.realised:.1%} from step {step + 1}" for step, p in switches)
-    return f"{tokens} tokens, {tokens / seconds:.1f} a second; parameters in use: {steps}"
+    return f"{tokens} tokens, {tokens / seconds:.1f} per second; parameters in use: {steps}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Puts planned low-rank layers into a model, and switches between plans."""
+"""Puts planned low-rank layers into a model, and checks what they store and activate."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def compress(
     form: Form,
     factors: Callable[[str, int], tuple[Tensor, Tensor]],
 ) -> None:
-    """Replace each target that some plan factors; its dense weight is freed before the next.
+    """Replace each target that some plan factors; frees its dense weight before the next one.
 
-    A layer holds the most ranks that any plan asks for, or, in a form that is not nested, each
-    number of them; and its dense weight only if some plan keeps it dense. The layers of a group
-    share what they do with their input.
+    A layer stores the largest rank of any plan or, in a form that is not nested, one layer per
+    rank; it keeps its dense weight only if some plan keeps it dense. The layers of a group share
+    the factor on the input side.
 
     Args:
         model: Changed in place.
         targets: The layers, or groups of them.
         plans: Every plan that will be activated.
         form: How factors are stored.
-        factors: ``(target name, rank) -> (left_t, right)``.
+        factors: Maps target name and rank to ``(left_t, right)``.
 
     Raises:
-        UserError: If factors leave the range of the model's dtype.
+        UserError: If factors overflow the model's dtype.
     """
     for target in targets:
         ranks = [plan.ranks[target.name] for plan in plans]
@@ -54,17 +54,17 @@ def compress(
             continue
         linears = [_linear(model, layer.name) for layer in target.layers]
         device = linears[0].weight.device
-        # Not rounded here: a form may change the basis before it rounds.
+        # Not rounded yet: a form may change the basis first.
         left_t, right = (f.to(device) for f in factors(target.name, max(factored)))
         if form.NESTED or len(set(factored)) == 1:
             built = form.build(left_t, right, linears, None in ranks)
         else:
-            built = _one_a_rank(form, left_t, right, linears, ranks)
+            built = _one_per_rank(form, left_t, right, linears, ranks)
         for part, linear, layer in zip(target.layers, linears, built, strict=True):
             assert isinstance(layer, FactoredLinear)
             if not all(finite(parameter.data) for parameter in layer.parameters()):
                 raise UserError(
-                    f"the factors of {part.name} do not fit into {linear.weight.dtype}",
+                    f"the factors of {part.name} overflow {linear.weight.dtype}",
                     given=f"rank {max(factored)} of {target.name}",
                     fix="dtype=float32 or dtype=bfloat16",
                 )
@@ -72,20 +72,20 @@ def compress(
             replace(model, part.name, layer.train(linear.training))
 
 
-def _one_a_rank(
+def _one_per_rank(
     form: Form,
     left_t: Tensor,
     right: Tensor,
     linears: Sequence[nn.Linear],
     ranks: Sequence[int | None],
 ) -> list[nn.Module]:
-    """Layers of a form whose prefixes mean nothing, at several ranks."""
-    made: list[dict[int, FactoredLinear]] = [{} for _ in linears]
+    """Layers for several ranks, of a form that is not nested."""
+    layers: list[dict[int, FactoredLinear]] = [{} for _ in linears]
     for rank in sorted({rank for rank in ranks if rank is not None}, reverse=True):
         built = form.build(left_t[:rank], right[:rank], linears, False)
-        for by_rank, layer in zip(made, built, strict=True):
+        for by_rank, layer in zip(layers, built, strict=True):
             assert isinstance(layer, FactoredLinear)
-            layer.bias = None  # the layer around it adds the bias
+            layer.bias = None  # the enclosing layer adds the bias
             by_rank[rank] = layer
     return [
         SeparateLinear(
@@ -93,7 +93,7 @@ def _one_a_rank(
             None if linear.bias is None else linear.bias.data,
             linear.weight.data if None in ranks else None,
         )
-        for by_rank, linear in zip(made, linears, strict=True)
+        for by_rank, linear in zip(layers, linears, strict=True)
     ]
 
 
@@ -107,7 +107,7 @@ def compressed(
 ) -> Iterator[None]:
     """While active, the model is compressed as by :func:`compress`; then it is dense again.
 
-    The dense layers are kept beside the compressed ones meanwhile.
+    The dense layers stay in memory meanwhile.
     """
     names = [layer.name for target in targets for layer in target.layers]
     dense = {name: _linear(model, name) for name in names}
@@ -126,7 +126,7 @@ def _linear(model: nn.Module, name: str) -> nn.Linear:
 
 
 def stored_parameters(targets: Sequence[Target], plans: Sequence[RankPlan], form: Form) -> int:
-    """Parameters that must be stored to run all of these plans (arithmetic, not measured)."""
+    """Parameters that must be stored to run all of these plans; computed, not measured."""
     total = 0
     for target in targets:
         total += sum(form.cost(rank, target) for rank in _stored_ranks(target, plans, form))
@@ -135,7 +135,7 @@ def stored_parameters(targets: Sequence[Target], plans: Sequence[RankPlan], form
 
 
 def stored_index_bytes(targets: Sequence[Target], plans: Sequence[RankPlan], form: Form) -> int:
-    """Bytes of the integers that the form stores beside the parameters (arithmetic)."""
+    """Bytes of the integers that the form stores beside the parameters; computed."""
     return sum(
         form.index_bytes(rank, target)
         for target in targets
@@ -144,16 +144,16 @@ def stored_index_bytes(targets: Sequence[Target], plans: Sequence[RankPlan], for
 
 
 def _stored_ranks(target: Target, plans: Sequence[RankPlan], form: Form) -> set[int]:
-    """Ranks that are stored by themselves: the largest, whose prefixes are all others, or each."""
+    """Ranks that are stored: the largest one in a nested form, else each of them."""
     ranks = {rank for plan in plans if (rank := plan.ranks[target.name]) is not None}
     return {max(ranks)} if ranks and form.NESTED else ranks
 
 
 def check_counts(model: nn.Module, targets: Sequence[Target], plans: Plans, form: Form) -> None:
-    """Measured on the modules, activated and stored parameters equal the planned ones.
+    """Check that activated and stored parameters, counted on the modules, are as planned.
 
     Raises:
-        AssertionError: If they do not; a record would then be wrong.
+        AssertionError: If they are not; a record would be wrong.
     """
     names = [layer.name for target in targets for layer in target.layers]
     dense = sum(target.dense for target in targets)

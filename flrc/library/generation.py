@@ -1,4 +1,4 @@
-"""From a saved compressed model to text."""
+"""Loads a saved compressed model and generates text with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def load(path: str | Path, device: str = "auto") -> Loaded:
-    """A compressed model that a run with ``model.save=true``, or :func:`flrc.save`, has written.
+    """Load a compressed model that :func:`flrc.save` or a run with ``model.save=true`` wrote.
 
     Args:
         path: The run's folder, or the ``model`` folder in it.
@@ -42,19 +42,19 @@ def load(path: str | Path, device: str = "auto") -> Loaded:
 
 
 def decoder_of(model: Loaded) -> Decoder:
-    """Generates under the model's schedule."""
+    """A decoder that follows the model's schedule."""
     return Decoder(model.model, model.tokenizer, model.plans)
 
 
 def prompt_ids(model: Loaded, turns: str | Sequence[dict[str, str]]) -> list[int]:
-    """Token ids in the chat template; of plain text where the tokenizer has none.
+    """Token ids of a conversation in the chat template, or as plain text if there is none.
 
     Args:
         model: The model.
-        turns: What the user says, or a conversation as ``{"role": ..., "content": ...}``.
+        turns: The user's message, or a conversation as ``{"role": ..., "content": ...}``.
 
     Raises:
-        UserError: If the turns are no texts, or the chat template cannot be used for them.
+        UserError: If the turns are not texts, or the chat template rejects them.
     """
     if isinstance(turns, str):
         turns = [{"role": "user", "content": turns}]
@@ -69,11 +69,11 @@ def prompt_ids(model: Loaded, turns: str | Sequence[dict[str, str]]) -> list[int
         ]
     except UserError:
         raise
-    except Exception as error:  # turns are the caller's, and may hold anything
+    except Exception as error:  # the caller's turns may hold anything
         raise UserError(
-            "this conversation cannot be made a prompt",
+            "the conversation cannot be turned into a prompt",
             given=reason(error),
-            allowed="texts, in turns that the chat template knows",
+            allowed="texts, in turns that the chat template accepts",
         ) from error
     return ids
 
@@ -87,26 +87,26 @@ def generate(
     seed: int = 0,
     **options: Any,
 ) -> str | list[str]:
-    """Replies under the model's schedule, greedy unless the options say otherwise.
+    """Generate replies under the model's schedule, greedily unless the options say otherwise.
 
     Args:
         model: From :func:`flrc.load`.
-        prompts: What the user says: one text, or several.
-        max_new_tokens: Longest reply.
-        batch_size: Prompts generated together.
-        seed: Of what is drawn, with ``do_sample=True``.
+        prompts: The user's message, or several of them.
+        max_new_tokens: Length of the longest reply.
+        batch_size: Number of prompts that are processed together.
+        seed: For sampling, with ``do_sample=True``.
         options: ``do_sample``, ``temperature``, ``top_k``, ``top_p``, ``repetition_penalty``,
             ``min_new_tokens``, ``cache_implementation``.
 
     Returns:
-        A text for a text, a list for several.
+        A reply for a single prompt, a list for several.
 
     Raises:
-        UserError: If a prompt with its reply is longer than the model's context, or holds tokens
-            that the model does not have.
+        UserError: If a prompt with its reply exceeds the context length, or contains tokens that
+            are not in the model's vocabulary.
     """
-    several = [prompts] if isinstance(prompts, str) else list(prompts)
-    ids = [prompt_ids(model, prompt) for prompt in several]
+    messages = [prompts] if isinstance(prompts, str) else prompts
+    ids = [prompt_ids(model, message) for message in messages]
     _check_fit(model, ids, max_new_tokens)
     torch.manual_seed(seed)
     replies = generate_replies(
@@ -129,14 +129,14 @@ def stream(
     max_new_tokens: int,
     **options: Any,
 ) -> list[int]:
-    """One reply, handed on token by token; its token ids.
+    """Generate one reply token by token; returns its token ids.
 
     Args:
         model: From :func:`flrc.load`.
         turns: The conversation so far.
         streamer: As in ``transformers``.
-        on_switch: Is told the step (0 for the prefill) and the plan that begins there.
-        max_new_tokens: Longest reply.
+        on_switch: Called with the step (0 for the prefill) and the plan that begins there.
+        max_new_tokens: Length of the longest reply.
         options: As in :func:`generate`.
     """
     prompt = prompt_ids(model, turns)
@@ -155,6 +155,6 @@ def stream(
 
 
 def _check_fit(model: Loaded, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-    """The model has a position for every token, and these tokens."""
+    """Check the context length and the vocabulary."""
     read = TokenSequences("a prompt with its reply", prompts, "max_new_tokens", max_new_tokens)
     read.check(Limits.of(model.model.config), type(model.model).__name__)

@@ -1,4 +1,4 @@
-"""Who a tokenizer in memory is: everything that decides which tokens it makes of a text."""
+"""Digest of everything that determines how a tokenizer in memory tokenizes a text."""
 
 from __future__ import annotations
 
@@ -17,31 +17,30 @@ PROBE = (
     "The River's  12,345 caf\u00e9s\n\tna\u00efve \u0130stanbul "
     "\u4f60\u597d \U0001f600 don\u2019t #x_y"
 )
-"""Case, digits, spaces, accents and scripts: a tokenizer whose class does more than its files say
-shows it on some of these."""
+"""Case, digits, spaces, accents and scripts, to catch differences not in the files."""
 STATE = ("padding", "truncation")
-"""Entries of ``tokenizer.json`` that the last call has left there."""
+"""Entries of ``tokenizer.json`` that depend on the last call."""
 ORIGIN = ("name_or_path", "_commit_hash", "local_files_only", "is_local", "model_max_length")
-"""Entries of ``tokenizer_config.json`` that change no token."""
+"""Entries of ``tokenizer_config.json`` that do not affect tokens."""
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 over the files that a tokenizer saves, its class and what it makes of a probe.
+    """SHA-256 over the files that a tokenizer saves, its class, and its tokens of a probe text.
 
-    A vocabulary does not fix a tokenizer: normaliser, pre-tokenizer, post-processor, added tokens
-    and chat template decide as much.
+    A vocabulary does not determine a tokenizer: normalizer, pre-tokenizer, post-processor, added
+    tokens and chat template matter as much.
     """
     digest = hashlib.sha256(f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}".encode())
     with TemporaryDirectory() as folder:
         try:
             tokenizer.save_pretrained(folder)
-        except Exception:  # parts of the caller's own, which cannot be saved
+        except Exception:  # custom parts that cannot be saved
             digest.update(jsonfile.canonical(tokenizer.get_vocab()).encode())
         for path in sorted(Path(folder).rglob("*")):
             if path.is_file():
                 name = path.relative_to(folder).as_posix()
                 digest.update(f"\n{name} ".encode() + _content(path))
-    # Settings that were changed after loading are not saved; special tokens in a text show some.
+    # Settings changed after loading are not saved; special tokens in the text reveal some of them.
     probe = f"{PROBE} {' '.join(tokenizer.all_special_tokens)} a"
     digest.update(str(tokenizer(probe)["input_ids"]).encode())
     return digest.hexdigest()

@@ -1,1 +1,1 @@
-"""Models: loading, targets, low-rank layers, surgery."""
+"""Models: sources of dense ones, their anatomy, compressed layers, checkpoints."""

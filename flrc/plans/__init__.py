@@ -1,1 +1,1 @@
-"""Plain data of a plan: targets, ranks, phases."""
+"""Plans as plain data: targets, ranks, phases."""

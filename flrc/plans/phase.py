@@ -1,4 +1,4 @@
-"""A phase of a schedule, and the forward step at which it begins.
+"""Phases of a schedule, and the forward steps at which they begin.
 
 Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
 """
@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of forward steps at one rate.
+    """A range of forward steps at one rate.
 
     Attributes:
-        begin: Where it begins, as a share of the nominal number of forward steps, in [0, 1).
+        begin: Its start as a share of the nominal number of forward steps, in [0, 1).
         rate: Requested rate during the phase, in [0, 1).
-        step: The forward step at which it begins, 0 for the prefill, where that is what was chosen;
-            then ``begin`` counts for nothing.
+        step: The forward step at which it begins, 0 for the prefill; if set, ``begin`` is ignored.
     """
 
     begin: float

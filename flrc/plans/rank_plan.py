@@ -1,4 +1,4 @@
-"""The answer of an allocator: a rank for every target.
+"""A rank for every target: the result of an allocator.
 
 Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Costed(Protocol):
-    """What says how many parameters a rank costs: a form (:class:`flrc.form.base.Form`)."""
+    """Anything that knows how many parameters a rank costs: :class:`flrc.form.base.Form`."""
 
     def cost(self, rank: int, target: Target) -> int:
         """Parameters that a forward step reads at ``rank``."""
@@ -23,14 +23,14 @@ class Costed(Protocol):
 
 @dataclass(frozen=True)
 class RankPlan:
-    """Ranks per target at one rate; JSON, diffable, replayable.
+    """Ranks of all targets at one rate.
 
     Attributes:
-        requested: Rate that was asked for.
-        realised: Rate that the ranks give: ``1 - activated / dense`` parameters of the targets.
-        ranks: Rank by target name; None where the target stays dense, 0 where its output is 0.
-        exact: Whether the ranks were solved for the requested rate. False only for the one-shot
-            formula of the paper, which does not meet it.
+        requested: The requested rate.
+        realised: The rate of these ranks: ``1 - activated / dense`` parameters of the targets.
+        ranks: Rank by target name; None if the target stays dense, 0 if its output is zero.
+        exact: Whether the ranks were solved for the requested rate. False only for the paper's
+            one-shot formula, which misses it.
     """
 
     requested: float
@@ -67,12 +67,12 @@ class RankPlan:
 
         Raises:
             KeyError: If a key is missing.
-            TypeError: If these are no JSON objects.
-            ValueError: If a rate or a rank is none.
+            TypeError: If a value has a wrong type.
+            ValueError: If a rate or a rank is impossible.
         """
         ranks = values["ranks"]
         if not isinstance(ranks, dict):
-            raise TypeError(f"the ranks are a {type(ranks).__name__}")
+            raise TypeError(f"the ranks are a {type(ranks).__name__}, not an object")
         for name, rank in ranks.items():
             if rank is not None and not (type(rank) is int and rank >= 0):
                 raise ValueError(f"impossible rank for {name}: {rank!r}")
@@ -85,13 +85,13 @@ class RankPlan:
 
 
 def checked_rate(value: Any) -> float:
-    """A number of JSON that is a rate.
+    """A JSON value as a rate.
 
     Raises:
-        ValueError: If it is no number in [0, 1).
+        ValueError: If it is not a number in [0, 1).
     """
     if type(value) not in (int, float) or not 0 <= value < 1:
-        raise ValueError(f"{value!r} is no rate in [0, 1)")
+        raise ValueError(f"{value!r} is not a rate in [0, 1)")
     rate: float = value
     return rate
 

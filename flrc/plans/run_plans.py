@@ -1,4 +1,4 @@
-"""All plans of one run: the constant one, and one for each phase of the schedule.
+"""All plans of a run: the constant one, and one for each phase of the schedule.
 
 Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
 """
@@ -14,12 +14,12 @@ from flrc.plans.rank_plan import RankPlan, checked_rate
 
 @dataclass(frozen=True)
 class Plans:
-    """Ranks of a run.
+    """The plans of a run.
 
     Attributes:
-        constant: The plan at the requested rate; prefill-only evaluations run on it.
+        constant: The plan at the requested rate; prefill-only evaluations use it.
         phases: The schedule's phases with their plans, in order; they nest.
-        candidates: All schedules that competed, where one was searched.
+        candidates: All schedules that were compared, if one was searched for.
     """
 
     constant: RankPlan
@@ -47,23 +47,23 @@ class Plans:
         """Read :meth:`to_json` back.
 
         Raises:
-            AttributeError: If a phase is no object.
+            AttributeError: If a phase is not an object.
             KeyError: If a key is missing.
-            TypeError: If a value is of another kind than it should be.
-            ValueError: If the phases are none, or a rate or a rank is impossible.
+            TypeError: If a value has a wrong type.
+            ValueError: If there are no phases, or a rate or a rank is impossible.
         """
         phases = phases_from_json(values["phases"])
         if not phases:
             raise ValueError("there are no phases")
         candidates = values.get("candidates", [])
         if not isinstance(candidates, list) or not all(isinstance(c, dict) for c in candidates):
-            raise TypeError("the candidates are no list of objects")
+            raise TypeError("the candidates are not a list of objects")
         return cls(RankPlan.from_json(values["constant"]), phases, candidates)
 
     def by_step(self, steps: int) -> dict[int, RankPlan]:
         """The plan of each phase by its first forward step, 0 for the prefill.
 
-        A phase that begins where the next one does has no step; the later one wins.
+        Of phases that begin at the same step, the last one is used.
 
         Args:
             steps: Longest reply, in tokens.
@@ -73,34 +73,34 @@ class Plans:
 
 
 def phase_json(phase: Phase) -> dict[str, Any]:
-    """Where a phase begins: a share of the steps, or a step."""
+    """A phase's start: a share of the steps, or a step."""
     return {"begin": phase.begin} if phase.step is None else {"step": phase.step}
 
 
 def phases_from_json(values: list[dict[str, Any]]) -> list[tuple[Phase, RankPlan]]:
-    """Phases with their plans; the first begins at 0, and none before the one that it follows.
+    """Phases with their plans, in order; the first begins at 0.
 
     Raises:
-        AttributeError: If a phase is no object.
+        AttributeError: If a phase is not an object.
         KeyError: If a key is missing.
-        TypeError: If a value is of another kind than it should be.
+        TypeError: If a value has a wrong type.
         ValueError: If they are not in order, or a rate or a rank is impossible.
     """
     if not isinstance(values, list):
         raise TypeError(f"the phases are a {type(values).__name__}")
-    found: list[tuple[Phase, RankPlan]] = []
+    result: list[tuple[Phase, RankPlan]] = []
     least_begin, least_step = 0.0, 0
     for value in values:
         step = value.get("step")
         begin = checked_rate(value["begin"] if step is None else value.get("begin", 0.0))
         if step is None:
-            wrong = begin < least_begin or (begin > 0 and not found)
+            wrong = begin < least_begin or (begin > 0 and not result)
         else:
-            wrong = type(step) is not int or step < least_step or (step > 0 and not found)
+            wrong = type(step) is not int or step < least_step or (step > 0 and not result)
         if wrong:
             where = begin if step is None else f"step {step!r}"
-            raise ValueError(f"phase {len(found) + 1} begins at {where}")
+            raise ValueError(f"phase {len(result) + 1} begins at {where}")
         least_begin, least_step = max(begin, least_begin), max(step or 0, least_step, 1)
         phase = Phase(begin, checked_rate(value["rate"]), step)
-        found.append((phase, RankPlan.from_json(value["plan"])))
-    return found
+        result.append((phase, RankPlan.from_json(value["plan"])))
+    return result

@@ -1,4 +1,4 @@
-"""What is compressed and given a rank as one."""
+"""A target: what is decomposed and given a rank as one."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Target:
-    """What is decomposed and given a rank as one: a linear layer, or layers that share an input.
+    """A linear layer, or layers that share an input, decomposed and given a rank as one.
 
     Layers that share their input (``grouping=shared``) are one target whose weight is theirs
-    stacked along the outputs; they then share the right factor.
+    stacked along the outputs, and they share the right factor.
 
     Attributes:
-        name: Full module name in the model; of a group the names of its layers, joined.
+        name: Full module name in the model; for a group the joined names of its layers.
         d_out: Rows of its (stacked) weight.
         d_in: Columns of its weight; ``d_out`` and ``d_in`` come from the weight, not from the
-            model's config, so grouped-query attention and free head widths need no special case.
+            model's config, so grouped-query attention and odd head widths need no special case.
         block: Index of its decoder block.
         projection: Last part of its name (``q_proj`` ... ``down_proj``).
-        input_group: Name of the first target that reads the very same input tensor: q, k and v
-            share one group, gate and up another. Calibration collects once per group.
+        input_group: Name of the first target that reads the same input tensor: q, k and v are one
+            group, gate and up another. Calibration collects statistics once per group.
         members: The layers of a group, in the order in which their weights are stacked; empty for
             a single layer.
     """
@@ -40,7 +40,7 @@ class Target:
 
     @classmethod
     def stacked(cls, members: Sequence[Target]) -> Target:
-        """One target of several layers that share an input; a single layer stays what it is.
+        """One target of several layers that share an input; a single layer is returned unchanged.
 
         Raises:
             ValueError: If the layers do not read the same input.
@@ -64,8 +64,8 @@ class Target:
     def weight(self, model: nn.Module) -> Float[Tensor, "m n"]:
         """``(d_out, d_in)``: the dense weight, stacked for a group (a copy there)."""
         weights = [model.get_submodule(layer.name).weight for layer in self.layers]
-        found = [weight.data for weight in weights if isinstance(weight, Tensor)]
-        return found[0] if len(found) == 1 else torch.cat(found)
+        tensors = [weight.data for weight in weights if isinstance(weight, Tensor)]
+        return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
     @property
     def dense(self) -> int:

@@ -104,7 +104,7 @@ def test_a_rank_that_was_not_built_is_refused(make_model: Callable[..., Any]) ->
     built(model, Pivoted(), False)
     layer = next(m for m in low_rank_layers(model).values() if isinstance(m, SeparateLinear))
     held = [int(rank) for rank in layer.layers]
-    with pytest.raises(ValueError, match="is none of"):
+    with pytest.raises(ValueError, match="is not one of"):
         layer.rank = min(held) - 1
     with pytest.raises(ValueError, match="dense weight"):
         layer.rank = None

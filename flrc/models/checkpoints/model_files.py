@@ -1,4 +1,4 @@
-"""The files of a saved model that loading it reads. Imports no torch."""
+"""The files of a saved model that loading reads. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-"""Where ``from_pretrained`` looks for weights, in this order; the first is read, and no other."""
+"""Where ``from_pretrained`` looks for weights; it reads only the first that exists."""
 INDEX = ".index.json"
 TEMPLATES = "additional_chat_templates"
 VOCABULARY = (
@@ -27,7 +27,7 @@ VOCABULARY = (
     "target.spm", "target_vocab.json", "vocab-src.json", "vocab-tgt.json", "vocab.json",
     "vocab.txt", "word_pronunciation.json", "word_shape.json",
 )  # fmt: skip
-"""What the tokenizers of ``transformers`` are made from, by name."""
+"""Vocabulary files of the tokenizers of ``transformers``."""
 TOKENIZER = (
     *VOCABULARY,
     "added_tokens.json",
@@ -38,10 +38,10 @@ TOKENIZER = (
 
 
 def model_files(folder: Path) -> list[Path]:
-    """Everything of a saved model that loading reads: settings, weights, tokenizer, templates.
+    """All files that loading reads: settings, weights, tokenizer, chat templates.
 
-    What else lies in the folder (runs, pictures, other formats of the same weights) is no part of
-    the model.
+    Other files in the folder (runs, pictures, other formats of the weights) are not part of the
+    model.
     """
     settings = [folder / name for name in SETTINGS if (folder / name).is_file()]
     weights = [path for path in weight_files(folder) if path.is_file()]
@@ -49,7 +49,7 @@ def model_files(folder: Path) -> list[Path]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The file of the weights, or an index and the shards that it names, there or not."""
+    """The weight file, or an index and its shards, which may be missing."""
     named = _object(folder / CONFIG).get("transformers_weights")
     for name in [named] if isinstance(named, str) else WEIGHTS:
         path = folder / name
@@ -59,7 +59,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def shards(index: Path) -> list[Path]:
-    """The files that an index names, there or not."""
+    """The files that an index names, existing or not."""
     placed = _object(index).get("weight_map")
     names = set(placed.values()) if isinstance(placed, dict) else set()
     return sorted(index.parent / name for name in names if isinstance(name, str))
@@ -72,7 +72,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 
 def vocabulary_files(folder: Path) -> list[Path]:
-    """Those of the tokenizer's files without which there is none."""
+    """The tokenizer's vocabulary files."""
     return sorted(_matching(folder.iterdir(), VOCABULARY))
 
 
@@ -86,9 +86,9 @@ def _matching(paths: Iterable[Path], patterns: Iterable[str]) -> list[Path]:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """A JSON file's object; empty where it holds none, which is told where the file is checked."""
+    """A file's JSON object; empty if there is none, which the checks of the file report."""
     try:
-        found = json.loads(path.read_text("utf-8"))
+        values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return values if isinstance(values, dict) else {}

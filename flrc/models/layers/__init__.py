@@ -1,1 +1,1 @@
-"""The layers that a compressed model is made of."""
+"""The layers of a compressed model."""

@@ -1,4 +1,4 @@
-"""A dense layer whose weight is stored as rows.
+"""A dense layer with a weight that is stored as rows, so that it can be quantized.
 
 Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
 """
@@ -11,7 +11,7 @@ from flrc.models.layers.rows import Rows
 
 
 class DenseLinear(nn.Module):
-    """``y = weight x + bias``, what ``nn.Linear`` computes.
+    """``y = weight x + bias``, as ``nn.Linear``.
 
     Args:
         weight: ``(d_out, d_in)``.

@@ -1,4 +1,4 @@
-"""What the layers that stand in place of ``nn.Linear`` have in common.
+"""The base class of the layers that replace ``nn.Linear``.
 
 Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
 """
@@ -17,16 +17,16 @@ from flrc.models.layers.shared_product import SharedProduct
 class FactoredLinear(nn.Module, ABC):
     """``y = expand(project(x)) + bias`` with a narrow product in between, or the dense layer.
 
-    The layers of a group hold the very same tensors on the input side, and the product of these
-    with their common input is computed once (``SharedProduct``).
+    The layers of a group share the same tensors on the input side, and their product with the
+    common input is computed once (``SharedProduct``).
 
     Args:
         d_out: Width of the output.
         d_in: Width of the input.
-        rank: Ranks held, and active at first.
-        bias: ``(d_out,)`` or None; stays on the output, as in the dense layer.
-        weight: ``(d_out, d_in)``, kept only where some phase of a schedule keeps this layer dense.
-        shared: Held by all layers of a group; None for a layer by itself.
+        rank: Number of stored ranks, all active at first.
+        bias: ``(d_out,)`` or None; added to the output, as in the dense layer.
+        weight: ``(d_out, d_in)``, kept only if some phase of a schedule uses this layer dense.
+        shared: The same object in all layers of a group; None for a single layer.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class FactoredLinear(nn.Module, ABC):
         self.weight = None if weight is None else as_rows(weight)
         self.in_features, self.out_features = d_in, d_out
         self.target: str | None = None
-        """Name of the target whose rank this layer follows; None where that is its own name."""
+        """Name of the target whose rank this layer uses; None if it is the layer's own name."""
         self.shared = shared
         self._rank: int | None = rank
 
@@ -54,18 +54,18 @@ class FactoredLinear(nn.Module, ABC):
     @property
     @abstractmethod
     def input_rows(self) -> Rows:
-        """What :meth:`project` reads; the very same object in all layers of a group."""
+        """The matrix that :meth:`project` reads; the same object in all layers of a group."""
 
     index_bytes: int = 0
-    """Of the integers that :meth:`project` reads beside its rows."""
+    """Bytes of the integers that :meth:`project` reads beside its rows."""
 
     left_t: Rows
-    """``(r, d_out)``: what :meth:`expand` reads."""
+    """``(r, d_out)``: the matrix that :meth:`expand` reads."""
 
     @property
     @abstractmethod
     def input_parameters(self) -> int:
-        """Weights that :meth:`project` reads at the active rank: in a group, once for all of it."""
+        """Weights that :meth:`project` reads at the active rank; once for a whole group."""
 
     @property
     @abstractmethod
@@ -81,13 +81,13 @@ class FactoredLinear(nn.Module, ABC):
         """``(..., rank)`` to ``(..., d_out)``, bias included."""
 
     def matrices(self) -> list[tuple[Rows, Callable[[], int]]]:
-        """All rows that the layer may read, in the order of use, and how many it reads now."""
-        found = self.dense_matrix()
+        """All matrices that the layer may read, in order of use, and how many rows it reads now."""
+        dense = self.dense_matrix()
         factors = [rows for rows in (self.input_rows, self.left_t) if rows.count]
-        return [*found, *((rows, lambda: self._rank or 0) for rows in factors)]
+        return [*dense, *((rows, lambda: self._rank or 0) for rows in factors)]
 
     def dense_matrix(self) -> list[tuple[Rows, Callable[[], int]]]:
-        """The dense weight, where it is held, and how many of its rows the layer reads now."""
+        """The dense weight, if it is stored, and how many of its rows the layer reads now."""
         weight = self.weight
         if weight is None:
             return []
@@ -108,13 +108,13 @@ class FactoredLinear(nn.Module, ABC):
         if rank is not None:
             self.check_rank(rank)
         elif self.weight is None:
-            raise ValueError("this layer does not hold its dense weight")
+            raise ValueError("this layer does not store its dense weight")
 
     @property
     def active_parameters(self) -> int:
         """Weights that one forward call reads now (the bias is not counted).
 
-        What the layers of a group share is counted in each of them; see
+        Shared weights are counted in each layer of a group; see
         :func:`~flrc.models.layers.low_rank_linear.target_parameters`.
         """
         if self._rank is None:
@@ -124,7 +124,7 @@ class FactoredLinear(nn.Module, ABC):
 
     @property
     def stored_parameters(self) -> int:
-        """Weights that the layer holds, shared ones included (the bias is not counted)."""
+        """Weights that the layer stores, shared ones included (the bias is not counted)."""
         return sum(p.numel() for name, p in self.named_parameters() if name != "bias")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,12 +133,12 @@ class FactoredLinear(nn.Module, ABC):
             assert self.weight is not None
             return self.weight.products(x, plus=self.bias)
         if self._rank == 0:
-            nothing = x.new_zeros(*x.shape[:-1], self.out_features)
-            return nothing if self.bias is None else nothing + self.bias
+            zeros = x.new_zeros(*x.shape[:-1], self.out_features)
+            return zeros if self.bias is None else zeros + self.bias
         return self.expand(self.project(x) if self.shared is None else self.shared(self, x))
 
     def extra_repr(self) -> str:
-        """Widths and rank, as ``nn.Linear`` shows its widths."""
+        """Widths and rank, in the format of ``nn.Linear``."""
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, rank={self._rank}"
         )

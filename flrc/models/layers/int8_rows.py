@@ -15,24 +15,24 @@ LARGEST = 127
 """Largest magnitude of an 8-bit integer in symmetric rounding."""
 
 FARTHEST = 8
-"""Largest magnitude of a column's exponent: half precision stays in its range."""
+"""Largest magnitude of a column's exponent, to stay in the range of half precision."""
 
 
 class Int8Rows(Rows):
     """Rows of 8-bit integers: ``scales[i] * integers[i, j] * 2 ** exponents[j]``.
 
-    Rounding is symmetric. A row's scale comes from its largest magnitude, after each column was
-    divided by a power of two near its size, so that a few large columns do not cost all others
-    their precision. Of the first ``fine`` rows the rounding error is rounded in turn and kept: they
-    have 16 bits. A product is taken with the integers in the input's dtype and scaled before or
-    after, so nothing but the rows is rounded, and a prefix of the rows is a valid matrix.
+    Rounding is symmetric. Each column is first divided by a power of two near its size, so that a
+    few large columns do not reduce the precision of the others; a row's scale then comes from its
+    largest magnitude. For the first ``fine`` rows the rounding error is quantized and stored too,
+    which gives them 16 bits. Products use the integers in the input's dtype and are scaled before
+    or after, so only the rows are rounded, and a prefix of the rows is a valid matrix.
 
     Args:
         values: ``(count, width)``, any float dtype; the scales are float32.
-        fine: Leading rows that keep 16 bits.
+        fine: Number of leading rows with 16 bits.
 
-    Source: FLRC (arXiv 2510.09332), appendix J, uses int8 and does not say how. Scales for columns
-        as well as rows: equilibration of a matrix (Ruiz, RAL-TR-2001-034), by root mean squares.
+    Source: FLRC (arXiv 2510.09332), appendix J, uses int8 without details. Scales for columns as
+        well as rows: equilibration of a matrix (Ruiz, RAL-TR-2001-034), by root mean squares.
     """
 
     scales: Tensor
@@ -44,7 +44,7 @@ class Int8Rows(Rows):
         exponents = _column_exponents(values)
         values = torch.ldexp(values, -exponents)
         largest = values.abs().amax(1) if values.shape[1] else values.new_zeros(len(values))
-        tiny = torch.finfo(torch.float32).tiny  # no scale of a row that is not zero is zero
+        tiny = torch.finfo(torch.float32).tiny  # the scale of a nonzero row is not zero
         scales = torch.where(largest > 0, (largest / LARGEST).clamp_min(tiny), 1.0)
         exact = values / scales[:, None]
         rounded = exact.round()
@@ -89,9 +89,9 @@ class Int8Rows(Rows):
 
 
 def _column_exponents(values: Float[Tensor, "r k"]) -> Tensor:
-    """``(k,)`` int32 powers of two near each column's size over their mean; rows count alike.
+    """``(k,)`` int32 exponents of the columns' sizes over their mean, with rows weighted equally.
 
-    Rows and columns are divided in turns by their root mean squares; three turns are enough.
+    Rows and columns are divided in turn by their root mean squares; three rounds are enough.
     """
     if values.is_meta or not values.numel():
         return values.new_zeros(values.shape[1], dtype=torch.int32)

@@ -16,15 +16,15 @@ from flrc.models.layers.shared_product import SharedProduct
 class LowRankLinear(FactoredLinear):
     """``y = left^T (right x) + bias`` at an active rank that can change between calls.
 
-    Both factors are rank-major, so the first ``k`` ranks are one contiguous block of each and a
-    change of rank is a change of view: nothing is copied.
+    Both factors are stored rank by rank, so the first ``k`` ranks are a contiguous block of each,
+    and a change of rank is a change of view: nothing is copied.
 
     Args:
         left_t: ``(r, d_out)``.
-        right: ``(r, d_in)``; in a group one object that all its layers are given.
-        bias: ``(d_out,)`` or None; stays on the output, as in the dense layer.
-        weight: ``(d_out, d_in)``, kept only where some phase of a schedule keeps this layer dense.
-        shared: Held by all layers of a group; None for a layer by itself.
+        right: ``(r, d_in)``; the same object in all layers of a group.
+        bias: ``(d_out,)`` or None; added to the output, as in the dense layer.
+        weight: ``(d_out, d_in)``, kept only if some phase of a schedule uses this layer dense.
+        shared: The same object in all layers of a group; None for a single layer.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class LowRankLinear(FactoredLinear):
     ) -> None:
         left, inner = as_rows(left_t), as_rows(right)
         if left.count != inner.count:
-            raise ValueError(f"factors of {left.count} and {inner.count} ranks")
+            raise ValueError(f"the factors have {left.count} and {inner.count} ranks")
         super().__init__(left.width, inner.width, inner.count, bias, weight, shared)
         self.left_t, self.right = left, inner
 
     def check_rank(self, rank: int) -> None:
-        """Any rank from 1 up to the ranks held; 0 where none is."""
+        """Any rank from 1 to the number of stored ranks; 0 if there are none."""
         if not min(1, self.right.count) <= rank <= self.right.count:
             raise ValueError(f"rank {rank} is outside 1..{self.right.count}")
 

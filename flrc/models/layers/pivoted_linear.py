@@ -1,4 +1,4 @@
-"""The low-rank layer whose right factor holds an identity that is not stored.
+"""The low-rank layer whose right factor contains an identity that is not stored.
 
 Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
 """
@@ -20,11 +20,11 @@ class PivotedLinear(FactoredLinear):
 
     Args:
         left_t: ``(r, d_out)``.
-        coefficients: ``(r, d_in - r)``; in a group one object that all its layers are given.
-        order: ``(d_in,)`` int32: the ``r`` pivots, then the rest; kept as a buffer.
-        bias: ``(d_out,)`` or None; stays on the output, as in the dense layer.
-        weight: ``(d_out, d_in)``, kept only where the layer must run dense too.
-        shared: Held by all layers of a group; None for a layer by itself.
+        coefficients: ``(r, d_in - r)``; the same object in all layers of a group.
+        order: ``(d_in,)`` int32: the ``r`` pivots, then the rest; stored as a buffer.
+        bias: ``(d_out,)`` or None; added to the output, as in the dense layer.
+        weight: ``(d_out, d_in)``, kept only if the layer must also run dense.
+        shared: The same object in all layers of a group; None for a single layer.
     """
 
     order: Tensor
@@ -40,7 +40,7 @@ class PivotedLinear(FactoredLinear):
     ) -> None:
         left, rest = as_rows(left_t), as_rows(coefficients)
         if (rest.count, rest.width) != (left.count, order.shape[0] - left.count):
-            raise ValueError(f"{rest} are no coefficients of rank {left.count}")
+            raise ValueError(f"{rest} does not fit a rank of {left.count}")
         super().__init__(left.width, order.shape[0], left.count, bias, weight, shared)
         self.left_t, self.coefficients = left, rest
         self.register_buffer("order", order)
@@ -48,12 +48,12 @@ class PivotedLinear(FactoredLinear):
 
     @property
     def largest_coefficient(self) -> float:
-        """Largest magnitude of a stored coefficient; 0 where there is none (full rank)."""
+        """Largest magnitude of a stored coefficient; 0 if there are none (full rank)."""
         coefficients = self.coefficients.dense()
         return float(coefficients.abs().max()) if coefficients.numel() else 0.0
 
     def check_rank(self, rank: int) -> None:
-        """Only the rank that the factors were pivoted for: their prefixes mean nothing."""
+        """Only the rank for which the factors were pivoted; their prefixes are meaningless."""
         if rank != self.left_t.count:
             raise ValueError(f"a pivoted layer of rank {self.left_t.count} cannot run at {rank}")
 

@@ -1,4 +1,4 @@
-"""The matrices that factored layers are made of, stored row by row.
+"""The matrices of factored layers, stored row by row.
 
 Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
 """
@@ -14,40 +14,40 @@ from torch import Tensor, nn
 
 
 class Stream(ABC):
-    """Brings the rows of a matrix that is not held in memory."""
+    """Loads the rows of a matrix that is not kept in memory."""
 
     @abstractmethod
     def use(self, rank: int | None, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """``compute`` of the first rows, which are there only until it returns."""
+        """Apply ``compute`` to the first rows, which are valid only until it returns."""
 
 
 class Rows(nn.Module, ABC):
-    """A matrix ``(count, width)`` whose first rows can be used alone, without a copy.
+    """A matrix ``(count, width)`` whose first rows can be used without a copy.
 
-    Layers that share a matrix hold the very same object.
+    Layers that share a matrix share this object.
 
     Args:
-        held: ``(count, width)``: what is stored for each row, one number an entry.
+        values: ``(count, width)``, as stored.
     """
 
-    def __init__(self, held: Tensor) -> None:
+    def __init__(self, values: Tensor) -> None:
         super().__init__()
-        self.count, self.width = held.shape
-        # A view would keep what it is a view of, as a prefix of full-rank factors would.
-        alone = held.is_meta or held.untyped_storage().nbytes() == held.nbytes
-        owned = held if alone else held.clone()
+        self.count, self.width = values.shape
+        # A view, such as a prefix of full-rank factors, would keep the whole tensor alive.
+        whole = values.is_meta or values.untyped_storage().nbytes() == values.nbytes
+        owned = values if whole else values.clone()
         self.values: nn.Parameter | None = nn.Parameter(owned, requires_grad=False)
         self.stream: Stream | None = None
-        """Where rows come from once they are no longer held."""
-        self.row_bytes = self.width * held.itemsize
+        """The source of the rows once ``values`` is None."""
+        self.row_bytes = self.width * values.itemsize
         self.fixed_bytes = 0
 
     def extra_repr(self) -> str:
-        """Size."""
+        """Number and width of the rows."""
         return f"count={self.count}, width={self.width}"
 
     def bytes(self, rank: int | None = None) -> int:
-        """Of the first rows, as they are stored, and of what any number of rows needs."""
+        """Stored bytes of the first rows, including those that any number of rows needs."""
         return (self.count if rank is None else rank) * self.row_bytes + self.fixed_bytes
 
     def products(
@@ -61,7 +61,7 @@ class Rows(nn.Module, ABC):
         Args:
             x: ``(..., width)``; with a ``plus`` of two dimensions ``(tokens, width)``.
             rank: How many rows; None for all.
-            plus: Added before the result is rounded: one number a row, or ``(tokens, rank)``.
+            plus: Added before the result is rounded: one number per row, or ``(tokens, rank)``.
         """
         if self.stream is not None:
             return self.stream.use(rank, lambda values: self._products(values, x, plus))
@@ -74,7 +74,7 @@ class Rows(nn.Module, ABC):
         rank: int | None = None,
         plus: Float[Tensor, " k"] | None = None,
     ) -> Float[Tensor, "*batch k"]:
-        """Sum of the first rows, each times its entry of ``x``, ``(..., rank)``; and ``plus``."""
+        """Sum of the first rows weighted by the entries of ``x``, ``(..., rank)``, and ``plus``."""
         if self.stream is not None:
             return self.stream.use(rank, lambda values: self._combine(values, x, plus))
         assert self.values is not None
@@ -94,16 +94,12 @@ class Rows(nn.Module, ABC):
 
 
 def as_rows(matrix: Float[Tensor, "r k"] | Rows) -> Rows:
-    """A tensor as :class:`FloatRows`; rows stay that very object, to be shared."""
+    """A tensor as :class:`FloatRows`; existing rows are returned unchanged, to be shared."""
     return matrix if isinstance(matrix, Rows) else FloatRows(matrix)
 
 
 class FloatRows(Rows):
-    """Rows in floating point.
-
-    Args:
-        held: ``(count, width)``.
-    """
+    """Rows in floating point."""
 
     def _products(self, values: Tensor, x: Tensor, plus: Tensor | None) -> Tensor:
         if plus is not None and plus.ndim == 2:

@@ -1,4 +1,4 @@
-"""Computes once what the layers of a group do with their common input.
+"""Computes the product that the layers of a group share once per input.
 
 Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
 """
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class _Remembered:
-    """A product, and everything that must be the same for it to be used again.
+class _Cached:
+    """A product, and everything that must be unchanged for it to be reused.
 
     Attributes:
-        tensors: The input and the weights; held, so that no other object can take their identity.
-        state: Their contents' state, the active rank and the automatic precision.
+        tensors: The input and the weights; kept alive so that their identities stay unique.
+        state: Versions of their contents, the active rank, and the autocast dtype.
         product: ``(..., rank)``.
-        used: Layers that have used it, by identity.
+        used: Identities of the layers that have used it.
     """
 
     tensors: tuple[Tensor, ...]
@@ -35,34 +35,34 @@ class _Remembered:
 class SharedProduct:
     """The product of a group's common input with its common factor, computed once per input.
 
-    q, k and v (and gate and up) are called one after another with the very same tensor. The first
-    of them computes the product, the others find it, and after the last one it is forgotten.
-    Anything else is computed afresh: another tensor object (whatever its address), a tensor changed
-    in place since (torch counts the changes), another rank, other weights, a layer that is called a
-    second time. Nothing is remembered where gradients are recorded, in inference mode (which counts
-    no changes) or under compilation. What is remembered is replaced whole, never changed, so
-    threads see a product of their own input or none.
+    q, k and v (and gate and up) are called one after another with the same tensor. The first layer
+    computes the product, the others reuse it, and after the last one it is dropped. It is computed
+    again for another tensor object (whatever its address), a tensor changed in place since (torch
+    counts the changes), another rank, other weights, or a layer that is called a second time.
+    Nothing is cached while gradients are recorded, in inference mode (which does not count changes)
+    or under compilation. The cache entry is replaced, never changed, so concurrent threads see a
+    product of their own input or none.
 
-    A write that torch itself does not see (through ``tensor.data`` or a numpy view), between two
-    layers' calls in one pass, is not seen here either.
+    Writes that torch does not count (through ``tensor.data`` or a numpy view) between the calls of
+    two layers are not detected.
 
     Args:
-        members: Layers of the group.
+        members: Number of layers in the group.
     """
 
     def __init__(self, members: int) -> None:
         self.members = members
-        self._last: _Remembered | None = None
+        self._last: _Cached | None = None
 
     def __call__(self, layer: FactoredLinear, x: Tensor) -> Tensor:
-        """``layer.project(x)``, remembered from another layer of the group where that is safe.
+        """``layer.project(x)``, reused from another layer of the group if that is safe.
 
         Args:
-            layer: The layer that asks.
+            layer: The calling layer.
             x: Its input, ``(..., d_in)``.
 
         Returns:
-            ``(..., rank)``; not to be changed in place.
+            ``(..., rank)``; must not be changed in place.
         """
         rows = layer.input_rows
         tensors = (x, *rows.parameters(), *rows.buffers())
@@ -78,8 +78,8 @@ class SharedProduct:
             or any(a is not b for a, b in zip(last.tensors, tensors, strict=True))
             or id(layer) in last.used
         ):
-            self._last = None  # the old product is freed before the new one is made
-            last = _Remembered(tensors, state, layer.project(x))
+            self._last = None  # frees the old product before the new one is computed
+            last = _Cached(tensors, state, layer.project(x))
             self._last = last
         last.used.add(id(layer))
         if len(last.used) == self.members:
@@ -88,15 +88,15 @@ class SharedProduct:
 
 
 def _state(tensors: tuple[Tensor, ...]) -> tuple[object, ...] | None:
-    """What changes when the tensors' contents may have; None where that cannot be told."""
+    """A value that changes whenever the tensors' contents may have; None if that is unknown."""
     if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
         return None
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return None  # each layer keeps a graph of its own
+        return None  # each layer needs its own graph
     device = tensors[0].device.type
     precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     try:
         contents = [(t._version, t.data_ptr(), t.shape, t.stride()) for t in tensors]
-    except RuntimeError:  # an inference tensor counts no versions, a wrapped one has no address
+    except RuntimeError:  # inference tensors have no version, wrapped ones no address
         return None
     return (precision, *contents)

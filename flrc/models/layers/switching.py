@@ -1,4 +1,4 @@
-"""Switches a compressed model between its plans: views change, nothing is copied.
+"""Switches a compressed model between its plans without copying anything.
 
 Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
 """
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def activate(model: nn.Module, plan: RankPlan) -> None:
-    """Set every low-rank layer to its target's rank: changes views, copies nothing."""
+    """Set every low-rank layer to its target's rank."""
     for name, layer in low_rank_layers(model).items():
         layer.rank = plan.ranks[layer.target or name]
 
 
 def prepared(model: nn.Module, plan: RankPlan) -> Callable[[], None]:
-    """:func:`activate` in two parts: all that can be done before, and a switch of microseconds.
+    """Prepare :func:`activate`: returns a function that takes only microseconds.
 
     Args:
-        model: Its layers must not be exchanged in between.
-        plan: What will be activated, any number of times.
+        model: Its layers must not be replaced between the two calls.
+        plan: The plan that the function activates, any number of times.
 
     Raises:
         ValueError: If a layer cannot run at its rank.
@@ -46,7 +46,7 @@ def prepared(model: nn.Module, plan: RankPlan) -> Callable[[], None]:
 
 
 class Switch:
-    """Forward pre-hook that activates the plan of the coming step; one a ``generate`` call."""
+    """Forward pre-hook that activates the plan of each step; for one ``generate`` call."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Switch:
         self.on_switch = on_switch
 
     def __call__(self, *_: object) -> None:
-        """Before a forward step of the model."""
+        """Called before each forward step."""
         if self.step in self.at:
             plan, switch = self.at[self.step]
             switch()
