@@ -1,4 +1,4 @@
-"""What an allocator is: evidence in, a rank for every target out."""
+"""The interface of an allocator: evidence in, a rank for every target out."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Allocator(Component, ABC):
     """Decides the rank of every target at a rate.
 
     Attributes:
-        minimum_rank: Smallest rank that any target may get; layers whose output is 0 have none.
-        samples: Calibration sequences that are measured on, None for all. Read by allocators that
-            measure; the others take it too, so that a sweep over methods can set it once.
+        minimum_rank: Smallest rank that any target may get, except layers whose output is 0.
+        samples: Calibration sequences to measure on, None for all. Only allocators that measure
+            read it; the others accept it too, so that a sweep over methods can set it once.
     """
 
     minimum_rank: int = 1
@@ -35,19 +35,19 @@ class Allocator(Component, ABC):
     SPECTRAL: ClassVar[bool] = False
     """Whether :meth:`allocate` reads spectra."""
     ALLOCATES: ClassVar[bool] = True
-    """False only for ``replay``, whose ranks are given: dead targets are among them."""
+    """False only for ``replay``, whose plan already has the ranks of dead targets."""
     PROBES: ClassVar[bool] = False
     """Whether :meth:`allocate` measures the model on calibration sequences with targets cut."""
 
     def check(self) -> None:
-        """Ranges."""
-        self.require(self.minimum_rank >= 1, "minimum_rank", "a whole number from 1 on")
+        """``minimum_rank`` and ``samples`` are at least 1."""
+        self.require(self.minimum_rank >= 1, "minimum_rank", "an integer, 1 or more")
         self.require(
             self.samples is None or self.samples >= 1, "samples", "1 or more, or null for all"
         )
 
     def describe(self) -> dict[str, Any]:
-        """As every component's; ``samples`` only where it is read."""
+        """All settings; ``samples`` only if it is read."""
         described = super().describe()
         if not type(self).PROBES:
             del described["samples"]
@@ -56,13 +56,13 @@ class Allocator(Component, ABC):
     def budget(
         self, targets: Sequence[Target], form: Form, rate: float, within: RankPlan | None = None
     ) -> Budget:
-        """The budget this allocator works under."""
+        """The number of parameters that the ranks may cost."""
         from flrc.allocator.budget import Budget
 
         return Budget.of(targets, form, rate, minimum_rank=self.minimum_rank, within=within)
 
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
-        """Raise UserError, from shapes alone, if the rate cannot be met."""
+        """Raise UserError, from shapes only, if the rate cannot be met."""
         self.budget(targets, form, rate).check_reachable()
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What an allocator may look at."""
+"""What an allocator may read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _no_probe(_samples: int | None) -> Probe:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Scores, spectra and measurements; nothing is computed before it is asked for.
+    """Scores, spectra and measurements; spectra and measurements are made when asked for.
 
     Attributes:
         scores: Score by target name, finite and at least 0; empty unless the allocator is

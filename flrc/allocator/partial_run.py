@@ -1,4 +1,4 @@
-"""Runs a model from any block on, in batches, and counts what it ran."""
+"""Runs a model from any block onwards, in batches, and counts the cost."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Cost:
-    """What measuring took.
+    """Cost of measuring.
 
     Attributes:
-        probes: Questions that were measured: single cuts and whole plans.
+        probes: Single cuts and whole plans that were measured.
         block_tokens: Tokens times decoder blocks that they went through.
         head_tokens: Tokens that went through the output head.
         seconds: Wall time.
@@ -67,12 +67,12 @@ class PartialRun:
             of that, or one sequence, so that several candidates fit.
 
     Attributes:
-        cost: What was run since the owner last looked and set it to a new one.
+        cost: Cost since the owner last replaced it.
     """
 
     def __init__(self, model: PreTrainedModel, sequences: Sequence[Tensor], limit: int) -> None:
         if any(len(sequence) < 2 for sequence in sequences) or not sequences:
-            raise ValueError("measuring needs sequences of two tokens or more")
+            raise ValueError("measuring needs at least one sequence, of two tokens or more each")
         self.model = model
         self.sequences = sequences
         self.limit = limit
@@ -120,8 +120,8 @@ class PartialRun:
     def log_probabilities(self, batch: Batch, hidden: Tensor) -> Tensor:
         """``(sequences, tokens - 1, vocabulary)`` after the last block.
 
-        The model's own forward runs with blocks that all return ``hidden``: whatever follows them
-        (norm, scaling, soft-capping) stays the model's business.
+        The model's own forward runs with blocks that all return ``hidden``, so the model itself
+        does whatever follows them (norm, scaling, soft-capping).
         """
         self.cost.head_tokens += batch.ids.numel()
         last = batch.call.returned(hidden)
@@ -130,7 +130,7 @@ class PartialRun:
         return log_probabilities(logits[:, :-1])
 
     def dense_log_probabilities(self, batch: Batch) -> Tensor:
-        """The dense model's, computed again from what its last block returned."""
+        """The dense model's, recomputed from the output of its last block."""
         assert batch.final is not None
         return self.log_probabilities(batch, batch.final)
 
@@ -141,8 +141,8 @@ class PartialRun:
         left out.
 
         Args:
-            cost: What to tell.
-            tokens: Tokens of that pass: those of all calibration sequences, say; None for the
+            cost: What to express.
+            tokens: Tokens of that pass, for example of all calibration sequences; None for the
                 probe's own.
         """
         tokens = self.tokens if tokens is None else tokens

@@ -1,4 +1,4 @@
-"""Measures a model with some of its targets cut, at no more than the cost of what changed."""
+"""Measures a model with some targets truncated, recomputing only what changes."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ log = logging.getLogger(__name__)
 TOKENS = 8192
 """Largest number of tokens in one batch of candidates (one sequence may be longer)."""
 VERSION = 1
-"""Raised whenever the same question gets another answer."""
+"""Raised whenever the same measurement gets another result."""
 
 
 class Probe:
-    """Divergence of the cut model from the dense one on calibration sequences.
+    """Divergence of the model with targets cut (truncated) from the dense one.
 
-    A block's candidates start from the dense hidden states at that block, which are carried upwards
+    A block's candidates start from the dense hidden states at that block, which are propagated
     once, and go through the remaining blocks together. Of the dense model only the output of the
-    last block is kept (tokens times width); its log-probabilities are computed again from it, one
-    batch of at most an eighth of ``tokens`` (or one sequence) at a time, so that no more than three
+    last block is kept (tokens times width); its log-probabilities are recomputed from it, one batch
+    of at most an eighth of ``tokens`` (or one sequence) at a time, so that no more than three
     arrays of that many tokens times the vocabulary exist at once.
 
     Nothing is measured twice. With ``entry`` that also holds across processes: answers are written
-    after every block, and whoever asks next continues from there. The probe locks the entry itself.
+    after every block, and the next process continues from there. The probe locks the entry itself.
 
     Args:
         model: The dense model in evaluation mode; it is left exactly as it was.
@@ -52,12 +52,12 @@ class Probe:
         factors: ``(target name, rank) -> (left_t, right)``; the first rows of a higher rank's
             factors are those of a lower rank.
         sequences: Token ids ``(tokens,)``, two tokens or more each.
-        entry: Where answers are kept; its key must decide model, targets and factors (the file's
-            name tells sequences apart).
+        entry: Where answers are kept. Its key must decide model, targets and factors; the
+            sequences decide the name of the file in it.
         tokens: Largest number of tokens in one batch of candidates.
 
     Attributes:
-        cost: What this object measured.
+        cost: Cost of what this object measured.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Probe:
         return {n: [self._answer(_key(n, k)) for k in ranks] for n, ranks in candidates.items()}
 
     def plan(self, ranks: Mapping[str, int | None]) -> Divergence:
-        """The model under a whole plan; None, or no entry, leaves a target dense."""
+        """The model under a whole plan; a target whose rank is None or missing stays dense."""
         cuts = {name: rank for name, rank in ranks.items() if rank is not None}
         key = f"plan/{jsonfile.digest(cuts, 20)}"
         with self._held():
@@ -119,9 +119,9 @@ class Probe:
 
     @property
     def total(self) -> Cost:
-        """What all answers that this object gave took, when and by whomever they were measured.
+        """Cost of all answers that this object gave, including those measured earlier.
 
-        Candidates of one block share what was run for all of them in equal parts.
+        The candidates of a block share its cost equally.
         """
         total = Cost()
         for key in self._asked:
@@ -138,7 +138,7 @@ class Probe:
     def announce(
         self, what: str, candidates: Mapping[str, Sequence[int]] | None = None, plans: int = 0
     ) -> None:
-        """Log, before any of it, what these single cuts and this many whole plans will cost."""
+        """Log, before measuring, what these single cuts and this many whole plans will cost."""
         with self._held():
             wanted = self._unknown(candidates or {})
         cuts = sum(len(ranks) for ranks in wanted.values())
@@ -148,8 +148,8 @@ class Probe:
         cost = Cost(cuts + plans, (blocks + plans * depth) * tokens, (cuts + plans) * tokens)
         passes = self.forwards(cost)
         log.info(
-            "%s: %d cuts of one layer (%d more are known) and %d whole plans, each on %d sequences "
-            "(%d tokens): about %.0f forward passes over them",
+            "%s: %d single-layer cuts (%d more are cached) and %d whole plans, each on %d "
+            "sequences (%d tokens): about %.0f forward passes",
             *(what, cuts, known, plans, len(self._run.sequences), tokens, passes),
         )
         if cost.probes:
@@ -158,10 +158,10 @@ class Probe:
             minutes = passes * (time.perf_counter() - begin) / 60
             log.info("%s: the dense model has perplexity %.4g on them", what, perplexity)
             if minutes > 0.1:
-                log.info("%s: at that pass's speed about %.1f minutes", what, minutes)
+                log.info("%s: about %.1f minutes at the speed of that pass", what, minutes)
 
     def _unknown(self, candidates: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
-        """What must be measured: each rank once, ascending."""
+        """The ranks that must be measured: each once, ascending."""
         missing = {
             name: sorted(rank for rank in {*ranks} if _key(name, rank) not in self._known)
             for name, ranks in candidates.items()
@@ -202,7 +202,7 @@ class Probe:
         full: dict[str, Factors],
         means: dict[tuple[str, int], MeanDivergence],
     ) -> Iterator[None]:
-        """All candidates of one block on one batch: the block each, what follows together."""
+        """The candidates of a block on a batch: that block one by one, later blocks together."""
         run = self._run
         dense = run.dense_log_probabilities(batch)
         together = max(1, run.limit // batch.ids.numel())
@@ -244,7 +244,7 @@ class Probe:
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        """Hold the entry alone, knowing all that is in it."""
+        """Hold the entry's lock, and read what is in it."""
         if self.entry is None:
             self._since = time.perf_counter()
             yield
@@ -257,7 +257,7 @@ class Probe:
             yield
 
     def _save(self, answers: dict[str, Divergence]) -> None:
-        """Note answers with what was run since the last ones, and write all that is known."""
+        """Add answers with the cost since the last ones, and write everything that is known."""
         now = time.perf_counter()
         ran, self._run.cost = self._run.cost, Cost()
         ran.probes, ran.seconds = len(answers), now - self._since
@@ -271,9 +271,9 @@ class Probe:
                 for key, (answer, cost) in self._known.items()
             }
             self.entry.write_json(self._file, values)
-            self.entry.finish()  # what is there counts, and marks the entry as used
+            self.entry.finish()  # a partial entry is valid, and this marks it as used
 
 
 def _key(name: str, rank: int) -> str:
-    """Under which a single cut is known."""
+    """The key of a single cut."""
     return f"single/{name}/{rank}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from safetensors import safe_open
@@ -37,54 +37,49 @@ def output_bytes(targets: Sequence[Target]) -> int:
 def stored_inputs(
     collect: Callable[[], Iterator[tuple[int, dict[str, InputStatistics]]]],
     targets: Sequence[Target],
-    keep: Entry | None,
+    entry: Entry | None,
 ) -> Iterator[tuple[int, dict[str, InputStatistics]]]:
     """Input statistics by input group: from the cache entry, else collected and, if small, kept.
 
     Args:
-        collect: Makes them, block by block.
+        collect: Measures them, block by block.
         targets: The layers.
-        keep: Where they are kept; None if they are too large.
+        entry: Where they are kept; None if they are too large.
     """
 
     def read(tensor: Callable[[str], Tensor], name: str, tokens: int) -> InputStatistics:
         return InputStatistics(tensor(f"{name}/gram"), tensor(f"{name}/mean_abs"), tokens)
 
-    names = _by_block(targets, lambda target: target.input_group)
-    return _stored(collect, names, keep, read)
+    groups = [(target.block, target.input_group) for target in targets]
+    return _stored(collect, groups, entry, read)
 
 
 def stored_outputs(
     collect: Callable[[], Iterator[tuple[int, dict[str, OutputStatistics]]]],
     targets: Sequence[Target],
-    keep: Entry | None,
+    entry: Entry | None,
 ) -> Iterator[tuple[int, dict[str, OutputStatistics]]]:
     """Output statistics by target: as :func:`stored_inputs`."""
 
     def read(tensor: Callable[[str], Tensor], name: str, tokens: int) -> OutputStatistics:
         return OutputStatistics(tensor(f"{name}/gram"), tokens)
 
-    return _stored(collect, _by_block(targets, lambda target: target.name), keep, read)
-
-
-def _by_block(
-    targets: Sequence[Target], name: Callable[[Target], str]
-) -> dict[int, dict[str, None]]:
-    found: dict[int, dict[str, None]] = {}
-    for target in targets:
-        found.setdefault(target.block, {})[name(target)] = None
-    return dict(sorted(found.items()))
+    return _stored(collect, [(target.block, target.name) for target in targets], entry, read)
 
 
 def _stored(
     collect: Callable[[], Iterator[tuple[int, dict[str, Statistics]]]],
-    names: dict[int, dict[str, None]],
-    keep: Entry | None,
+    names: Sequence[tuple[int, str]],
+    entry: Entry | None,
     read: Callable[[Callable[[str], Tensor], str, int], Statistics],
 ) -> Iterator[tuple[int, dict[str, Statistics]]]:
-    if keep is not None and keep.done:
-        for block, members in names.items():
-            with safe_open(keep.path / block_file(block), framework="pt") as file:
+    """Statistics by name, block by block; ``names`` are pairs of block and name."""
+    if entry is None:
+        yield from collect()
+    elif entry.done:
+        for block in sorted({block for block, _ in names}):
+            members = dict.fromkeys(name for of, name in names if of == block)
+            with safe_open(entry.path / block_file(block), framework="pt") as file:
                 tokens = file.metadata()
                 yield (
                     block,
@@ -97,23 +92,25 @@ def _stored(
                         for name in members
                     },
                 )
-        return
-    for block, statistics in collect():
-        if keep is not None:
-            tensors: dict[str, Tensor] = {}
-            for name, known in statistics.items():
-                tensors |= {
-                    f"{name}/{field}": value
-                    for field, value in vars(known).items()
-                    if field != "tokens"
-                }
-            usual = next(iter(statistics.values())).tokens
-            told = {"tokens": str(usual)} | {
-                f"{name}/tokens": str(known.tokens)
-                for name, known in statistics.items()
-                if known.tokens != usual  # experts each see tokens of their own
-            }
-            keep.write_tensors(block_file(block), tensors, told)
-        yield block, statistics
-    if keep is not None:
-        keep.finish()
+    else:
+        for block, statistics in collect():
+            entry.write_tensors(block_file(block), *_tensors(statistics))
+            yield block, statistics
+        entry.finish()
+
+
+def _tensors(statistics: Mapping[str, Statistics]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of the file of a block."""
+    tensors = {
+        f"{name}/{field}": value
+        for name, known in statistics.items()
+        for field, value in vars(known).items()
+        if field != "tokens"
+    }
+    usual = next(iter(statistics.values())).tokens
+    metadata = {"tokens": str(usual)} | {
+        f"{name}/tokens": str(known.tokens)
+        for name, known in statistics.items()
+        if known.tokens != usual  # each expert sees tokens of its own
+    }
+    return tensors, metadata

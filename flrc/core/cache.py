@@ -1,4 +1,4 @@
-"""Stage cache: what one run computed and another can use, keyed by its inputs' content."""
+"""Stage cache: results that runs share, keyed by the content of their inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 DONE = "inputs.json"
 """Written last: an entry without it was interrupted and counts as missing."""
 RECENT = 24 * 3600
-"""Seconds during which an entry that was used counts as needed by a running sweep."""
+"""Seconds during which a used entry counts as needed by a running sweep."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Entry:
 
     Attributes:
         path: The folder.
-        inputs: All that decided the result.
+        inputs: Everything that decides the result.
     """
 
     path: Path
@@ -44,8 +44,8 @@ class Entry:
     def done(self) -> bool:
         """Whether the result is complete; reading it marks it as used.
 
-        A file that is gone or shorter than it was (a machine that lost power leaves such) is said,
-        and the result counts as missing: it is computed again.
+        If a file is missing or truncated (as after a power failure), this is logged and the result
+        counts as missing: it is computed again.
         """
         marker = self.path / DONE
         if not marker.is_file():
@@ -53,7 +53,7 @@ class Entry:
         try:
             known: dict[str, int] = jsonfile.read(marker).get("bytes", {})
         except ValueError:
-            known = {DONE: marker.stat().st_size + 1}  # cut off itself
+            known = {DONE: marker.stat().st_size + 1}  # truncated itself
         for name, size in known.items():
             path = self.path / name
             if not path.is_file() or path.stat().st_size < size:
@@ -64,7 +64,7 @@ class Entry:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the entry alone: two workers never compute the same stage twice."""
+        """Hold the entry's lock: two workers never compute the same stage twice."""
         self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_suffix(".lock")):
             yield
@@ -76,16 +76,16 @@ class Entry:
         jsonfile.write(self.path / DONE, {"inputs": self.inputs, "bytes": sizes})
 
     def clear(self) -> None:
-        """Let go of the result; the entry is held by the caller."""
+        """Delete the result; the caller holds the entry."""
         shutil.rmtree(self.path)
         self.path.mkdir()
 
     def has(self, name: str) -> bool:
-        """Whether a file of the entry is there (files appear whole)."""
+        """Whether a file of the entry exists (files are written atomically)."""
         return (self.path / name).is_file()
 
     def write_tensors(self, name: str, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
-        """Write a safetensors file, whole or not at all; ``notes`` are its metadata."""
+        """Write a safetensors file atomically; ``notes`` are its metadata."""
         from safetensors.torch import save_file
 
         temporary = self.path / f".{name}.{os.getpid()}"
@@ -100,7 +100,7 @@ class Entry:
             temporary.unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file, whole or not at all."""
+        """Write a JSON file atomically."""
         jsonfile.write(self.path / name, value)
 
     def read_json(self, name: str) -> Any:
@@ -110,7 +110,7 @@ class Entry:
 
 @contextmanager
 def locked(*entries: Entry | None) -> Iterator[None]:
-    """Hold cache entries, always in the order given, so that workers cannot block each other."""
+    """Hold cache entries in the order given; one order everywhere prevents deadlocks."""
     with ExitStack() as stack:
         for entry in entries:
             if entry is not None:
@@ -123,8 +123,8 @@ class StageCache:
 
     Args:
         root: The folder.
-        limit: Bytes; the least recently used entries go first. What was used during the last day is
-            kept even then, since a sweep may still need it, and this is said.
+        limit: Bytes; the least recently used entries are evicted first. What was used during the
+            last day is kept even above the limit, since a sweep may need it; this is logged.
     """
 
     def __init__(self, root: Path, limit: int) -> None:
@@ -132,7 +132,7 @@ class StageCache:
         self.limit = limit
 
     def entry(self, stage: str, inputs: dict[str, Any]) -> Entry:
-        """The entry of a stage's result for these inputs, there or not."""
+        """The entry of a stage's result for these inputs, whether it exists or not."""
         return Entry(self.root / stage / jsonfile.digest(inputs, 20), inputs)
 
     def require_space(self, needed: int, what: str) -> None:
@@ -141,14 +141,14 @@ class StageCache:
         free = shutil.disk_usage(self.root).free
         if free < needed:
             raise UserError(
-                f"not enough free disk for the cache: {what}",
+                f"not enough free disk space for the cache: {what}",
                 given=f"{free / 1e9:.2f} GB free at {self.root}",
                 allowed=f"at least {needed / 1e9:.2f} GB",
                 fix="free some space, or set paths.cache to a folder on a larger disk",
             )
 
     def trim(self) -> None:
-        """Evict what was not used for longest until the size limit holds."""
+        """Evict the least recently used entries until the size limit holds."""
         entries = [(m.stat().st_mtime, m.parent) for m in self.root.glob(f"*/*/{DONE}")]
         sizes = {path: sum(f.stat().st_size for f in path.iterdir()) for _, path in entries}
         total = sum(sizes.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredFactors:
-    """Factors of targets on disk; what is read is what is asked for.
+    """Factors on disk; only what is asked for is read.
 
     Attributes:
         entry: The cache entry.
-        targets: The layers.
+        targets: The layers, by name.
     """
 
     entry: Entry
@@ -33,8 +33,7 @@ class StoredFactors:
 
     def factors(self, name: str, rank: int) -> tuple[Tensor, Tensor]:
         """``left_t (rank, d_out)`` and ``right (rank, d_in)``: only these rows are read."""
-        path = self.entry.path / block_file(self.targets[name].block)
-        with safe_open(path, framework="pt") as file:
+        with self._open(name) as file:
             return (
                 file.get_slice(f"{name}/left_t")[:rank],
                 file.get_slice(f"{name}/right")[:rank],
@@ -42,41 +41,43 @@ class StoredFactors:
 
     def spectrum(self, name: str) -> Tensor:
         """``(r,)`` singular values in the decomposition's metric."""
-        path = self.entry.path / block_file(self.targets[name].block)
-        with safe_open(path, framework="pt") as file:
+        with self._open(name) as file:
             spectrum: Tensor = file.get_tensor(f"{name}/spectrum")
         return spectrum
 
     def rescues(self) -> dict[str, str]:
-        """Numerical rescues by target name."""
+        """What numerical fallbacks did, by target name."""
         rescues: dict[str, str] = self.entry.read_json("rescues.json")
         return rescues
 
     def kept(self) -> dict[str, str]:
         """Dead targets by name: ``zero`` or ``dense``."""
-        if not self.entry.has(KEPT):  # of an earlier version, which failed where there was one
+        if not self.entry.has(KEPT):  # none, or an earlier version, which failed on dead targets
             return {}
         kept: dict[str, str] = self.entry.read_json(KEPT)
         return kept
+
+    def _open(self, name: str) -> Any:
+        return safe_open(self.entry.path / block_file(self.targets[name].block), framework="pt")
 
 
 KEPT = "kept.json"
 
 
 @dataclass
-class Noted:
-    """What is told of targets beside their factors, by name.
+class FactorNotes:
+    """What is known about targets besides their factors, by target name.
 
     Attributes:
-        rescues: What numerical rescues did.
-        kept: What dead ones are kept as.
+        rescues: What numerical fallbacks did.
+        kept: How dead targets are kept: ``zero`` or ``dense``.
     """
 
     rescues: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
 
-    def add(self, other: Noted) -> None:
-        """Of further targets."""
+    def add(self, other: FactorNotes) -> None:
+        """Add the notes on further targets."""
         self.rescues |= other.rescues
         self.kept |= other.kept
 
@@ -87,56 +88,52 @@ def stored_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def store_block(
-    entry: Entry, block: int, found: Mapping[str, Factors], dtype: torch.dtype
-) -> Noted:
+    entry: Entry, block: int, by_target: Mapping[str, Factors], dtype: torch.dtype
+) -> FactorNotes:
     """Write the factors of one block into ``entry``.
 
     Args:
         entry: Held by the caller.
         block: Its index.
-        found: Factors by target name.
+        by_target: Factors by target name.
         dtype: Of the model; see :func:`stored_dtype`.
-
-    Returns:
-        What is told of the targets.
 
     Raises:
         ValueError: If factors are not finite.
     """
     dtype = stored_dtype(dtype)
     tensors: dict[str, Tensor] = {}
-    for name, factors in found.items():
+    for name, factors in by_target.items():
         factors = factors.to(dtype)
         if not bool(torch.isfinite(factors.left_t).all() & torch.isfinite(factors.right).all()):
             raise ValueError(f"the factors of {name} are not finite")
         tensors[f"{name}/left_t"] = factors.left_t
         tensors[f"{name}/right"] = factors.right
         tensors[f"{name}/spectrum"] = factors.spectrum
-    noted = Noted(
-        {name: f.rescue for name, f in found.items() if f.rescue is not None},
-        {name: f.kept for name, f in found.items() if f.kept is not None},
+    notes = FactorNotes(
+        {name: f.rescue for name, f in by_target.items() if f.rescue is not None},
+        {name: f.kept for name, f in by_target.items() if f.kept is not None},
     )
-    told = {what: json.dumps(by_name) for what, by_name in vars(noted).items()}
-    entry.write_tensors(block_file(block), tensors, told)
-    return noted
+    metadata = {kind: json.dumps(values) for kind, values in vars(notes).items()}
+    entry.write_tensors(block_file(block), tensors, metadata)
+    return notes
 
 
-def stored_before(entry: Entry, block: int) -> Noted | None:
-    """Of a block that an interrupted run has stored, whole; None if it has to be done."""
+def stored_before(entry: Entry, block: int) -> FactorNotes | None:
+    """The notes on a block that an interrupted run stored; None if it must be decomposed."""
     if not entry.has(block_file(block)):
         return None
     try:
         with safe_open(entry.path / block_file(block), framework="pt") as file:
-            told = file.metadata()
-            noted = Noted(json.loads(told["rescues"]), json.loads(told["kept"]))
+            metadata = file.metadata()
+            return FactorNotes(json.loads(metadata["rescues"]), json.loads(metadata["kept"]))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
-        return None  # cut off, or of an earlier version
-    return noted
+        return None  # truncated, or from an earlier version
 
 
-def finish_factors(entry: Entry, noted: Noted) -> None:
-    """Keep what is told of the targets of all blocks, and mark the entry complete."""
-    entry.write_json("rescues.json", noted.rescues)
-    if noted.kept:
-        entry.write_json(KEPT, noted.kept)
+def finish_factors(entry: Entry, notes: FactorNotes) -> None:
+    """Write the notes on all targets, and mark the entry complete."""
+    entry.write_json("rescues.json", notes.rescues)
+    if notes.kept:
+        entry.write_json(KEPT, notes.kept)
     entry.finish()

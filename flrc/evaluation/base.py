@@ -1,4 +1,4 @@
-"""What an evaluation is: model in, measurements out, part by part so that none is lost."""
+"""The interface of an evaluation: model in, measurements out, each part saved as it ends."""
 
 from __future__ import annotations
 
@@ -26,23 +26,35 @@ class Subject:
     """What is evaluated.
 
     Attributes:
-        model: The model in evaluation mode, on its device, its constant plan active.
-        tokenizer: Its tokenizer.
+        decoder: The model in evaluation mode, on its device, its constant plan active, with its
+            tokenizer and plans; generates under the run's schedule and accounts for the parameters
+            that were used.
         data: Source of the evaluation rows.
-        rate: Realised rate of the constant plan.
-        decoder: Generates under the run's schedule and accounts for the parameters that were used.
         dense_replies: Token ids of the dense model's replies by evaluation part, item by item;
-            empty where the evaluation does not generate.
+            empty if the evaluation does not generate.
         load_dense: Loads the dense model a second time.
     """
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    data: DataSource
-    rate: float
     decoder: Decoder
+    data: DataSource
     dense_replies: dict[str, list[list[int]]] = field(default_factory=dict)
     load_dense: Callable[[], AbstractContextManager[PreTrainedModel]] | None = None
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model that is evaluated."""
+        return self.decoder.model
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer."""
+        return self.decoder.tokenizer
+
+    @property
+    def rate(self) -> float:
+        """Realised rate of the constant plan."""
+        plans = self.decoder.plans
+        return 0.0 if plans is None else plans.constant.realised
 
     def dense(self) -> AbstractContextManager[PreTrainedModel]:
         """The dense model beside the compressed one, run in the same way, while it is needed."""
@@ -53,7 +65,7 @@ class Subject:
 
 @dataclass
 class Evaluation(Component, ABC):
-    """Measures a model. Parts (data sets, tasks) are computed and saved one by one."""
+    """Measures a model. Its parts (data sets, tasks) are computed and saved one by one."""
 
     GENERATES: ClassVar[bool] = False
     """True where text is generated: the run's schedule then applies.
@@ -67,11 +79,11 @@ class Evaluation(Component, ABC):
 
     @abstractmethod
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
-        """All that defines the part's numbers (data, library versions ...), as JSON values."""
+        """Everything that decides the part's numbers (data, versions ...), as JSON values."""
 
     @abstractmethod
     def check_data(self, data: DataSource) -> None:
-        """Raise UserError before any work if data, splits or local metric models are missing."""
+        """Raise UserError, before any work, if data, splits or local metric models are missing."""
 
     @abstractmethod
     def token_sequences(
@@ -81,7 +93,7 @@ class Evaluation(Component, ABC):
         tokenizer: PreTrainedTokenizerBase,
         config: PretrainedConfig,
     ) -> TokenSequences:
-        """What the model will be fed, to the last token; read before any work.
+        """Every token that the model will be fed; read before any work.
 
         Args:
             part: The part.
@@ -98,8 +110,8 @@ class Evaluation(Component, ABC):
         """Compute one part."""
 
     def reply_settings(self, part: str, data: DataSource) -> dict[str, Any]:
-        """What decides the replies of a part; only where ``GENERATES``."""
-        raise TypeError(f"{self.name} generates nothing")
+        """Everything that decides the replies of a part; only if ``GENERATES``."""
+        raise TypeError(f"{self.name} generates no text")
 
     def replies(
         self,
@@ -108,8 +120,8 @@ class Evaluation(Component, ABC):
         decoder: Decoder,
         part: str,
     ) -> list[list[int]]:
-        """Token ids of every reply of a part; only where ``GENERATES``."""
-        raise TypeError(f"{self.name} generates nothing")
+        """Token ids of every reply of a part; only if ``GENERATES``."""
+        raise TypeError(f"{self.name} generates no text")
 
     def summarise(self, measurements: Iterable[Measurement]) -> list[Measurement]:
         """Measurements derived from all parts (means over tasks); empty unless overridden."""

@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flrc.decomposition.factor_store import Noted, StoredFactors, finish_factors, store_block
+from flrc.decomposition.factor_store import (
+    FactorNotes,
+    StoredFactors,
+    finish_factors,
+    store_block,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from flrc.core.cache import Entry
-    from flrc.refine.base import Decided, Refinement
+    from flrc.decomposition.statistics import Statistics
+    from flrc.plans.rank_plan import RankPlan
+    from flrc.refine.base import Refinement
 
 
 @dataclass(frozen=True)
@@ -30,18 +37,21 @@ class RefinedFactors(StoredFactors):
         return super().factors(name, rank)
 
 
-def refined_factors(refinement: Refinement, decided: Decided, entry: Entry) -> RefinedFactors:
+def refined_factors(
+    refinement: Refinement, statistics: Statistics, plan: RankPlan, entry: Entry
+) -> RefinedFactors:
     """Refine all factors, block by block, unless the entry holds them already.
 
-    The caller holds the entry.
+    The caller holds the cache entries.
 
     Raises:
         ValueError: If factors are not finite.
     """
+    dense = statistics.dense
     if not entry.done:
-        noted = Noted()
-        for block, found in refinement.refine(decided):
-            noted.add(store_block(entry, block, found, decided.model.dtype))
-            found.clear()  # else it is held until the next block's are made
-        finish_factors(entry, noted)
-    return RefinedFactors(entry, {target.name: target for target in decided.targets})
+        notes = FactorNotes()
+        for block, factors in refinement.refine(statistics, plan):
+            notes.add(store_block(entry, block, factors, dense.model.dtype))
+            factors.clear()  # else it is held until the next block's are made
+        finish_factors(entry, notes)
+    return RefinedFactors(entry, {target.name: target for target in dense.targets})

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from flrc.refine.base import Decided, Refinement
+from flrc.refine.base import Refinement
 
 if TYPE_CHECKING:
     from flrc.decomposition.factors import Factors
+    from flrc.decomposition.statistics import Statistics
+    from flrc.plans.rank_plan import RankPlan
 
 
 @dataclass
@@ -20,6 +22,8 @@ class NoRefinement(Refinement):
 
     name: str = "none"
 
-    def refine(self, decided: Decided) -> Iterator[tuple[int, dict[str, Factors]]]:
+    def refine(
+        self, statistics: Statistics, plan: RankPlan
+    ) -> Iterator[tuple[int, dict[str, Factors]]]:
         """Nothing."""
         yield from ()

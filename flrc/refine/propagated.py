@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flrc.refine.base import Decided, Refinement
+from flrc.refine.base import Refinement
 
 if TYPE_CHECKING:
     from flrc.decomposition.factors import Factors
+    from flrc.decomposition.statistics import Statistics
+    from flrc.plans.rank_plan import RankPlan
 
 
 @dataclass
@@ -50,8 +52,10 @@ class Propagated(Refinement):
         self.require(self.prior > 0, "prior", "a number above 0")
         self.require(self.samples >= 1, "samples", "1 or more")
 
-    def refine(self, decided: Decided) -> Iterator[tuple[int, dict[str, Factors]]]:
+    def refine(
+        self, statistics: Statistics, plan: RankPlan
+    ) -> Iterator[tuple[int, dict[str, Factors]]]:
         """See the class."""
         from flrc.refine.side_by_side import propagated_factors
 
-        return propagated_factors(decided, self.strength, self.prior, self.samples)
+        return propagated_factors(self, statistics, plan)

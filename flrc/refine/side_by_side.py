@@ -23,12 +23,14 @@ from flrc.plans.target import Target
 from flrc.refine.weight_correction import corrected_weight
 
 if TYPE_CHECKING:
-    from flrc.refine.base import Decided
+    from flrc.decomposition.statistics import Statistics
+    from flrc.plans.rank_plan import RankPlan
+    from flrc.refine.propagated import Propagated
 
 
 @torch.no_grad()
 def propagated_factors(
-    decided: Decided, strength: float, prior: float, samples: int
+    settings: Propagated, statistics: Statistics, plan: RankPlan
 ) -> Iterator[tuple[int, dict[str, Factors]]]:
     """See :class:`~flrc.refine.propagated.Propagated`.
 
@@ -38,22 +40,22 @@ def propagated_factors(
     Held at a time: ``tokens * (2 width + sum of d_in over input groups)`` numbers of the model's
     dtype, and what one block computes.
     """
-    model, plan = decided.model, decided.plan
+    model, targets = statistics.dense.model, statistics.dense.targets
     _, blocks = decoder_blocks(model)
-    sequences = decided.sequences[:samples]
+    sequences = statistics.dense.sequences[: settings.samples]
     lengths = [len(sequence) for sequence in sequences]
     dense = block_calls(model, nn.utils.rnn.pad_sequence(list(sequences), batch_first=True))
     compressed = replace(dense)
-    total = len({target.block for target in decided.targets})
-    for known in progress(decided.statistics, "refining, block by block", total):
+    total = len({target.block for target in targets})
+    for known in progress(statistics.blocks(), "refining, block by block", total):
         groups: dict[str, list[Target]] = {}
-        for target in decided.targets:
+        for target in targets:
             if target.block == known.block and plan.ranks[target.name] is not None:
                 groups.setdefault(target.input_group, []).append(target)
         inputs: dict[str, Tensor] = {}
         with input_hooks(model, {leader: partial(inputs.__setitem__, leader) for leader in groups}):
             dense.advance(known.block, blocks[known.block])
-        fit = _Fit(decided, known, inputs, lengths, strength, prior)
+        fit = _Fit(settings, statistics, plan.ranks, known, inputs, lengths)
         with cut_on_arrival(model, groups, fit) as found:
             compressed.advance(known.block, blocks[known.block])
         yield known.block, found
@@ -103,27 +105,27 @@ class _Fit:
     """Fits targets that read the same inputs, at their planned ranks.
 
     Attributes:
-        decided: The compression so far.
+        settings: Strength and damping of the correction.
+        source: The decomposition and the model.
+        ranks: Planned rank by target name.
         known: Statistics of the dense model.
         dense: ``(sequences, tokens, d_in)`` by input group; dropped once used.
         lengths: Tokens of each sequence; the rest is padding.
-        strength: Share of the least-squares correction.
-        prior: Tokens per channel without an error.
     """
 
-    decided: Decided
+    settings: Propagated
+    source: Statistics
+    ranks: Mapping[str, int | None]
     known: BlockStatistics
     dense: dict[str, Tensor]
     lengths: Sequence[int]
-    strength: float
-    prior: float
 
     def __call__(self, targets: Sequence[Target], seen: Tensor) -> dict[str, Factors]:
         """Factors by target name, from the compressed inputs ``(sequences, tokens, d_in)``."""
-        model, group, width = self.decided.model, targets[0].input_group, targets[0].d_in
-        ranks = self.decided.plan.ranks
+        model = self.source.dense.model
+        group, width = targets[0].input_group, targets[0].d_in
         found = {target.name: _nothing(target) for target in targets}
-        targets = [target for target in targets if ranks[target.name] != 0]
+        targets = [target for target in targets if self.ranks[target.name] != 0]
         dense = self.dense.pop(group)
         if not targets:
             return found
@@ -143,17 +145,15 @@ class _Fit:
             torch.cat([target.weight(model) for target in targets]).to(model.device),
             cross / statistics.tokens,
             statistics.gram,
-            self.strength,
-            self.prior * width / statistics.tokens,
+            self.settings.strength,
+            self.settings.prior * width / statistics.tokens,
         )
         rows_of = [target.d_out for target in targets]
         for target, weight in zip(targets, torch.split(moved, rows_of), strict=True):
             outputs = self.known.outputs.get(target.name)
             gradients = None if outputs is None else outputs.to(model.device)
-            factors = decompose_target(
-                self.decided.decomposition, target, weight, metric, gradients
-            )
-            found[target.name] = _truncated(factors, ranks[target.name])
+            factors = decompose_target(self.source.decomposition, target, weight, metric, gradients)
+            found[target.name] = _truncated(factors, self.ranks[target.name])
         return found
 
 

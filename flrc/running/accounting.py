@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from flrc.allocator.settled import dead_targets
+from flrc.allocator.dead_targets import dead_targets
 from flrc.decomposition.factors import relative_error
 from flrc.form.surgery import stored_index_bytes, stored_parameters
 from flrc.models.anatomy.target_coverage import coverage
@@ -16,22 +16,24 @@ from flrc.models.sources.loading import parameter_count
 from flrc.plans.run_plans import phase_json
 
 if TYPE_CHECKING:
-    from flrc.config import RunConfig
+    from flrc.calibration.dense_model import DenseModel
     from flrc.decomposition.factor_store import StoredFactors
     from flrc.plans.run_plans import Plans
     from flrc.plans.target import Target
     from flrc.refine.factor_store import RefinedFactors
+    from flrc.running.context import Context
 
 
 def _sizes(
-    model: nn.Module, targets: Sequence[Target], activated: int, stored: int, indices: int = 0
+    dense_model: DenseModel, activated: int, stored: int, indices: int = 0
 ) -> dict[str, Any]:
+    model, targets = dense_model.model, dense_model.targets
     dense = sum(target.dense for target in targets)
     whole = parameter_count(model)
     itemsize = next(model.parameters()).dtype.itemsize
-    # Two operations a weight that a token meets: the targets and the head; attention over the
-    # context and elementwise operations are left out, they do not depend on the method.
-    head = model.get_output_embeddings()  # type: ignore[operator]
+    # Two operations for each weight that a token meets, in the targets and the head; attention over
+    # the context and elementwise operations, which no method changes, are left out.
+    head = model.get_output_embeddings()
     fixed = 0 if head is None else head.weight.numel()
     return {
         "parameters": {
@@ -52,24 +54,19 @@ def _sizes(
 
 
 def account(
-    config: RunConfig,
-    model: nn.Module,
-    targets: Sequence[Target],
-    plans: Plans,
-    factors: StoredFactors,
-    refined: RefinedFactors | None,
-    scores: Mapping[str, float],
+    context: Context, plans: Plans, factors: StoredFactors, scores: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The ``results`` of a compressed run, but for its measurements; ``model`` is still dense here.
+    """The ``results`` of a compressed run, but for its measurements; the model is still dense here.
 
     ``activated`` is the constant plan's; ``stored`` is what the schedule's phases need together;
     a layer's ``relative_error`` is the decomposition's, before any refinement.
     """
+    targets, form = context.dense.targets, context.config.form
     dense = sum(target.dense for target in targets)
     activated = round((1 - plans.constant.realised) * dense)
     phases = [plan for _, plan in plans.phases]
-    stored = stored_parameters(targets, phases, config.form)
-    indices = stored_index_bytes(targets, phases, config.form)
+    stored = stored_parameters(targets, phases, form)
+    indices = stored_index_bytes(targets, phases, form)
     layers = []
     for target in targets:
         rank = plans.constant.ranks[target.name]
@@ -88,40 +85,39 @@ def account(
             }
         )
     return {
-        **_sizes(model, targets, activated, stored, indices),
-        "rate": {"requested": config.rate, "realised": plans.constant.realised},
+        **_sizes(context.dense, activated, stored, indices),
+        "rate": {"requested": context.config.rate, "realised": plans.constant.realised},
         "exact": plans.constant.exact,
         "phases": [
             {**phase_json(phase), "requested": phase.rate, "realised": plan.realised}
             for phase, plan in plans.phases
         ],
         "layers": layers,
-        "rescues": rescues(plans, factors, refined, scores),
     }
 
 
-def rescues(
+def fallbacks(
     plans: Plans,
     factors: StoredFactors,
     refined: RefinedFactors | None,
     scores: Mapping[str, float],
 ) -> list[dict[str, str]]:
-    """``target`` and ``what`` of each numerical rescue; of dead layers also what they are kept as.
+    """``target`` and ``what`` of each numerical fallback; also how dead layers are kept.
 
     Args:
         plans: Of the run.
         factors: Of the decomposition.
-        refined: Fitted to the plan; None where nothing was.
-        scores: By target name; empty where none were read.
+        refined: Fitted to the plan; None if nothing was.
+        scores: By target name; empty if none were read.
     """
-    told, kept = factors.rescues(), factors.kept()
+    by_target, kept = factors.rescues(), factors.kept()
     for name in dead_targets(scores, kept):
         rank = plans.constant.ranks[name]
-        reason = told[name] if name in kept else f"its score is {scores[name]:g}"
-        told[name] = f"{reason}: kept {'dense' if rank is None else f'at rank {rank}'}"
+        reason = by_target[name] if name in kept else f"its score is {scores[name]:g}"
+        by_target[name] = f"{reason}: kept {'dense' if rank is None else f'at rank {rank}'}"
     later = {} if refined is None else refined.rescues()
     return [
-        *({"target": name, "what": what} for name, what in told.items()),
+        *({"target": name, "what": what} for name, what in by_target.items()),
         *({"target": name, "what": f"refined: {what}"} for name, what in later.items()),
     ]
 
@@ -138,16 +134,16 @@ def note_coefficients(
     """
     for row, target in zip(layers, targets, strict=True):
         layer = model.get_submodule(target.layers[0].name)  # a group shares its coefficients
-        found = [m.largest_coefficient for m in layer.modules() if isinstance(m, PivotedLinear)]
-        if found:
-            row["largest_coefficient"] = max(found)
+        pivoted = [m.largest_coefficient for m in layer.modules() if isinstance(m, PivotedLinear)]
+        if pivoted:
+            row["largest_coefficient"] = max(pivoted)
 
 
-def account_dense(model: nn.Module, targets: Sequence[Target]) -> dict[str, Any]:
+def account_dense(dense_model: DenseModel) -> dict[str, Any]:
     """The ``results`` of a dense run, but for its measurements."""
-    dense = sum(target.dense for target in targets)
+    dense = sum(target.dense for target in dense_model.targets)
     return {
-        **_sizes(model, targets, dense, dense),
+        **_sizes(dense_model, dense, dense),
         "rate": {"requested": 0.0, "realised": 0.0},
         "exact": True,
         "phases": [{"begin": 0.0, "requested": 0.0, "realised": 0.0}],

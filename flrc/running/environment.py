@@ -1,4 +1,4 @@
-"""What a run ran on: versions, commit, command, threads; and the log file of a run."""
+"""The environment of a run, for its record: versions, commit, command, threads; its log file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.core import job_process
+from flrc.core.devices import resolve_device
 from flrc.results.records.record import METHOD_SLOTS
-from flrc.running.identity import calibration_inputs
+from flrc.running.identity import run_id
 
 if TYPE_CHECKING:
     from flrc.config import RunConfig
@@ -37,42 +38,10 @@ SLOTS = (*METHOD_SLOTS, "runtime", "calibration", "data")
 """Components that a record names."""
 
 
-def model_inputs(config: RunConfig) -> dict[str, Any]:
-    """What decides the dense model's numbers: for cache keys."""
-    return {
-        "fingerprint": config.model.fingerprint(),
-        "dtype": config.dtype,
-        "threads": config.threads,
-        "device": config.device,
-        "torch": importlib.metadata.version("torch"),
-        "transformers": importlib.metadata.version("transformers"),
-    }
-
-
-def target_inputs(config: RunConfig) -> dict[str, Any]:
-    """What decides the model and its targets, for cache keys."""
-    return {"model": model_inputs(config), "grouping": config.grouping.name}
-
-
-def calibrated_inputs(config: RunConfig, tokens: Mapping[str, str]) -> dict[str, Any]:
-    """What decides everything that is measured on the model, for cache keys.
-
-    Calibration is part of it only where it is read: its data need not be there otherwise.
-
-    Args:
-        config: The run.
-        tokens: Digests of the token ids that it reads.
-    """
-    inputs: dict[str, Any] = {"model": model_inputs(config)}
-    if config.calibrates:
-        inputs["calibration"] = calibration_inputs(config) | {"tokens": tokens["calibration"]}
-    return inputs
-
-
-def run_block(config: RunConfig, identity: str) -> dict[str, Any]:
+def run_block(config: RunConfig) -> dict[str, Any]:
     """The ``run`` part of a record."""
     return {
-        "id": identity,
+        "id": run_id(config),
         "method": config.method.name,
         "components": {slot: getattr(config, slot).name for slot in SLOTS},
         "config": config.to_plain(),
@@ -83,8 +52,6 @@ def run_block(config: RunConfig, identity: str) -> dict[str, Any]:
 
 def meta_block(config: RunConfig) -> dict[str, Any]:
     """The ``meta`` part of a record, but for the stages."""
-    from flrc.core.devices import resolve_device
-
     return {
         "git": git_state(),
         "versions": {
@@ -106,7 +73,7 @@ _CALL: ContextVar[str] = ContextVar("call", default="")
 
 @contextmanager
 def called_as(call: str) -> Iterator[None]:
-    """While active, records say that they were made by this call, not by the command line."""
+    """While active, records name this call, not the command line, as what made them."""
     token = _CALL.set(call)
     try:
         yield
@@ -119,7 +86,7 @@ def _command_line() -> str:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the code that runs, and whether it was changed; None outside a repository."""
+    """Commit of the running code, and whether files were modified; None outside a repository."""
     root = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str | None:

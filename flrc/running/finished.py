@@ -1,4 +1,4 @@
-"""Which runs are done, and what a command has asked for."""
+"""Whether a run is done, and which measurements a command asked for."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 
 
 def finished(config: RunConfig, folder: RunFolder) -> Record | None:
-    """The record, if every requested evaluation is on disk with exactly the present settings.
+    """The record, if every requested evaluation is on disk with exactly the current settings.
 
     A run that saves its model is not done while the checkpoint is missing or damaged.
 
     Raises:
-        UserError: If a newer version wrote it, even where it would be computed again.
+        UserError: If a newer version wrote it, even if it would be computed again.
     """
     record = folder.read_record()
     if config.force or record is None or record.run["status"] != "ok":
@@ -45,13 +45,13 @@ def finished(config: RunConfig, folder: RunFolder) -> Record | None:
 
 
 def _saved(folder: RunFolder) -> bool:
-    """Whether the run's checkpoint is there, every file of it as it was written."""
+    """Whether the run's checkpoint exists with every file as it was written."""
     if not folder.model.exists():
         return False
     try:
         read_manifest(folder.model)
     except UserError as error:
-        log.warning("saved again: %s", error.problem)
+        log.warning("the model is saved again: %s", error.problem)
         return False
     return True
 
@@ -60,10 +60,10 @@ def requested(config: RunConfig, folder: RunFolder) -> list[str]:
     """Names of the measurements that this configuration asks for (the record may hold more)."""
     names: list[str] = []
     for evaluation in config.evaluation.values():
-        found: list[Measurement] = []
+        measured: list[Measurement] = []
         for part in evaluation.parts():
             settings = evaluation.settings(part, config.data)
             outcome = folder.load_evaluation(evaluation.name, part, settings)
-            found += [] if outcome is None else outcome.measurements
-        names += [m.name for m in [*found, *evaluation.summarise(found)]]
+            measured += [] if outcome is None else outcome.measurements
+        names += [m.name for m in [*measured, *evaluation.summarise(measured)]]
     return names

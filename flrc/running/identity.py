@@ -1,14 +1,33 @@
-"""Who a run is: an id made of everything that changes the compressed model and its decoding."""
+"""Who a run is, and what its stages are cached under: every id and cache key is made here.
+
+A run and a cached result are known by the digest of all that decides them. The leaves of these
+dictionaries come from the components (``describe``, ``inputs``, ``settings``); a change of a
+dictionary renames every run, or orphans every cached result, that has it.
+"""
 
 from __future__ import annotations
 
+import importlib.metadata
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from flrc.core import jsonfile
+from flrc.core.component import plain
 from flrc.results.records.store import RunFolder
 
 if TYPE_CHECKING:
     from flrc.config import RunConfig
+    from flrc.core.cache import Entry, StageCache
+    from flrc.evaluation.base import Evaluation
+    from flrc.plans.rank_plan import RankPlan
+
+CALIBRATION, SEARCH = "calibration", "search"
+"""What token sequences are read for, besides the evaluations."""
+
+
+def run_id(config: RunConfig) -> str:
+    """10 hexadecimal digits of the identity's digest."""
+    return jsonfile.digest(identity(config), 10)
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
@@ -45,18 +64,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     if config.allocator.SCORED:
         parts["sensitivity"] = config.sensitivity.describe()
     if config.calibrates:
-        parts["calibration"] = calibration_inputs(config)
+        parts["calibration"] = _calibration(config)
     return parts
-
-
-def calibration_inputs(config: RunConfig) -> dict[str, Any]:
-    """What decides the calibration sequences."""
-    return {**config.calibration.inputs(config.data), "seed": config.seed}
-
-
-def run_id(config: RunConfig) -> str:
-    """10 hexadecimal digits of the identity's digest."""
-    return jsonfile.digest(identity(config), 10)
 
 
 def run_folder(config: RunConfig) -> RunFolder:
@@ -70,3 +79,106 @@ def run_folder(config: RunConfig) -> RunFolder:
         rate=config.rate if config.compresses else 0.0,
         run_id=run_id(config),
     )
+
+
+class Entries:
+    """The cache entries of a run's stages.
+
+    Two things are keyed elsewhere: a de-quantised GGUF file by its model source, which no run
+    decides; and what an entry holds in several files (probes, replies) by the file's name.
+
+    Args:
+        config: The run.
+        tokens: Digests of the token ids that it reads, by what they are read for.
+        cache: Where entries are.
+    """
+
+    def __init__(self, config: RunConfig, tokens: Mapping[str, str], cache: StageCache) -> None:
+        self._config = config
+        self._tokens = tokens
+        self._cache = cache
+
+    def statistics(self) -> Entry:
+        """Statistics of the targets' inputs, shared by all decompositions that are calibrated."""
+        return self._cache.entry("statistics", self._measured())
+
+    def output_gradients(self) -> Entry:
+        """Statistics of the gradients at the targets' outputs."""
+        settings = plain(self._config.decomposition.gradients())
+        inputs = {"settings": settings, "targets": self._targets()}
+        return self._cache.entry("output_gradients", {**self._measured(), **inputs})
+
+    def factors(self) -> Entry:
+        """Full-rank factors of every target."""
+        inputs = {**self._targets(), "decomposition": self._config.decomposition.describe()}
+        if self._config.decomposition.CALIBRATED:
+            inputs["calibration"] = self._measured()
+        return self._cache.entry("factors", inputs)
+
+    def gradients(self, reduction: str) -> Entry:
+        """Gradients of the weights, which several scores read."""
+        return self._cache.entry("gradients", {**self._measured(), "reduction": reduction})
+
+    def scores(self) -> Entry:
+        """A score of every target."""
+        inputs = {
+            "sensitivity": self._config.sensitivity.describe(),
+            "grouping": self._config.grouping.name,
+        }
+        return self._cache.entry("scores", {**self._measured(), **inputs})
+
+    def probes(self) -> Entry:
+        """Divergences of the model with targets cut."""
+        return self._cache.entry("probes", self.factors().inputs)
+
+    def replies(self) -> Entry:
+        """Replies that the search for a schedule has generated."""
+        inputs = {"factors": self.factors().inputs, "model": self._model()}
+        return self._cache.entry("replies", {**inputs, "form": self._config.form.describe()})
+
+    def refined(self, plan: RankPlan) -> Entry:
+        """Factors that were fitted to one plan."""
+        inputs = {"factors": self.factors().inputs, "ranks": plan.ranks}
+        inputs |= {**self._measured(), "refine": self._config.refine.describe()}
+        return self._cache.entry("refined", inputs)
+
+    def dense_replies(self, evaluation: Evaluation, part: str, end: list[int]) -> Entry:
+        """The dense model's replies in a part of an evaluation, which ``end`` tokens end."""
+        inputs = {
+            "model": self._model(),
+            "settings": evaluation.reply_settings(part, self._config.data),
+            "tokens": self._tokens[f"{evaluation.name} {part}"],
+            "end": end,
+        }
+        return self._cache.entry("dense_replies", inputs)
+
+    def _model(self) -> dict[str, Any]:
+        """What decides the dense model's numbers."""
+        return {
+            "fingerprint": self._config.model.fingerprint(),
+            "dtype": self._config.dtype,
+            "threads": self._config.threads,
+            "device": self._config.device,
+            "torch": importlib.metadata.version("torch"),
+            "transformers": importlib.metadata.version("transformers"),
+        }
+
+    def _targets(self) -> dict[str, Any]:
+        """What decides the model and its targets."""
+        return {"model": self._model(), "grouping": self._config.grouping.name}
+
+    def _measured(self) -> dict[str, Any]:
+        """What decides everything that is measured on the model.
+
+        Calibration is part of it only where it is read: its data need not be there otherwise.
+        """
+        inputs: dict[str, Any] = {"model": self._model()}
+        if self._config.calibrates:
+            calibration = _calibration(self._config) | {"tokens": self._tokens[CALIBRATION]}
+            inputs["calibration"] = calibration
+        return inputs
+
+
+def _calibration(config: RunConfig) -> dict[str, Any]:
+    """What decides the calibration sequences."""
+    return {**config.calibration.inputs(config.data), "seed": config.seed}

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flrc.core.component import Component
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
     from flrc.allocator.planner import Planner
+    from flrc.calibration.dense_model import DenseModel
     from flrc.core.cache import Entry
     from flrc.data.base import DataSource
     from flrc.data.token_sequences import TokenSequences
-    from flrc.decomposition.factor_store import StoredFactors
     from flrc.plans.phase import Phase
     from flrc.schedule.base import Schedule
 
@@ -25,27 +27,25 @@ class Compression:
     """Everything that is decided before the schedule is.
 
     Attributes:
-        model: The dense model; it is dense again when the search ends.
+        dense: The dense model; it is dense again when the search ends.
         tokenizer: Its tokenizer.
-        planner: Ranks for a rate.
-        factors: Full-rank factors.
         data: Where items come from.
+        planner: Ranks for a rate.
+        factors: ``(target name, rank) -> (left_t, right)``.
         entry: Where replies are kept.
-        seed: Of what is drawn.
     """
 
-    model: PreTrainedModel
+    dense: DenseModel
     tokenizer: PreTrainedTokenizerBase
-    planner: Planner
-    factors: StoredFactors
     data: DataSource
+    planner: Planner
+    factors: Callable[[str, int], tuple[Tensor, Tensor]]
     entry: Entry
-    seed: int
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search found.
+class SearchResult:
+    """The schedule that a search chose, and how.
 
     Attributes:
         phases: The best schedule.
@@ -70,12 +70,12 @@ class ScheduleSearch(Component, ABC):
     """False only for ``none``: the schedule's own phases are used."""
 
     def check_data(self, data: DataSource) -> None:
-        """Raise UserError if what the search reads is not there."""
+        """Raise UserError if data that the search reads are missing."""
 
     def token_sequences(
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> TokenSequences:
-        """What the model will be fed, to the last token; none unless overridden.
+        """Every token that the model will be fed; none unless overridden.
 
         Raises:
             UserError: If a row is bad, or there are too few.
@@ -89,7 +89,7 @@ class ScheduleSearch(Component, ABC):
         return self.describe()
 
     @abstractmethod
-    def search(self, schedule: Schedule, rate: float, compression: Compression) -> Found:
+    def search(self, schedule: Schedule, rate: float, compression: Compression) -> SearchResult:
         """The best schedule for a rate.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from flrc.search.base import Found
+from flrc.search.base import SearchResult
 from flrc.search.generating_search import GeneratingSearch
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Halving(GeneratingSearch):
             "numbers in (0, 1)",
         )
 
-    def search(self, schedule: Schedule, rate: float, compression: Compression) -> Found:
+    def search(self, schedule: Schedule, rate: float, compression: Compression) -> SearchResult:
         """See the class."""
         from flrc.search.candidates import grid, rounds
         from flrc.search.tournament import tournament
@@ -70,4 +70,4 @@ class Halving(GeneratingSearch):
         with compression.entry.lock():
             trials = Trials(self, compression)
             best, rows = tournament(candidates, rate, rounds(self.samples, self.rounds), trials)
-        return Found(best, rows, {**trials.cost(), "candidates": rows}, trials.seconds())
+        return SearchResult(best, rows, {**trials.cost(), "candidates": rows}, trials.seconds())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from flrc.search.base import Compression, Found, ScheduleSearch
+from flrc.search.base import Compression, ScheduleSearch, SearchResult
 
 if TYPE_CHECKING:
     from flrc.schedule.base import Schedule
@@ -19,6 +19,6 @@ class NoSearch(ScheduleSearch):
 
     name: str = "none"
 
-    def search(self, schedule: Schedule, rate: float, compression: Compression) -> Found:
+    def search(self, schedule: Schedule, rate: float, compression: Compression) -> SearchResult:
         """The phases as given."""
-        return Found(schedule.phases(rate))
+        return SearchResult(schedule.phases(rate))

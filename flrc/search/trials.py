@@ -33,9 +33,10 @@ class Trials:
     def __init__(self, search: GeneratingSearch, compression: Compression) -> None:
         self.search = search
         self.compression = compression
-        drawn = compression.data, compression.tokenizer, compression.seed
-        self.pairs = search.drawn(compression.data, compression.seed)
-        self.prompts = [list(ids) for ids in search.token_sequences(*drawn).ids]
+        data, seed = compression.data, compression.dense.seed
+        self.pairs = search.drawn(data, seed)
+        read = search.token_sequences(data, compression.tokenizer, seed)
+        self.prompts = [list(ids) for ids in read.ids]
         self.made: dict[str, dict[str, Any]] = {}
         self.seconds_now = 0.0
         """Of generating in this process."""
@@ -66,7 +67,7 @@ class Trials:
         stored = stored_parameters(planner.targets, used, planner.form) / dense
         if self.search.stored is not None and stored > self.search.stored:
             return f"stores {stored:.3f} of the dense parameters"
-        decoder = Decoder(self.compression.model, tokenizer, Plans(used[0], plans))
+        decoder = Decoder(self.compression.dense.model, tokenizer, Plans(used[0], plans))
         replies = self._replies(decoder, used, numbers)
         texts = [tokenizer.decode(reply, skip_special_tokens=True).strip() for reply in replies]
         lengths = [len(reply) for reply in replies]
@@ -102,7 +103,7 @@ class Trials:
         name = f"{jsonfile.digest(what, 16)}.json"
         if not entry.has(name):
             begun = time.perf_counter()
-            planner, factors = self.compression.planner, self.compression.factors.factors
+            planner, factors = self.compression.planner, self.compression.factors
             # Other forms are the same product, and take longer to build.
             with compressed(decoder.model, planner.targets, plans, TwoFactor(), factors):
                 found = generate_replies(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from flrc.sensitivity.base import ScoreContext, Sensitivity
+from flrc.sensitivity.base import Gradients, Sensitivity
+
+if TYPE_CHECKING:
+    from flrc.calibration.dense_model import DenseModel
 
 
 @dataclass
@@ -18,9 +22,9 @@ class BlockInfluence(Sensitivity):
 
     name: str = "block_influence"
 
-    def score(self, context: ScoreContext) -> dict[str, float]:
+    def score(self, dense: DenseModel, gradients: Gradients) -> dict[str, float]:
         """Influence of each target's block, in [0, 2]."""
         from flrc.calibration.block_influence import block_influence
 
-        influence = block_influence(context.model, context.sequences)
-        return {target.name: influence[target.block] for target in context.targets}
+        influence = block_influence(dense.model, dense.sequences)
+        return {target.name: influence[target.block] for target in dense.targets}

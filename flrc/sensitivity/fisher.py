@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flrc.errors import choose
-from flrc.sensitivity.base import ScoreContext, Sensitivity
+from flrc.sensitivity.base import Gradients, Sensitivity
+
+if TYPE_CHECKING:
+    from flrc.calibration.dense_model import DenseModel
 
 REDUCTIONS = ("per_sequence", "aggregate")
 
@@ -30,6 +34,6 @@ class Fisher(Sensitivity):
         """The reduction exists."""
         choose("sensitivity.reduction", self.reduction, REDUCTIONS)
 
-    def score(self, context: ScoreContext) -> dict[str, float]:
+    def score(self, dense: DenseModel, gradients: Gradients) -> dict[str, float]:
         """Importance by target."""
-        return {n: g.importance for n, g in context.gradients(self.reduction).items()}
+        return {n: g.importance for n, g in gradients(self.reduction).items()}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flrc.errors import choose
-from flrc.sensitivity.base import ScoreContext, Sensitivity
+from flrc.sensitivity.base import Gradients, Sensitivity
 from flrc.sensitivity.fisher import REDUCTIONS
+
+if TYPE_CHECKING:
+    from flrc.calibration.dense_model import DenseModel
 
 
 @dataclass
@@ -26,6 +30,6 @@ class Gradient(Sensitivity):
         """The reduction exists."""
         choose("sensitivity.reduction", self.reduction, REDUCTIONS)
 
-    def score(self, context: ScoreContext) -> dict[str, float]:
+    def score(self, dense: DenseModel, gradients: Gradients) -> dict[str, float]:
         """Squared gradient norm by target."""
-        return {n: g.gradient for n, g in context.gradients(self.reduction).items()}
+        return {n: g.gradient for n, g in gradients(self.reduction).items()}

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from flrc.sensitivity.base import ScoreContext, Sensitivity
+from flrc.sensitivity.base import Gradients, Sensitivity
+
+if TYPE_CHECKING:
+    from flrc.calibration.dense_model import DenseModel
 
 
 @dataclass
@@ -38,13 +42,13 @@ class HessianTrace(Sensitivity):
             "a whole number from 1 on, or null for all",
         )
 
-    def score(self, context: ScoreContext) -> dict[str, float]:
+    def score(self, dense: DenseModel, gradients: Gradients) -> dict[str, float]:
         """Mean Hessian trace by target."""
         from flrc.calibration.hessian import hessian_traces
 
-        sequences = context.sequences[: self.samples]
-        traces = hessian_traces(context.model, context.targets, sequences, self.draws, context.seed)
+        sequences = dense.sequences[: self.samples]
+        traces = hessian_traces(dense.model, dense.targets, sequences, self.draws, dense.seed)
         return {
             target.name: sum(abs(traces[layer.name]) for layer in target.layers) / target.dense
-            for target in context.targets
+            for target in dense.targets
         }

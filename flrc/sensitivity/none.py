@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from flrc.sensitivity.base import ScoreContext, Sensitivity
+from flrc.sensitivity.base import Gradients, Sensitivity
+
+if TYPE_CHECKING:
+    from flrc.calibration.dense_model import DenseModel
 
 
 @dataclass
@@ -16,6 +19,6 @@ class NoSensitivity(Sensitivity):
 
     CALIBRATED: ClassVar[bool] = False
 
-    def score(self, context: ScoreContext) -> dict[str, float]:
+    def score(self, dense: DenseModel, gradients: Gradients) -> dict[str, float]:
         """Empty."""
         return {}

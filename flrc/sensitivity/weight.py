@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from flrc.sensitivity.base import ScoreContext, Sensitivity
+from flrc.sensitivity.base import Gradients, Sensitivity
+
+if TYPE_CHECKING:
+    from flrc.calibration.dense_model import DenseModel
 
 
 @dataclass
@@ -19,8 +22,6 @@ class Weight(Sensitivity):
 
     CALIBRATED: ClassVar[bool] = False
 
-    def score(self, context: ScoreContext) -> dict[str, float]:
+    def score(self, dense: DenseModel, gradients: Gradients) -> dict[str, float]:
         """Squared Frobenius norm by target."""
-        return {
-            t.name: float(t.weight(context.model).double().square().sum()) for t in context.targets
-        }
+        return {t.name: float(t.weight(dense.model).double().square().sum()) for t in dense.targets}

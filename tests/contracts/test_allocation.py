@@ -15,12 +15,12 @@ import torch
 from flrc.allocator.divergence import Divergence
 from flrc.allocator.evidence import Evidence
 from flrc.allocator.planner import Planner
+from flrc.calibration.dense_model import DenseModel
 from flrc.calibration.weight_gradients import aggregated, per_sequence
 from flrc.config import components
 from flrc.errors import UserError
 from flrc.models.anatomy.targets import find_targets
 from flrc.plans.target import Target
-from flrc.sensitivity.base import ScoreContext
 
 SHAPES = {
     "q_proj": (256, 256, "q_proj"),
@@ -171,12 +171,8 @@ def test_sensitivities_of_a_model_with_a_dead_layer(
     reductions = {"per_sequence": per_sequence, "aggregate": aggregated}
     sensitivity: Any = components("sensitivity")[name]()
     scores = sensitivity.score(
-        ScoreContext(
-            targets,
-            model,
-            sequences[:1] if sensitivity.CALIBRATED else [],
-            lambda reduction: reductions[reduction](model, targets, sequences[:1]),
-        )
+        DenseModel(model, targets, sequences[:1] if sensitivity.CALIBRATED else []),
+        lambda reduction: reductions[reduction](model, targets, sequences[:1]),
     )
     assert all(math.isfinite(score) and score >= 0 for score in scores.values())
     silent = {n.rpartition(".")[2] for n, s in scores.items() if s == 0 and ".1.self" in n}
@@ -206,7 +202,7 @@ def test_sensitivities_score_every_target(
 
     sensitivity: Any = components("sensitivity")[name]()
     given = sequences if sensitivity.CALIBRATED else []
-    scores = sensitivity.score(ScoreContext(targets, model, given, gradients))
+    scores = sensitivity.score(DenseModel(model, targets, given), gradients)
     assert bool(asked) <= sensitivity.CALIBRATED  # what reads gradients says that it is calibrated
     assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
     assert not model.training

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 
+from flrc.calibration.dense_model import DenseModel
 from flrc.calibration.statistics import InputAccumulator, OutputAccumulator
 from flrc.config import components
 from flrc.decomposition.dead_layers import decompose_target
+from flrc.decomposition.statistics import Statistics
 from flrc.decomposition.whitened import Whitened
 from flrc.errors import UserError
 from flrc.form.two_factor import TwoFactor
 from flrc.models.anatomy.targets import find_targets
 from flrc.plans.rank_plan import RankPlan
 from flrc.plans.target import Target
-from flrc.refine.base import Decided
-from flrc.running.factors import Calibrated, known_statistics
 
 
 @pytest.mark.parametrize("name", components("decomposition"))
@@ -187,11 +187,9 @@ def test_refinements_keep_the_plan_and_the_model(
     ranks: dict[str, int | None] = {t.name: 1 + k % 5 for k, t in enumerate(targets)}
     ranks[targets[3].name] = None
     plan = RankPlan.of(0.5, ranks, targets, TwoFactor())
-    on = Calibrated(sequences, {}, keep=0, memory=1e9)
-    statistics = known_statistics(Whitened(), model, targets, on, (None, None))
-    decided = Decided(model, targets, plan, Whitened(), sequences, statistics)
+    statistics = Statistics(Whitened(), DenseModel(model, targets, sequences))
     found: dict[str, Any] = {}
-    for block, factors in refinement.refine(decided):
+    for block, factors in refinement.refine(statistics, plan):
         assert all(t.block == block for t in targets if t.name in factors)
         found |= factors
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

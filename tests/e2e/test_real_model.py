@@ -154,7 +154,7 @@ def test_perplexity_equals_a_script_of_its_own(
     from flrc.runtime.decoding import Decoder
 
     decoder = Decoder(model, tokenizer, None)
-    subject = Subject(model, tokenizer, Folder(root=str(DATA)), 0.0, decoder)
+    subject = Subject(decoder, Folder(root=str(DATA)))
     outcome = Perplexity(datasets=["wikitext2"], windows=2).evaluate(subject, "wikitext2")
     assert FOLDER is not None
     theirs = perplexity_by_transformers_alone(FOLDER, source.file, 2)

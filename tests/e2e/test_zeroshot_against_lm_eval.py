@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -120,7 +119,7 @@ def test_same_numbers_as_the_command_line(tmp_path: Path) -> None:
 
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    subject = Subject(model, tokenizer, data, rate=0.0, decoder=Mock(spec=Decoder))
+    subject = Subject(Decoder(model, tokenizer, None), data)
     evaluation = ZeroShot(limit=LIMIT, batch_size=8)
     ours: dict[str, Outcome] = {task: evaluation.evaluate(subject, task) for task in TASKS}
     for task, outcome in ours.items():
@@ -150,7 +149,7 @@ def test_a_compressed_checkpoint_under_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "tasks").mkdir()
     write_tasks(tmp_path / "tasks", SAMPLE_ROOT)
     again = load(tmp_path / "model", torch.device("cpu"))
-    subject = Subject(again.model, tokenizer, Sample(), rate=0.3, decoder=Mock(spec=Decoder))
+    subject = Subject(Decoder(again.model, tokenizer, plans), Sample())
     outcome = ZeroShot(limit=LIMIT, batch_size=8).evaluate(subject, "piqa")
     (measurement,) = outcome.measurements
     for name, more in (("model", ",trust_remote_code=True"), ("dense", "")):

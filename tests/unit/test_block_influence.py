@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from flrc.calibration.block_influence import block_influence, cosines
+from flrc.calibration.dense_model import DenseModel
 from flrc.grouping.shared import Shared
 from flrc.models.anatomy.targets import find_targets
-from flrc.sensitivity.base import ScoreContext
 from flrc.sensitivity.block_influence import BlockInfluence
 
 
@@ -51,7 +51,7 @@ def test_every_target_has_its_blocks_score(
     influence = block_influence(model, sequences)
     assert len(set(influence)) == len(influence)
     targets = Shared().targets(find_targets(model))
-    scores = BlockInfluence().score(ScoreContext(targets, model, sequences, lambda _: {}))
+    scores = BlockInfluence().score(DenseModel(model, targets, sequences), lambda _: {})
     assert scores == {target.name: influence[target.block] for target in targets}
     assert not any(block._forward_hooks for block in model.model.layers)
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from tiny import TINY_SHAPES
 
+from flrc.calibration.dense_model import DenseModel
 from flrc.calibration.input_statistics import input_statistics
 from flrc.calibration.statistics import InputAccumulator, gradient_sums
 from flrc.calibration.weight_gradients import aggregated, per_sequence, sequence_loss
 from flrc.errors import UserError
 from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.models.anatomy.targets import find_targets
-from flrc.sensitivity.base import ScoreContext
 from flrc.sensitivity.fisher import Fisher
 from flrc.sensitivity.gradient import Gradient
 from flrc.sensitivity.weight import Weight
@@ -273,19 +273,18 @@ def test_scores_of_the_paper(make_model: Callable[..., Any], sequences: list[tor
     one = sequences[:1]
     by_hand = gradients_by_hand(model, [t.name for t in targets], one[0])
     reductions = {"per_sequence": per_sequence, "aggregate": aggregated}
-    context = ScoreContext(
-        targets,
-        model,
-        one,
-        lambda reduction: reductions[reduction](model, targets, one),
-    )
+    dense = DenseModel(model, targets, one)
+
+    def gradients(reduction: str) -> Any:
+        return reductions[reduction](model, targets, one)
+
     for reduction in reductions:
-        fisher = Fisher(reduction=reduction).score(context)
-        gradient = Gradient(reduction=reduction).score(context)
+        fisher = Fisher(reduction=reduction).score(dense, gradients)
+        gradient = Gradient(reduction=reduction).score(dense, gradients)
         for name, g in by_hand.items():
             weight = model.get_submodule(name).weight.numpy()
             assert fisher[name] == pytest.approx(np.square(g * weight).sum() / 39, rel=1e-5)
             assert gradient[name] == pytest.approx(np.square(g).sum() / 39, rel=1e-5)
-    for name, score in Weight().score(context).items():
+    for name, score in Weight().score(dense, gradients).items():
         weight = model.get_submodule(name).weight.numpy()
         assert score == pytest.approx(np.linalg.norm(weight) ** 2, rel=1e-10)

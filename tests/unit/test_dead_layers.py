@@ -15,10 +15,10 @@ from tiny import compose
 from torch import nn
 
 import flrc
+from flrc.allocator.dead_targets import dead_ranks, dead_targets
 from flrc.allocator.evidence import Evidence
 from flrc.allocator.planner import Planner, make_plans
 from flrc.allocator.replay import Replay
-from flrc.allocator.settled import dead_targets, settled
 from flrc.allocator.uniform import Uniform
 from flrc.calibration.input_statistics import input_statistics
 from flrc.calibration.statistics import InputAccumulator, InputStatistics
@@ -100,7 +100,7 @@ def test_a_zero_weight_and_the_zeros_it_hands_on(
     for name, why in (("up_proj", "weight is zero"), ("down_proj", "inputs are zero")):
         assert why in told(record)[f"{LAYER}mlp.{name}"]
         assert ranks(record)[f"{LAYER}mlp.{name}"] == 0
-        assert caplog.text.count(f"rescue: {LAYER}mlp.{name}: ") == 1
+        assert caplog.text.count(f"fallback: {LAYER}mlp.{name}: ") == 1
     if "flrc" in method or "kfac" in method:  # whose gradients, or score, are 0 behind it
         assert told(record)[f"{LAYER}mlp.gate_proj"].endswith("kept dense")
         assert ranks(record)[f"{LAYER}mlp.gate_proj"] is None
@@ -277,7 +277,7 @@ def test_rank_0_saves_no_more_than_was_asked_for() -> None:
     targets = [Target(name, 10, 10, 0, "q_proj", name) for name in "abcd"]
     kept = {"a": "zero", "b": "dense", "c": "zero"}
     for spare, expected in ((99, (None, None)), (100, (0, None)), (200, (0, 0))):
-        assert settled(targets, kept, spare) == {"a": expected[0], "b": None, "c": expected[1]}
+        assert dead_ranks(targets, kept, spare) == {"a": expected[0], "b": None, "c": expected[1]}
     rates = {}
     for rate in (0.1, 0.25, 0.3, 0.5, 0.6):
         planner = Planner(Uniform(), targets, TwoFactor(), Evidence(kept=kept))

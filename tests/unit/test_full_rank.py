@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import torch
 
+from flrc.calibration.dense_model import DenseModel
 from flrc.config import components
 from flrc.core.cache import StageCache
+from flrc.decomposition.statistics import Statistics
 from flrc.form.surgery import compress
 from flrc.models.anatomy.targets import find_targets
 from flrc.plans.rank_plan import RankPlan
-from flrc.running.factors import Calibrated, factorise
-from flrc.running.stages import Stages
+from flrc.running.factors import factorise
+from flrc.running.profiling import Stages
 
 DECOMPOSITIONS = [name for name in components("decomposition") if name != "none"]
 COMBINATIONS = list(itertools.product(DECOMPOSITIONS, components("grouping"), components("form")))
@@ -41,15 +43,8 @@ def test_full_rank_is_the_dense_model(
     storage: Any = components("form")[form]()
     method: Any = components("decomposition")[decomposition]()
     targets = groups.targets(find_targets(model))
-    stored = factorise(
-        method,
-        model,
-        targets,
-        Calibrated(sequences, {}, keep=0, memory=1e9),
-        cache=StageCache(tmp_path, 1 << 40),
-        inputs={},
-        stages=Stages(),
-    )
+    statistics = Statistics(method, DenseModel(model, targets, sequences))
+    stored = factorise(statistics, StageCache(tmp_path, 1 << 40).entry("factors", {}), Stages())
     assert stored.rescues() == {}
     ranks = {t.name: min(t.d_out, t.d_in) for t in targets}
     assert {name: len(stored.spectrum(name)) for name in ranks} == ranks

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from flrc.calibration.dense_model import DenseModel
 from flrc.calibration.hessian import hessian_traces, quadratic_forms, signs
 from flrc.grouping.shared import Shared
 from flrc.models.anatomy.targets import find_targets
 from flrc.plans.target import Target
-from flrc.sensitivity.base import ScoreContext
 from flrc.sensitivity.hessian_trace import HessianTrace
 
 
@@ -112,7 +112,7 @@ def test_the_score_is_the_absolute_mean_by_entry(small: Any) -> None:
     score = HessianTrace(draws=2, samples=1)
 
     def scores(targets: list[Target]) -> dict[str, float]:
-        return score.score(ScoreContext(targets, small, sequences, lambda _: {}, seed=5))
+        return score.score(DenseModel(small, targets, sequences, seed=5), lambda _: {})
 
     single = scores(layers)
     for target in layers:

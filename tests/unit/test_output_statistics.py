@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-import flrc.running.factors as factorise_module
+import flrc.decomposition.statistics as statistics_module
 from flrc.calibration.activation_checkpointing import graph_bytes
+from flrc.calibration.dense_model import DenseModel
 from flrc.calibration.input_statistics import input_statistics
 from flrc.calibration.output_gradient_settings import OutputGradientSettings
 from flrc.calibration.output_statistics import (
@@ -23,10 +24,12 @@ from flrc.calibration.output_statistics import (
 from flrc.calibration.statistics import OutputAccumulator, logit_gradients, token_gradients
 from flrc.core.cache import StageCache
 from flrc.decomposition.kfac import Kfac
+from flrc.decomposition.statistics import Statistics
 from flrc.decomposition.whitened import Whitened
 from flrc.grouping.shared import Shared
 from flrc.models.anatomy.targets import find_targets
-from flrc.running.stages import Stages
+from flrc.running.factors import factorise
+from flrc.running.profiling import Stages
 
 NOTHING = OutputGradientSettings()
 
@@ -235,25 +238,25 @@ def test_one_pass_only_where_it_saves_one(
     needed = max(needed, graph_bytes(model, targets, sequences))
     passes: list[str] = []
     for name in ("joint_statistics", "input_statistics", "output_statistics"):
-        real = getattr(factorise_module, name)
+        real = getattr(statistics_module, name)
 
         def counted(*arguments: Any, name: str = name, real: Any = real) -> Any:
             passes.append(name)
             return real(*arguments)
 
-        monkeypatch.setattr(factorise_module, name, counted)
+        monkeypatch.setattr(statistics_module, name, counted)
 
     def spectra(decomposition: Any, folder: str, memory: float) -> dict[str, torch.Tensor]:
         passes.clear()
-        stored = factorise_module.factorise(
+        cache = StageCache(tmp_path / folder, 10**9)
+        statistics = Statistics(
             decomposition,
-            model,
-            targets,
-            factorise_module.Calibrated(sequences, {"of": "test"}, keep=1e9, memory=memory),
-            cache=StageCache(tmp_path / folder, 10**9),
-            inputs={},
-            stages=Stages(),
+            DenseModel(model, targets, sequences),
+            cache.entry("statistics", {}),
+            cache.entry("output_gradients", {}) if decomposition.TWO_SIDED else None,
+            memory,
         )
+        stored = factorise(statistics, cache.entry("factors", decomposition.describe()), Stages())
         return {target.name: stored.spectrum(target.name) for target in targets}
 
     one = spectra(Kfac(), "one", needed)

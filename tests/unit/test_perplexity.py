@@ -14,11 +14,14 @@ from flrc.errors import UserError
 from flrc.evaluation.base import Subject
 from flrc.evaluation.likelihood import window_losses
 from flrc.evaluation.perplexity import Perplexity
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.run_plans import Plans
 from flrc.runtime.decoding import Decoder
 
 
 def subject(model: Any, tokenizer: Any, data: Any, rate: float = 0.0) -> Subject:
-    return Subject(model, tokenizer, data, rate, Decoder(model, tokenizer, None))
+    plans = Plans(RankPlan(rate, rate, {}), [])
+    return Subject(Decoder(model, tokenizer, plans), data)
 
 
 def losses_by_hand(model: Any, text: str, length: int, windows: int | None) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from flrc.allocator.evidence import Evidence
 from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
+from flrc.calibration.dense_model import DenseModel
 from flrc.config import components
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
@@ -133,18 +135,13 @@ def test_counts_bytes_and_coefficients_in_the_record(
     targets = grouped(model, grouping)
     plans = make_plans(Uniform(), Constant(), targets, form, Evidence(), 0.3)
     before = sum(p.numel() for p in model.parameters())
+    context: Any = SimpleNamespace(config=config, dense=DenseModel(model, targets))
 
     class Stored:
-        def rescues(self) -> dict[str, str]:
-            return {}
-
-        def kept(self) -> dict[str, str]:
-            return {}
-
         def spectrum(self, name: str) -> Tensor:
             return torch.ones(4)
 
-    results = account(config, model, targets, plans, Stored(), None, {})  # type: ignore[arg-type]
+    results = account(context, plans, Stored(), {})  # type: ignore[arg-type]
     compress(model, targets, plans.all, form, stacked_factors(model, targets))
     check_counts(model, targets, plans, form)
     note_coefficients(results["layers"], model, targets)

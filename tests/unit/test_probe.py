@@ -273,7 +273,7 @@ def test_the_cost_is_said_before(
     caplog.clear()
     with caplog.at_level(logging.INFO):
         probe.announce("search", first)
-    assert "0 cuts of one layer (2 more are known)" in caplog.text
+    assert "0 single-layer cuts (2 more are cached)" in caplog.text
 
 
 def test_sequences_must_predict_something(make_model: Callable[..., Any]) -> None:

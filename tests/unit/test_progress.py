@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 import torch
 
+from flrc.calibration.dense_model import DenseModel
 from flrc.core.cache import StageCache
 from flrc.core.progress import progress
+from flrc.decomposition.statistics import Statistics
 from flrc.decomposition.svd import Svd
 from flrc.decomposition.whitened import Whitened
 from flrc.models.anatomy.targets import find_targets
-from flrc.running.factors import Calibrated, factorise
-from flrc.running.stages import Stages
+from flrc.running.factors import factorise
+from flrc.running.profiling import Stages
 
 
 class Terminal(io.StringIO):
@@ -70,19 +72,14 @@ def test_blocks_are_shown_whatever_the_cache_holds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = make_model()
+    dense, cache = DenseModel(model, find_targets(model), sequences), StageCache(tmp_path, 1 << 40)
     shown = []
     for decomposition in [Whitened(), Whitened(cutoff=1e-12)] if whitened else [Svd()]:
         out = Terminal()
         monkeypatch.setattr("sys.stderr", out)
-        factorise(
-            decomposition,
-            model,
-            find_targets(model),
-            Calibrated(sequences, {"seed": 0}, keep=1e9, memory=1e9),
-            cache=StageCache(tmp_path, 1 << 40),
-            inputs={"model": "tiny"},
-            stages=Stages(),
-        )
+        kept = cache.entry("statistics", {}) if whitened else None
+        statistics = Statistics(decomposition, dense, kept)
+        factorise(statistics, cache.entry("factors", decomposition.describe()), Stages())
         shown.append(out.getvalue().split("\r")[1].partition(":")[0])
     first, *later = shown
     assert (first == "calibrating and decomposing, block by block") is whitened

@@ -13,11 +13,13 @@ import torch
 from tiny import compose
 from torch import Tensor
 
+from flrc.calibration.dense_model import DenseModel
 from flrc.calibration.output_statistics import output_statistics
 from flrc.calibration.statistics import InputStatistics
 from flrc.core.cache import StageCache
 from flrc.decomposition.base import Decomposition
 from flrc.decomposition.kfac import Kfac
+from flrc.decomposition.statistics import Statistics
 from flrc.decomposition.svd import Svd
 from flrc.decomposition.whitened import Whitened
 from flrc.errors import UserError
@@ -28,11 +30,9 @@ from flrc.models.anatomy.targets import find_targets
 from flrc.pipeline import run
 from flrc.plans.rank_plan import RankPlan
 from flrc.plans.target import Target
-from flrc.refine.base import Decided
 from flrc.refine.factor_store import refined_factors
 from flrc.refine.propagated import Propagated
 from flrc.refine.weight_correction import corrected_weight
-from flrc.running.factors import Calibrated, known_statistics
 from flrc.running.identity import identity, run_id
 
 STRENGTH, PRIOR = 0.6, 0.1
@@ -77,11 +77,9 @@ def refined(
     sequences: list[Tensor],
     refinement: Propagated,
 ) -> dict[str, Any]:
-    on = Calibrated(sequences, {}, keep=0, memory=1e9)
-    known = known_statistics(decomposition, model, targets, on, (None, None))
-    decided = Decided(model, targets, plan, decomposition, sequences, known)
+    statistics = Statistics(decomposition, DenseModel(model, targets, sequences))
     found: dict[str, Any] = {}
-    for _, factors in refinement.refine(decided):
+    for _, factors in refinement.refine(statistics, plan):
         found |= factors
     return found
 
@@ -220,12 +218,10 @@ def test_a_plan_of_other_ranks_is_refused(
     model = make_model()
     targets = find_targets(model)
     plan = plan_of(targets)
-    on = Calibrated(sequences, {}, keep=0, memory=1e9)
-    known = known_statistics(Whitened(), model, targets, on, (None, None))
-    decided = Decided(model, targets, plan, Whitened(), sequences, known)
+    statistics = Statistics(Whitened(), DenseModel(model, targets, sequences))
     entry = StageCache(tmp_path, 10**9).entry("refined", {})
     entry.path.mkdir(parents=True)
-    stored = refined_factors(Propagated(), decided, entry)
+    stored = refined_factors(Propagated(), statistics, plan, entry)
     name = targets[0].name
     rank = plan.ranks[name]
     assert rank is not None

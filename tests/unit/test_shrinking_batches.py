@@ -119,9 +119,9 @@ def test_answers_are_the_same(
     evaluation = ZeroShot(tasks=["piqa"], limit=6, batch_size=8)
     model = make_model()
     decoder = Decoder(model, tokenizer, None)
-    expected = evaluation.evaluate(Subject(model, tokenizer, Sample(), 0.0, decoder), "piqa")
+    expected = evaluation.evaluate(Subject(decoder, Sample()), "piqa")
     scarce(model, 2)
-    found = evaluation.evaluate(Subject(model, tokenizer, Sample(), 0.0, decoder), "piqa")
+    found = evaluation.evaluate(Subject(decoder, Sample()), "piqa")
     assert [item["predicted"] for item in found.items] == [
         item["predicted"] for item in expected.items
     ]

@@ -97,7 +97,7 @@ def test_a_dense_run_takes_the_dense_replies(
     monkeypatch.setattr(
         BertScoreF1, "_compute", lambda *_, predictions, **__: {"bertscore_f1": [0.0] * 2}
     )
-    subject = Subject(model, tokenizer, data, 0.0, decoder, {"dialogsum": dense})
+    subject = Subject(decoder, data, {"dialogsum": dense})
     outcome = evaluation.evaluate(subject, "dialogsum")
     assert [item["tokens"] for item in outcome.items] == dense
     agreements = [m.value for m in outcome.measurements if m.name.endswith("/dense_agreement")]
@@ -117,7 +117,7 @@ def test_everything_that_is_measured(
     # Of the second reply everything is as before, of the third half, of the first nothing.
     turned = [[(token + 1) % 256 for token in reply] for reply in dense]
     other = [turned[0], dense[1], dense[2][:6] + turned[2][6:]]
-    subject = Subject(model, tokenizer, data, 0.0, decoder, {"dialogsum": other})
+    subject = Subject(decoder, data, {"dialogsum": other})
     outcome = evaluation.evaluate(subject, "dialogsum")
     found = {m.name.split("/")[1]: m for m in outcome.measurements}
     assert {m.name.split("/")[0] for m in outcome.measurements} == {"dialogsum"}

@@ -6,7 +6,6 @@ import math
 import statistics
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -19,6 +18,8 @@ from flrc.errors import UserError
 from flrc.evaluation.base import Subject
 from flrc.evaluation.lm_eval_tasks import DATA_FIELDS, answer, build_task, installed_definition
 from flrc.evaluation.zeroshot import TASKS, ZeroShot
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.run_plans import Plans
 from flrc.results.records.measurement import Measurement
 from flrc.runtime.decoding import Decoder
 
@@ -52,7 +53,8 @@ def tiny_model() -> LlamaForCausalLM:
 
 @pytest.fixture(scope="module")
 def subject() -> Subject:
-    return Subject(tiny_model(), byte_tokenizer(), Sample(), rate=0.2, decoder=Mock(spec=Decoder))
+    plans = Plans(RankPlan(0.2, 0.2, {}), [])
+    return Subject(Decoder(tiny_model(), byte_tokenizer(), plans), Sample())
 
 
 def rows(task: str, limit: int = 12) -> list[dict[str, Any]]:
@@ -174,7 +176,7 @@ def test_model_and_tokenizer_come_back_as_they_were() -> None:
     head = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
     model.lm_head.weight = head
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    by_hand = Subject(model, tokenizer, Sample(), 0.0, Mock(spec=Decoder))
+    by_hand = Subject(Decoder(model, tokenizer, None), Sample())
     row = rows("arc_easy", 1)[0]
     expected = loglikelihood(
         by_hand, f"Question: {row['question']}\nAnswer:", f" {row['choices']['text'][0]}"

@@ -1,4 +1,4 @@
-"""How long each stage of a run took, and how much memory it needed at its peak."""
+"""Time and peak memory of each stage of a run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Stage:
     """One stage.
 
     Attributes:
-        name: What was done.
+        name: Its name in records and error messages.
         seconds: Wall-clock time.
-        peak_bytes: Peak resident memory of the process during the stage, files that are mapped into
-            memory (a model's weights) included.
-        peak_anonymous_bytes: The same without mapped files, sampled fifty times a second; None
-            where the system does not say.
+        peak_bytes: Peak resident memory of the process during the stage, memory-mapped files (a
+            model's weights) included.
+        peak_anonymous_bytes: The same without mapped files, sampled fifty times a second; None if
+            the system does not report it.
         peak_device_bytes: Peak memory allocated on the CUDA device; None without one.
         cached: Whether the result came from the cache.
     """
@@ -42,7 +42,7 @@ class Stages:
 
     Attributes:
         done: Those that were measured.
-        current: What is going on, measured or not: where a failure happened.
+        current: The stage the run is in, measured or not; after a failure, where it happened.
     """
 
     done: list[Stage] = field(default_factory=list)
@@ -50,22 +50,22 @@ class Stages:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Stage]:
-        """Measure a stage; set ``cached`` on what is yielded where it applies.
+        """Measure a stage; callers set ``cached`` on the stage that is yielded.
 
-        A stage that is entered again under its name adds to the earlier one.
+        A stage that is entered again adds to the first time.
         """
         stage = next((s for s in self.done if s.name == name), None)
         if stage is None:
             stage = Stage(name)
             self.done.append(stage)
         self.current = name
-        begin = time.perf_counter()
+        started = time.perf_counter()
         peak: dict[str, int] = {}
         try:
             with peak_memory(peak):
                 yield stage
         finally:
-            stage.seconds += time.perf_counter() - begin
+            stage.seconds += time.perf_counter() - started
             stage.peak_bytes = max(stage.peak_bytes, peak["resident"])
             if "anonymous" in peak:
                 earlier = stage.peak_anonymous_bytes or 0
@@ -74,7 +74,7 @@ class Stages:
                 stage.peak_device_bytes = max(stage.peak_device_bytes or 0, peak["device"])
 
     def each(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield the items; the time and memory that making them takes count as stage ``name``."""
+        """Yield the items; making them counts as stage ``name``."""
         iterator = iter(items)
         while True:
             with self(name):

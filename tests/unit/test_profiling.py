@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from flrc.running.stages import Stages
+from flrc.running.profiling import Stages
 
 
 def test_a_stage_measures_its_time_and_adds_up() -> None:
@@ -58,7 +58,7 @@ def test_each_counts_only_the_making_of_items() -> None:
 
 PROGRAM = """
 import torch
-from flrc.running.stages import Stages
+from flrc.running.profiling import Stages
 stages = Stages()
 with stages("before"):
     pass

@@ -9,26 +9,20 @@ from typing import Any
 import pytest
 import torch
 
-from flrc.allocator.probes import Probes
+from flrc.allocator.probe_cache import ProbeCache
+from flrc.calibration.dense_model import DenseModel
 from flrc.core.cache import StageCache
+from flrc.decomposition.statistics import Statistics
 from flrc.decomposition.svd import Svd
 from flrc.models.anatomy.targets import find_targets
-from flrc.running.factors import Calibrated, factorise
-from flrc.running.stages import Stages
+from flrc.running.factors import factorise
+from flrc.running.profiling import Stages
 
 
-def make(model: Any, sequences: list[torch.Tensor], cache: StageCache) -> Probes:
-    targets = find_targets(model)
-    stored = factorise(
-        Svd(),
-        model,
-        targets,
-        Calibrated([], {}, keep=0, memory=1e9),
-        cache=cache,
-        inputs={"model": "tiny"},
-        stages=Stages(),
-    )
-    return Probes(model, targets, stored, sequences, cache)
+def make(model: Any, sequences: list[torch.Tensor], cache: StageCache) -> ProbeCache:
+    dense = DenseModel(model, find_targets(model), sequences)
+    stored = factorise(Statistics(Svd(), dense), cache.entry("factors", {}), Stages())
+    return ProbeCache(dense, stored.factors, cache.entry("probes", {}))
 
 
 def test_cost_is_told_in_passes_over_all_calibration_tokens(

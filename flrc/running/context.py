@@ -1,0 +1,86 @@
+"""What goes down a run, from its checks to its evaluations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from flrc.running.identity import Entries, run_folder
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from flrc.calibration.dense_model import DenseModel
+    from flrc.config import RunConfig
+    from flrc.core.cache import StageCache
+    from flrc.plans.target import Target
+    from flrc.results.records.store import RunFolder
+    from flrc.running.profiling import Stages
+
+
+@dataclass
+class Context:
+    """One run: what was asked for, and what every stage needs to do its part.
+
+    Attributes:
+        config: The whole configuration.
+        stages: Time and memory of what has been done.
+        device: Where the model goes.
+        cache: What runs share.
+        tokenizer: The model's.
+        sequences: Calibration sequences; empty if nothing is calibrated.
+        tokens: Digests of the token ids that are read, by what they are read for: ``calibration``,
+            ``search``, or an evaluation and its part.
+        template_date: What the chat template prints as the date; None if it prints none.
+        shell_targets: What is compressed, found before any weight was read; None if nothing is, or
+            if finding it takes the weights.
+    """
+
+    config: RunConfig
+    stages: Stages
+    device: torch.device
+    cache: StageCache
+    tokenizer: PreTrainedTokenizerBase
+    sequences: list[torch.Tensor]
+    tokens: dict[str, str]
+    template_date: str | None = None
+    shell_targets: list[Target] | None = None
+    _dense: DenseModel | None = None
+
+    @property
+    def dense(self) -> DenseModel:
+        """The model, its targets and the calibration sequences, once they have been loaded."""
+        if self._dense is None:
+            raise RuntimeError("the model has not been loaded")
+        return self._dense
+
+    @dense.setter
+    def dense(self, dense: DenseModel) -> None:
+        self._dense = dense
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the model was loaded and passed every check."""
+        return self._dense is not None
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model: dense until surgery, compressed from then on."""
+        return self.dense.model
+
+    @cached_property
+    def folder(self) -> RunFolder:
+        """Where the run is kept."""
+        return run_folder(self.config)
+
+    @cached_property
+    def entries(self) -> Entries:
+        """Where the results of stages are cached."""
+        return Entries(self.config, self.tokens, self.cache)
+
+    def inputs_read(self) -> dict[str, Any]:
+        """For the record: which tokens were read, and the date that a template printed in them."""
+        dated = {} if self.template_date is None else {"template_date": self.template_date}
+        return {"tokens": self.tokens, **dated}
