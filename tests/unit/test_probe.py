@@ -266,7 +266,7 @@ def test_the_cost_is_said_before(
     with caplog.at_level(logging.INFO):
         # Cuts in the first block and whole plans go through the whole model: 2 + 5 passes.
         probe.announce("search", first, plans=5)
-    assert "2 cuts" in caplog.text
+    assert "2 single-layer cuts" in caplog.text
     assert "5 whole plans" in caplog.text
     assert "4 sequences (67 tokens): about 7 forward passes" in caplog.text
     probe.single(first)
