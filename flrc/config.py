@@ -55,7 +55,7 @@ GROUPS: dict[str, tuple[str, type[Component]]] = {
 
 PLACEMENTS = ("device", "host")
 MOST_THREADS = 1024
-"""A process that asks for many more is ended by its operating system."""
+"""Operating systems kill processes that ask for many more."""
 
 
 @dataclass
@@ -93,14 +93,14 @@ class Paths(Canonical):
     statistics_memory_gb: float = 8.0
 
     def __post_init__(self) -> None:
-        """Folders are named, sizes are sizes."""
+        """Folders must have names, sizes must be finite and at least 0."""
         for name in ("runs", "cache"):
             value = getattr(self, name)
             if not value.strip():
                 raise UserError(
-                    f"paths.{name} names no folder",
+                    f"paths.{name} is empty",
                     given=f"paths.{name}={value}",
-                    allowed="a folder; . is the present one",
+                    allowed="a folder; . is the current one",
                 )
         for name in ("cache_limit_gb", "keep_statistics_gb", "statistics_memory_gb"):
             value = getattr(self, name)
@@ -180,12 +180,12 @@ class RunConfig(Canonical):
     scale: str = "none"
 
     def __post_init__(self) -> None:
-        """Rules that join several fields; the components check themselves."""
+        """Check rules that involve several fields; components check themselves."""
         if not isinstance(self.rate, float | int):  # a schema under construction
             return
         if not 0 <= self.rate < 1:
             raise UserError(
-                "rate is the share of the target parameters that is removed",
+                "rate is out of range: it is the share of the target parameters that is removed",
                 given=f"rate={self.rate:g}",
                 allowed="a number in [0, 1)",
                 fix=f"rate={self.rate / 100:g}" if 2 <= self.rate < 100 else "rate=0.2",
@@ -206,7 +206,7 @@ class RunConfig(Canonical):
             raise UserError(
                 "study is the name of a group of runs, and of a folder",
                 given=f"study={self.study}",
-                allowed="letters, digits, _, - and .; a letter, digit or _ first",
+                allowed="letters, digits, _, - and .; starting with a letter, digit or _",
             )
         if self.workers < 0:
             raise UserError(
@@ -216,7 +216,7 @@ class RunConfig(Canonical):
             return
         if not self.evaluation:
             raise UserError(
-                "nothing is evaluated",
+                "no evaluation is chosen",
                 given="evaluation=[]",
                 fix="evaluation=[perplexity], for example",
             )
@@ -224,7 +224,7 @@ class RunConfig(Canonical):
             return
         if self.allocator.SCORED and self.sensitivity.name == "none":
             raise UserError(
-                f"allocator={self.allocator.name} reads scores, and no sensitivity is chosen",
+                f"allocator={self.allocator.name} reads scores, but no sensitivity is chosen",
                 given="sensitivity=none",
                 allowed="a sensitivity",
                 fix="sensitivity=fisher",
@@ -241,7 +241,7 @@ class RunConfig(Canonical):
         for evaluation in self.evaluation.values():
             if phased and getattr(evaluation, "num_beams", 1) > 1:
                 raise UserError(
-                    "beam search has no one sequence of steps that a schedule could follow",
+                    "beam search cannot follow a schedule: its beams do not share their steps",
                     given=f"schedule={self.schedule.name}, num_beams={evaluation.num_beams}",  # type: ignore[attr-defined]
                     allowed="greedy decoding, or beam search with schedule=constant",
                     fix=f"evaluation.{evaluation.name}.num_beams=1, or schedule=constant",
@@ -254,7 +254,7 @@ class RunConfig(Canonical):
 
     @property
     def searches(self) -> bool:
-        """Whether the schedule's phases are searched: a constant one has none to search for."""
+        """Whether the schedule's phases are searched; a constant schedule has only one."""
         return self.compresses and self.search.SEARCHES and self.schedule.DIRECTION != 0
 
     @property
@@ -289,7 +289,7 @@ def components(group: str) -> dict[str, type[Component]]:
 def register() -> None:
     """Store the schemas with Hydra: ``run_schema`` and one ``schema/<group>/<name>`` each.
 
-    Also registers ``${by_scale:PAPER,SMALL}``, by which a study names two values at once.
+    Also registers ``${by_scale:PAPER,SMALL}``, a study's values for its two scales.
     """
     OmegaConf.register_new_resolver("by_scale", _by_scale, replace=True)
     store = ConfigStore.instance()
@@ -301,6 +301,6 @@ def register() -> None:
 
 
 def _by_scale(paper: Any, small: Any, *, _root_: DictConfig) -> Any:
-    """The value of a study at the scale at which it runs."""
+    """The value for the scale at which the study runs."""
     values = {"paper": paper, "small": small}
     return values[choose("scale", str(_root_.scale), list(values))]

@@ -22,9 +22,9 @@ class Allocator(Component, ABC):
     """Decides the rank of every target at a rate.
 
     Attributes:
-        minimum_rank: Smallest rank that any target may get, except layers whose output is 0.
-        samples: Calibration sequences to measure on, None for all. Only allocators that measure
-            read it; the others accept it too, so that a sweep over methods can set it once.
+        minimum_rank: Smallest rank that any target may get; layers whose output is 0 have none.
+        samples: Calibration sequences that are measured on, None for all. Read by allocators that
+            measure; the others take it too, so that a sweep over methods can set it once.
     """
 
     minimum_rank: int = 1

@@ -1,4 +1,4 @@
-"""What a refinement is."""
+"""The interface of a refinement."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ class Context:
         template_date: What the chat template prints as the date; None if it prints none.
         shell_targets: What is compressed, found before any weight was read; None if nothing is, or
             if finding it takes the weights.
+        dense: The model, its targets and the calibration sequences; set when it is loaded.
     """
 
     config: RunConfig
@@ -47,23 +48,12 @@ class Context:
     tokens: dict[str, str]
     template_date: str | None = None
     shell_targets: list[Target] | None = None
-    _dense: DenseModel | None = None
-
-    @property
-    def dense(self) -> DenseModel:
-        """The model, its targets and the calibration sequences, once they have been loaded."""
-        if self._dense is None:
-            raise RuntimeError("the model has not been loaded")
-        return self._dense
-
-    @dense.setter
-    def dense(self, dense: DenseModel) -> None:
-        self._dense = dense
+    dense: DenseModel = field(init=False)
 
     @property
     def loaded(self) -> bool:
         """Whether the model was loaded and passed every check."""
-        return self._dense is not None
+        return hasattr(self, "dense")
 
     @property
     def model(self) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""What a search for a schedule is."""
+"""The interface of a search for a schedule."""
 
 from __future__ import annotations
 

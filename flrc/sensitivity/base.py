@@ -1,18 +1,17 @@
-"""What a sensitivity is: one score per target."""
+"""The interface of a sensitivity: one score per target."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from flrc.core.component import Component
 
 if TYPE_CHECKING:
     from flrc.calibration.dense_model import DenseModel
     from flrc.calibration.statistics import GradientStatistics
-
 
 Gradients = Callable[[str], "dict[str, GradientStatistics]"]
 """Gradient statistics by target name (of a group, sums over its layers); the argument is the
@@ -36,7 +35,3 @@ class Sensitivity(Component, ABC):
                 sequences unless ``CALIBRATED``.
             gradients: See :data:`Gradients`.
         """
-
-    def inputs(self) -> dict[str, Any]:
-        """What decides the scores, for ids and cache keys."""
-        return self.describe()
