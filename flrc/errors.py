@@ -1,6 +1,6 @@
 """Errors that users can fix: what was given, what is allowed, the nearest match, the fix.
 
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+Part of ``modeling_flrc.py``, where names of several modules share one namespace.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Dtypes that a model can have; imports no torch.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""Dtypes that a model can have; imports no torch (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 

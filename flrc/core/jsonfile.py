@@ -4,7 +4,7 @@ JSON has no NaN and no infinity. They are written as ``{"non_finite": "nan"}`` (
 ``"-inf"``) and become floats again when read; a plain string ``"NaN"`` would be taken for a text
 that says so.
 
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+Part of ``modeling_flrc.py``, where names of several modules share one namespace.
 """
 
 from __future__ import annotations

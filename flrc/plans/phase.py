@@ -1,7 +1,4 @@
-"""Phases of a schedule, and the forward steps at which they begin.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""Phases of a schedule, and the steps at which they begin (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A rank for every target: the result of an allocator.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""A rank for every target: the result of an allocator (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 

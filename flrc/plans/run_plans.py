@@ -1,7 +1,4 @@
-"""All plans of a run: the constant one, and one for each phase of the schedule.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""The plans of a run: the constant one, and those of the phases (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 

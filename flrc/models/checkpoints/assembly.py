@@ -1,7 +1,4 @@
-"""Assembles a model from a checkpoint's manifest and tensors; executes and unpickles nothing.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""Assembles a model from a manifest and tensors (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 

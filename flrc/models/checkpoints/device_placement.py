@@ -1,7 +1,4 @@
-"""Puts a loaded checkpoint on its devices.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""Puts a loaded checkpoint on its devices (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 

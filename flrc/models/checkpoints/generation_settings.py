@@ -1,7 +1,4 @@
-"""Checks the generation settings of a checkpoint.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""Checks the generation settings of a checkpoint (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ A checkpoint's config is the base model's with ``model_type`` set to ``flrc``; t
 is kept beside it. Config and model are subclasses of the base's, so they support whatever
 ``transformers`` supports for the base: caches, attention kernels, tied weights, device maps.
 
-The root of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
+The last module of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Compressed layers as JSON specs, and empty layers built from them.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""Compressed layers as JSON specs, and layers built from them (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 

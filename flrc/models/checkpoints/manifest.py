@@ -1,7 +1,4 @@
-"""``flrc.json``, a checkpoint's manifest, and whether the files beside it are those it lists.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""A checkpoint's manifest ``flrc.json``, and checks of the files (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The compressed layers of a model: finding them and putting them in place.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""Finds and replaces the compressed layers of a model (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 

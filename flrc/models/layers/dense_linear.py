@@ -1,7 +1,4 @@
-"""A dense layer with a weight that is stored as rows, so that it can be quantized.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""A dense layer whose weight is stored as rows (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 

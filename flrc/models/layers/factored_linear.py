@@ -1,7 +1,4 @@
-"""The base class of the layers that replace ``nn.Linear``.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""The base class of the layers that replace ``nn.Linear`` (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 
@@ -63,14 +60,14 @@ class FactoredLinear(nn.Module, ABC):
     """``(r, d_out)``: the matrix that :meth:`expand` reads."""
 
     @property
-    @abstractmethod
     def input_parameters(self) -> int:
         """Weights that :meth:`project` reads at the active rank; once for a whole group."""
+        return self._rank * self.input_rows.width if self._rank else 0
 
     @property
-    @abstractmethod
     def output_parameters(self) -> int:
         """Weights that :meth:`expand` reads at the active rank (the bias is not counted)."""
+        return self._rank * self.left_t.width if self._rank else 0
 
     @abstractmethod
     def project(self, x: Tensor) -> Tensor:
@@ -118,8 +115,7 @@ class FactoredLinear(nn.Module, ABC):
         :func:`~flrc.models.layers.low_rank_linear.target_parameters`.
         """
         if self._rank is None:
-            assert self.weight is not None
-            return self.weight.count * self.weight.width
+            return self.in_features * self.out_features
         return self.input_parameters + self.output_parameters
 
     @property

@@ -1,7 +1,4 @@
-"""Rows of 8-bit integers.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""Rows of 8-bit integers (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The low-rank layer in its plain form: two factors.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""The low-rank layer in its plain form: two factors (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 
@@ -50,16 +47,6 @@ class LowRankLinear(FactoredLinear):
     def input_rows(self) -> Rows:
         """The right factor."""
         return self.right
-
-    @property
-    def input_parameters(self) -> int:
-        """``rank * d_in``."""
-        return (self._rank or 0) * self.in_features
-
-    @property
-    def output_parameters(self) -> int:
-        """``rank * d_out``."""
-        return (self._rank or 0) * self.out_features
 
     def project(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch k"]:
         """``right x`` at the active rank."""

@@ -1,7 +1,4 @@
-"""The low-rank layer whose right factor contains an identity that is not stored.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""The low-rank layer with an identity in its right factor (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 
@@ -61,17 +58,6 @@ class PivotedLinear(FactoredLinear):
     def input_rows(self) -> Rows:
         """The coefficients."""
         return self.coefficients
-
-    @property
-    def input_parameters(self) -> int:
-        """``rank * (d_in - rank)``."""
-        rows = self.coefficients
-        return 0 if self._rank is None else rows.count * rows.width
-
-    @property
-    def output_parameters(self) -> int:
-        """``rank * d_out``."""
-        return 0 if self._rank is None else self.left_t.count * self.left_t.width
 
     def project(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch r"]:
         """``x[pivots] + coefficients x[rest]``, rounded once."""

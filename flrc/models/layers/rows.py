@@ -1,7 +1,4 @@
-"""The matrices of factored layers, stored row by row.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""The matrices of factored layers, stored row by row (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The layer of forms that must be built separately for every rank.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""The layer of forms that are built separately for every rank (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 
@@ -63,16 +60,6 @@ class SeparateLinear(FactoredLinear):
         """The active layer's."""
         return self.active.index_bytes
 
-    @property
-    def input_parameters(self) -> int:
-        """The active layer's; 0 while dense."""
-        return 0 if self._rank is None else self.active.input_parameters
-
-    @property
-    def output_parameters(self) -> int:
-        """The active layer's; 0 while dense."""
-        return 0 if self._rank is None else self.active.output_parameters
-
     def matrices(self) -> list[tuple[Rows, Callable[[], int]]]:
         """The matrices of every rank; only those of the active one are read."""
         matrices = self.dense_matrix()
@@ -86,11 +73,8 @@ class SeparateLinear(FactoredLinear):
 
     def project(self, x: Tensor) -> Tensor:
         """The active layer's product, which a group shares."""
-        return (
-            self.active.project(x)
-            if self.active.shared is None
-            else self.active.shared(self.active, x)
-        )
+        active = self.active
+        return active.project(x) if active.shared is None else active.shared(active, x)
 
     def expand(self, hidden: Tensor) -> Tensor:
         """The active layer's output plus the bias."""

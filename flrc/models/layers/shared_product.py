@@ -1,7 +1,4 @@
-"""Computes the product that the layers of a group share once per input.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""The product that the layers of a group share (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Switches a compressed model between its plans without copying anything.
-
-Part of ``modeling_flrc.py``; see :mod:`~flrc.models.checkpoints.standalone_code`.
-"""
+"""Switches a compressed model between its plans (part of ``modeling_flrc.py``)."""
 
 from __future__ import annotations
 
@@ -18,8 +15,7 @@ if TYPE_CHECKING:
 
 def activate(model: nn.Module, plan: RankPlan) -> None:
     """Set every low-rank layer to its target's rank."""
-    for name, layer in low_rank_layers(model).items():
-        layer.rank = plan.ranks[layer.target or name]
+    prepared(model, plan)()
 
 
 def prepared(model: nn.Module, plan: RankPlan) -> Callable[[], None]:
