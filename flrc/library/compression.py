@@ -90,22 +90,22 @@ def compress(
     """
     by_name = isinstance(model, str)
     check_contradictions(overrides, by_name=by_name, calibrated=calibration is not None)
-    words = [f"method={method}", f"rate={canonical(rate)}", f"seed={seed}", *overrides]
+    all_overrides = [f"method={method}", f"rate={canonical(rate)}", f"seed={seed}", *overrides]
     given = None if calibration is None else GivenSequences(calibration)
     if isinstance(model, str):
         if tokenizer is not None:
             raise UserError("a model by name brings its own tokenizer", given="tokenizer=...")
-        config = configuration([f"model={model}", *words])
+        config = configuration([f"model={model}", *all_overrides])
     else:
         source = InMemoryModel(model, tokenizer)
         dtype = str(model.dtype).removeprefix("torch.")
-        config = configuration([*words, f"dtype={dtype}", f"device={model.device}"])
+        config = configuration([*all_overrides, f"dtype={dtype}", f"device={model.device}"])
         source.partial = config.model.partial
         config.model = source
     if not evaluates(parse(overrides)):
         config.evaluation = {}
     _check_compresses(config)
-    arguments = [repr(config.model.label), *map(repr, words)]
+    arguments = [repr(config.model.label), *map(repr, all_overrides)]
     if given is not None:
         config.calibration = given
         if not by_name:

@@ -143,8 +143,9 @@ def test_a_tokenizer_beside_a_gguf_file(tmp_path: Path, monkeypatch: pytest.Monk
     file = tmp_path / "a.gguf"
     file.write_bytes(b"GGUF")
     digest = hashlib.sha256(b"GGUF").hexdigest()
-    monkeypatch.setattr(Packaged, "_folder_of_package", lambda _: tmp_path)
-    packaged = Packaged(package="x", file="a.gguf", label="a")
+    (tmp_path / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path.parent)
+    packaged = Packaged(package=tmp_path.name, file="a.gguf", label="a")
     alone = fingerprint(file)
     assert alone == hashlib.sha256(f"a.gguf {digest}".encode()).hexdigest()
     assert packaged.fingerprint() == digest

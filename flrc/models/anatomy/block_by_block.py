@@ -164,7 +164,7 @@ def check_walk(model: PreTrainedModel, ids: Tensor, copies: int = 1) -> None:
         raise UserError(
             f"the model cannot be run on {len(ids)} tokens",
             given=f"{type(model).__name__}: {type(error).__name__}: {error}",
-            allowed="a decoder-only model that runs on token ids alone",
+            allowed="a decoder-only model that needs only token ids",
         ) from error
     finally:
         for handle in handles:

@@ -20,7 +20,7 @@ class Visit:
 
     The copies are part of the graph, so gradients reach the parameters on the host. A graph keeps
     the copies of all its blocks alive; see
-    :func:`~flrc.calibration.activation_checkpointing.recomputed`.
+    :func:`~flrc.calibration.activation_checkpointing.checkpointed`.
 
     accelerate's hooks are not used: between forward and backward they leave the weights on no
     device, and gradients do not belong to the parameters whose hooks wait for them.

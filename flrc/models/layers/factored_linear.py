@@ -112,7 +112,7 @@ class FactoredLinear(nn.Module, ABC):
         """Weights that one forward call reads now (the bias is not counted).
 
         Shared weights are counted in each layer of a group; see
-        :func:`~flrc.models.layers.low_rank_linear.target_parameters`.
+        :func:`~flrc.models.layers.sizes.target_parameters`.
         """
         if self._rank is None:
             return self.in_features * self.out_features

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flrc.errors import UserError
 from flrc.models.checkpoints.model_files import CONFIG, model_files, tokenizer_files
@@ -59,12 +58,6 @@ class Local(Pretrained):
                 fix=f"model.path={path.parent}",
             )
         return path
-
-    def _source(self) -> dict[str, Any]:
-        path = self._place()
-        if path.is_file():
-            return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-        return {"pretrained_model_name_or_path": str(path)}
 
     def fingerprint(self) -> str:
         """Digest of the files that loading reads."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from flrc.core.digests import file_digest
 from flrc.errors import UserError
@@ -28,28 +27,16 @@ class Packaged(Pretrained):
     file: str = ""
     install: str = ""
 
-    def _folder_of_package(self) -> Path:
+    def _place(self) -> Path:
         spec = find_spec(self.package) if self.package else None
-        if (
-            spec is None
-            or spec.origin is None
-            or not (Path(spec.origin).parent / self.file).is_file()
-        ):
+        folder = None if spec is None or spec.origin is None else Path(spec.origin).parent
+        if folder is None or not (folder / self.file).is_file():
             raise UserError(
                 f"the package that contains the model {self.label} is not installed",
                 given=f"{self.package}/{self.file}",
                 fix=self.install,
             )
-        return Path(spec.origin).parent
-
-    def _source(self) -> dict[str, Any]:
-        return {
-            "pretrained_model_name_or_path": str(self._folder_of_package()),
-            "gguf_file": self.file,
-        }
-
-    def _place(self) -> Path:
-        return self._folder_of_package() / self.file
+        return folder / self.file
 
     def check_available(self) -> None:
         """The package is installed, and its file is complete."""

@@ -50,12 +50,16 @@ class Pretrained(ModelSource):
         super().__post_init__()
 
     @abstractmethod
-    def _source(self) -> dict[str, Any]:
-        """The arguments of ``from_pretrained`` that locate the model."""
-
-    @abstractmethod
     def _place(self) -> Path | None:
         """The folder or GGUF file; None if it is not on this machine."""
+
+    def _source(self) -> dict[str, Any]:
+        """The arguments of ``from_pretrained`` that locate the model."""
+        place = self._place()
+        assert place is not None
+        if place.is_file():
+            return {"pretrained_model_name_or_path": str(place.parent), "gguf_file": place.name}
+        return {"pretrained_model_name_or_path": str(place)}
 
     @property
     def ignored(self) -> list[str]:
