@@ -54,8 +54,19 @@ def converse(model: Loaded, max_new_tokens: int, options: dict[str, object]) -> 
     from flrc.library.generation import stream
 
     console = Console(highlight=False)
-    console.print(HELP, style="dim")
     turns: list[dict[str, str]] = []
+    switches: list[tuple[int, RankPlan]] = []
+
+    class ConsoleStreamer(TextStreamer):  # type: ignore[misc]
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            console.out(text, end="\n" if stream_end else "", highlight=False)
+
+    def switched(step: int, plan: RankPlan) -> None:
+        switches.append((step, plan))
+        share = f"[{1 - plan.realised:.0%} of the target parameters]"
+        console.print(share, style="cyan", end=" ", markup=False)
+
+    console.print(HELP, style="dim")
     while True:
         try:
             message = console.input("[bold]you>[/bold] ").strip()
@@ -67,36 +78,21 @@ def converse(model: Loaded, max_new_tokens: int, options: dict[str, object]) -> 
             turns = []
             continue
         turns.append({"role": "user", "content": message})
-        switches: list[tuple[int, RankPlan]] = []
-
-        def switched(
-            step: int, plan: RankPlan, switches: list[tuple[int, RankPlan]] = switches
-        ) -> None:
-            switches.append((step, plan))
-            share = f"[{1 - plan.realised:.0%} of the target parameters]"
-            console.print(share, style="cyan", end=" ", markup=False)
-
-        class ConsoleStreamer(TextStreamer):  # type: ignore[misc]
-            def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-                console.out(text, end="\n" if stream_end else "", highlight=False)
-
-        begun = time.perf_counter()
+        switches.clear()
         streamer = ConsoleStreamer(model.tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[arg-type]
+        begun = time.perf_counter()
         try:
-            reply = stream(
-                model, turns, streamer, switched, max_new_tokens=max_new_tokens, **options
-            )
+            ids = stream(model, turns, streamer, switched, max_new_tokens=max_new_tokens, **options)
         except UserError as error:  # for example, the conversation exceeds the context length
             console.print(str(error), style="red", markup=False)
             turns = []
             continue
         seconds = time.perf_counter() - begun
-        text = model.tokenizer.decode(reply, skip_special_tokens=True)
+        text = model.tokenizer.decode(ids, skip_special_tokens=True)
         assert isinstance(text, str)
         turns.append({"role": "assistant", "content": text})
-        console.print(
-            _summary(len(reply), seconds, switches), style="dim", markup=False, soft_wrap=True
-        )
+        summary = _summary(len(ids), seconds, switches)
+        console.print(summary, style="dim", markup=False, soft_wrap=True)
 
 
 def _summary(tokens: int, seconds: float, switches: list[tuple[int, RankPlan]]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -79,17 +80,14 @@ def calls_on_two_tokens(model: PreTrainedModel, names: Sequence[str]) -> list[Ca
 def _calls(model: PreTrainedModel, names: Sequence[str], mask: torch.Tensor) -> list[Call]:
     calls: list[Call] = []
 
-    def remember(name: str) -> Any:
-        def hook(_module: nn.Module, given: tuple[Any, ...], named: Any, output: Any) -> None:
-            calls.append(Call(name, given, named, output))
-
-        return hook
+    def record(name: str, _module: nn.Module, given: tuple[Any, ...], named: Any, out: Any) -> None:
+        calls.append(Call(name, given, named, out))
 
     ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
     with ExitStack() as stack:
         for name in names:
             module = model.get_submodule(name)
-            handle = module.register_forward_hook(remember(name), with_kwargs=True)
+            handle = module.register_forward_hook(partial(record, name), with_kwargs=True)
             stack.callback(handle.remove)
         model(input_ids=ids, attention_mask=mask, use_cache=False)
     return calls
