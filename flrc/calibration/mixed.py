@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from flrc.calibration.text import Text
-from flrc.data.catalog import choose_kind
+from flrc.data.dataset_catalog import choose_kind
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Mixed(Text):
 
         import torch
 
-        from flrc.data.pairs import chat_example, pairs
+        from flrc.data.summarization_pairs import chat_example, pairs
 
         chosen = self.text_sequences(data, tokenizer, seed)
         if not self.dialogues:

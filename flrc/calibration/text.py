@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flrc.calibration.base import Calibration
-from flrc.data.catalog import choose_kind
+from flrc.data.dataset_catalog import choose_kind
 
 if TYPE_CHECKING:
     from torch import Tensor

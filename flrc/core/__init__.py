@@ -1,1 +1,1 @@
-"""What every room stands on: files, folders, the cache, components, progress."""
+"""Basics for all other packages: files, folders, cache, components, devices, progress."""

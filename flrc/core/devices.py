@@ -9,10 +9,14 @@ from flrc.errors import UserError
 
 
 def resolve_device(device: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU; of several the job's own.
+    """The torch device of this name.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``cuda:<index>``; ``auto`` is CUDA if available, else the CPU.
+            With several GPUs the jobs of a sweep take them in turn.
 
     Raises:
-        UserError: If the device is unknown or not there.
+        UserError: If the device is unknown or not available.
     """
     if device == "auto":
         if not torch.cuda.is_available():
@@ -21,27 +25,24 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("cuda", device_index(devices)) if devices > 1 else torch.device("cuda")
     try:
         resolved = torch.device(device)
-    except (RuntimeError, TypeError) as error:
+        known = resolved.type in ("cpu", "cuda")
+    except (RuntimeError, TypeError):
+        known = False
+    if not known:
         raise UserError(
-            "there is no such device",
-            given=f"device={device}",
-            allowed=["auto", "cpu", "cuda", "cuda:0"],
-        ) from error
-    if resolved.type not in ("cpu", "cuda"):
-        raise UserError(
-            "models run on the CPU or on CUDA",
+            "the device is unknown, or is neither the CPU nor CUDA",
             given=f"device={device}",
             allowed=["auto", "cpu", "cuda", "cuda:0"],
         )
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            "CUDA was asked for, and torch sees no CUDA device",
+            "torch finds no CUDA device",
             given=f"device={device}",
-            fix="device=cpu, or install a CUDA build of torch",
+            fix="use device=cpu, or install a CUDA build of torch",
         )
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            "there are not so many CUDA devices",
+            "the CUDA device does not exist",
             given=f"device={device}",
             allowed=[f"cuda:{index}" for index in range(torch.cuda.device_count())],
         )

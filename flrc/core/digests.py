@@ -1,4 +1,4 @@
-"""The digest of a file's content, remembered as long as nobody can have changed the file."""
+"""Digests of files, cached until the file changes."""
 
 from __future__ import annotations
 
@@ -7,36 +7,33 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-SETTLED = 2_000_000_000
-"""Nanoseconds after a change during which the next one may bear the same time of change."""
-
-Witness = tuple[int, ...]
+TIMESTAMP_RESOLUTION = 2_000_000_000
+"""Nanoseconds within which two changes of a file may have the same timestamp."""
 
 
 def file_digest(path: Path) -> str:
     """Hexadecimal SHA-256 of a file.
 
-    It is remembered under the file's inode, size, and times of modification and of change. The last
-    is the system's own: every write moves it, and nothing sets it back, as copying tools do with
-    the time of modification. Clocks of file systems tick coarsely, so that a file that was changed
-    just now is read each time.
+    Cached by the file's inode, size, modification time (mtime) and change time (ctime). Every write
+    updates the ctime, and no program can set it back, as copying tools do with the mtime. Since
+    timestamps are coarse, a file that has just been changed is read every time.
     """
     status = path.stat()
-    witness = (
+    state = (
         status.st_dev,
         status.st_ino,
         status.st_size,
         status.st_mtime_ns,
         status.st_ctime_ns,
     )
-    if time.time_ns() - status.st_ctime_ns < SETTLED:
-        return _read(path, witness)
-    return _remembered(path.absolute(), witness)
+    if time.time_ns() - status.st_ctime_ns < TIMESTAMP_RESOLUTION:
+        return _read(path, state)
+    return _cached(path.absolute(), state)
 
 
-def _read(path: Path, _witness: Witness) -> str:
+def _read(path: Path, _state: tuple[int, ...]) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-_remembered = lru_cache(maxsize=4096)(_read)
+_cached = lru_cache(maxsize=4096)(_read)

@@ -1,8 +1,7 @@
-"""JSON files that are never half written, and numbers that are not finite in valid JSON.
+"""JSON files that are written atomically and may contain NaN and infinity.
 
 JSON has no NaN and no infinity. They are written as ``{"non_finite": "nan"}`` (or ``"inf"``,
-``"-inf"``) and become floats again when read; a plain string ``"NaN"`` would be taken for a text
-that says so.
+``"-inf"``) and read back as floats; a plain string ``"NaN"`` could not be distinguished from text.
 
 Part of ``modeling_flrc.py``, where names of several modules share one namespace.
 """
@@ -18,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 NON_FINITE = "non_finite"
-"""The only key of an object that stands for a number that is not finite."""
+"""The only key of an object that represents a number that is not finite."""
 
 
 def encode(value: Any) -> Any:
     """Plain JSON values: tuples become lists, non-finite floats become objects.
 
     Raises:
-        TypeError: If a value is none of JSON's types or a key is not a string.
+        TypeError: If a value has no JSON type or a key is not a string.
     """
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -38,7 +37,7 @@ def encode(value: Any) -> Any:
             if not isinstance(key, str):
                 raise TypeError(f"a JSON key must be a string, not {key!r}")
         return {key: encode(element) for key, element in value.items()}
-    raise TypeError(f"{type(value).__name__} is no JSON value: {value!r}")
+    raise TypeError(f"{type(value).__name__} is not a JSON value: {value!r}")
 
 
 def _decode(values: dict[str, Any]) -> Any:
@@ -46,20 +45,20 @@ def _decode(values: dict[str, Any]) -> Any:
 
 
 def canonical(value: Any) -> str:
-    """One text per value: keys sorted, no spaces, non-finite floats as documented above."""
+    """The same text for equal values: keys sorted, no spaces, non-finite floats as above."""
     return json.dumps(encode(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest(value: Any, digits: int = 10) -> str:
-    """The first hexadecimal digits of sha256 over the canonical text."""
+    """The first hexadecimal digits of SHA-256 of the canonical text."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:digits]
 
 
 def write(path: Path, value: Any) -> None:
-    """Write so that a reader, or a restart after a crash, sees the old file or the new one, whole.
+    """Write atomically: readers, also after a crash, see either the old or the new file.
 
-    The text goes to a temporary file in the same folder, is flushed to the disk, and replaces
-    ``path``.
+    The text is written to a temporary file in the same folder and flushed to disk; the file then
+    replaces ``path``.
     """
     text = json.dumps(encode(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,10 +78,10 @@ def write(path: Path, value: Any) -> None:
 
 
 def read(path: Path) -> Any:
-    """Read a file of :func:`write`.
+    """Read a file written by :func:`write`.
 
     Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it is truncated or no JSON.
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is truncated or not JSON.
     """
     return json.loads(path.read_text(encoding="utf-8-sig"), object_hook=_decode)

@@ -1,4 +1,4 @@
-"""How much memory this process holds, and held at most."""
+"""Current and peak memory use of this process."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 @contextmanager
 def peak_memory(peak: dict[str, int]) -> Iterator[None]:
-    """Put the peak resident, anonymous and device memory inside the block into ``peak``, in bytes.
+    """Measure the peak resident, anonymous and device memory inside the block, in bytes.
 
-    Linux resets and reports the resident peak itself; elsewhere, and of anonymous memory, samples
-    are taken fifty times a second.
+    Linux resets and reports the resident peak. On other systems, and for anonymous memory, the peak
+    is sampled fifty times per second.
+
+    Args:
+        peak: Receives ``resident`` and, where known, ``anonymous`` and ``device``.
     """
     import torch
 
@@ -36,7 +39,7 @@ def peak_memory(peak: dict[str, int]) -> Iterator[None]:
     def sample() -> None:
         if not kernel:
             peak["resident"] = max(peak["resident"], process.memory_info().rss)
-        if (anonymous := held()) is not None:
+        if (anonymous := anonymous_memory()) is not None:
             peak["anonymous"] = max(peak.get("anonymous", 0), anonymous)
 
     def keep_sampling() -> None:
@@ -59,25 +62,22 @@ def peak_memory(peak: dict[str, int]) -> Iterator[None]:
 
 
 def device_peak() -> int:
-    """Most that was allocated on the GPUs, their peaks added up, in bytes; torch must see some."""
+    """Sum of the peaks of allocated memory on all GPUs, in bytes; needs CUDA."""
     import torch
 
     return sum(torch.cuda.max_memory_allocated(gpu) for gpu in range(torch.cuda.device_count()))
 
 
-def held() -> int | None:
-    """Anonymous resident memory of this process, in bytes: files that are mapped do not count.
-
-    None where the system does not say.
-    """
+def anonymous_memory() -> int | None:
+    """Resident memory of this process without mapped files, in bytes; None if not on Linux."""
     return _status("RssAnon")
 
 
 def _status(name: str) -> int | None:
-    """A line of Linux's account of this process, in bytes; None elsewhere."""
+    """A field of ``/proc/self/status`` in bytes; None if not on Linux."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:
         return None
-    found = next((line for line in lines if line.startswith(f"{name}:")), None)
-    return None if found is None else int(found.split()[1]) * 1024
+    match = next((line for line in lines if line.startswith(f"{name}:")), None)
+    return None if match is None else int(match.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""The network is used only where a run says so: ``data=hub``, a hub model, a hub metric model."""
+"""Allows network access only where a run requires it: for data and models from the hub."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 OFFLINE = "HF_HUB_OFFLINE"
 BY_DEFAULT = "FLRC_OFFLINE_BY_DEFAULT"
-"""Environment variable that says that it was flrc, not the user, who set ``HF_HUB_OFFLINE``."""
+"""Environment variable: set if flrc, and not the user, has set ``HF_HUB_OFFLINE``."""
 
 
 def offline_by_default() -> None:
-    """Keep the Hugging Face libraries off the network, unless the user has decided about it."""
+    """Set the Hugging Face libraries to offline mode, unless the user has set the mode."""
     if OFFLINE not in os.environ:
         os.environ[OFFLINE] = "1"
         os.environ[BY_DEFAULT] = "1"
@@ -20,23 +20,22 @@ def offline_by_default() -> None:
 
 @contextmanager
 def online() -> Iterator[None]:
-    """Allow access to the hub inside, and restore what was set before.
+    """Inside, allow access to the hub, unless the user has set ``HF_HUB_OFFLINE``.
 
-    A user who has set ``HF_HUB_OFFLINE`` keeps it: only what is in the local cache is found then.
-    The libraries read that variable once, on import, into constants, which are what they look at
-    from then on: so the constants are what is changed here.
+    The libraries read that variable into constants when they are imported, so the constants are
+    changed here.
     """
     import datasets.config
     import huggingface_hub.constants
 
-    # `datasets` keeps a second name for its constant; not every version has it.
-    places = [
+    # `datasets` has a second name for its constant in some versions.
+    constants = [
         (huggingface_hub.constants, "HF_HUB_OFFLINE"),
         (datasets.config, "HF_HUB_OFFLINE"),
         (datasets.config, "HF_DATASETS_OFFLINE"),
     ]
     before = [
-        (module, name, getattr(module, name)) for module, name in places if hasattr(module, name)
+        (module, name, getattr(module, name)) for module, name in constants if hasattr(module, name)
     ]
     if BY_DEFAULT in os.environ:
         for module, name, _ in before:

@@ -1,4 +1,4 @@
-"""The one progress bar: what is being done, how far, how long it will still take, what it needs."""
+"""The progress bar: description, progress, remaining time, memory."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from flrc.core.memory import device_peak, held
+from flrc.core.memory import anonymous_memory, device_peak
 
 Item = TypeVar("Item")
 _open: list[tqdm[Any]] = []
-"""Bars that have begun and not ended, the outermost first."""
+"""Active bars, the outerhighest first."""
 
 
 def progress(items: Iterable[Item], doing: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items under a bar on standard error; silent where that is not a terminal.
+    """Yield the items while showing a bar on standard error, if that is a terminal.
 
-    A bar that begins while another waits for its next item takes its line, until it ends.
-
-    At its end stands the most memory that was seen in use after an item: of the GPU once one is
-    used, else of the process, without files that are mapped into it.
+    A nested bar temporarily replaces the outer one, on the same line. The bar ends with the highest
+    memory use seen after an item: on the GPUs if they are used, else of the process without mapped
+    files.
     """
-    most = 0
+    highest = 0
     with tqdm(
         items,
         desc=doing,
@@ -39,16 +38,17 @@ def progress(items: Iterable[Item], doing: str, total: int | None = None) -> Ite
             for item in bar:
                 yield item
                 if not bar.disable:
-                    most = max(most, _in_use())
-                    bar.set_postfix_str(f"{most / 1e9:.1f} GB", refresh=False)
+                    highest = max(highest, _in_use())
+                    bar.set_postfix_str(f"{highest / 1e9:.1f} GB", refresh=False)
         finally:
-            _open[:] = [other for other in _open if other is not bar]  # equal is all in one line
+            # Not _open.remove(bar): bars compare equal by position.
+            _open[:] = [other for other in _open if other is not bar]
     if _open:
         _open[-1].refresh()
 
 
 def _in_use() -> int:
-    torch = sys.modules.get("torch")  # where nothing has imported it, nothing is on a GPU
+    torch = sys.modules.get("torch")  # if it is not imported, no GPU is used
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return device_peak()
-    return held() or 0
+    return anonymous_memory() or 0

@@ -1,1 +1,1 @@
-"""Data sources, text streams and summarization pairs."""
+"""Data sources, token streams of text, and summarization prompts."""

@@ -1,4 +1,4 @@
-"""Where rows of text, dialogues and questions come from."""
+"""What a data source is: rows of text, dialogues and questions."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from flrc.core.component import Component
 
 @dataclass
 class DataSource(Component, ABC):
-    """Reads data sets by their benchmark name (``wikitext2``, ``dialogsum``, ``arc_easy`` ...).
+    """Reads data sets by their benchmark names (``wikitext2``, ``dialogsum``, ``arc_easy`` ...).
 
-    The names, columns and splits that exist are listed in :mod:`flrc.data.catalog`.
+    All names, columns and splits are listed in :mod:`flrc.data.dataset_catalog`.
     """
 
     @abstractmethod
     def rows(self, dataset: str, split: str) -> list[dict[str, Any]]:
-        """All rows of a split, in order, each with at least the catalogue's columns.
+        """All rows of a split, in order, each with at least the columns in the catalog.
 
         Raises:
-            UserError: If the data set, the split or a column is missing (names file and line).
+            UserError: If the data set, the split or a column is missing; names file and line.
         """
 
     @abstractmethod
     def label(self, dataset: str) -> str:
-        """The name that measurements carry; never a benchmark's name for sample data."""
+        """The name in measurements; for sample data never the name of a benchmark."""
 
     @abstractmethod
     def fingerprint(self, dataset: str, split: str) -> str:
-        """Hexadecimal digest of the content of a split (or of its published revision)."""
+        """Hexadecimal digest of the rows of a split."""
 
     @abstractmethod
     def check_available(self, dataset: str, split: str) -> None:
-        """Raise UserError, with the command that provides it, if data is not there."""
+        """Raise UserError, with the command that provides the data, if it is not available."""

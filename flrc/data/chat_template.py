@@ -1,4 +1,4 @@
-"""Chat templates: programs that come with a tokenizer, and the one place where they are run."""
+"""Renders conversations with the tokenizer's chat template; no other module runs templates."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DATE = datetime(2024, 7, 26)
-"""The date (and midnight) that templates print in a run, whatever day it is: two runs of one id
-read the same tokens. It is what Llama 3's own template prints where it is not told the date."""
+"""The date (at midnight) that templates print in every run, so that runs with the same id read the
+same tokens. It is the default of Llama 3's own template."""
 
-PRINTED = "{'type': 'text'"
-"""What a template that takes a text prints of a list of parts."""
+PRINTED_PARTS = "{'type': 'text'"
+"""What a template that expects a string prints for a list of parts."""
 
 Turns = Sequence[dict[str, str]]
 
 
 def has_template(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether there is a chat template; without one, prompts are plain text."""
+    """Whether the tokenizer has a chat template; without one, prompts are plain text."""
     return bool(tokenizer.chat_template)
 
 
@@ -37,18 +37,18 @@ def render(
 ) -> str:
     """A conversation as the model expects it, special tokens included.
 
-    Templates of multimodal models take a turn's content as a list of parts: where a turn's text is
-    lost, or the template fails on it, the conversation is rendered once more in that form.
+    Templates of multimodal models expect a turn's content as a list of parts: if a template fails
+    on a string, or omits its text, the conversation is rendered again with such lists.
 
     Args:
-        tokenizer: Its chat template is applied; of several named ones ``default``.
+        tokenizer: Its chat template is applied; the one named ``default`` if it has several.
         turns: ``{"role": ..., "content": ...}``.
-        moment: What the template is told when it asks for date or time; None: the present.
-        options: As ``apply_chat_template`` takes them, and variables of the template.
+        moment: Date and time for templates that print them; None: now.
+        options: Options of ``apply_chat_template``, and variables of the template.
 
     Raises:
-        UserError: If the template does not parse, raises, is one of several named ones without a
-            default, prints something else each time, or leaves out what is said to the model.
+        UserError: If the template is invalid, raises an error, is not deterministic, omits text of
+            a turn that is not the assistant's, or if there are several without a default.
     """
     with _stopped_clock(moment or datetime.now()):
         return _rendered(tokenizer, turns, options)
@@ -56,70 +56,74 @@ def render(
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Turns, options: dict[str, Any]) -> str:
     problem = ""
-    for asked in (list(turns), [_in_parts(turn) for turn in turns]):
+    for conversation in (list(turns), [_in_parts(turn) for turn in turns]):
         try:
-            text = tokenizer.apply_chat_template(asked, tokenize=False, **options)
-            again = tokenizer.apply_chat_template(asked, tokenize=False, **options)
-        except Exception as error:  # a template is a program, which may fail in any way
+            text = tokenizer.apply_chat_template(conversation, tokenize=False, **options)
+            again = tokenizer.apply_chat_template(conversation, tokenize=False, **options)
+        except Exception as error:  # a template is a program and may raise anything
             problem = problem or _reason(error)
             continue
         if not isinstance(text, str) or text != again:
-            problem = "it prints something else each time"
+            problem = "it renders the same conversation differently each time"
             continue
-        # Of earlier replies templates leave out what the model thought, and mean to.
-        said = [turn["content"] for turn in turns if turn["role"] != "assistant"]
-        lost = next(filter(None, (first_lost(content, text) for content in said)), None)
-        if lost is None and PRINTED in text and not any(PRINTED in content for content in said):
-            lost = "all but a list of parts"
+        # Templates omit the reasoning of earlier replies on purpose, so these are not checked.
+        contents = [turn["content"] for turn in turns if turn["role"] != "assistant"]
+        lost = next(filter(None, (first_lost(content, text) for content in contents)), None)
+        if (
+            lost is None
+            and PRINTED_PARTS in text
+            and not any(PRINTED_PARTS in content for content in contents)
+        ):
+            lost = "the content, printed as a list of parts"
         if lost is None:
             return text
-        problem = problem or f"it leaves out a part of the text: {lost!r:.40}"
+        problem = problem or f"it leaves out part of the text: {lost!r:.40}"
     named = tokenizer.chat_template
     raise UserError(
         "the tokenizer's chat template cannot be used",
         given=problem,
-        allowed="a template that takes a turn of the user first and prints all of its text"
+        allowed="a template that accepts a user turn first and prints all of its text"
         if not isinstance(named, dict)
-        else f"one template, or one named default; there are {', '.join(sorted(named))}",
+        else f"one template, or one named default; it has {', '.join(sorted(named))}",
         fix="set tokenizer.chat_template, or put chat_template.jinja beside the tokenizer's files; "
-        "an empty one gives prompts of plain text",
+        "with an empty one, prompts are plain text",
     )
 
 
 def first_lost(content: str, text: str) -> str | None:
-    """The first word of a turn that its rendering does not have behind the words before it.
+    """The first word of a turn that is missing in its rendering, after the words before it.
 
-    Words, in order and whatever their case, because templates strip, escape or indent what they
-    print.
+    Only words are compared, in order and ignoring case, because templates strip, escape or indent
+    what they print.
     """
     if content.strip() in text:
         return None
     folded, at = text.casefold(), 0
     words: list[str] = re.findall(r"\w+", content)
     for word in words:
-        found = folded.find(word.casefold(), at)
-        if found < 0:
+        position = folded.find(word.casefold(), at)
+        if position < 0:
             return word
-        at = found + len(word.casefold())
+        at = position + len(word.casefold())
     return None
 
 
 def reads_date(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the template prints date or time."""
+    """Whether the template prints the date or time."""
     if not has_template(tokenizer):
         return False
-    asked = {"role": "user", "content": "a"}
-    conversations = [[asked], [asked, {"role": "assistant", "content": "b"}]]
+    question = {"role": "user", "content": "a"}
+    conversations = [[question], [question, {"role": "assistant", "content": "b"}]]
     moments = (datetime(2001, 1, 2, 3, 4, 5), datetime(2013, 11, 30, 17, 28, 39))
     for turns in conversations:
         try:
-            one, other = (
+            first, second = (
                 render(tokenizer, turns, moment=moment, add_generation_prompt=len(turns) == 1)
                 for moment in moments
             )
         except UserError:
             continue
-        if one != other:
+        if first != second:
             return True
     return False
 
@@ -130,10 +134,10 @@ def _in_parts(turn: dict[str, str]) -> dict[str, Any]:
 
 @contextmanager
 def _stopped_clock(moment: datetime) -> Iterator[None]:
-    """While active, it is one moment for templates.
+    """Inside, templates see one fixed time.
 
-    ``transformers`` offers templates the present time and takes no other from its caller, so the
-    clock that it reads is replaced.
+    ``transformers`` gives templates the current time and has no option for another, so the clock
+    that it reads is replaced.
     """
     from transformers.utils import chat_template_utils as utils
 

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flrc.core.digests import file_digest
 from flrc.data.base import DataSource
-from flrc.data.catalog import find
-from flrc.data.jsonl import check_first_row, digest, read_rows
+from flrc.data.dataset_catalog import find
+from flrc.data.jsonl import check_first_row, read_rows
 from flrc.errors import UserError
 
 
 @dataclass
 class Folder(DataSource):
-    """Reads ``<root>/<dataset>/<split>.jsonl``: one JSON object a row, columns as published.
+    """Reads ``<root>/<dataset>/<split>.jsonl``: one JSON object per line, columns as published.
 
     Attributes:
         root: The folder.
@@ -24,7 +25,7 @@ class Folder(DataSource):
     root: str = ""
 
     def check(self) -> None:
-        """Raise UserError if no root is given."""
+        """Raise UserError unless a folder is given."""
         if not self.root:
             raise UserError("data=folder needs a folder", fix="data=folder data.root=DIR")
 
@@ -32,20 +33,21 @@ class Folder(DataSource):
         """All rows of a split, in the file's order.
 
         Raises:
-            UserError: If folder, file or a column is missing, or a line is no JSON object.
+            UserError: If the folder, the file or a column is missing, or a line is not a JSON
+                object.
         """
         return read_rows(self._path(dataset, split), find(dataset))
 
     def label(self, dataset: str) -> str:
-        """The benchmark's name: the folder is taken to hold what its name says."""
+        """The benchmark's name: the folder is assumed to hold that benchmark's data."""
         return find(dataset).name
 
     def fingerprint(self, dataset: str, split: str) -> str:
-        """Hexadecimal sha256 of the file."""
-        return digest(self._path(dataset, split))
+        """Hexadecimal SHA-256 of the file."""
+        return file_digest(self._path(dataset, split))
 
     def check_available(self, dataset: str, split: str) -> None:
-        """Raise UserError if the file is not there or its first row lacks a column."""
+        """Raise UserError if the file does not exist or its first row lacks a column."""
         check_first_row(self._path(dataset, split), find(dataset))
 
     def _path(self, dataset: str, split: str) -> Path:
@@ -55,11 +57,11 @@ class Folder(DataSource):
             raise UserError("the data folder does not exist", given=root, fix="set data.root=DIR")
         path = root / dataset / f"{split}.jsonl"
         if not path.is_file():
-            there = sorted(file.stem for file in path.parent.glob("*.jsonl"))
+            existing = sorted(file.stem for file in path.parent.glob("*.jsonl"))
             raise UserError(
                 f"{dataset} {split} is not in the data folder",
                 given=path,
-                allowed=f"splits that are there: {', '.join(there) or 'none'}",
-                fix=f"write that file, with columns {', '.join(find(dataset).columns)}",
+                allowed=f"the splits in the folder: {', '.join(existing) or 'none'}",
+                fix=f"create that file, with the columns {', '.join(find(dataset).columns)}",
             )
         return path

@@ -1,4 +1,4 @@
-"""Data sets from the Hugging Face hub: the only source that may use the network."""
+"""Data sets from the Hugging Face hub: the only data source that may use the network."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 from flrc.core.network import online
 from flrc.data.base import DataSource
-from flrc.data.catalog import DATASETS, DatasetSpec, find
-from flrc.data.rows import check_row
+from flrc.data.dataset_catalog import DATASETS, DatasetSpec, find
+from flrc.data.row_checks import check_row
 from flrc.errors import UserError, choose
 
 
 @dataclass
 class Hub(DataSource):
-    """Reads the published data sets, running no code of theirs; what was fetched is kept.
+    """Reads the published data sets without running their code; downloads are cached.
 
     Attributes:
         cache: Folder for what is fetched; None for the one that ``datasets`` uses by default.
@@ -32,15 +32,15 @@ class Hub(DataSource):
     revisions: dict[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raise UserError if a revision is given for a data set that does not exist."""
+        """Check that revisions are given for known data sets."""
         for dataset in self.revisions:
             choose("data.revisions", dataset, DATASETS)
 
     def rows(self, dataset: str, split: str) -> list[dict[str, Any]]:
-        """All rows of a split, in the published order; fetched on first use.
+        """All rows of a split, in the published order; downloaded on first use.
 
         Raises:
-            UserError: If it cannot be fetched, or lacks a column.
+            UserError: If the data cannot be downloaded, or lacks a column.
         """
         spec = find(dataset, split)
         return list(_fetch(spec, split, self._revision(spec), self.cache))
@@ -50,35 +50,39 @@ class Hub(DataSource):
         return find(dataset).name
 
     def fingerprint(self, dataset: str, split: str) -> str:
-        """Hexadecimal sha256 of the rows: a branch may move, so a revision's name would not do."""
+        """Hexadecimal SHA-256 of the rows, not of the revision's name, since a branch can move."""
         spec = find(dataset, split)
         return _fingerprint(spec, split, self._revision(spec), self.cache)
 
     def check_available(self, dataset: str, split: str) -> None:
-        """Raise UserError if hub and cache do not have the split; fetches a description only."""
+        """Raise UserError if neither hub nor cache has the split; downloads a description only."""
         import datasets
 
         spec = find(dataset, split)
         revision = self._revision(spec)
         with online(), _explained(spec, split, revision):
-            builder = datasets.load_dataset_builder(**_where(spec, split, revision, self.cache))
+            builder = datasets.load_dataset_builder(
+                **_load_options(spec, split, revision, self.cache)
+            )
             if builder.info.splits is not None and split not in builder.info.splits:
-                raise ValueError(f"it has the splits {', '.join(builder.info.splits)}")
+                raise ValueError(f"its splits are {', '.join(builder.info.splits)}")
 
     def _revision(self, spec: DatasetSpec) -> str:
         return self.revisions.get(spec.name, spec.hub_revision)
 
 
-def _where(spec: DatasetSpec, split: str, revision: str, cache: str | None) -> dict[str, Any]:
-    where: dict[str, Any] = {
+def _load_options(
+    spec: DatasetSpec, split: str, revision: str, cache: str | None
+) -> dict[str, Any]:
+    options: dict[str, Any] = {
         "path": spec.hub_path,
         "name": spec.hub_config,
         "revision": revision,
         "cache_dir": cache,
     }
     if split in spec.hub_files:
-        where["data_files"] = {split: spec.hub_files[split]}
-    return where
+        options["data_files"] = {split: spec.hub_files[split]}
+    return options
 
 
 @lru_cache(maxsize=2)
@@ -89,14 +93,14 @@ def _fetch(
 
     part = split if spec.hub_rows is None else f"{split}[:{spec.hub_rows}]"
     with online(), _explained(spec, split, revision):
-        table = datasets.load_dataset(**_where(spec, split, revision, cache), split=part)
+        table = datasets.load_dataset(**_load_options(spec, split, revision, cache), split=part)
     missing = [column for column in spec.columns if column not in table.column_names]
     if missing:
         raise UserError(
             f"{spec.hub_path} lacks {', '.join(missing)}",
             given=f"columns {', '.join(table.column_names)}",
             allowed=f"columns {', '.join(spec.columns)}",
-            fix=f"choose a revision that has them, as in +data.revisions.{spec.name}=COMMIT",
+            fix=f"choose a revision with these columns, as in +data.revisions.{spec.name}=COMMIT",
         )
     rows: tuple[dict[str, Any], ...] = tuple(table)
     for number, row in enumerate(rows, start=1):
@@ -116,15 +120,14 @@ def _fingerprint(spec: DatasetSpec, split: str, revision: str, cache: str | None
 def _explained(spec: DatasetSpec, split: str, revision: str) -> Iterator[None]:
     try:
         yield
-    # Whatever `datasets`, the hub's client or the connection raises has the same meaning and the
-    # same cure.
+    # Errors of `datasets`, of the hub's client and of the connection all have the same fix.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         config = f" ({spec.hub_config})" if spec.hub_config else ""
         raise UserError(
-            f"cannot fetch {spec.name} from the Hugging Face hub: {reason[:300]}",
+            f"cannot download {spec.name} from the Hugging Face hub: {reason[:300]}",
             given=f"{spec.hub_path}{config}, split {split}, revision {revision}",
             fix=f"provide <root>/{spec.name}/{split}.jsonl, columns {', '.join(spec.columns)}, "
-            "and use data=folder data.root=<root>; or run where the hub can be reached; "
-            "data.cache=FOLDER, if the cache is closed",
+            "and use data=folder data.root=<root>; or run where the hub can be reached; or set "
+            "data.cache=FOLDER if the cache is not writable",
         ) from error

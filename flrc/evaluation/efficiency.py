@@ -1,4 +1,4 @@
-"""Speed, bytes and memory of generation, beside the dense model's in the same process."""
+"""Speed, bytes and memory of generation, compared with the dense model in the same process."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from flrc.data.token_sequences import TokenSequences
     from flrc.evaluation.roofline import Roofline
     from flrc.evaluation.step_cost import StepCost
-    from flrc.evaluation.timed import Timing
+    from flrc.evaluation.timed_generation import Timing
     from flrc.models.anatomy.input_limits import Limits
 
 
 @dataclass
 class Efficiency(Evaluation):
-    """Tokens a second of prefill and decoding, bytes a token, against what the machine allows.
+    """Tokens per second of prefill and decoding, bytes per token, and the machine's roofline.
 
-    The dense model is loaded a second time and measured alternately with the compressed one, in one
-    process, through the same loop: greedy, with a cache, head included, every reply of full length.
-    The schedule applies, and a phase switch counts. Each number is the median over the repeats;
-    every repeat stands in the items. ``speedup`` is the median of the ratios of neighbours.
+    The dense model is loaded a second time. Both models generate alternately, in one process and
+    with the same loop: greedy, with a cache, including the head, every reply at full length. The
+    schedule applies, and phase switches count. Each number is the median over the repeats; every
+    repeat is in the items. ``speedup`` is the median of the ratios of neighbouring runs.
 
     Source: FLRC (arXiv 2510.09332), appendix I, tables 11 and 12: 32 prompt and 128 new tokens,
         batch 512, or batch 1.
@@ -55,7 +55,7 @@ class Efficiency(Evaluation):
     runtime: str = "eager"
 
     def check(self) -> None:
-        """Ranges."""
+        """Check the ranges of sizes and repeats."""
         for name in ("prompt_tokens", "repeats"):
             self.require(getattr(self, name) >= 1, name, "1 or more")
         self.require(self.new_tokens is None or self.new_tokens >= 2, "new_tokens", "2 or more")
@@ -63,7 +63,7 @@ class Efficiency(Evaluation):
         self.require(
             sizes is None or (len(sizes) > 0 and all(s >= 1 for s in sizes)),
             "batch_sizes",
-            "null, or numbers from 1 on",
+            "null, or numbers of 1 or more",
         )
 
     def _on_cuda(self) -> bool:
@@ -72,12 +72,12 @@ class Efficiency(Evaluation):
         return resolve_device(self.device).type == "cuda"
 
     def parts(self) -> list[str]:
-        """``decode`` for batch 1, else ``decode_batch<size>``."""
+        """``decode`` for batch size 1, else ``decode_batch<size>``."""
         sizes = self.batch_sizes or ([1, 512] if self._on_cuda() else [1, 8])
         return ["decode" if size == 1 else f"decode_batch{size}" for size in sizes]
 
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
-        """Sizes, and what the machine was told."""
+        """Sizes, repeats, and the settings of the machine."""
         import platform
 
         import torch
@@ -97,7 +97,7 @@ class Efficiency(Evaluation):
         }
 
     def check_data(self, data: DataSource) -> None:
-        """Nothing is read."""
+        """No data is needed."""
 
     def token_sequences(
         self,
@@ -106,7 +106,7 @@ class Efficiency(Evaluation):
         tokenizer: PreTrainedTokenizerBase,
         config: PretrainedConfig,
     ) -> TokenSequences:
-        """The drawn prompts."""
+        """The random prompts."""
         from flrc.data.token_sequences import TokenSequences
         from flrc.models.anatomy.input_limits import Limits
 
@@ -120,14 +120,14 @@ class Efficiency(Evaluation):
         )
 
     def evaluate(self, subject: Subject, part: str) -> Outcome:
-        """One batch size."""
+        """Measure one batch size."""
         from contextlib import ExitStack
         from functools import partial
 
         from flrc.core.memory import peak_memory
         from flrc.evaluation import roofline
         from flrc.evaluation.step_cost import step_costs
-        from flrc.evaluation.timed import alternate, timed
+        from flrc.evaluation.timed_generation import alternate, timed
         from flrc.models.anatomy.input_limits import Limits
         from flrc.models.layers.switching import activate
 
@@ -137,7 +137,7 @@ class Efficiency(Evaluation):
         decoder = subject.decoder
         limits = Limits.of(subject.model.config)
         ids = _prompt(limits, settings["batch"], self.prompt_tokens).to(subject.model.device)
-        # Alone first: the memory is that of one model.
+        # Before the dense model is loaded, so that the peak is that of one model.
         peak: dict[str, int] = {}
         with peak_memory(peak):
             timed(subject.model, ids, steps, decoder.plans_by_step(steps))
@@ -171,7 +171,7 @@ class Efficiency(Evaluation):
 
 
 def _prompt(limits: Limits, batch: int, tokens: int) -> Tensor:
-    """``(batch, tokens)`` random ids: their content changes no time."""
+    """``(batch, tokens)`` random ids; the content does not affect the speed."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -185,15 +185,14 @@ def summary(
     batch: int,
     prompt: int,
 ) -> dict[str, tuple[float, str, bool]]:
-    """Value, unit and direction of each number, from what was timed and counted.
+    """Value, unit and whether higher is better, for each number, from timings and costs.
 
-    ``allowed`` numbers are what the machine would give if every step took as long as its bytes, or
-    its operations, need at the measured rates of its memory; there are none where weights are
-    streamed from elsewhere.
+    ``allowed`` numbers are the roofline: every step takes only as long as moving its bytes, or its
+    operations, at the measured throughput. They are omitted where weights are streamed.
     """
     from statistics import fmean, median
 
-    found: dict[str, tuple[float, str, bool]] = {}
+    values: dict[str, tuple[float, str, bool]] = {}
     mine = "compressed" if "compressed" in costs else "dense"
     allowed = {}
     streaming = any(timing.streamed for row in rows for timing in row.values())
@@ -204,7 +203,7 @@ def summary(
         least = sum(limit.seconds(c.weights + c.cache, c.operations) for c in steps)
         allowed[name] = least
         moved = fmean(c.weights + c.cache for c in steps)
-        found |= {
+        values |= {
             f"{label}tokens_per_second": (batch * len(steps) / decoding, "tokens/s", True),
             f"{label}prefill_tokens_per_second": (batch * prompt / prefill, "tokens/s", True),
             f"{label}first_token_seconds": (prefill, "s", False),
@@ -212,26 +211,26 @@ def summary(
         }
         if streaming:
             streamed = median(row[name].streamed for row in rows)
-            found[f"{label}streamed_bytes_per_step"] = (streamed / len(steps), "bytes", False)
+            values[f"{label}streamed_bytes_per_step"] = (streamed / len(steps), "bytes", False)
         else:
-            found |= {
+            values |= {
                 f"{label}allowed_tokens_per_second": (batch * len(steps) / least, "tokens/s", True),
                 f"{label}share_of_allowed": (100 * least / decoding, "%", True),
             }
     if mine == "compressed":
         ratios = [sum(r["dense"].steps) / sum(r["compressed"].steps) for r in rows]
         first = [r["dense"].prefill / r["compressed"].prefill for r in rows]
-        found |= {
+        values |= {
             "speedup": (median(ratios), "x", True),
             "speedup_lowest": (min(ratios), "x", True),
             "speedup_highest": (max(ratios), "x", True),
             "prefill_speedup": (median(first), "x", True),
         }
-        mine_streamed = found.get("streamed_bytes_per_step", (0.0,))[0]
+        mine_streamed = values.get("streamed_bytes_per_step", (0.0,))[0]
         if mine_streamed:
-            less = found["dense_streamed_bytes_per_step"][0] / mine_streamed
-            found["streamed_ratio"] = (less, "x", True)
+            less = values["dense_streamed_bytes_per_step"][0] / mine_streamed
+            values["streamed_ratio"] = (less, "x", True)
         if not streaming:
             faster = allowed["dense"] / allowed["compressed"]
-            found["allowed_speedup"] = (faster, "x", True)
-    return found
+            values["allowed_speedup"] = (faster, "x", True)
+    return values

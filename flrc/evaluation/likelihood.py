@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def window_losses(model: PreTrainedModel, windows: Int[Tensor, "windows length"]) -> list[float]:
-    """Mean negative log likelihood in nats of the last ``length - 1`` tokens of each window.
+    """Mean negative log likelihood, in nats, of the last ``length - 1`` tokens of each window.
 
-    Windows are taken one by one: the logits of one window of 2048 tokens and a vocabulary of 128 k
-    already take 1 GB. Token losses are float32 or wider, their mean is float64.
+    Windows are evaluated one by one: the logits of one window of 2048 tokens already take 1 GB with
+    a vocabulary of 128 k. Token losses are float32 or wider, their mean is float64.
     """
     losses = []
     for window in progress(windows, "perplexity, window by window", len(windows)):

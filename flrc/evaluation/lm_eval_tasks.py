@@ -1,4 +1,4 @@
-"""lm-eval's tasks on rows and models that are in memory."""
+"""Runs lm-eval's tasks on rows and models that are in memory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.core.progress import progress
-from flrc.data.catalog import find
+from flrc.data.dataset_catalog import find
 from flrc.errors import UserError
-from flrc.evaluation.batches import give_back, halved
+from flrc.evaluation.shrinking_batches import free_memory, halved
 from flrc.models.anatomy.input_limits import Limits
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-# The files by name, because indexing lm-eval's 14,000 tasks to find seven takes a quarter of a
-# minute.
+# Paths of the task files, because lm-eval takes 15 seconds to index all of its 14,000 tasks.
 _FILES = {
     "arc_easy": "arc/arc_easy.yaml",
     "arc_challenge": "arc/arc_challenge.yaml",
@@ -43,20 +42,20 @@ DATA_FIELDS = (
     "validation_split",
     "test_split",
 )
-"""Fields of a task that say where its rows are; all others are lm-eval's."""
+"""Fields of a task definition that locate its rows; they are replaced, all others are kept."""
 
 UNLIMITED = 2**31
-"""Tokens of a question that no model meets."""
+"""Maximum length of a question, in tokens, if the model has no context length."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model answers to a task.
+    """The answers of a model to the questions of a task.
 
     Attributes:
         accuracy: Share of correct answers.
-        stderr: Its standard error; None for a single question.
-        items: One object a question.
+        stderr: Standard error of the accuracy; None for a single question.
+        items: One object per question.
     """
 
     accuracy: float
@@ -65,33 +64,33 @@ class Answers:
 
 
 def installed_definition(task: str) -> dict[str, Any]:
-    """The task's definition as installed with lm-eval, its functions resolved."""
+    """The task's definition in the installed lm-eval, with its functions resolved."""
     return copy.copy(_installed(task))
 
 
 def task_version(task: str) -> str:
-    """The version in the task's definition; lm-eval raises it when numbers change."""
+    """The version of the task's definition; lm-eval raises it when numbers change."""
     return str(_installed(task)["metadata"]["version"])
 
 
 def build_task(task: str, rows: list[dict[str, Any]]) -> ConfigurableTask:
-    """lm-eval's task with our rows.
+    """An lm-eval task with our rows.
 
     Args:
-        task: Its name.
-        rows: The questions, with the catalogue's columns, in the order they are asked.
+        task: Name of the task.
+        rows: The questions, in order, with the columns of the catalog.
     """
     from datasets import Dataset, disable_progress_bars
     from lm_eval.api.task import ConfigurableTask
 
-    disable_progress_bars()  # one bar at a time, and it is ours
+    disable_progress_bars()  # flrc shows its own
     spec = find(task)
     split = spec.evaluation_split
-    # Other columns could differ from row to row; lm-eval reads none of them.
+    # Other columns are not read by lm-eval, and may have different types in different rows.
     questions = Dataset.from_list([{name: row[name] for name in spec.columns} for row in rows])
     definition = installed_definition(task)
-    # Examples and other splits are not needed, so their fields go; lm-eval prefers test to
-    # validation.
+    # Fields of the other splits are removed: examples are not needed, and lm-eval would prefer test
+    # to validation.
     evaluation_field = "test_split" if split == "test" else "validation_split"
     for name in DATA_FIELDS:
         definition.pop(name, None)
@@ -103,49 +102,49 @@ def build_task(task: str, rows: list[dict[str, Any]]) -> ConfigurableTask:
 
 
 def checked_task(task: str, rows: list[dict[str, Any]]) -> ConfigurableTask:
-    """:func:`build_task`, once lm-eval can make a question with choices and an answer of each row.
+    """:func:`build_task`, after checking that every row is a question with choices and an answer.
 
     Raises:
-        UserError: If it cannot; names the first row that is wrong.
+        UserError: If one does not; names the first such row.
     """
     number: int | None = None
     try:
         built = build_task(task, rows)
-        for number, doc in enumerate(built.eval_docs, start=1):  # noqa: B007  read when one fails
+        for number, doc in enumerate(built.eval_docs, start=1):  # noqa: B007  read in the error
             choices, gold = built.doc_to_choice(doc), _gold(built, doc)
             if not all(isinstance(choice, str) and choice.strip() for choice in choices):
                 raise ValueError(f"the choices are {choices}")
             if not 0 <= gold < len(choices):
                 raise ValueError(f"answer {gold} of {len(choices)} choices")
-    except Exception as error:  # whatever the task's own code meets in rows that are not its own
+    except Exception as error:  # the task's code may raise anything on unexpected rows
         where = "" if number is None else f" {number}"
         problem = (str(error).splitlines() or [""])[0][:200]
         raise UserError(
-            f"{task}: lm-eval can make no question of row{where}",
+            f"{task}: lm-eval cannot make a question from row{where}",
             given=f"{type(error).__name__}: {problem}",
             allowed=f"columns {', '.join(find(task).columns)} as in {find(task).hub_path}",
         ) from error
     return built
 
 
-def asked(
+def question_tokens(
     task: ConfigurableTask, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
 ) -> list[list[int]]:
-    """Token ids of every question with each of its answers, as lm-eval hands them to a model.
+    """Token ids of every question with each of its answers, as lm-eval feeds them to the model.
 
     Args:
         task: From :func:`build_task`.
-        tokenizer: Of the model; it stays as it is.
-        config: Of the model, which need not be there.
+        tokenizer: The model's tokenizer; not changed.
+        config: The model's config; the model itself is not needed.
 
     Raises:
-        UserError: If an answer has no token of its own, which lm-eval cannot score.
+        UserError: If a question or answer has no tokens, so that lm-eval cannot score it.
     """
     from types import SimpleNamespace
 
     from lm_eval.models.huggingface import HFLM
 
-    whole: list[list[int]] = []
+    sequences: list[list[int]] = []
 
     class Reader(HFLM):  # type: ignore[misc]
         def _loglikelihood_tokens(
@@ -154,11 +153,11 @@ def asked(
             for (question, answer), context, continuation in requests:
                 if not context or not continuation:
                     raise UserError(
-                        f"{task.config.task}: the tokenizer leaves nothing of an answer",
+                        f"{task.config.task}: a question or an answer has no tokens",
                         given=f"{question[-60:]!r} {answer[:60]!r}",
-                        allowed="a token or more of question and answer",
+                        allowed="at least one token in the question and in the answer",
                     )
-                whole.append([*context, *continuation])
+                sequences.append([*context, *continuation])
             return [(0.0, False)] * len(requests)
 
     with _quiet("lm_eval.models.huggingface"), _quiet("lm_eval.api.task"):
@@ -176,17 +175,16 @@ def asked(
     doing = f"tokenising the questions of {task.config.task}"
     for instance in progress(instances, doing, len(instances)):
         reader.loglikelihood([instance], disable_tqdm=True)
-    return whole
+    return sequences
 
 
 def _gold(task: ConfigurableTask, doc: dict[str, Any]) -> int:
-    """Which choice is right."""
-    # Where the choices differ in the question (winogrande) lm-eval keeps the answer in the text
-    # field.
+    """Index of the correct choice."""
+    # If the choices differ in the question (winogrande), lm-eval has the answer in the text field.
     return int(task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc))
 
 
-def answer(
+def ask(
     task: str,
     rows: list[dict[str, Any]],
     model: PreTrainedModel,
@@ -200,9 +198,10 @@ def answer(
     Args:
         task: The task's name.
         rows: The questions.
-        model: The model, on its device; it comes back as it was.
-        tokenizer: Its tokenizer; it comes back as it was.
-        batch_size: Answers scored at once; halved, and the task asked again, out of memory.
+        model: The model, on its device; not changed.
+        tokenizer: Its tokenizer; not changed.
+        batch_size: Answers scored at once. When memory runs out it is halved and the task is asked
+            again.
     """
     import numpy as np
     from lm_eval.evaluator import evaluate
@@ -215,7 +214,7 @@ def answer(
             break
         except (RuntimeError, MemoryError) as error:
             batch_size = halved(batch_size, error)
-        give_back()
+        free_memory()
     items = []
     for sample in sorted(results["samples"][task], key=lambda sample: int(sample["doc_id"])):
         doc, index = sample["doc"], int(sample["doc_id"])
@@ -233,7 +232,7 @@ def answer(
         )
         if items[-1]["correct"] != (predicted == gold):
             raise RuntimeError(
-                f"{task}: lm-eval does not score by the likeliest choice: {items[-1]}"
+                f"{task}: lm-eval does not score by the most likely choice: {items[-1]}"
             )
     values = results["results"][task]
     stderr = values["acc_stderr,none"]
@@ -252,9 +251,9 @@ def _installed(task: str) -> dict[str, Any]:
 def _wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> HFLM:
     from lm_eval.models.huggingface import HFLM
 
-    # Where the config names no context length, lm-eval would truncate questions to one of its own.
+    # Without a context length in the config, lm-eval would truncate questions at its own default.
     longest = Limits.of(model.config).context or UNLIMITED
-    # lm-eval sets a padding token on the tokenizer that it is given, so it gets a copy.
+    # lm-eval sets a padding token on the tokenizer, so it gets a copy.
     with _ties_kept(model), _quiet("lm_eval.models.huggingface"):
         return HFLM(
             pretrained=model,
@@ -266,11 +265,10 @@ def _wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size
 
 @contextmanager
 def _ties_kept(model: PreTrainedModel) -> Iterator[None]:
-    """Make ``tie_weights`` do nothing inside.
+    """Inside, ``tie_weights`` of the model does nothing.
 
-    lm-eval calls it on the model that it is given. On a compressed model with a head of its own
-    under a configuration that still says "tied" this would put the embeddings back in the head's
-    place.
+    lm-eval calls it. On a compressed model whose head is separate, though its config says that it
+    is tied, this would replace the head by the embedding.
     """
     model.__dict__["tie_weights"] = lambda *args, **kwargs: None
     try:
@@ -281,7 +279,7 @@ def _ties_kept(model: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Hold back a logger's warnings about rows and models in memory, which are meant to be."""
+    """Hide a logger's warnings that rows and models in memory cause; they are intended."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

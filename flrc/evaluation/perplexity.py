@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 class Perplexity(DatasetEvaluation):
     """``exp`` of the mean negative log likelihood over non-overlapping windows of the test text.
 
-    Rows are joined with two newlines and tokenised as one stream (special tokens at its start
-    only); the remainder after the last whole window is dropped; each window predicts its ``length -
-    1`` last tokens.
+    Rows are joined with two newlines and tokenised as one stream (special tokens only at its
+    start). The remainder after the last whole window is dropped. In each window the last ``length -
+    1`` tokens are predicted.
 
     Source: the protocol of SVD-LLM, ASVD and FLRC (length 2048).
-    Differs: a window whose loss is not finite is never dropped; the perplexity is then not finite
-        either.
+    Differs: windows with a loss that is not finite are not dropped; the perplexity is then not
+        finite either.
 
     Attributes:
         datasets: Text data sets, each on its evaluation split.
@@ -42,15 +42,15 @@ class Perplexity(DatasetEvaluation):
     KIND: ClassVar[str] = "text"
 
     def check(self) -> None:
-        """Ranges."""
+        """Check the ranges of windows and length, and the data sets."""
         super().check()
         self.require(
             self.windows is None or self.windows >= 1, "windows", "1 or more, or null for all"
         )
-        self.require(self.length >= 2, "length", "a whole number from 2 on")
+        self.require(self.length >= 2, "length", "2 or more")
 
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
-        """Data, windows and length."""
+        """Fingerprint of the data, windows and length."""
         split = self.split(part)
         return {
             "version": type(self).VERSION,
@@ -68,11 +68,11 @@ class Perplexity(DatasetEvaluation):
         tokenizer: PreTrainedTokenizerBase,
         config: PretrainedConfig,
     ) -> TokenSequences:
-        """The windows, as many as are asked for."""
+        """The requested number of windows."""
         from flrc.data.token_sequences import TokenSequences
 
-        found = self._windows(data, tokenizer, part)
-        return TokenSequences(f"a window of {part}", list(found), "evaluation.perplexity.length")
+        ids = list(self._windows(data, tokenizer, part))
+        return TokenSequences(f"a window of {part}", ids, "evaluation.perplexity.length")
 
     def _windows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase, part: str) -> Tensor:
         """``(windows, length)`` token ids."""
@@ -80,17 +80,17 @@ class Perplexity(DatasetEvaluation):
         from flrc.errors import UserError
 
         stream = token_stream(data.rows(part, self.split(part)), tokenizer)
-        found = windows(stream, self.length)
-        if self.windows is not None and self.windows > len(found):
+        available = windows(stream, self.length)
+        if self.windows is not None and self.windows > len(available):
             raise UserError(
-                f"the text of {part} has {len(found)} windows of {self.length} tokens",
+                f"the text of {part} has {len(available)} windows of {self.length} tokens",
                 given=f"evaluation.perplexity.windows={self.windows}",
-                allowed=f"at most {len(found)}, or null for all",
+                allowed=f"at most {len(available)}, or null for all",
             )
-        return found[: self.windows]
+        return available[: self.windows]
 
     def evaluate(self, subject: Subject, part: str) -> Outcome:
-        """One data set; the standard error is the delta method's over windows."""
+        """Perplexity on one data set; its standard error is by the delta method, over windows."""
         import math
         import statistics
 

@@ -1,4 +1,4 @@
-"""What a machine allows: bytes and operations a second, measured."""
+"""The roofline of a machine: measured bytes and operations per second."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from dataclasses import dataclass
 import torch
 
 BYTES = 1 << 28
-"""Size of the tensors that are read and copied: far larger than any cache."""
+"""Size of the tensors that are read and copied: far larger than any CPU cache."""
 SIDE = 2048
-"""Side of the matrices that are multiplied."""
+"""Rows and columns of the matrices that are multiplied."""
 REPEATS = 5
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """Rates of one device at one dtype.
+    """Throughput of one device with one dtype.
 
     Attributes:
-        bytes_per_second: The best of a copy (read and written bytes count), a sum, and products of
-            matrices with a vector.
-        flops_per_second: Of a square matrix product.
+        bytes_per_second: The highest of a copy (read and written bytes count), a sum, and products
+            of matrices with a vector.
+        flops_per_second: That of a product of square matrices.
     """
 
     bytes_per_second: float
     flops_per_second: float
 
     def seconds(self, moved: float, operations: float) -> float:
-        """The least time in which this can be done: the longer of moving and computing.
+        """Lower bound of the time: the longer of moving data and computing.
 
         Args:
             moved: Bytes that must be read.
@@ -39,7 +39,7 @@ class Roofline:
 
 
 def measure(device: torch.device, dtype: torch.dtype) -> Roofline:
-    """Best of five each, on the threads that torch uses now."""
+    """Measure the throughput: the best of five repeats each, with torch's current threads."""
     moved = _bytes_per_second(device, dtype)
     matrix = torch.ones(SIDE, SIDE, dtype=dtype, device=device)
     product = torch.empty_like(matrix)
@@ -62,14 +62,14 @@ def _best(call: Callable[[], object], device: torch.device) -> float:
     seconds = []
     for _ in range(REPEATS + 1):
         wait(device)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         call()
         wait(device)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     return min(seconds[1:])
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""What one decoding step must read and compute, counted on the modules."""
+"""Bytes and operations of one decoding step, counted on the modules."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepCost:
-    """Of one forward step that yields one token a sequence.
+    """Cost of one forward step, which generates one token per sequence.
 
     Attributes:
-        weights: Bytes of weights.
-        cache: Bytes of cached keys and values.
-        operations: Two for each weight and sequence; attention over the context is left out.
+        weights: Bytes of weights that are read.
+        cache: Bytes of cached keys and values that are read.
+        operations: Two per weight and sequence; attention over the context is not counted.
     """
 
     weights: int
@@ -40,14 +40,14 @@ def step_costs(
     prompt: int,
     steps: int,
 ) -> list[StepCost]:
-    """Of each step after the prefill; the plan of the last step is active afterwards.
+    """Costs of each step after the prefill; the plan of the last step is active afterwards.
 
     Args:
         model: Dense or compressed.
-        at: Plans by the 0-based forward step at which they begin.
-        batch: Sequences.
+        at: Plans by the forward step, counted from 0, at which they become active.
+        batch: Number of sequences.
         prompt: Tokens of each prompt.
-        steps: Forward steps, the prefill included.
+        steps: Forward steps, including the prefill.
     """
     costs = []
     known: tuple[int, int] | None = None
@@ -65,10 +65,10 @@ def step_costs(
 
 
 def weights_read(model: nn.Module) -> tuple[int, int]:
-    """Bytes and number of the weights that a decoding step reads now, at the active ranks.
+    """Bytes and number of the weights that a decoding step reads at the active ranks.
 
-    Of the input embedding nothing but a row a sequence is read, which is not counted; a head that
-    is tied to it is read whole. What the layers of a group share is read once.
+    The input embedding is not counted, since only one row per sequence is read, unless it is tied
+    to the head, which is read completely. Factors shared by a group of layers are read once.
     """
     size = count = 0
     inside: set[int] = set()
@@ -101,7 +101,7 @@ def weights_read(model: nn.Module) -> tuple[int, int]:
 
 
 def cached_bytes(model: PreTrainedModel, context: int) -> int:
-    """Keys and values of one sequence of ``context`` tokens."""
+    """Bytes of the cached keys and values of one sequence of ``context`` tokens."""
     config = model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

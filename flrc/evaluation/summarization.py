@@ -1,4 +1,4 @@
-"""Summaries generated under the schedule, scored against references."""
+"""Summaries generated under the schedule and scored against references."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from flrc.errors import UserError, choose
 from flrc.evaluation.base import DatasetEvaluation, Subject
 from flrc.evaluation.bertscore_models import bertscore_model
-from flrc.evaluation.text_checks import check_pairs
-from flrc.evaluation.words import TOKENIZERS
+from flrc.evaluation.rouge_tokenizers import TOKENIZERS
+from flrc.evaluation.text_metric_checks import check_pairs
 from flrc.results.records.measurement import Measurement, Outcome
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from flrc.data.base import DataSource
-    from flrc.data.pairs import Pair
+    from flrc.data.summarization_pairs import Pair
     from flrc.data.token_sequences import TokenSequences
     from flrc.runtime.decoding import Decoder
 
 
 @dataclass
 class Summarization(DatasetEvaluation):
-    """ROUGE-L and BERTScore of greedy summaries, beside what they must be read with.
+    """ROUGE-L and BERTScore of greedy summaries, and measurements needed to interpret them.
 
-    Beside them: the token agreement with the dense model's replies, the ROUGE-L of copying the
-    beginning of the source (a small model can score by copying), the mean reply length, and the
-    rate that was really used.
+    These are: token agreement with the dense model's replies, ROUGE-L of a copy of the beginning
+    of the source (a small model can score by copying), mean reply length, and the realised rate.
 
     Source: FLRC (arXiv 2510.09332), section 4.1 and appendix F (DialogSum, CNN/DM).
-    Differs: the paper gives no prompt, no length and no subset; ours are in the settings of each
+    Differs: the paper does not state prompt, length and subset; ours are in the settings of each
         measurement.
 
     Attributes:
@@ -65,7 +64,7 @@ class Summarization(DatasetEvaluation):
     KIND: ClassVar[str] = "summarization"
 
     def check(self) -> None:
-        """Ranges."""
+        """Check the ranges of numbers, and that data sets, encoder and tokenizer are known."""
         super().check()
         bertscore_model(self.bertscore_model)
         choose(f"evaluation.{self.name}.rouge_tokenizer", self.rouge_tokenizer, TOKENIZERS)
@@ -74,7 +73,7 @@ class Summarization(DatasetEvaluation):
             self.require(getattr(self, name) >= 1, name, "1 or more")
 
     def check_data(self, data: DataSource) -> None:
-        """Data and BERTScore's model are there."""
+        """Check that the data and BERTScore's model are available."""
         super().check_data(data)
         bertscore_model(self.bertscore_model).check_available()
 
@@ -85,18 +84,18 @@ class Summarization(DatasetEvaluation):
         tokenizer: PreTrainedTokenizerBase,
         config: PretrainedConfig,
     ) -> TokenSequences:
-        """The prompts, as many as are asked for, once every pair can be scored."""
+        """The prompts; checks that there are enough, and that every pair can be scored."""
         from flrc.data.token_sequences import TokenSequences
 
-        found, prompts, _ = self._prompts(data, tokenizer, part)
-        if self.limit is not None and len(found) < self.limit:
+        pairs, prompts, _ = self._prompts(data, tokenizer, part)
+        if self.limit is not None and len(pairs) < self.limit:
             raise UserError(
-                f"{data.label(part)} has {len(found)} items to summarize",
+                f"{data.label(part)} has {len(pairs)} items to summarize",
                 given=f"evaluation.summarization.limit={self.limit}",
-                allowed=f"at most {len(found)}, or null for all",
+                allowed=f"at most {len(pairs)}, or null for all",
             )
         check_pairs(
-            found,
+            pairs,
             f"{data.label(part)}/{self.split(part)}",
             f"evaluation.{self.name}",
             rouge_tokenizer=self.rouge_tokenizer,
@@ -110,7 +109,7 @@ class Summarization(DatasetEvaluation):
         )
 
     def reply_settings(self, part: str, data: DataSource) -> dict[str, Any]:
-        """What decides the prompts and the decoding."""
+        """Settings of the data, the prompts and the decoding."""
         split = self.split(part)
         return {
             "version": type(self).VERSION,
@@ -124,7 +123,7 @@ class Summarization(DatasetEvaluation):
         }
 
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
-        """Replies and metrics; another tokenizer than the default is named."""
+        """Settings of replies and metrics; the ROUGE tokenizer only if it is not the default."""
         other = self.rouge_tokenizer != "default"
         return {
             **self.reply_settings(part, data),
@@ -138,17 +137,17 @@ class Summarization(DatasetEvaluation):
     def _prompts(
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, part: str
     ) -> tuple[list[Pair], list[list[int]], list[bool]]:
-        from flrc.data.pairs import chat_prompt, pairs
+        from flrc.data.summarization_pairs import chat_prompt, pairs
 
-        found = pairs(data, part, self.split(part), self.limit)
-        encoded = [chat_prompt(pair, tokenizer, self.max_prompt_tokens) for pair in found]
-        return found, [e.ids for e in encoded], [e.truncated for e in encoded]
+        chosen = pairs(data, part, self.split(part), self.limit)
+        encoded = [chat_prompt(pair, tokenizer, self.max_prompt_tokens) for pair in chosen]
+        return chosen, [e.ids for e in encoded], [e.truncated for e in encoded]
 
     def replies(
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, decoder: Decoder, part: str
     ) -> list[list[int]]:
-        """Token ids of every reply: what agreement with the dense model is measured on."""
-        from flrc.evaluation.replies import generate_replies
+        """Token ids of every reply; those of the dense model are compared with these."""
+        from flrc.evaluation.reply_generation import generate_replies
 
         _, prompts, _ = self._prompts(data, tokenizer, part)
         return generate_replies(
@@ -160,26 +159,26 @@ class Summarization(DatasetEvaluation):
         )
 
     def evaluate(self, subject: Subject, part: str) -> Outcome:
-        """One data set."""
-        from flrc.evaluation.replies import agreement
+        """Generate and score the summaries of one data set."""
+        from flrc.evaluation.reply_generation import agreement
         from flrc.evaluation.text_metrics import BertScoreF1, RougeL
 
-        found, prompts, truncated = self._prompts(subject.data, subject.tokenizer, part)
+        pairs, prompts, truncated = self._prompts(subject.data, subject.tokenizer, part)
         dense = subject.dense_replies[part]
         replies = (
-            dense  # greedy decoding is deterministic: the dense model's own replies
+            dense  # greedy decoding is deterministic: these are the same
             if subject.decoder.plans is None
             else self.replies(subject.data, subject.tokenizer, subject.decoder, part)
         )
         texts = [subject.tokenizer.decode(r, skip_special_tokens=True).strip() for r in replies]
-        references = [pair.reference for pair in found]
+        references = [pair.reference for pair in pairs]
         copies = [
             subject.tokenizer.decode(
                 subject.tokenizer(pair.source, add_special_tokens=False, verbose=False)[
                     "input_ids"
                 ][: self.max_new_tokens]
             )
-            for pair in found
+            for pair in pairs
         ]
 
         def rouge_l(predictions: list[str]) -> list[float]:
@@ -227,17 +226,17 @@ class Summarization(DatasetEvaluation):
                 "bertscore_f1": 100 * b,
                 "dense_agreement": 100 * s,
                 "prompt_tokens": len(prompt),
-                "truncated": cut,
+                "truncated": shortened,
             }
-            for pair, text, reply, r, b, s, prompt, cut in zip(
-                found, texts, replies, rouge, bert, same, prompts, truncated, strict=True
+            for pair, text, reply, r, b, s, prompt, shortened in zip(
+                pairs, texts, replies, rouge, bert, same, prompts, truncated, strict=True
             )
         ]
         return Outcome(measurements, items)
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and its standard error; no error from a single value."""
+    """Mean and its standard error; None for the error of a single value."""
     import statistics
 
     error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None

@@ -1,4 +1,4 @@
-"""ROUGE-L and BERTScore as ``evaluate`` metrics that need no hub."""
+"""ROUGE-L and BERTScore as ``evaluate`` metrics that work without the hub."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import datasets
 import evaluate
 
 from flrc.evaluation.bertscore_models import bertscore_model
-from flrc.evaluation.text_checks import check_known, check_words, is_blank, warn_of_truncation
-from flrc.evaluation.words import make_tokenizer
+from flrc.evaluation.rouge_tokenizers import make_tokenizer
+from flrc.evaluation.text_metric_checks import (
+    check_known,
+    check_words,
+    is_blank,
+    warn_of_truncation,
+)
 
 _FEATURES = datasets.Features(
     {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
@@ -18,7 +23,7 @@ _FEATURES = datasets.Features(
 
 
 class _TextMetric(evaluate.Metric):  # type: ignore[misc]
-    """A metric whose texts stay in memory: ``evaluate`` makes no folder and no file for them."""
+    """A metric that keeps its texts in memory, so that ``evaluate`` writes no files."""
 
     def __init__(self) -> None:
         super().__init__(keep_in_memory=True)
@@ -28,16 +33,16 @@ class _TextMetric(evaluate.Metric):  # type: ignore[misc]
 
 
 class RougeL(_TextMetric):
-    """F1 of the longest common subsequence of stemmed words, one value a pair, in [0, 1].
+    """F1 of the longest common subsequence of stemmed words, one value per pair, in [0, 1].
 
     A blank prediction or reference scores 0, the library's own convention.
 
     Source: Lin 2004, as ``rouge_score`` implements it (sentence-level ``rougeL``, Porter stemmer
         on).
-    Differs: a reference of which the ``default`` tokenizer would lose more than
-        :data:`~flrc.evaluation.text_checks.MOST_LOST` is a UserError; ``unicode`` keeps the words
-        of any script. Below that share the default tokenizer splits words at letters other than a
-        to z and drops what is left of them, in predictions always ("café" is "caf").
+    Differs: if the ``default`` tokenizer would lose more of a reference than
+        :data:`~flrc.evaluation.text_metric_checks.MOST_LOST`, a UserError is raised; ``unicode``
+        keeps the words of any script. In predictions, and below that share, the default tokenizer
+        splits words at letters other than a to z and drops these letters ("café" is "caf").
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -65,15 +70,15 @@ class RougeL(_TextMetric):
 
 
 class BertScoreF1(_TextMetric):
-    """F1 of greedily matched token embeddings, unrescaled, one value a pair, in [-1, 1].
+    """F1 of greedily matched token embeddings, unrescaled, one value per pair, in [-1, 1].
 
-    A blank prediction or reference scores 0, the library's own convention (with transformers 5 the
-    library itself fails on it). Of a longer text the encoder reads the beginning (510 tokens of
-    ``minilm``), which is said.
+    A blank prediction or reference scores 0, the library's own convention (the library itself
+    fails on it with transformers 5). The encoder reads only the beginning of a long text (510
+    tokens with ``minilm``); a warning is logged.
 
     Source: Zhang et al. 2019, as ``bert_score`` implements it.
-    Differs: a reference of which more than :data:`~flrc.evaluation.text_checks.MOST_LOST` is
-        unknown to the encoder is a UserError.
+    Differs: if more of a reference than :data:`~flrc.evaluation.text_metric_checks.MOST_LOST` is
+        unknown to the encoder, a UserError is raised.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -92,18 +97,18 @@ class BertScoreF1(_TextMetric):
         device: str = "cpu",
     ) -> dict[str, list[float]]:
         scores = [0.0] * len(predictions)
-        spoken = [
+        scored = [
             i
             for i, pair in enumerate(zip(predictions, references, strict=True))
             if not any(map(is_blank, pair))
         ]
-        for i in spoken:
+        for i in scored:
             check_known(references[i], model, f"reference {i + 1}")
-        if spoken:
-            said, asked = ([texts[i] for i in spoken] for texts in (predictions, references))
-            warn_of_truncation(said, model, "predictions")
-            _, _, f1 = _scorer(model, device).score(said, asked)
-            for i, value in zip(spoken, f1.tolist(), strict=True):
+        if scored:
+            candidates = [predictions[i] for i in scored]
+            warn_of_truncation(candidates, model, "predictions")
+            _, _, f1 = _scorer(model, device).score(candidates, [references[i] for i in scored])
+            for i, value in zip(scored, f1.tolist(), strict=True):
                 scores[i] = value
         return {"bertscore_f1": scores}
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from flrc.data.base import DataSource
-from flrc.data.catalog import DATASETS, find
+from flrc.data.dataset_catalog import DATASETS, find
 from flrc.errors import UserError, choose
 from flrc.evaluation.base import Evaluation, Subject
 from flrc.results.records.measurement import Measurement, Outcome
@@ -20,15 +20,14 @@ if TYPE_CHECKING:
     from flrc.data.token_sequences import TokenSequences
 
 TASKS = tuple(name for name, spec in DATASETS.items() if spec.kind == "multiple_choice")
-"""Tasks that can be asked for; the default is all of them, the seven of the paper."""
+"""The supported tasks, which are the seven of the paper."""
 
 
 @dataclass
 class ZeroShot(Evaluation):
-    """Accuracy (``acc``, not ``acc_norm``) of lm-eval's tasks, no examples, no chat template.
+    """Accuracy (``acc``, not ``acc_norm``) on lm-eval's tasks, zero-shot, without a chat template.
 
-    lm-eval's own task files define prompts, choices and scoring; only the rows come from our data
-    source.
+    lm-eval's own task files define prompts, choices and scoring; the rows are from our data source.
 
     Attributes:
         tasks: The tasks, each a part.
@@ -44,21 +43,21 @@ class ZeroShot(Evaluation):
     batch_size: int = 8
 
     def check(self) -> None:
-        """Raise UserError for unknown or repeated tasks and for numbers below 1."""
+        """Check that tasks are known and unique, and that numbers are at least 1."""
         for task in self.tasks:
             choose("evaluation.zeroshot.tasks", task, TASKS)
         self.require(
-            0 < len(self.tasks) == len(set(self.tasks)), "tasks", "each task once, at least one"
+            0 < len(self.tasks) == len(set(self.tasks)), "tasks", "one task or more, each once"
         )
-        self.require(self.limit is None or self.limit >= 1, "limit", "null for all, or at least 1")
-        self.require(self.batch_size >= 1, "batch_size", "at least 1")
+        self.require(self.limit is None or self.limit >= 1, "limit", "1 or more, or null for all")
+        self.require(self.batch_size >= 1, "batch_size", "1 or more")
 
     def parts(self) -> list[str]:
         """The tasks."""
         return list(self.tasks)
 
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
-        """Task and its version, lm-eval's version, limit, metric and the data's fingerprint."""
+        """Task and version, version of lm-eval, limit, metric and fingerprint of the data."""
         from flrc.evaluation.lm_eval_tasks import task_version
 
         split = find(part).evaluation_split
@@ -74,7 +73,7 @@ class ZeroShot(Evaluation):
         }
 
     def check_data(self, data: DataSource) -> None:
-        """Raise UserError if the rows of a task are not there."""
+        """Raise UserError if the rows of a task are not available."""
         for task in self.tasks:
             data.check_available(task, find(task).evaluation_split)
 
@@ -85,9 +84,9 @@ class ZeroShot(Evaluation):
         tokenizer: PreTrainedTokenizerBase,
         config: PretrainedConfig,
     ) -> TokenSequences:
-        """Every question with each of its answers, as many questions as are asked for."""
+        """Each of the requested questions with each of its answers."""
         from flrc.data.token_sequences import TokenSequences
-        from flrc.evaluation.lm_eval_tasks import asked, checked_task
+        from flrc.evaluation.lm_eval_tasks import checked_task, question_tokens
 
         rows = data.rows(part, find(part).evaluation_split)
         if self.limit is not None and len(rows) < self.limit:
@@ -99,21 +98,21 @@ class ZeroShot(Evaluation):
         task = checked_task(part, rows[: self.limit])
         return TokenSequences(
             f"a question of {part} with an answer",
-            asked(task, tokenizer, config),
-            "a model with a longer context, or evaluation.zeroshot.tasks without this one",
+            question_tokens(task, tokenizer, config),
+            "use a model with a longer context, or evaluation.zeroshot.tasks without this task",
             last_is_fed=False,
         )
 
     def evaluate(self, subject: Subject, part: str) -> Outcome:
-        """Ask one task's questions.
+        """Ask the questions of one task.
 
-        Items: ``id``, ``loglikelihoods`` of the choices, the indices ``predicted`` and ``gold``,
+        Items: ``id``, ``loglikelihoods`` of the choices, indices ``predicted`` and ``gold``, and
         ``correct``.
         """
-        from flrc.evaluation.lm_eval_tasks import answer
+        from flrc.evaluation.lm_eval_tasks import ask
 
         rows = subject.data.rows(part, find(part).evaluation_split)[: self.limit]
-        answers = answer(part, rows, subject.model, subject.tokenizer, self.batch_size)
+        answers = ask(part, rows, subject.model, subject.tokenizer, self.batch_size)
         measurement = Measurement(
             name=f"{subject.data.label(part)}/acc",
             value=100 * answers.accuracy,
@@ -127,10 +126,10 @@ class ZeroShot(Evaluation):
         return Outcome([measurement], answers.items)
 
     def summarise(self, measurements: Iterable[Measurement]) -> list[Measurement]:
-        """The mean over all configured tasks, equally weighted; nothing until all are there.
+        """The unweighted mean over all configured tasks; empty until all of them are measured.
 
         Raises:
-            UserError: If the tasks ran on data of different sources or at different rates.
+            UserError: If tasks were measured on different data sources or at different rates.
         """
         by_task = {
             m.settings["task"]: m
@@ -140,7 +139,7 @@ class ZeroShot(Evaluation):
         if set(by_task) != set(self.tasks):
             return []
         parts = [by_task[task] for task in self.tasks]
-        # "" for a benchmark's own data, "sample_" for the sample's.
+        # "" for data of the benchmark, "sample_" for the sample.
         prefixes = {m.name.removesuffix("/acc").removesuffix(m.settings["task"]) for m in parts}
         rates = {m.rate for m in parts}
         if len(prefixes) > 1 or len(rates) > 1:
@@ -156,8 +155,7 @@ class ZeroShot(Evaluation):
                 value=sum(m.value for m in parts) / len(parts),
                 unit="%",
                 higher_is_better=True,
-                # The tasks' errors are independent: the variance of a mean of k is the sum over k
-                # squared.
+                # The errors are independent: the variance of a mean of k is their sum over k^2.
                 stderr=math.hypot(*errors) / len(parts) if complete else None,
                 count=sum(m.count for m in parts),
                 settings={

@@ -12,7 +12,7 @@ from flrc.core.devices import resolve_device
 from flrc.data.chat_template import has_template, render
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
-from flrc.evaluation.replies import generate_replies
+from flrc.evaluation.reply_generation import generate_replies
 from flrc.models.anatomy.input_limits import Limits
 from flrc.models.checkpoints.checkpoint import Loaded
 from flrc.models.checkpoints.checkpoint import load as load_folder

@@ -1,1 +1,1 @@
-"""Runtimes: how the compressed model is executed."""
+"""Runtimes: ways to execute a compressed model."""

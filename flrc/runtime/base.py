@@ -1,4 +1,4 @@
-"""What a runtime is: how the compressed model is executed."""
+"""What a runtime is: a way to execute a compressed model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Runtime(Component, ABC):
-    """How a model is executed.
+    """A way to execute a model.
 
     Attributes:
         CONSUMES: Whether the model is of no use afterwards.
@@ -29,24 +29,24 @@ class Runtime(Component, ABC):
     CONSUMES: ClassVar[bool] = False
 
     def check_device(self, device: torch.device) -> None:
-        """Raise UserError unless a model can run this way there; called before any work."""
+        """Raise UserError unless the runtime supports the device; called before any work."""
 
     def check_memory(self, dense: int, stays: int) -> None:
-        """Raise UserError if a model cannot run in the memory that is allowed; before any work.
+        """Raise UserError if the memory limit is too small for a model; called before any work.
 
         Args:
             dense: Bytes of the whole dense model.
-            stays: Bytes of what is no target.
+            stays: Bytes of the parameters that are not targets.
         """
 
     @abstractmethod
     def running(
         self, model: nn.Module, targets: Sequence[Target], dense_bytes: int
     ) -> AbstractContextManager[None]:
-        """While active, the model runs this way; where it ``CONSUMES``, not afterwards.
+        """Inside, the model runs this way; a runtime that ``CONSUMES`` it leaves it unusable.
 
         Args:
             model: Compressed or dense; changed in place.
-            targets: What can be compressed.
-            dense_bytes: Of the whole dense model.
+            targets: The layers that can be compressed.
+            dense_bytes: Bytes of the whole dense model.
         """

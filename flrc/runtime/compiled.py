@@ -1,4 +1,4 @@
-"""The decoding step compiled, once for each phase."""
+"""The decoding step, compiled once for each phase."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 BACKENDS = ("inductor", "aot_eager", "eager")
 RECOMPILATIONS = 64
-"""Most versions of one step: phases, times the shapes that were seen before one became general."""
+"""Maximum number of compiled versions: one per phase and shape, until a shape becomes dynamic."""
 
 
 @dataclass
 class Compiled(Runtime):
-    """Forward steps of one token through ``torch.compile``, over a cache of fixed size.
+    """Compiles forward steps of one token with ``torch.compile``, over a cache of fixed size.
 
-    Active ranks are constants of the compiled step, so each phase has its own, made when the phase
-    is first reached; the prefill is not compiled. A step that cannot be compiled whole is an error,
-    never run uncompiled in silence.
+    Active ranks are constants of a compiled step, so each phase is compiled separately, when it is
+    first reached. The prefill is not compiled. A step that cannot be compiled as one graph is an
+    error; it never falls back to uncompiled code.
 
     Attributes:
         backend: Of ``torch.compile``: ``inductor``, or one that only traces (``aot_eager``,
@@ -39,14 +39,14 @@ class Compiled(Runtime):
     backend: str = "inductor"
 
     def check(self) -> None:
-        """The backend is known."""
+        """Check that the backend is known."""
         choose("runtime.backend", self.backend, BACKENDS)
 
     @contextmanager
     def running(
         self, model: nn.Module, targets: Sequence[Target], dense_bytes: int
     ) -> Iterator[None]:
-        """See :class:`~flrc.runtime.base.Runtime`; asks for a static cache meanwhile."""
+        """See :class:`~flrc.runtime.base.Runtime`; inside, generation uses a static cache."""
         import torch
         import torch._dynamo as dynamo
 
@@ -73,4 +73,4 @@ class Compiled(Runtime):
         finally:
             del model.forward
             config.cache_implementation = before
-            dynamo.reset()  # what was compiled holds the model
+            dynamo.reset()  # compiled code references the model

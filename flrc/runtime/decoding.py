@@ -1,4 +1,4 @@
-"""Generation under a schedule, and the account of the parameters that it used."""
+"""Generation under a schedule, and the rates that were used."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ OPTIONS = (
     "top_k",
     "top_p",
 )
-"""Options of ``transformers`` that go with ranks that change: one forward call a token."""
+"""Options of ``transformers`` that work with changing ranks: one forward call per token."""
 
 
 class Decoder:
     """Generates with ``transformers`` while the schedule sets the active ranks per forward step.
 
-    Forward step 1 is the prefill, which yields the first token; every further step yields one more.
-    A switch changes ranks only: cached keys and values stay as the higher ranks made them.
+    Forward step 1 is the prefill, which generates the first token; each further step generates one
+    token. A switch changes only the ranks: cached keys and values are kept.
 
     Source: FLRC (arXiv 2510.09332), section 3.2, eq. 3.
 
@@ -62,10 +62,10 @@ class Decoder:
         return [end] if isinstance(end, int) else list(end or [])
 
     def padding_token(self) -> int | None:
-        """The tokenizer's padding token, where the model has it.
+        """The tokenizer's padding token; None if it is not in the model's vocabulary.
 
-        Finished replies of a batch are padded and fed, so a token that was added to the tokenizer
-        alone would be looked up behind the end of the embedding.
+        Finished replies of a batch are padded and fed to the model, so a token that was added only
+        to the tokenizer would be outside the embedding.
         """
         token, known = self.tokenizer.pad_token_id, Limits.of(self.model.config).vocabulary
         has = isinstance(token, int) and (known is None or token < known)
@@ -85,33 +85,34 @@ class Decoder:
     ) -> torch.Tensor:
         """Replies, without the prompt: greedy unless the options say otherwise.
 
-        Sampling settings that a model ships with are not used.
+        Default sampling settings of the model are ignored.
 
         Args:
             input_ids: ``(batch, prompt)``, left-padded.
             attention_mask: ``(batch, prompt)``, 0 at padding.
-            max_new_tokens: Longest reply, in tokens; also the horizon of the schedule's phases.
-            num_beams: Beams; only 1 with more than one phase.
-            streamer: Is handed tokens as they come, as in ``transformers``.
-            on_switch: Is told the step (0 for the prefill) and the plan that begins there.
+            max_new_tokens: Maximum length of a reply, in tokens; also the number of forward steps
+                over which the schedule's phases are spread.
+            num_beams: Number of beams; only 1 with more than one phase.
+            streamer: Receives tokens as they are generated, as in ``transformers``.
+            on_switch: Called with the step (0 for the prefill) and the plan that starts there.
             options: Any of :data:`OPTIONS`.
 
         Returns:
             ``(batch, new)`` token ids, right-padded after the end-of-sequence token.
 
         Raises:
-            UserError: If an option is none of these.
-            ValueError: If a beam search is asked for under a schedule.
+            UserError: If an option is not supported.
+            ValueError: If beam search is requested under a schedule.
         """
         from transformers import GenerationConfig
 
         for name in options:
             if name not in OPTIONS:
                 raise UserError(
-                    "generation under a schedule does not know this option",
+                    "generation under a schedule does not support this option",
                     given=name,
                     allowed=OPTIONS,
-                    fix="model.generate of transformers takes it, at one rank",
+                    fix="use model.generate of transformers, which runs at constant ranks",
                 )
         if num_beams > 1 and self._phases(max_new_tokens)[1:]:
             raise ValueError("beam search cannot follow a schedule")
@@ -125,17 +126,17 @@ class Decoder:
             pad_token_id=padding if padding is not None else (end[0] if end else 0),
             bos_token_id=self.tokenizer.bos_token_id,
             use_cache=True,
-            disable_compile=True,  # a switch of ranks would compile in the middle of a reply
+            disable_compile=True,  # each switch would recompile in the middle of a reply
         )
         shipped = self.model.generation_config
-        if config.cache_implementation is None:  # the runtime's, where it asks for one
+        if config.cache_implementation is None:  # the runtime may require one
             config.cache_implementation = shipped.cache_implementation  # type: ignore[union-attr]
         switch = Switch(self.model, self.plans_by_step(max_new_tokens), on_switch)
         handle = self.model.register_forward_pre_hook(switch)
-        # transformers fills unset fields from the model's own settings (repetition penalties ...).
+        # transformers would fill unset fields from the model's defaults (repetition penalty ...).
         self.model.generation_config = GenerationConfig()
         try:
-            # A loaded checkpoint follows its schedule by itself; here that is done above.
+            # The generate method of a loaded checkpoint follows the schedule by itself.
             generate = getattr(self.model, "generate_at_one_rank", self.model.generate)
             output = generate(
                 input_ids=input_ids,
@@ -156,7 +157,7 @@ class Decoder:
         return {} if self.plans is None else self.plans.by_step(steps)
 
     def _phases(self, steps: int) -> list[tuple[int, float]]:
-        """First forward step (0-based) and realised rate of each phase that is reached."""
+        """First forward step, counted from 0, and realised rate of each phase that is reached."""
         if self.plans is None:
             return [(0, 0.0)]
         starts = first_steps([phase for phase, _ in self.plans.phases], steps)
@@ -175,9 +176,9 @@ class Decoder:
         """Average rate over all forward steps of all replies.
 
         Args:
-            lengths: Tokens of each reply up to and including the end-of-sequence token: its forward
-                steps.
-            max_new_tokens: As given to :meth:`generate`.
+            lengths: Tokens of each reply up to and including the end-of-sequence token, which is
+                the number of its forward steps.
+            max_new_tokens: As for :meth:`generate`.
         """
         rates = self._rates(max_new_tokens)
         return sum(sum(rates[:length]) for length in lengths) / sum(lengths)
@@ -185,12 +186,12 @@ class Decoder:
     def rate_per_token(
         self, lengths: Sequence[int], prompts: Sequence[int], max_new_tokens: int
     ) -> float:
-        """The paper's other reading: every prompt token counts, at the prefill's rate.
+        """The other interpretation of the paper: every prompt token counts, at the prefill's rate.
 
         Args:
             lengths: As in :meth:`rate_per_step`.
             prompts: Tokens of each prompt.
-            max_new_tokens: As given to :meth:`generate`.
+            max_new_tokens: As for :meth:`generate`.
         """
         rates = self._rates(max_new_tokens)
         spent = sum(

@@ -1,4 +1,4 @@
-"""Plain PyTorch modules, called one by one."""
+"""Plain PyTorch modules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Eager(Runtime):
     def running(
         self, model: nn.Module, targets: Sequence[Target], dense_bytes: int
     ) -> Iterator[None]:
-        """In evaluation mode, whole on its device."""
+        """See :class:`~flrc.runtime.base.Runtime`; the whole model is on its device."""
         from flrc.models.anatomy.placement import settle
 
         settle(model)

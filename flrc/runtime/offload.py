@@ -1,4 +1,4 @@
-"""Runs a model whose targets do not fit the memory they are given."""
+"""Runs a model whose targets do not fit into the memory limit."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 BUFFERS = (2, 6)
-"""Fewest and most matrices that are in memory at a time, besides those that stay."""
+"""Minimum and maximum number of buffers, each for one streamed matrix."""
 
 
 @dataclass
 class Offload(Runtime):
-    """Targets are streamed, only the active ranks of them, ahead of use.
+    """Streams the targets ahead of use, and of these only the active ranks.
 
-    On a GPU the matrices wait in pinned host memory and are copied on a stream of their own;
-    without one they wait on disk and a thread reads them past the page cache. Embeddings, norms and
-    the head stay; so do as many matrices as the budget still holds, beside the buffers.
+    With a GPU, matrices are in pinned host memory and copied on a separate CUDA stream; without
+    one, they are on disk, and threads read them bypassing the page cache. Embeddings, norms and the
+    head stay in memory, and so do as many matrices as fit into the budget beside the buffers.
 
-    accelerate's hooks are not used: they move whole parameters by name, whatever part of them a
-    call needs, one module at a time and without reading ahead.
+    accelerate's hooks are not used: they move whole parameters, even if a call needs only a part,
+    one module at a time and without prefetching.
 
     Source: FLRC (arXiv 2510.09332), appendix I, table 12.
 
@@ -55,16 +55,16 @@ class Offload(Runtime):
     gb_per_second: float | None = None
 
     def check(self) -> None:
-        """The budget can be read, and the link carries something."""
+        """Check that the budget is valid, and that the bandwidth is above 0."""
         self._bytes(10**9)
         self.require(
             self.gb_per_second is None or self.gb_per_second > 0,
             "gb_per_second",
-            "above 0, or null for what the disk or the bus gives",
+            "above 0, or null for no limit",
         )
 
     def _bytes(self, dense: int) -> int:
-        """The budget in bytes, of a dense model of this size."""
+        """The budget in bytes, for a dense model of this size."""
         text = str(self.budget).strip()
         match = re.fullmatch(r"([0-9.]+)\s*(MB|GB|MiB|GiB)?", text)
         value = float(match[1]) if match and match[1].count(".") < 2 and match[1] != "." else 0.0
@@ -78,19 +78,19 @@ class Offload(Runtime):
         return int(value * (UNITS[match[2]] if match[2] else dense))
 
     def check_device(self, device: torch.device) -> None:
-        """See :class:`~flrc.runtime.base.Runtime`: without a GPU the folder is written to."""
+        """See :class:`~flrc.runtime.base.Runtime`: without a GPU, the folder must be writable."""
         if device.type != "cuda":
             check_writable("runtime.folder", Path(self.folder).expanduser().resolve())
 
     def check_memory(self, dense: int, stays: int) -> None:
-        """See :class:`~flrc.runtime.base.Runtime`: what is no target has to fit.
+        """See :class:`~flrc.runtime.base.Runtime`: all that is not a target has to fit.
 
-        How much more the buffers need is known once there are ranks.
+        The size of the buffers is known only once there are ranks.
         """
         budget = self._bytes(dense)
         if budget <= stays:
             raise UserError(
-                "the budget does not hold what must stay in memory: embeddings, norms and head",
+                "the budget is too small for what must stay in memory: embeddings, norms and head",
                 given=f"runtime.budget={self.budget}, {budget / 1e6:.0f} MB",
                 allowed=f"more than {stays / 1e6:.0f} MB ({stays / dense:.3f} of dense)",
                 fix=f"runtime.budget={-(-(stays + (dense - stays) // 10) // 10**6)}MB",
@@ -103,11 +103,11 @@ class Offload(Runtime):
         """See :class:`~flrc.runtime.base.Runtime`.
 
         Raises:
-            UserError: If the budget does not hold what must stay and two matrices.
+            UserError: If the budget is too small for what must stay in memory and two matrices.
         """
         from flrc.models.anatomy.placement import settle
-        from flrc.runtime.sources import DiskSource, Paced, PinnedSource
-        from flrc.runtime.streaming import Source, Streamed, Streamer
+        from flrc.runtime.weight_sources import DiskSource, PinnedSource, RateLimited
+        from flrc.runtime.weight_streaming import Source, Streamed, Streamer
 
         model.eval()
         matrices = _matrices(model, targets)
@@ -116,7 +116,7 @@ class Offload(Runtime):
             settle(model)
             yield
             return
-        device = next(model.parameters()).device  # of the embedding: blocks may wait on the host
+        device = next(model.parameters()).device  # the embedding's: blocks may be on the host
         held = [rows.values.data for rows in moving if rows.values is not None]
         source: Source
         if device.type == "cuda":
@@ -124,14 +124,14 @@ class Offload(Runtime):
         else:
             source = DiskSource(held, Path(self.folder).expanduser(), buffers)
         if self.gb_per_second is not None:
-            source = Paced(source, self.gb_per_second * 1e9)
+            source = RateLimited(source, self.gb_per_second * 1e9)
         del held
         numbers = {id(rows): number for number, rows in enumerate(moving)}
         counts = [count for rows, count in matrices if id(rows) in numbers]
         streamer = Streamer(source, counts, buffers)
         for number, rows in enumerate(moving):
             rows.stream, rows.values = Streamed(streamer, number, rows.count), None
-        settle(model)  # what stays
+        settle(model)  # the rest of the model
         try:
             yield
         finally:
@@ -140,10 +140,10 @@ class Offload(Runtime):
     def _moving(
         self, model: nn.Module, matrices: Sequence[Rows], dense_bytes: int
     ) -> tuple[list[Rows], int]:
-        """The matrices that must move, and how many buffers there are for them."""
+        """The matrices to be streamed, and the number of buffers for them."""
         from flrc.models.layers.sizes import stored_bytes
 
-        # Without the scales of int8 rows, which stay.
+        # The scales of int8 rows are not included: they stay in memory.
         sizes = {id(rows): rows.values.nbytes for rows in matrices if rows.values is not None}
         fixed = stored_bytes(model, [])["model_stored"] - sum(sizes.values())
         budget = self._bytes(dense_bytes)
@@ -155,7 +155,7 @@ class Offload(Runtime):
         if left < fewest * largest:
             needed = fixed + fewest * largest
             raise UserError(
-                "the budget does not hold what must stay in memory and two matrices",
+                "the budget is too small for what must stay in memory and two matrices",
                 given=f"runtime.budget={self.budget}, {budget / 1e6:.0f} MB",
                 allowed=f"at least {needed / 1e6:.0f} MB ({needed / dense_bytes:.3f} of dense)",
                 fix=f"runtime.budget={-(-needed // 10**6)}MB",
@@ -172,7 +172,7 @@ class Offload(Runtime):
 
 
 def _matrices(model: nn.Module, targets: Sequence[Target]) -> list[tuple[Rows, Callable[[], int]]]:
-    """All matrices of the targets in the order of use, with the rows that are active in each."""
+    """All matrices of the targets in the order of use, each with a function for its active rows."""
     from torch.nn import Linear
 
     from flrc.models.layers.compressed_layers import replace
@@ -180,7 +180,7 @@ def _matrices(model: nn.Module, targets: Sequence[Target]) -> list[tuple[Rows, C
     from flrc.models.layers.factored_linear import FactoredLinear
     from flrc.models.layers.rows import FloatRows
 
-    found: dict[int, tuple[Rows, Callable[[], int]]] = {}
+    matrices: dict[int, tuple[Rows, Callable[[], int]]] = {}
     for name in (layer.name for target in targets for layer in target.layers):
         layer = model.get_submodule(name)
         if isinstance(layer, Linear):
@@ -188,11 +188,11 @@ def _matrices(model: nn.Module, targets: Sequence[Target]) -> list[tuple[Rows, C
             layer = DenseLinear(FloatRows(layer.weight.data), bias)
             replace(model, name, layer)
         if isinstance(layer, DenseLinear):
-            found[id(layer.weight)] = (layer.weight, partial(_all, layer.weight))
+            matrices[id(layer.weight)] = (layer.weight, partial(_all, layer.weight))
         elif isinstance(layer, FactoredLinear):
             for rows, count in layer.matrices():
-                found.setdefault(id(rows), (rows, count))
-    return list(found.values())
+                matrices.setdefault(id(rows), (rows, count))
+    return list(matrices.values())
 
 
 def _all(rows: Rows) -> int:

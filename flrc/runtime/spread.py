@@ -1,4 +1,4 @@
-"""Runs a model that one GPU does not hold on all of them."""
+"""Runs a model that is too large for one GPU on several GPUs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
     from flrc.plans.target import Target
 
-Place = Any
-"""A device as torch takes it; a GPU by its number."""
+Device = Any
+"""Any device identifier that torch accepts; GPUs by their index."""
 HEADROOM = 0.9
-"""Share of a GPU's free memory that weights may take; the rest is for what is computed."""
+"""Share of a GPU's free memory for weights; the rest is for activations."""
 
 
 @dataclass
 class Spread(Runtime):
-    """Consecutive decoder blocks on each GPU, in the order of the model, by accelerate.
+    """Distributes consecutive decoder blocks over the GPUs with accelerate.
 
-    Weights stay where they are; hidden states travel from one GPU to the next. Rates, schedules and
-    numbers are those of the eager runtime: nothing is computed in another way.
+    Weights stay where they are; hidden states are copied from one GPU to the next. Results are
+    those of the eager runtime: the computation is the same.
 
     Attributes:
         memory_gb: Most weights on one GPU, in 10^9 bytes, of nine tenths of what is free; None:
@@ -39,31 +39,31 @@ class Spread(Runtime):
     memory_gb: float | None = None
 
     def check(self) -> None:
-        """A GPU holds something."""
+        """Check that the memory per GPU is above 0."""
         self.require(
             self.memory_gb is None or self.memory_gb > 0,
             "memory_gb",
-            "above 0, or null for what is free",
+            "above 0, or null to share the weights evenly",
         )
 
     def check_device(self, device: torch.device) -> None:
-        """There are GPUs."""
+        """Raise UserError unless the device is a GPU."""
         if device.type != "cuda":
             raise UserError(
-                "runtime=spread spreads a model over GPUs",
+                "runtime=spread needs GPUs",
                 given=f"a run on {device.type}",
                 allowed="CUDA devices",
-                fix="runtime=eager, or runtime=offload to stream it from disk",
+                fix="use runtime=eager, or runtime=offload to stream the model from disk",
             )
 
     @contextmanager
     def running(
         self, model: nn.Module, targets: Sequence[Target], dense_bytes: int
     ) -> Iterator[None]:
-        """See :class:`~flrc.runtime.base.Runtime`; the model stays spread afterwards.
+        """See :class:`~flrc.runtime.base.Runtime`; the model stays on the GPUs afterwards.
 
         Raises:
-            UserError: If the GPUs do not hold it.
+            UserError: If the model does not fit on the GPUs.
         """
         import torch
         from accelerate.utils import get_balanced_memory
@@ -71,50 +71,50 @@ class Spread(Runtime):
         from flrc.models.anatomy.placement import stay_on_host
 
         model.eval()
-        stay_on_host(model)  # so that what is free on the GPUs is known
+        stay_on_host(model)  # so that the free memory of the GPUs is known
         torch.cuda.empty_cache()
         free = {g: torch.cuda.mem_get_info(g)[0] for g in range(torch.cuda.device_count())}
-        most = {gpu: int(HEADROOM * size) for gpu, size in free.items()}
+        limits = {gpu: int(HEADROOM * size) for gpu, size in free.items()}
         if self.memory_gb is None:
-            most = get_balanced_memory(model, most, no_split_module_classes=_blocks(model))
+            limits = get_balanced_memory(model, limits, no_split_module_classes=_blocks(model))
         else:
-            most = {gpu: min(size, int(self.memory_gb * 1e9)) for gpu, size in most.items()}
-        spread(model, device_map(model, {g: size for g, size in most.items() if g in free}))
+            limits = {gpu: min(size, int(self.memory_gb * 1e9)) for gpu, size in limits.items()}
+        spread(model, device_map(model, {g: size for g, size in limits.items() if g in free}))
         yield
 
 
-def device_map(model: nn.Module, memory: Mapping[Place, int]) -> dict[str, Place]:
-    """Which device holds which module: blocks whole, consecutive ones together.
+def device_map(model: nn.Module, memory: Mapping[Device, int]) -> dict[str, Device]:
+    """Assign modules to devices: each block as a whole, consecutive blocks together.
 
     Args:
         model: Compressed or dense.
-        memory: Bytes of weights that each device takes, in the order in which they are filled;
-            accelerate keeps room for the largest layer on the first.
+        memory: Maximum bytes of weights on each device, in the order in which the devices are
+            filled; accelerate reserves memory for the largest layer on the first.
 
     Raises:
-        UserError: If they do not hold the model.
+        UserError: If the model does not fit.
     """
     from accelerate import infer_auto_device_map
     from accelerate.utils import compute_module_sizes
 
-    found: dict[str, Place] = infer_auto_device_map(
+    places: dict[str, Device] = infer_auto_device_map(
         model, max_memory=dict(memory), no_split_module_classes=_blocks(model)
     )
-    outside = [name for name, place in found.items() if place not in memory]
+    outside = [name for name, place in places.items() if place not in memory]
     if outside:
         sizes = compute_module_sizes(model)
         given = " + ".join(f"{size / 1e9:.3g}" for size in memory.values())
         raise UserError(
-            "the GPUs do not hold the model",
-            given=f"{given} GB for {sizes[''] / 1e9:.3g} GB of weights and room for a layer",
+            "the model does not fit on the GPUs",
+            given=f"{given} GB for {sizes[''] / 1e9:.3g} GB of weights and space for one layer",
             allowed=f"{sum(sizes[name] for name in outside) / 1e9:.3g} GB more",
             fix="runtime=offload streams what does not fit",
         )
-    return found
+    return places
 
 
-def spread(model: nn.Module, places: Mapping[str, Place]) -> None:
-    """Move modules to their devices; what they are called with follows them.
+def spread(model: nn.Module, places: Mapping[str, Device]) -> None:
+    """Move modules to their devices, with hooks that move their inputs.
 
     Args:
         model: Changed in place.
@@ -123,7 +123,7 @@ def spread(model: nn.Module, places: Mapping[str, Place]) -> None:
     from accelerate import dispatch_model
 
     keys: Any = getattr(model, "_skip_keys_device_placement", None)
-    first = next(iter(places.values()))  # of the embeddings: where ids are sent
+    first = next(iter(places.values()))  # the device of the embedding, which token ids go to
     dispatch_model(model, dict(places), first, skip_keys=keys, force_hooks=True)
 
 

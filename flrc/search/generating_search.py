@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from flrc.errors import UserError, choose
 from flrc.evaluation.bertscore_models import bertscore_model
-from flrc.evaluation.text_checks import check_pairs
-from flrc.evaluation.words import TOKENIZERS
+from flrc.evaluation.rouge_tokenizers import TOKENIZERS
+from flrc.evaluation.text_metric_checks import check_pairs
 from flrc.search.base import ScheduleSearch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from flrc.data.base import DataSource
-    from flrc.data.pairs import Pair
+    from flrc.data.summarization_pairs import Pair
     from flrc.data.token_sequences import TokenSequences
 
 METRICS = ("rougeL", "bertscore_f1")
@@ -63,7 +63,7 @@ class GeneratingSearch(ScheduleSearch):
 
     def check_data(self, data: DataSource) -> None:
         """The items and the metric's model are there, and are not those of an evaluation."""
-        from flrc.data.catalog import choose_kind, find
+        from flrc.data.dataset_catalog import choose_kind, find
 
         choose_kind("search.dataset", [self.dataset], "summarization")
         spec = find(self.dataset)
@@ -92,7 +92,7 @@ class GeneratingSearch(ScheduleSearch):
         Raises:
             UserError: If the split has too few.
         """
-        from flrc.data.pairs import pairs
+        from flrc.data.summarization_pairs import pairs
 
         found = pairs(data, self.dataset, self.split)
         if len(found) < self.samples:
@@ -108,7 +108,7 @@ class GeneratingSearch(ScheduleSearch):
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> TokenSequences:
         """The prompts, once every pair can be scored."""
-        from flrc.data.pairs import chat_prompt
+        from flrc.data.summarization_pairs import chat_prompt
         from flrc.data.token_sequences import TokenSequences
 
         found = self.drawn(data, seed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flrc.core import jsonfile
 from flrc.errors import UserError
-from flrc.evaluation.replies import generate_replies
+from flrc.evaluation.reply_generation import generate_replies
 from flrc.form.surgery import compressed, stored_parameters
 from flrc.form.two_factor import TwoFactor
 from flrc.plans.run_plans import Plans

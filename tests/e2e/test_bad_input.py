@@ -204,7 +204,7 @@ def spoil(file: Path, number: int, line: str) -> None:
         ("c4", "validation", json.dumps({"txt": "a"}), ["lacks text", "columns txt"]),
         ("dialogsum", "test", json.dumps({"id": "7", "dialogue": "a"}), ["lacks summary"]),
         ("wikitext2", "test", '{"text": "a', ["invalid JSON"]),
-        ("dialogsum", "validation", "[1, 2]", ["no JSON object"]),
+        ("dialogsum", "validation", "[1, 2]", ["not a JSON object"]),
     ],
     ids=["calibration text", "test text", "dialogue", "JSON", "object"],
 )
@@ -221,7 +221,7 @@ def test_missing_split(dataset_split: str, spoiled: Place, call: Call) -> None:
     file = spoiled.data / f"{dataset_split}.jsonl"
     file.unlink()
     there = {"wikitext2": "test, validation", "c4": "train", "dialogsum": "train, validation"}
-    words = [str(file), f"splits that are there: {there[dataset_split.split('/')[0]]}"]
+    words = [str(file), f"the splits in the folder: {there[dataset_split.split('/')[0]]}"]
     assert_explained(call(at=spoiled), spoiled, words)
 
 

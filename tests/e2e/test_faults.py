@@ -180,7 +180,7 @@ def test_out_of_memory_while_generating(
         fails_once(fault, replies.Decoder, "generate", 2, error)
         ended = call(*FIRST)
     assert ended.code == 0, ended.text[-3000:]
-    assert "out of memory with batches of 4: going on with batches of 2" in ended.text
+    assert "out of memory with batches of 4: continuing with batches of 2" in ended.text
     assert_as_undisturbed(place, swept)
 
 

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from flrc.data.base import DataSource
-from flrc.data.catalog import DATASETS
+from flrc.data.dataset_catalog import DATASETS
 from flrc.data.folder import Folder
 from flrc.data.sample import SAMPLE_ROOT, Sample
 from flrc.evaluation.base import Subject

@@ -10,7 +10,7 @@ from flrc.allocator.evidence import Evidence
 from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.decomposition.svd import Svd
-from flrc.evaluation.replies import up_to_end
+from flrc.evaluation.reply_generation import up_to_end
 from flrc.form.surgery import compress
 from flrc.form.two_factor import TwoFactor
 from flrc.models.anatomy.targets import find_targets

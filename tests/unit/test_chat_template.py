@@ -11,7 +11,7 @@ from tiny import make_model, write_data
 
 import flrc
 from flrc.data.chat_template import DATE, reads_date, render
-from flrc.data.pairs import Pair, chat_example, chat_prompt
+from flrc.data.summarization_pairs import Pair, chat_example, chat_prompt
 from flrc.errors import UserError
 from flrc.models.sources.byte_tokenizer import byte_tokenizer
 
@@ -42,13 +42,13 @@ def text_of(template: Any) -> str:
         ("{% for %}", "TemplateSyntaxError"),
         ("{{ messages[0]['content'] | no_such_filter }}", "no_such_filter"),
         ("{{ messages[7]['content'] }}", "UndefinedError|leaves out"),
-        ({"rag": PLAIN, "tool_use": PLAIN}, "there are rag, tool_use"),
+        ({"rag": PLAIN, "tool_use": PLAIN}, "it has rag, tool_use"),
         ("{{ bos_token }}", "leaves out"),
         ("{{ messages[0]['content'][:15] }}", "leaves out.*Anna"),
         ("{{ messages[0]['content'].split('Tom')[0] }}", "leaves out.*Tom"),
         ("{{ (messages[0]['content'] | list) | join(' ') }}", "leaves out"),
-        (PLAIN + "{{ range(10**4) | random }}", "something else each time"),
-        (PLAIN + "{{ lipsum() }}", "something else each time"),
+        (PLAIN + "{{ range(10**4) | random }}", "differently each time"),
+        (PLAIN + "{{ lipsum() }}", "differently each time"),
     ],
 )
 def test_a_template_that_gives_no_prompt_is_refused(template: Any, reason: str) -> None:

@@ -92,7 +92,7 @@ def test_a_run_saves_and_three_lines_generate(
         flrc.generate(model, "hello", max_new_tokens=12, do_sample=True, seed=s) for s in (0, 0, 1)
     }
     assert len(drawn) == 2
-    with pytest.raises(UserError, match="does not know this option"):
+    with pytest.raises(UserError, match="does not support this option"):
         flrc.generate(model, "hello", assistant_model=None)
     # Saved is done; and a run that was not saved is completed, without another evaluation.
     modified = (folder / "model" / "flrc.json").stat().st_mtime_ns

@@ -14,7 +14,7 @@ from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch._dynamo.utils import counters
 
 from flrc.errors import UserError
-from flrc.evaluation.timed import timed
+from flrc.evaluation.timed_generation import timed
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, OPTConfi
 import flrc
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
-from flrc.evaluation.replies import generate_replies
+from flrc.evaluation.reply_generation import generate_replies
 from flrc.models.anatomy.input_limits import Limits
 from flrc.models.sources.byte_tokenizer import byte_tokenizer
 from flrc.runtime.decoding import Decoder
@@ -117,7 +117,7 @@ def test_tokens_beyond_the_embedding(words: tuple[str, ...], tmp_path: Path) -> 
     """The byte tokenizer's letters end at 101 or so, below its special tokens."""
     place = Place(tmp_path, vocab_size=60, max_position_embeddings=4096,
                   bos_token_id=1, eos_token_id=2)  # fmt: skip
-    with pytest.raises(UserError, match=r"(?s)tokens that the model does not have.*0 to 59"):
+    with pytest.raises(UserError, match=r"(?s)outside the model's vocabulary.*0 to 59"):
         place.run(*words)
 
 

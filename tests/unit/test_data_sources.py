@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from flrc.core.component import discover
+from flrc.core.digests import file_digest
 from flrc.core.network import BY_DEFAULT, online
 from flrc.data.base import DataSource
-from flrc.data.catalog import DATASETS
+from flrc.data.dataset_catalog import DATASETS
 from flrc.data.folder import Folder
 from flrc.data.hub import Hub
-from flrc.data.jsonl import digest
 from flrc.data.sample import SAMPLE_ROOT, Sample, speech_paths
 from flrc.errors import UserError
 
@@ -69,9 +69,9 @@ def test_folder_reads_rows_in_order(tmp_path: Path) -> None:
 
 def test_fingerprint_follows_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"text": "x"}])
-    before = digest(path)
+    before = file_digest(path)
     write(path, [{"text": "longer"}])
-    assert digest(path) == hashlib.sha256(path.read_bytes()).hexdigest() != before
+    assert file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest() != before
 
 
 def test_folder_needs_a_root(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_folder_names_the_missing_file_and_what_is_there(tmp_path: Path) -> None
     with pytest.raises(UserError) as error:
         Folder(root=str(tmp_path)).check_available("piqa", "validation")
     assert str(tmp_path / "piqa" / "validation.jsonl") in str(error.value)
-    assert "splits that are there: train" in str(error.value)
+    assert "the splits in the folder: train" in str(error.value)
 
 
 def test_folder_names_line_and_columns(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
     ("content", "problem"),
     [
         (b'{"text": "a"}\n{"text": \n', r"test\.jsonl:2"),
-        (b"[1]\n", r"no JSON object at .*test\.jsonl:1"),
+        (b"[1]\n", r"not a JSON object at .*test\.jsonl:1"),
         (b"\n\n", "no rows"),
         (b'{"text": "\xff"}\n', "not UTF-8"),
     ],

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from flrc.data.base import DataSource
-from flrc.data.catalog import DATASETS
-from flrc.data.pairs import _FORMS, Pair, chat_example, chat_prompt, pairs
+from flrc.data.dataset_catalog import DATASETS
+from flrc.data.summarization_pairs import TASKS, Pair, chat_example, chat_prompt, pairs
 from flrc.data.text import sample_windows, token_stream, windows
 from flrc.errors import UserError
 
@@ -118,7 +118,7 @@ def dialogues(*ids: str) -> Rows:
 
 def test_every_summarization_data_set_has_a_form() -> None:
     expected = {name for name, spec in DATASETS.items() if spec.kind == "summarization"}
-    assert set(_FORMS) == expected
+    assert set(TASKS) == expected
 
 
 def test_one_reference_a_dialogue() -> None:

@@ -37,7 +37,7 @@ from flrc.models.layers.int8_rows import Int8Rows
 from flrc.pipeline import run
 from flrc.plans.target import Target
 from flrc.runtime.offload import Offload
-from flrc.runtime.streaming import streamers
+from flrc.runtime.weight_streaming import streamers
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive
 

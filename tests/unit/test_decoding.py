@@ -11,7 +11,7 @@ import torch
 from decoding import compressed, generate, prompt
 
 from flrc.errors import UserError
-from flrc.evaluation.replies import agreement, generate_replies, up_to_end
+from flrc.evaluation.reply_generation import agreement, generate_replies, up_to_end
 from flrc.models.layers.low_rank_linear import LowRankLinear
 from flrc.models.layers.switching import activate, prepared
 from flrc.plans.rank_plan import RankPlan

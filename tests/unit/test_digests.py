@@ -41,7 +41,7 @@ CHANGES = [rewrite, replace, through_a_link]
 
 def settle(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if every file had lain there for long."""
-    monkeypatch.setattr(digests, "SETTLED", -(10**18))
+    monkeypatch.setattr(digests, "TIMESTAMP_RESOLUTION", -(10**18))
 
 
 @pytest.mark.parametrize("settled", [False, True])

@@ -15,7 +15,7 @@ from flrc.allocator.uniform import Uniform
 from flrc.evaluation.efficiency import Efficiency, summary
 from flrc.evaluation.roofline import Roofline
 from flrc.evaluation.step_cost import StepCost, cached_bytes, step_costs, weights_read
-from flrc.evaluation.timed import Timing, alternate, timed
+from flrc.evaluation.timed_generation import Timing, alternate, timed
 from flrc.form.pivoted import Pivoted
 from flrc.form.surgery import compress
 from flrc.form.two_factor import TwoFactor
@@ -26,7 +26,7 @@ from flrc.pipeline import run
 from flrc.quantization.int8 import Int8
 from flrc.runtime.decoding import Decoder
 from flrc.runtime.offload import Offload
-from flrc.runtime.streaming import streamers
+from flrc.runtime.weight_streaming import streamers
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive
 

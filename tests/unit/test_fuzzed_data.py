@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flrc.data.catalog import DATASETS, find
+from flrc.data.dataset_catalog import DATASETS, find
 from flrc.data.folder import Folder
 from flrc.errors import UserError
 from flrc.pipeline import run

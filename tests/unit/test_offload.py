@@ -27,8 +27,8 @@ from flrc.models.layers.switching import activate
 from flrc.pipeline import run
 from flrc.quantization.int8 import Int8
 from flrc.runtime.offload import Offload
-from flrc.runtime.sources import DiskSource, Paced
-from flrc.runtime.streaming import Source, Streamer, streamers
+from flrc.runtime.weight_sources import DiskSource, RateLimited
+from flrc.runtime.weight_streaming import Source, Streamer, streamers
 from flrc.schedule.constant import Constant
 from flrc.schedule.progressive import Progressive
 
@@ -137,7 +137,7 @@ def test_a_paced_link_carries_what_it_says(readers: int) -> None:
     """Six matrices of 4,800 bytes at 96 kB/s: 0.3 s, however many readers, in the right order."""
     counts = [400] * 3
     begin = time.monotonic()
-    streamer = Streamer(Paced(Slow(counts, 3, 0.0, readers), 96e3), [lambda: 400] * 3, 3)
+    streamer = Streamer(RateLimited(Slow(counts, 3, 0.0, readers), 96e3), [lambda: 400] * 3, 3)
     for item in [0, 1, 2, 0, 1, 2]:
         check(streamer, item, 400)
     seconds = time.monotonic() - begin
@@ -148,7 +148,7 @@ def test_a_paced_link_carries_what_it_says(readers: int) -> None:
 
 def test_a_paced_link_does_not_save_up() -> None:
     """What it could have carried while nobody asked does not come faster afterwards."""
-    source = Paced(Slow([400], 1), 96e3)
+    source = RateLimited(Slow([400], 1), 96e3)
     source.read(0, 400, 0)
     time.sleep(0.2)
     begin = time.monotonic()
@@ -186,7 +186,7 @@ def test_disk_gives_back_what_was_written(dtype: torch.dtype, tmp_path: Path) ->
 
 
 def generated(model: Any, at: dict[int, Any]) -> Tensor:
-    from flrc.evaluation.timed import timed
+    from flrc.evaluation.timed_generation import timed
 
     ids = torch.randint(0, 250, (2, 7), generator=torch.Generator().manual_seed(0))
     return timed(model, ids, 8, at).tokens

@@ -25,7 +25,7 @@ from flrc.plans.target import Target
 from flrc.quantization.int8 import Int8
 from flrc.runtime.decoding import Decoder
 from flrc.runtime.offload import Offload
-from flrc.runtime.streaming import streamers
+from flrc.runtime.weight_streaming import streamers
 
 SHAPES = ["tiny_llama_gqa", "tiny_qwen2"]
 

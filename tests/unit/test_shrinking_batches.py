@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from flrc.data.sample import Sample
 from flrc.evaluation import batches
 from flrc.evaluation.base import Subject
-from flrc.evaluation.batches import halved, in_batches
-from flrc.evaluation.replies import generate_replies
+from flrc.evaluation.reply_generation import generate_replies
+from flrc.evaluation.shrinking_batches import halved, in_batches
 from flrc.evaluation.zeroshot import ZeroShot
 from flrc.runtime.decoding import Decoder
 
@@ -67,7 +67,7 @@ def test_it_is_said(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
         assert halved(9, error) == 4
     with pytest.raises(ValueError, match="another"):
         halved(9, ValueError("another"))
-    assert caplog.messages == ["out of memory with batches of 9: going on with batches of 4"]
+    assert caplog.messages == ["out of memory with batches of 9: continuing with batches of 4"]
 
 
 def test_memory_is_given_back_when_the_failed_try_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_memory_is_given_back_when_the_failed_try_is_gone(monkeypatch: pytest.Mo
     alive: list[weakref.ref[Any]] = []
     given_back: list[bool] = []
     monkeypatch.setattr(
-        batches, "give_back", lambda: given_back.append(all(made() is None for made in alive))
+        batches, "free_memory", lambda: given_back.append(all(made() is None for made in alive))
     )
 
     def compute(batch: Sequence[int]) -> list[int]:
@@ -126,4 +126,4 @@ def test_answers_are_the_same(
         item["predicted"] for item in expected.items
     ]
     assert found.measurements == expected.measurements
-    assert "going on with batches of 2" in caplog.text
+    assert "continuing with batches of 2" in caplog.text

@@ -49,13 +49,13 @@ def test_blocks_stay_whole_and_in_order(make_model: Callable[..., Any]) -> None:
 def test_gpus_that_are_too_small_are_told_by_how_much(make_model: Callable[..., Any]) -> None:
     model = make_model("tiny_llama")
     third = bytes_of(model) // 3
-    with pytest.raises(UserError, match="do not hold the model") as told:
+    with pytest.raises(UserError, match="does not fit on the GPUs") as told:
         device_map(model, {0: third, 1: third})
     assert "runtime=offload" in str(told.value)
 
 
 def test_without_gpus_it_is_refused_before_work(run_config: Callable[..., Any]) -> None:
-    with pytest.raises(UserError, match="spreads a model over GPUs"):
+    with pytest.raises(UserError, match="runtime=spread needs GPUs"):
         run(run_config("method=svdllm", "rate=0.3", "runtime=spread"))
     with pytest.raises(UserError, match="memory_gb is out of range"):
         Spread(memory_gb=0.0)

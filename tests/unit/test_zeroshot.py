@@ -12,11 +12,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from flrc.data.catalog import DATASETS
+from flrc.data.dataset_catalog import DATASETS
 from flrc.data.sample import Sample
 from flrc.errors import UserError
 from flrc.evaluation.base import Subject
-from flrc.evaluation.lm_eval_tasks import DATA_FIELDS, answer, build_task, installed_definition
+from flrc.evaluation.lm_eval_tasks import DATA_FIELDS, ask, build_task, installed_definition
 from flrc.evaluation.zeroshot import TASKS, ZeroShot
 from flrc.plans.rank_plan import RankPlan
 from flrc.plans.run_plans import Plans
@@ -89,8 +89,8 @@ def test_definition_is_the_installed_one_but_for_its_data(task: str) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_numbers_do_not_depend_on_batch_size(task: str, subject: Subject) -> None:
-    one = answer(task, rows(task), subject.model, subject.tokenizer, 1)
-    eight = answer(task, rows(task), subject.model, subject.tokenizer, 8)
+    one = ask(task, rows(task), subject.model, subject.tokenizer, 1)
+    eight = ask(task, rows(task), subject.model, subject.tokenizer, 8)
     assert one.accuracy == eight.accuracy
     for a, b in zip(one.items, eight.items, strict=True):
         assert a["loglikelihoods"] == pytest.approx(b["loglikelihoods"], abs=1e-3)
@@ -108,7 +108,7 @@ def loglikelihood(subject: Subject, context: str, continuation: str) -> float:
 
 def test_scores_by_hand(subject: Subject) -> None:
     task = "arc_easy"
-    items = answer(task, rows(task), subject.model, subject.tokenizer, 8).items
+    items = ask(task, rows(task), subject.model, subject.tokenizer, 8).items
     for row, item in zip(rows(task), items, strict=True):
         context = f"Question: {row['question']}\nAnswer:"
         scores = [loglikelihood(subject, context, f" {c}") for c in row["choices"]["text"]]
@@ -121,7 +121,7 @@ def test_scores_by_hand(subject: Subject) -> None:
 
 def test_winogrande_by_hand(subject: Subject) -> None:
     # Here the choices stand in the question and the rest of the sentence is scored.
-    items = answer("winogrande", rows("winogrande"), subject.model, subject.tokenizer, 8).items
+    items = ask("winogrande", rows("winogrande"), subject.model, subject.tokenizer, 8).items
     for row, item in zip(rows("winogrande"), items, strict=True):
         before, after = row["sentence"].split("_", 1)
         options = (row["option1"], row["option2"])
@@ -140,7 +140,7 @@ def test_winogrande_by_hand(subject: Subject) -> None:
     ],
 )
 def test_gold_answers(task: str, gold: Any, subject: Subject) -> None:
-    items = answer(task, rows(task), subject.model, subject.tokenizer, 8).items
+    items = ask(task, rows(task), subject.model, subject.tokenizer, 8).items
     assert [item["gold"] for item in items] == [gold(row) for row in rows(task)]
 
 
@@ -181,7 +181,7 @@ def test_model_and_tokenizer_come_back_as_they_were() -> None:
     expected = loglikelihood(
         by_hand, f"Question: {row['question']}\nAnswer:", f" {row['choices']['text'][0]}"
     )
-    items = answer("arc_easy", [row], model, tokenizer, 1).items
+    items = ask("arc_easy", [row], model, tokenizer, 1).items
     assert items[0]["loglikelihoods"][0] == pytest.approx(expected, abs=1e-3)
     assert model.lm_head.weight is head
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

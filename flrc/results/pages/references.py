@@ -9,8 +9,8 @@ from typing import Any
 
 from flrc.data.base import DataSource
 from flrc.data.folder import Folder
-from flrc.data.pairs import pairs
 from flrc.data.sample import Sample
+from flrc.data.summarization_pairs import pairs
 from flrc.errors import UserError
 
 NONE: Mapping[str, str] = MappingProxyType({})

@@ -1,4 +1,4 @@
-"""Summarization data: sources with one reference each, and the prompts made of them."""
+"""Summarization data: pairs of source and reference, and prompts made from them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ if TYPE_CHECKING:
     from flrc.data.base import DataSource
 
 NO_THINKING: dict[str, Any] = {"enable_thinking": False}
-"""Read by the templates of models that reason aloud first; a summary is wanted at once."""
+"""Variables for the templates of reasoning models: the summary should come at once."""
 
-# DialogSum's test split has three references a dialogue: test_0_1, test_0_2, test_0_3.
+# The test split of DialogSum has three references per dialogue: test_0_1, test_0_2, test_0_3.
 _REFERENCE_NUMBER = re.compile(r"_\d+_(\d)$")
 
 
 @dataclass(frozen=True)
-class _Form:
+class _Task:
+    """Columns of a data set, and its instruction for the model."""
+
     source: str
     reference: str
     instruction: str
 
 
-_FORMS = {
-    "dialogsum": _Form(
+TASKS = {
+    "dialogsum": _Task(
         "dialogue", "summary", "Summarize the following dialogue in one or two sentences."
     ),
-    "cnn_dailymail": _Form(
+    "cnn_dailymail": _Task(
         "article", "highlights", "Summarize the following article in three sentences."
     ),
 }
@@ -41,13 +43,13 @@ _FORMS = {
 
 @dataclass(frozen=True)
 class Pair:
-    """One text with its summary.
+    """A source text with its reference summary.
 
     Attributes:
-        id: The row's id.
+        id: Id of the row.
         source: The dialogue or article.
         reference: The summary written by a person.
-        instruction: What the model is asked to do with the source.
+        instruction: The instruction for the model.
     """
 
     id: str
@@ -58,12 +60,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a prompt, or of a prompt with its summary.
+    """Token ids of a prompt, or of a prompt and its summary.
 
     Attributes:
         ids: Token ids.
-        prompt_length: How many of them are the prompt.
-        truncated: Whether the end of the source had to be left out.
+        prompt_length: Number of tokens of the prompt.
+        truncated: Whether the source was truncated.
     """
 
     ids: list[int]
@@ -72,36 +74,36 @@ class Encoded:
 
 
 def pairs(data: DataSource, dataset: str, split: str, limit: int | None = None) -> list[Pair]:
-    """The first pairs of a split, one reference a source.
+    """The first pairs of a split, one reference per source.
 
     Args:
         data: Where the rows come from.
         dataset: ``dialogsum`` or ``cnn_dailymail``.
         split: Its split.
-        limit: Number of pairs at most; None for all.
+        limit: Maximum number of pairs; None for all.
 
     Raises:
-        UserError: If the data set is none of the two, or the split is not there.
+        UserError: If the data set or split does not exist.
     """
-    form = _FORMS[choose("summarization data set", dataset, _FORMS)]
+    task = TASKS[choose("summarization data set", dataset, TASKS)]
     rows = [row for row in data.rows(dataset, split) if _is_first_reference(str(row["id"]))]
     return [
-        Pair(str(row["id"]), row[form.source], row[form.reference], form.instruction)
+        Pair(str(row["id"]), row[task.source], row[task.reference], task.instruction)
         for row in rows[:limit]
     ]
 
 
 def chat_prompt(pair: Pair, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int) -> Encoded:
-    """The prompt as token ids, in the tokenizer's chat template or, without one, as plain text.
+    """The prompt as token ids: rendered with the chat template, or plain text without one.
 
     Args:
         pair: The pair.
         tokenizer: The model's tokenizer.
-        max_prompt_tokens: Longest prompt, template included; of a longer source the beginning is
-            kept.
+        max_prompt_tokens: Maximum length, template included; a longer source is truncated at
+            its end.
 
     Raises:
-        UserError: If not even the instruction fits.
+        UserError: If the instruction alone is too long.
     """
 
     def encode(source: str) -> list[int]:
@@ -114,8 +116,8 @@ def chat_prompt(pair: Pair, tokenizer: PreTrainedTokenizerBase, max_prompt_token
     source = _longest_fitting(pair.source, lambda text: len(encode(text)) <= max_prompt_tokens)
     if not source:
         raise UserError(
-            "the prompt does not fit even without a source",
-            given=f"at most {max_prompt_tokens} tokens a prompt",
+            "the prompt is too long even without a source",
+            given=f"prompts of at most {max_prompt_tokens} tokens",
             allowed=f"at least {len(encode('')) + 1} tokens with this tokenizer",
         )
     ids = encode(source)
@@ -123,18 +125,18 @@ def chat_prompt(pair: Pair, tokenizer: PreTrainedTokenizerBase, max_prompt_token
 
 
 def chat_example(pair: Pair, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int) -> Encoded:
-    """Prompt and summary as the model would see them after a perfect reply: for calibration.
+    """Prompt and reference summary as one conversation, for calibration.
 
-    The ids begin with exactly those of :func:`chat_prompt`; the reply ends as the chat template
-    ends it, or with the end-of-sequence token.
+    The ids begin with exactly those of :func:`chat_prompt`; the reply ends as in the chat template,
+    or with the end-of-sequence token.
 
     Args:
         pair: The pair.
         tokenizer: The model's tokenizer.
-        max_prompt_tokens: As in :func:`chat_prompt`; the summary comes on top.
+        max_prompt_tokens: As in :func:`chat_prompt`; does not include the summary.
 
     Raises:
-        UserError: If not even the instruction fits.
+        UserError: If the instruction alone is too long.
     """
     prompt = chat_prompt(pair, tokenizer, max_prompt_tokens)
     reply = _ids(tokenizer, _reply_text(pair, tokenizer), special=False)
@@ -147,8 +149,7 @@ def _is_first_reference(row_id: str) -> bool:
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
-    # A chat template writes the special tokens itself; adding them again would double the first
-    # one.
+    # A chat template includes the special tokens, so they must not be added again.
     ids: list[int] = tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
     return ids
 
@@ -171,15 +172,14 @@ def _reply_text(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> str:
         {"role": "assistant", "content": pair.reference},
     ]
     whole = render(tokenizer, turns, **NO_THINKING)
-    # Some templates drop parts of earlier turns, so that the prompt is not the beginning of the
-    # whole.
+    # Some templates drop parts of earlier turns: then ``whole`` does not begin with the prompt.
     reply = whole[len(opening) :]
     kept = whole.startswith(opening) and first_lost(pair.reference, reply) is None
     return reply if kept else f"{pair.reference}{end}"
 
 
 def _longest_fitting(source: str, fits: Callable[[str], bool]) -> str:
-    """The longest beginning of ``source`` that fits, cut between words where there are several."""
+    """The longest beginning of ``source`` that fits, truncated between words if possible."""
     low, high = 0, len(source)
     while low < high:
         middle = (low + high + 1) // 2
@@ -188,5 +188,5 @@ def _longest_fitting(source: str, fits: Callable[[str], bool]) -> str:
     inside_word = low < len(source) and not (start[-1:].isspace() or source[low].isspace())
     words = start.rsplit(maxsplit=1)
     shorter = words[0] if inside_word and len(words) > 1 else start.rstrip()
-    # Fewer characters are almost never more tokens, but the promise is about tokens.
+    # Fewer characters almost never have more tokens, but the limit is about tokens.
     return shorter if fits(shorter) else ""

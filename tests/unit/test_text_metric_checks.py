@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flrc.data.folder import Folder
-from flrc.data.pairs import Pair
+from flrc.data.summarization_pairs import Pair
 from flrc.errors import UserError
+from flrc.evaluation.rouge_tokenizers import lost_words, make_tokenizer
 from flrc.evaluation.summarization import Summarization
-from flrc.evaluation.text_checks import check_known, check_pairs, is_blank
+from flrc.evaluation.text_metric_checks import check_known, check_pairs, is_blank
 from flrc.evaluation.text_metrics import BertScoreF1, RougeL
-from flrc.evaluation.words import lost_words, make_tokenizer
 from flrc.models.sources.random import Random
 from flrc.search.halving import Halving
 

@@ -1,4 +1,4 @@
-"""What a row must hold, wherever it comes from."""
+"""Checks the rows of every data source."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
-    from flrc.data.catalog import DatasetSpec
+    from flrc.data.dataset_catalog import DatasetSpec
 
 
 def check_row(place: str, row: Mapping[str, Any], spec: DatasetSpec) -> None:
-    """Every column of the data set has a value, and text where text should be.
+    """Check that every required column has a value, and that text columns hold strings.
 
     Args:
         place: File and line, or data set and row, for errors.
-        row: By column; it may have more.
+        row: The values by column.
         spec: The data set.
 
     Raises:
-        UserError: If a column is missing, or something else stands where text should.
+        UserError: If a column is missing or null, or a text column holds another type.
     """
     missing = [column for column in spec.columns if row.get(column) is None]
     if missing:
@@ -33,7 +33,7 @@ def check_row(place: str, row: Mapping[str, Any], spec: DatasetSpec) -> None:
     for column in spec.texts:
         if not isinstance(row[column], str):
             raise UserError(
-                f"{place} has no text as {column}",
+                f"{place} has no text in column {column}",
                 given=f"{column}: {json.dumps(row[column], default=str)[:80]}",
                 allowed="a string",
             )

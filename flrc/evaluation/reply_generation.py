@@ -1,4 +1,4 @@
-"""Batched generation of replies, and what is measured on token ids."""
+"""Generates replies in batches, and compares replies by their token ids."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from flrc.evaluation.batches import in_batches
+from flrc.evaluation.shrinking_batches import in_batches
 from flrc.runtime.decoding import Decoder
 
 
@@ -22,9 +22,8 @@ def generate_replies(
 ) -> list[list[int]]:
     """Token ids of the reply to each prompt, up to and including its end-of-sequence token.
 
-    Prompts are batched by length, so that little is padded, left-padded under an attention mask,
-    and their replies put back in order; every sequence of a batch is at the same forward step. Out
-    of memory, batches are halved.
+    Prompts are sorted by length, to reduce padding, and left-padded; all sequences of a batch are
+    at the same forward step. Batches are halved when memory runs out.
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     ends = set(decoder.end_tokens())
@@ -48,13 +47,13 @@ def generate_replies(
         )
         return [up_to_end(row, ends) for row in output.tolist()]
 
-    found = in_batches(order, batch_size, generate, "generating, batch by batch")
-    by_prompt = dict(zip(order, found, strict=True))
+    replies = in_batches(order, batch_size, generate, "generating, batch by batch")
+    by_prompt = dict(zip(order, replies, strict=True))
     return [by_prompt[i] for i in range(len(prompts))]
 
 
 def up_to_end(tokens: list[int], ends: set[int]) -> list[int]:
-    """The tokens up to and including the first that ends the reply."""
+    """The tokens up to and including the first end-of-sequence token."""
     for index, token in enumerate(tokens):
         if token in ends:
             return tokens[: index + 1]
@@ -62,7 +61,7 @@ def up_to_end(tokens: list[int], ends: set[int]) -> list[int]:
 
 
 def agreement(reply: Sequence[int], other: Sequence[int]) -> float:
-    """Share of the longer reply's positions at which both have the same token; in [0, 1]."""
+    """Share of positions of the longer reply where both have the same token; in [0, 1]."""
     longest = max(len(reply), len(other))
     same = sum(a == b for a, b in zip(reply, other, strict=False))
     return same / longest if longest else 1.0

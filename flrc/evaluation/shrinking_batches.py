@@ -1,4 +1,4 @@
-"""Work in batches that shrink when memory runs out."""
+"""Computes in batches that are halved when memory runs out."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""What CUDA says outside of torch's own allocator; accelerate knows only the allocator's words."""
+"""Errors of CUDA outside torch's allocator; accelerate recognises only those of the allocator."""
 
 
 def halved(size: int, error: Exception) -> int:
-    """The batch size to go on with after an error, which is said.
+    """Half the batch size, after an out-of-memory error, which is logged.
 
     Raises:
-        Exception: The error, if it is none that a smaller batch would help.
+        Exception: The error, if it has another cause or the batch cannot be smaller.
     """
     from accelerate.utils.memory import should_reduce_batch_size
 
-    memory = isinstance(error, MemoryError) or should_reduce_batch_size(error)
-    beside = isinstance(error, RuntimeError) and any(word in str(error) for word in OUT_OF_MEMORY)
-    if not (memory or beside) or size < 2:
+    out_of_memory = (
+        isinstance(error, MemoryError)
+        or should_reduce_batch_size(error)
+        or any(message in str(error) for message in OUT_OF_MEMORY)
+    )
+    if not out_of_memory or size < 2:
         raise error
-    log.warning("out of memory with batches of %d: going on with batches of %d", size, size // 2)
+    log.warning("out of memory with batches of %d: continuing with batches of %d", size, size // 2)
     return size // 2
 
 
-def give_back() -> None:
-    """Free the memory of a failed try, once its error is gone: that holds on to its tensors."""
+def free_memory() -> None:
+    """Free the memory of a failed attempt, after its error, which holds references to tensors."""
     from accelerate.utils.memory import clear_device_cache
 
     clear_device_cache(garbage_collection=True)
@@ -46,16 +49,16 @@ def in_batches(
     compute: Callable[[Sequence[Item]], Sequence[Result]],
     doing: str,
 ) -> list[Result]:
-    """Results of all items, in order, computed some at a time.
+    """Results of all items, in order, computed batch by batch.
 
-    Out of memory, a batch is tried again at half the size, and so are all that follow; what was
-    computed before stays. Numbers do not depend on the size.
+    When memory runs out, the batch and all later ones are computed at half the size; finished
+    results are kept. The results do not depend on the batch size.
 
     Args:
-        items: What to compute on.
-        size: Items at a time, at first.
-        compute: As many results as items.
-        doing: What the progress bar says.
+        items: The items.
+        size: Initial batch size.
+        compute: Returns one result for each item of a batch.
+        doing: Description for the progress bar.
     """
     results: list[Result] = []
     waiting = progress(items, doing, len(items))
@@ -69,5 +72,5 @@ def in_batches(
                 continue
             except (RuntimeError, MemoryError) as error:
                 size = halved(min(size, len(batch)), error)
-            give_back()
+            free_memory()
     return results

@@ -1,4 +1,4 @@
-"""Generation step by step, with a clock: the same loop for dense and compressed models."""
+"""Times generation step by step, with the same loop for dense and compressed models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from flrc.core.progress import progress
 from flrc.evaluation.roofline import wait
 from flrc.models.layers.switching import prepared
-from flrc.runtime.streaming import streamers
+from flrc.runtime.weight_streaming import streamers
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
@@ -26,10 +26,10 @@ class Timing:
     """Seconds of one generation.
 
     Attributes:
-        prefill: Until the first token is known.
-        steps: Of each further forward step.
+        prefill: Seconds of the prefill, which generates the first token.
+        steps: Seconds of each further forward step.
         tokens: ``(batch, new)`` ids, greedy.
-        streamed: Bytes of offloaded weights that came in after the prefill.
+        streamed: Bytes of offloaded weights that were streamed after the prefill.
     """
 
     prefill: float
@@ -42,26 +42,28 @@ class Timing:
 def timed(
     model: PreTrainedModel, ids: Tensor, steps: int, at: Mapping[int, RankPlan] | None = None
 ) -> Timing:
-    """Generate greedily; nothing ends a reply early.
+    """Generate greedily, without stopping at end-of-sequence tokens.
 
     Args:
         model: Dense or compressed.
         ids: ``(batch, prompt)``, no padding.
-        steps: Forward steps: the prefill, which yields the first token, and one a further token.
-        at: Plans by the 0-based forward step at which they are activated; its time counts.
+        steps: Forward steps: the prefill, which generates the first token, and one per further
+            token.
+        at: Plans by the forward step, counted from 0, at which they are activated; the time of
+            activation counts.
     """
     switches = {step: prepared(model, plan) for step, plan in (at or {}).items()}
     device = ids.device
     batch, prompt = ids.shape
     positions = torch.arange(prompt + steps, device=device).expand(batch, -1)
     position = positions[:, :prompt]
-    cache, fed, found, seconds = _cache(model, prompt + steps), ids, [], []
+    cache, fed, tokens, seconds = _cache(model, prompt + steps), ids, [], []
     streamed = 0
     for step in range(steps):
         if step == 1:
-            streamed = sum(one.moved for one in streamers(model))
+            streamed = sum(streamer.moved for streamer in streamers(model))
         wait(device)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         if step in switches:
             switches[step]()
         output = model(
@@ -73,15 +75,15 @@ def timed(
         )
         cache, fed = output.past_key_values, output.logits[:, -1:].argmax(-1)
         wait(device)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
         position = positions[:, prompt + step : prompt + step + 1]
-        found.append(fed)
-    streamed = sum(one.moved for one in streamers(model)) - streamed
-    return Timing(seconds[0], seconds[1:], torch.cat(found, dim=1), streamed)
+        tokens.append(fed)
+    streamed = sum(streamer.moved for streamer in streamers(model)) - streamed
+    return Timing(seconds[0], seconds[1:], torch.cat(tokens, dim=1), streamed)
 
 
 def _cache(model: PreTrainedModel, length: int) -> Cache:
-    """Of fixed size where the runtime has asked for that."""
+    """A cache, of fixed size if the runtime requires it."""
     from transformers import DynamicCache, StaticCache
 
     if model.generation_config.cache_implementation == "static":  # type: ignore[union-attr]
@@ -92,9 +94,9 @@ def _cache(model: PreTrainedModel, length: int) -> Cache:
 def alternate(
     runs: Mapping[str, Callable[[], Timing]], repeats: int, doing: str
 ) -> list[dict[str, Timing]]:
-    """Each of the runs once a repeat, in turns of order, after one that does not count.
+    """Run each once per repeat, in alternating order, after a warm-up that is not recorded.
 
-    A machine that slows down or speeds up meanwhile does so for all of them.
+    If the speed of the machine changes meanwhile, it changes for all of them.
     """
     for run in runs.values():
         run()

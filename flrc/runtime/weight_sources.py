@@ -1,4 +1,4 @@
-"""Matrices on disk, and matrices in pinned host memory beside a GPU."""
+"""Where streamed matrices are stored: on disk, or in pinned host memory."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from flrc.runtime.streaming import Source
+from flrc.runtime.weight_streaming import Source
 
 PAGE = 4096
-"""Alignment of offsets, sizes and buffers, as reading past the page cache asks for."""
+"""Alignment of offsets, sizes and buffers, which ``O_DIRECT`` requires."""
 
 
 def _padded(size: int) -> int:
@@ -25,20 +25,20 @@ def _padded(size: int) -> int:
 
 
 class DiskSource(Source):
-    """A file without a name, read past the page cache into page-aligned memory.
+    """An unlinked file, read into page-aligned memory, bypassing the page cache.
 
-    Each matrix lies row by row, so the first rows are one stretch of the file.
+    Matrices are stored row by row, so the first rows are contiguous in the file.
 
     Args:
         matrices: ``(count, width)`` each; written once.
-        folder: Where the file is made; it is gone when the source is closed, or the process ends.
-        buffers: How many.
+        folder: Folder of the file, which is deleted when the source is closed or the process ends.
+        buffers: Number of buffers.
 
     Attributes:
-        cache: ``bypassed``, or ``dropped`` (after every read) where the file system cannot.
+        cache: ``bypassed``; or ``dropped`` after every read, if the file system lacks ``O_DIRECT``.
     """
 
-    READERS: ClassVar[int] = 2  # the disk has the next request before it has answered the last
+    READERS: ClassVar[int] = 2  # so that the disk always has a pending request
 
     def __init__(self, matrices: Sequence[Tensor], folder: Path, buffers: int) -> None:
         self.widths = [matrix.shape[1] for matrix in matrices]
@@ -65,42 +65,42 @@ class DiskSource(Source):
         self.buffers = [mmap.mmap(-1, size) for _ in range(buffers)]
 
     def read(self, item: int, rows: int, buffer: int) -> int:
-        """All of it, before it returns."""
+        """See :class:`Source`; returns when all is read."""
         needed = rows * self.row_bytes[item]
         view = memoryview(self.buffers[buffer])
         done = 0
         while done < needed:
             target = view[done : _padded(needed)]
-            found = os.preadv(self.file, [target], self.offsets[item] + done)
-            if found == 0:
-                raise OSError("the offloaded file ended early")
-            done += found
+            count = os.preadv(self.file, [target], self.offsets[item] + done)
+            if count == 0:
+                raise OSError("the offload file is truncated")
+            done += count
         if self.cache == "dropped":
             os.posix_fadvise(self.file, self.offsets[item], needed, os.POSIX_FADV_DONTNEED)
         return needed
 
     def ready(self, item: int, rows: int, buffer: int) -> Tensor:
-        """A view of the buffer."""
+        """See :class:`Source`; a view of the buffer."""
         width = self.widths[item]
         values = torch.frombuffer(self.buffers[buffer], dtype=self.dtypes[item], count=rows * width)
         return values.view(rows, width)
 
     def used(self, buffer: int) -> None:
-        """Nothing: the CPU has computed when it returns."""
+        """See :class:`Source`; nothing to do, since the CPU computes synchronously."""
 
     def close(self) -> None:
-        """The file is gone; buffers go with the last tensor that views them."""
+        """See :class:`Source`; buffers are freed with the last tensor that views them."""
         os.close(self.file)
         self.buffers = []
 
 
 class PinnedSource(Source):
-    """Pinned host memory, copied on a stream of its own while the device computes.
+    """Pinned host memory, copied on a separate CUDA stream while the device computes.
 
     Args:
         matrices: ``(count, width)`` each, on any device.
         device: The GPU.
-        buffers: How many.
+        buffers: Number of buffers.
     """
 
     def __init__(self, matrices: Sequence[Tensor], device: torch.device, buffers: int) -> None:
@@ -109,7 +109,7 @@ class PinnedSource(Source):
         size = max(matrix.nbytes for matrix in matrices)
         self.buffers = [torch.empty(size, dtype=torch.uint8, device=device) for _ in range(buffers)]
         self.copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self.there = [torch.cuda.Event() for _ in range(buffers)]  # type: ignore[no-untyped-call]
+        self.copied = [torch.cuda.Event() for _ in range(buffers)]  # type: ignore[no-untyped-call]
         self.free = [torch.cuda.Event() for _ in range(buffers)]  # type: ignore[no-untyped-call]
 
     def _view(self, item: int, rows: int, buffer: int) -> Tensor:
@@ -118,37 +118,37 @@ class PinnedSource(Source):
         return self.buffers[buffer][:size].view(matrix.dtype).view(rows, matrix.shape[1])
 
     def read(self, item: int, rows: int, buffer: int) -> int:
-        """Queued behind what still computes with the buffer."""
+        """See :class:`Source`; queued after pending computations with the buffer."""
         with torch.cuda.device(self.device), torch.cuda.stream(self.copying):
             self.copying.wait_event(self.free[buffer])
             view = self._view(item, rows, buffer)
             view.copy_(self.matrices[item][:rows], non_blocking=True)
-            self.there[buffer].record(self.copying)
+            self.copied[buffer].record(self.copying)
         return view.nbytes
 
     def ready(self, item: int, rows: int, buffer: int) -> Tensor:
-        """The device waits for the copy; the host does not."""
-        torch.cuda.current_stream(self.device).wait_event(self.there[buffer])
+        """See :class:`Source`; the device waits for the copy, the host does not."""
+        torch.cuda.current_stream(self.device).wait_event(self.copied[buffer])
         return self._view(item, rows, buffer)
 
     def used(self, buffer: int) -> None:
-        """Noted on the computing stream."""
+        """See :class:`Source`; recorded on the current stream."""
         self.free[buffer].record(torch.cuda.current_stream(self.device))
 
     def close(self) -> None:
-        """Let go of both memories."""
+        """See :class:`Source`; frees host and device memory."""
         self.matrices, self.buffers = [], []
 
 
-class Paced(Source):
-    """Another source behind a link that lets through so many bytes a second, and no more.
+class RateLimited(Source):
+    """Another source with limited bandwidth.
 
-    A disk gives one file twice the rate of another, or its cache does; behind a link that is slower
-    than any of them, times tell the bytes that were moved.
+    The speed of a disk varies between files and with its cache. With a limit below it, times depend
+    only on the number of bytes that are moved.
 
     Args:
-        source: Where matrices lie; faster than the link, else the link changes nothing.
-        bytes_per_second: What the link carries, of all readers together.
+        source: The source of the matrices; the limit has no effect if it is slower.
+        bytes_per_second: Bandwidth of all readers together.
     """
 
     def __init__(self, source: Source, bytes_per_second: float) -> None:
@@ -156,26 +156,26 @@ class Paced(Source):
         self.READERS = source.READERS  # type: ignore[misc]
         self.bytes_per_second = bytes_per_second
         self._free_at = 0.0
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def read(self, item: int, rows: int, buffer: int) -> int:
-        """Returns when the link would have carried it, behind what was asked for before."""
-        asked = time.monotonic()
+        """See :class:`Source`; returns when this and all earlier reads fit into the bandwidth."""
+        start = time.monotonic()
         moved = self.source.read(item, rows, buffer)
-        with self._turn:
-            self._free_at = max(self._free_at, asked) + moved / self.bytes_per_second
+        with self._lock:
+            self._free_at = max(self._free_at, start) + moved / self.bytes_per_second
             arrives = self._free_at
         time.sleep(max(0.0, arrives - time.monotonic()))
         return moved
 
     def ready(self, item: int, rows: int, buffer: int) -> Tensor:
-        """The source's."""
+        """See :class:`Source`."""
         return self.source.ready(item, rows, buffer)
 
     def used(self, buffer: int) -> None:
-        """The source's."""
+        """See :class:`Source`."""
         self.source.used(buffer)
 
     def close(self) -> None:
-        """The source's."""
+        """See :class:`Source`."""
         self.source.close()

@@ -1,4 +1,4 @@
-"""The data sets that flrc knows: columns, splits, and where they are published."""
+"""The data sets that flrc supports: columns, splits, and where they are published."""
 
 from __future__ import annotations
 
@@ -14,51 +14,48 @@ class DatasetSpec:
     """One data set.
 
     Attributes:
-        name: Its name everywhere in flrc.
+        name: Name of the data set everywhere in flrc.
         kind: ``text``, ``summarization`` or ``multiple_choice``.
-        columns: Columns that every row must have (a row may have more).
-        texts: Those of them that hold running text.
-        splits: Splits that exist in the published data set.
-        evaluation_split: The split that published numbers are measured on.
+        columns: Required columns; rows may have more.
+        texts: The columns that hold text.
         hub_path: Repository on the Hugging Face hub.
-        hub_config: Its configuration, if it has several.
+        hub_config: Configuration of the repository, if it has several.
+        splits: Splits of the published data set.
+        evaluation_split: The split on which published numbers are measured.
         hub_revision: Branch, tag or commit that is read unless the user pins another.
-        hub_files: File by split, where only a part of a large data set is read.
-        hub_rows: Rows that are read at most, where only a part of a large data set is read.
+        hub_files: File of each split, if only a part of a large data set is read.
+        hub_rows: Maximum number of rows, if only a part of a large data set is read.
     """
 
     name: str
     kind: str
     columns: tuple[str, ...]
     texts: tuple[str, ...]
-    splits: tuple[str, ...]
-    evaluation_split: str
     hub_path: str
     hub_config: str | None = None
+    splits: tuple[str, ...] = ("train", "validation", "test")
+    evaluation_split: str = "test"
     hub_revision: str = "main"
     hub_files: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     hub_rows: int | None = None
 
 
-_ALL = ("train", "validation", "test")
 _ARC = ("question", "choices", "answerKey")
 
-# Hub paths and configurations of the tasks are those of lm-eval 0.4.13's own task files (a test
-# compares).
+# Hub paths and configurations of the multiple-choice tasks are those in the task files of lm-eval
+# 0.4.13; a test compares them.
 _SPECS = (
     DatasetSpec(
         name="wikitext2",
         kind="text",
         columns=("text",),
         texts=("text",),
-        splits=_ALL,
-        evaluation_split="test",
         hub_path="Salesforce/wikitext",
         hub_config="wikitext-2-raw-v1",
     ),
-    # C4 has 365 M documents. As in GPTQ, SparseGPT and SVD-LLM the first shard of each split is
-    # read; 10,000 documents of it are several million tokens, more than any calibration or
-    # evaluation here takes.
+    # C4 has 365 M documents. As in GPTQ, SparseGPT and SVD-LLM, only the first shard of each split
+    # is read; its first 10,000 documents are several million tokens, more than any calibration or
+    # evaluation here uses.
     DatasetSpec(
         name="c4",
         kind="text",
@@ -80,8 +77,6 @@ _SPECS = (
         kind="summarization",
         columns=("id", "dialogue", "summary"),
         texts=("dialogue", "summary"),
-        splits=_ALL,
-        evaluation_split="test",
         hub_path="knkarthick/dialogsum",
     ),
     DatasetSpec(
@@ -89,8 +84,6 @@ _SPECS = (
         kind="summarization",
         columns=("id", "article", "highlights"),
         texts=("article", "highlights"),
-        splits=_ALL,
-        evaluation_split="test",
         hub_path="abisee/cnn_dailymail",
         hub_config="3.0.0",
     ),
@@ -99,8 +92,6 @@ _SPECS = (
         kind="multiple_choice",
         columns=_ARC,
         texts=("question",),
-        splits=_ALL,
-        evaluation_split="test",
         hub_path="allenai/ai2_arc",
         hub_config="ARC-Easy",
     ),
@@ -109,8 +100,6 @@ _SPECS = (
         kind="multiple_choice",
         columns=_ARC,
         texts=("question",),
-        splits=_ALL,
-        evaluation_split="test",
         hub_path="allenai/ai2_arc",
         hub_config="ARC-Challenge",
     ),
@@ -119,7 +108,6 @@ _SPECS = (
         kind="multiple_choice",
         columns=("activity_label", "ctx_a", "ctx_b", "endings", "label"),
         texts=("activity_label", "ctx_a", "ctx_b"),
-        splits=_ALL,
         evaluation_split="validation",
         hub_path="Rowan/hellaswag",
     ),
@@ -128,8 +116,6 @@ _SPECS = (
         kind="multiple_choice",
         columns=("question_stem", "choices", "answerKey"),
         texts=("question_stem",),
-        splits=_ALL,
-        evaluation_split="test",
         hub_path="allenai/openbookqa",
         hub_config="main",
     ),
@@ -138,7 +124,6 @@ _SPECS = (
         kind="multiple_choice",
         columns=("sentence", "option1", "option2", "answer"),
         texts=("sentence", "option1", "option2"),
-        splits=_ALL,
         evaluation_split="validation",
         hub_path="allenai/winogrande",
         hub_config="winogrande_xl",
@@ -148,8 +133,6 @@ _SPECS = (
         kind="multiple_choice",
         columns=("Problem", "options", "correct"),
         texts=("Problem", "options"),
-        splits=_ALL,
-        evaluation_split="test",
         hub_path="regisss/math_qa",
     ),
     DatasetSpec(
@@ -157,7 +140,6 @@ _SPECS = (
         kind="multiple_choice",
         columns=("goal", "sol1", "sol2", "label"),
         texts=("goal", "sol1", "sol2"),
-        splits=_ALL,
         evaluation_split="validation",
         hub_path="baber/piqa",
     ),
@@ -168,10 +150,10 @@ DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in _SPECS}
 
 
 def find(dataset: str, split: str | None = None) -> DatasetSpec:
-    """The catalogue's entry, the split checked as well if one is given.
+    """The data set of this name, with this split if one is given.
 
     Raises:
-        UserError: If there is no such data set, or no such split in it.
+        UserError: If the data set does not exist or lacks the split.
     """
     spec = DATASETS[choose("data set", dataset, DATASETS)]
     if split is not None and split not in spec.splits:
@@ -180,13 +162,13 @@ def find(dataset: str, split: str | None = None) -> DatasetSpec:
 
 
 def choose_kind(setting: str, datasets: Iterable[str], kind: str) -> None:
-    """Raise UserError unless every data set exists and is of a kind.
+    """Raise UserError unless every data set exists and is of the given kind.
 
     Args:
-        setting: The configuration key they come from.
+        setting: The configuration key that names them, for errors.
         datasets: Names of data sets.
         kind: ``text``, ``summarization`` or ``multiple_choice``.
     """
-    fitting = [name for name, spec in DATASETS.items() if spec.kind == kind]
+    allowed = [name for name, spec in DATASETS.items() if spec.kind == kind]
     for dataset in datasets:
-        choose(setting, dataset, fitting)
+        choose(setting, dataset, allowed)

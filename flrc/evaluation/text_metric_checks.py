@@ -1,4 +1,4 @@
-"""Texts that a metric cannot read, found before there is anything to score. Imports no torch."""
+"""Finds texts that a metric cannot score, before any work. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,59 +10,59 @@ import regex
 
 from flrc.errors import UserError
 from flrc.evaluation.bertscore_models import bertscore_tokenizer
-from flrc.evaluation.words import lost_words, make_tokenizer
+from flrc.evaluation.rouge_tokenizers import lost_words, make_tokenizer
 
 if TYPE_CHECKING:
-    from flrc.data.pairs import Pair
+    from flrc.data.summarization_pairs import Pair
 
 log = logging.getLogger(__name__)
 
 MOST_LOST = 0.1
-"""Largest share of a reference that a metric may not see: of its words with ROUGE-L, of its
-characters with BERTScore. The references of DialogSum and of the sample lose nothing; in CNN/DM
-three words in 41,330 are split at an accent, at most 4.5 % of one reference."""
+"""Largest share of a reference that a metric may ignore: of its words with ROUGE-L, of its
+characters with BERTScore. References of DialogSum and of the sample lose nothing; in CNN/DM three
+of 41,330 words are split at an accent, at most 4.5 % of one reference."""
 
 _BLANK = regex.compile(r"[\s\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]*")
-_PASSED_OVER = regex.compile(
+_IGNORABLE = regex.compile(
     r"[\s\p{C}]|(?<=[\p{Latin}\p{Greek}\p{Cyrillic}\p{Hebrew}\p{Arabic}]\p{M}*)\p{M}"
 )
-"""What may be dropped: what cannot be seen, accents, and points that a script can do without."""
+"""Characters that an encoder may drop: invisible ones, accents, and optional vowel points."""
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of a text can be seen: white space, control and zero-width characters."""
+    """Whether a text has only white space, control and zero-width characters."""
     return _BLANK.fullmatch(text) is not None
 
 
 def check_pairs(
-    found: Sequence[Pair],
+    pairs: Sequence[Pair],
     place: str,
     group: str,
     *,
     rouge_tokenizer: str | None = None,
     bertscore: str | None = None,
 ) -> None:
-    """No source and no reference is blank, and the metrics can read every reference.
+    """Check that no text is blank, and that the metrics can score every reference.
 
     Args:
-        found: What will be summarized and scored.
+        pairs: The pairs that will be summarized and scored.
         place: Data set and split, for errors.
-        group: The configuration group whose settings choose the metrics, for errors.
-        rouge_tokenizer: Tokenizer of ROUGE-L, if that is computed.
-        bertscore: Encoder of BERTScore, if that is computed.
+        group: The configuration group that chooses the metrics, for errors.
+        rouge_tokenizer: Tokenizer of ROUGE-L, if it is computed.
+        bertscore: Encoder of BERTScore, if it is computed.
 
     Raises:
-        UserError: If one is, or one cannot; names the row.
+        UserError: At the first text that fails; names the row.
     """
-    for pair in found:
+    for pair in pairs:
         where = f"{place}, row {pair.id}"
-        for what, text in (("source", pair.source), ("reference", pair.reference)):
+        for column, text in (("source", pair.source), ("reference", pair.reference)):
             if is_blank(text):
                 raise UserError(
-                    f"{where} has a blank {what}",
+                    f"{where} has a blank {column}",
                     given=repr(text)[:80],
                     allowed="a text and its summary",
-                    fix="take the row out of the data",
+                    fix="remove the row from the data",
                 )
         if rouge_tokenizer is not None:
             check_words(pair.reference, rouge_tokenizer, where, group)
@@ -73,17 +73,17 @@ def check_pairs(
             if not bertscore_tokenizer(bertscore).tokenize(pair.reference):
                 raise _wordless(pair.reference, where, "BERTScore")
     if bertscore is not None:
-        warn_of_truncation([pair.reference for pair in found], bertscore, "references")
+        warn_of_truncation([pair.reference for pair in pairs], bertscore, "references")
 
 
 def check_words(
     reference: str, tokenizer: str, where: str, group: str = "evaluation.summarization"
 ) -> None:
-    """The tokenizer of ROUGE-L keeps what a reference says.
+    """Check that ROUGE-L's tokenizer keeps the words of a reference.
 
     Raises:
-        UserError: If more than :data:`MOST_LOST` of its words are dropped or split, or if nothing
-            is kept of one of symbols (emoji).
+        UserError: If more than :data:`MOST_LOST` of its words are dropped or split, or if it
+            consists of symbols (emoji) and nothing is kept.
     """
     if tokenizer != "default":
         return
@@ -91,9 +91,9 @@ def check_words(
     kept = lost <= MOST_LOST and make_tokenizer("default").tokenize(reference)
     if kept or not make_tokenizer("unicode").tokenize(reference):
         return
-    what = f"would lose {lost:.0%} of the words" if lost else "keeps nothing"
+    loss = f"would lose {lost:.0%} of the words" if lost else "keeps nothing"
     raise UserError(
-        f"ROUGE-L's default tokenizer, which knows only the letters a to z, {what} of {where}",
+        f"ROUGE-L's default tokenizer, which knows only the letters a to z, {loss} of {where}",
         given=reference[:80],
         allowed=f"references of which it keeps at least {1 - MOST_LOST:.0%} of the words",
         fix=f"{group}.rouge_tokenizer=unicode, which keeps the words of any script",
@@ -103,36 +103,36 @@ def check_words(
 def check_known(
     reference: str, encoder: str, where: str, group: str = "evaluation.summarization"
 ) -> None:
-    """The encoder of BERTScore has tokens for what a reference says.
+    """Check that BERTScore's encoder has tokens for a reference.
 
     Raises:
         UserError: If more than :data:`MOST_LOST` of its characters are in unknown tokens, which
-            are all alike to the encoder, or are dropped, as the vowel signs of Hindi.
+            the encoder cannot distinguish, or are dropped, such as the vowel signs of Hindi.
     """
     tokenizer = bertscore_tokenizer(encoder)
     encoded = tokenizer(
         reference, add_special_tokens=False, return_offsets_mapping=True, verbose=False
     )
-    known = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
-    unknown = sum(end - begin for token, (begin, end) in known if token == tokenizer.unk_token_id)
-    covered = {at for _, (begin, end) in known for at in range(begin, end)}
-    passed_over = {at for match in _PASSED_OVER.finditer(reference) for at in range(*match.span())}
-    unknown += len(set(range(len(reference))) - covered - passed_over)
+    spans = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+    unknown = sum(end - begin for token, (begin, end) in spans if token == tokenizer.unk_token_id)
+    covered = {at for _, (begin, end) in spans for at in range(begin, end)}
+    ignorable = {at for match in _IGNORABLE.finditer(reference) for at in range(*match.span())}
+    unknown += len(set(range(len(reference))) - covered - ignorable)
     share = unknown / max(1, sum(not character.isspace() for character in reference))
     if share <= MOST_LOST:
         return
     raise UserError(
         f"BERTScore's encoder has no tokens for {share:.0%} of the characters of {where}; "
-        "different texts would score as equal",
+        "different texts would get the same score",
         given=f"{group}.bertscore_model={encoder}: {reference[:80]}",
-        allowed=f"references of which it knows at least {1 - MOST_LOST:.0%}",
-        fix=f"{group}.bertscore_model=bert-base-multilingual-cased, or roberta-large, whose tokens "
-        "are bytes (both from the hub)",
+        allowed=f"references of which it has tokens for at least {1 - MOST_LOST:.0%}",
+        fix=f"{group}.bertscore_model=bert-base-multilingual-cased, or roberta-large, which has "
+        "byte-level tokens (both from the hub)",
     )
 
 
-def warn_of_truncation(texts: Sequence[str], encoder: str, what: str) -> None:
-    """Say how many texts are longer than the encoder of BERTScore reads."""
+def warn_of_truncation(texts: Sequence[str], encoder: str, role: str) -> None:
+    """Log how many texts are longer than the context length of BERTScore's encoder."""
     tokenizer = bertscore_tokenizer(encoder)
     most = tokenizer.model_max_length
     longer = sum(len(ids) > most for ids in tokenizer(list(texts), verbose=False)["input_ids"])
@@ -143,14 +143,14 @@ def warn_of_truncation(texts: Sequence[str], encoder: str, what: str) -> None:
             most - tokenizer.num_special_tokens_to_add(),
             longer,
             len(texts),
-            what,
+            role,
         )
 
 
 def _wordless(reference: str, where: str, metric: str) -> UserError:
     return UserError(
-        f"{where} has a reference without a word that {metric} could compare",
+        f"{where} has a reference without any word that {metric} could compare",
         given=reference[:80],
         allowed="a reference with words",
-        fix="take the row out of the data",
+        fix="remove the row from the data",
     )

@@ -1,4 +1,4 @@
-"""Brings matrices into a few reused buffers, ahead of use and in the order of use."""
+"""Streams matrices into a few reused buffers, ahead of use and in the order of use."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from flrc.models.layers.rows import Rows, Stream
 
 
 class Source(ABC):
-    """Where matrices lie that are not held: a file, or pinned host memory.
+    """Where streamed matrices are stored: a file, or pinned host memory.
 
-    A source has numbered buffers; one is filled by :meth:`read`, in another thread than the one
-    that computes, and then handed over by :meth:`ready`.
+    A source has numbered buffers. :meth:`read` fills one, in another thread than the one that
+    computes; :meth:`ready` then returns its content.
     """
 
     READERS: ClassVar[int] = 1
-    """Threads that read at a time, into different buffers."""
+    """Number of threads that read concurrently, into different buffers."""
 
     @abstractmethod
     def read(self, item: int, rows: int, buffer: int) -> int:
-        """Transfer the first rows of a matrix, or queue that; the bytes that are moved."""
+        """Transfer the first rows of a matrix, or queue the transfer; returns the bytes moved."""
 
     @abstractmethod
     def ready(self, item: int, rows: int, buffer: int) -> Tensor:
-        """The rows, for what is computed from now on."""
+        """The rows, for computations that start now."""
 
     @abstractmethod
     def used(self, buffer: int) -> None:
-        """All that is computed with a buffer has been given to the device."""
+        """Called when all computations with a buffer have been queued on the device."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is held."""
+        """Release files and memory."""
 
 
 @dataclass
 class _Slot:
-    """What is, or will be, in a buffer."""
+    """The content of a buffer, present or still being read."""
 
     item: int
     rows: int
@@ -52,22 +52,21 @@ class _Slot:
 
 
 class Streamer:
-    """Keeps the next matrices coming while the present one is used.
+    """Prefetches matrices while the current one is used.
 
-    Threads read ahead in the order of use, around and around, as far as there are free buffers. A
-    matrix that is asked for out of this order, or at more rows than were read, is fetched on the
-    spot, and reading ahead goes on behind it: right, but slow, so it is counted. One thread
-    computes.
+    Threads read ahead in the order of use, cyclically, as long as there are free buffers. A matrix
+    that is requested out of order, or with more rows than were read, is read on the spot, and
+    prefetching continues after it; this is slow, so it is counted. One thread computes.
 
     Args:
-        source: Where matrices lie.
-        rows: How many rows of each matrix the next pass will use, asked when they are read; in the
-            order of use. 0 for one that it will not use.
-        buffers: How many there are, 2 at least.
+        source: The source of the matrices.
+        rows: For each matrix, in the order of use, a function that returns how many rows the next
+            forward step uses (0 if it is not used); called when the matrix is read.
+        buffers: Number of buffers, at least 2.
 
     Attributes:
         moved: Bytes read so far.
-        misses: Matrices that were asked for out of order, or at more rows than were read.
+        misses: Matrices that were requested out of order, or with more rows than were read.
     """
 
     def __init__(self, source: Source, rows: Sequence[Callable[[], int]], buffers: int) -> None:
@@ -88,7 +87,7 @@ class Streamer:
             thread.start()
 
     def use(self, item: int, rows: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """``compute`` of the first rows of a matrix, which are there only until it returns."""
+        """Call ``compute`` with the first rows of a matrix, which are valid until it returns."""
         buffer, slot = self._take(item, rows)
         slot.filled.wait()
         try:
@@ -102,7 +101,7 @@ class Streamer:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """End the threads and let go of the source."""
+        """Stop the threads and close the source."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -111,7 +110,7 @@ class Streamer:
         self.source.close()
 
     def _take(self, item: int, rows: int) -> tuple[int, _Slot]:
-        """The buffer that holds, or will hold, these rows."""
+        """The buffer with these rows, or into which they are being read."""
         with self._changed:
             if self._ahead:
                 buffer = self._ahead[0]
@@ -130,13 +129,13 @@ class Streamer:
         return buffer, slot
 
     def _following(self) -> int | None:
-        """The next matrix that is used at all."""
+        """The next matrix that is used."""
         count = len(self.rows)
         turns = ((self._next + step) % count for step in range(count))
         return next((item for item in turns if self.rows[item]() > 0), None)
 
     def _drop_ahead(self) -> None:
-        """Free what was read in vain, once the reading has ended."""
+        """Free the prefetched buffers, waiting for reads in progress."""
         while self._ahead:
             slot = self._slots[self._ahead[0]]
             assert slot is not None
@@ -149,7 +148,7 @@ class Streamer:
         moved = 0
         try:
             moved = self.source.read(slot.item, slot.rows, buffer)
-        except Exception as error:  # told where the matrix is used
+        except Exception as error:  # raised where the matrix is used
             slot.error = error
         with self._changed:
             self.moved += moved
@@ -174,9 +173,9 @@ class Streamed(Stream):
     """One matrix of a streamer.
 
     Args:
-        streamer: Shared by all matrices.
-        item: Its number.
-        count: Its rows.
+        streamer: The streamer, which all matrices share.
+        item: Index of the matrix.
+        count: Number of its rows.
     """
 
     def __init__(self, streamer: Streamer, item: int, count: int) -> None:
@@ -190,10 +189,10 @@ class Streamed(Stream):
 
 
 def streamers(model: nn.Module) -> list[Streamer]:
-    """Those that a model's matrices come from."""
-    found = {
+    """The streamers of a model's matrices."""
+    unique = {
         id(rows.stream.streamer): rows.stream.streamer
         for rows in model.modules()
         if isinstance(rows, Rows) and isinstance(rows.stream, Streamed)
     }
-    return list(found.values())
+    return list(unique.values())
