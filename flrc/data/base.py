@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flrc.core.component import Component
+from flrc.data.dataset_catalog import find
 
 
 @dataclass
@@ -24,9 +25,9 @@ class DataSource(Component, ABC):
             UserError: If the data set, the split or a column is missing; names file and line.
         """
 
-    @abstractmethod
     def label(self, dataset: str) -> str:
-        """The name in measurements; for sample data never the name of a benchmark."""
+        """The name in measurements: the benchmark's name, except for sample data."""
+        return find(dataset).name
 
     @abstractmethod
     def fingerprint(self, dataset: str, split: str) -> str:

