@@ -63,9 +63,9 @@ class TokenSequences:
         if limits.context is not None and longest > limits.context:
             reply = f", {self.new_tokens} of them new" if self.new_tokens else ""
             raise UserError(
-                f"{self.what} is longer than the model's context",
+                f"{self.what} is longer than the model's context length",
                 given=f"{prompt + self.new_tokens} tokens{reply}",
-                allowed=f"a context length of {limits.context} tokens ({model})",
+                allowed=f"at most {limits.context} tokens ({model})",
                 fix=self.fix,
             )
         low = min((int(ids.min()) for ids in self._arrays() if len(ids)), default=0)

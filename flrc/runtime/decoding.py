@@ -11,7 +11,6 @@ import torch
 from flrc.errors import UserError
 from flrc.models.anatomy.input_limits import Limits
 from flrc.models.layers.switching import Switch, activate
-from flrc.plans.phase import first_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -158,13 +157,8 @@ class Decoder:
 
     def _phases(self, steps: int) -> list[tuple[int, float]]:
         """First forward step, counted from 0, and realised rate of each phase that is reached."""
-        if self.plans is None:
-            return [(0, 0.0)]
-        starts = first_steps([phase for phase, _ in self.plans.phases], steps)
-        phases = [
-            (s, plan.realised) for s, (_, plan) in zip(starts, self.plans.phases, strict=True)
-        ]
-        return [p for i, p in enumerate(phases) if i + 1 == len(phases) or phases[i + 1][0] > p[0]]
+        plans = self.plans_by_step(steps)
+        return [(start, plan.realised) for start, plan in plans.items()] or [(0, 0.0)]
 
     def _rates(self, steps: int) -> list[float]:
         """Rate of each of ``steps`` forward steps."""

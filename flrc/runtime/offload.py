@@ -188,12 +188,8 @@ def _matrices(model: nn.Module, targets: Sequence[Target]) -> list[tuple[Rows, C
             layer = DenseLinear(FloatRows(layer.weight.data), bias)
             replace(model, name, layer)
         if isinstance(layer, DenseLinear):
-            matrices[id(layer.weight)] = (layer.weight, partial(_all, layer.weight))
+            matrices[id(layer.weight)] = (layer.weight, partial(getattr, layer.weight, "count"))
         elif isinstance(layer, FactoredLinear):
             for rows, count in layer.matrices():
                 matrices.setdefault(id(rows), (rows, count))
     return list(matrices.values())
-
-
-def _all(rows: Rows) -> int:
-    return rows.count

@@ -15,7 +15,7 @@ import torch
 from running import FIRST, JOBS, SWEEP, Call, Place, Swept, environment
 from test_interruption import results
 
-from flrc.evaluation import replies
+from flrc.evaluation import reply_generation
 from flrc.models.sources.random import Random
 from flrc.running import factors as factorise
 
@@ -177,7 +177,7 @@ def test_out_of_memory_while_generating(
     """The batch is halved, which is said and changes nothing."""
     with monkeypatch.context() as fault:
         error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        fails_once(fault, replies.Decoder, "generate", 2, error)
+        fails_once(fault, reply_generation.Decoder, "generate", 2, error)
         ended = call(*FIRST)
     assert ended.code == 0, ended.text[-3000:]
     assert "out of memory with batches of 4: continuing with batches of 2" in ended.text

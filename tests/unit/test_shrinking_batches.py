@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flrc.data.sample import Sample
-from flrc.evaluation import batches
+from flrc.evaluation import shrinking_batches
 from flrc.evaluation.base import Subject
 from flrc.evaluation.reply_generation import generate_replies
 from flrc.evaluation.shrinking_batches import halved, in_batches
@@ -75,7 +75,9 @@ def test_memory_is_given_back_when_the_failed_try_is_gone(monkeypatch: pytest.Mo
     alive: list[weakref.ref[Any]] = []
     given_back: list[bool] = []
     monkeypatch.setattr(
-        batches, "free_memory", lambda: given_back.append(all(made() is None for made in alive))
+        shrinking_batches,
+        "free_memory",
+        lambda: given_back.append(all(made() is None for made in alive)),
     )
 
     def compute(batch: Sequence[int]) -> list[int]:

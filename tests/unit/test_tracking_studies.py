@@ -294,7 +294,7 @@ def test_a_failure_of_wandb_costs_neither_the_table_nor_the_sweep(
         RunFolder(runs / "smollm2_135m" / made.run["id"]).write_record(made)
     entries = [entry(made, runs) for made in records[:2]]
     monkeypatch.setattr(JobLog, "entries", lambda _: entries)
-    monkeypatch.setattr("flrc.sweeps.override_checks.check_overrides", lambda *_: None)
+    monkeypatch.setattr("flrc.sweeps.command_line.check_overrides", lambda *_: None)
     with caplog.at_level(logging.WARNING):
         conf = str(experiments.parent / "conf")
         line = ["experiment=table99", f"paths.runs={runs}"]
