@@ -60,12 +60,12 @@ class Mixed(Text):
 
         import torch
 
-        from flrc.data.summarization_pairs import chat_example, pairs
+        from flrc.data.summarization_pairs import chat_example, read_pairs
 
         chosen = self.text_sequences(data, tokenizer, seed)
         if not self.dialogues:
             return chosen
-        found = pairs(data, self.dialogue_dataset, "validation", None)
+        found = read_pairs(data, self.dialogue_dataset, "validation", None)
         if len(found) < self.dialogues:
             raise UserError(
                 f"not enough calibration dialogues in {self.dialogue_dataset}/validation",

@@ -73,7 +73,7 @@ class Encoded:
     truncated: bool
 
 
-def pairs(data: DataSource, dataset: str, split: str, limit: int | None = None) -> list[Pair]:
+def read_pairs(data: DataSource, dataset: str, split: str, limit: int | None = None) -> list[Pair]:
     """The first pairs of a split, one reference per source.
 
     Args:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
+from flrc.core.memory import peak_memory
+from flrc.data.token_sequences import TokenSequences
 from flrc.evaluation.base import Evaluation, Subject
+from flrc.models.anatomy.input_limits import Limits
 from flrc.results.records.measurement import Measurement, Outcome
 
 if TYPE_CHECKING:
@@ -14,11 +21,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from flrc.data.base import DataSource
-    from flrc.data.token_sequences import TokenSequences
     from flrc.evaluation.roofline import Roofline
     from flrc.evaluation.step_cost import StepCost
     from flrc.evaluation.timed_generation import Timing
-    from flrc.models.anatomy.input_limits import Limits
 
 
 @dataclass
@@ -78,8 +83,6 @@ class Efficiency(Evaluation):
 
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
         """Sizes, repeats, and the settings of the machine."""
-        import platform
-
         import torch
 
         cuda = self._on_cuda()
@@ -107,9 +110,6 @@ class Efficiency(Evaluation):
         config: PretrainedConfig,
     ) -> TokenSequences:
         """The random prompts."""
-        from flrc.data.token_sequences import TokenSequences
-        from flrc.models.anatomy.input_limits import Limits
-
         settings = self.settings(part, data)
         ids = _prompt(Limits.of(config), settings["batch"], self.prompt_tokens)
         return TokenSequences(
@@ -121,14 +121,9 @@ class Efficiency(Evaluation):
 
     def evaluate(self, subject: Subject, part: str) -> Outcome:
         """Measure one batch size."""
-        from contextlib import ExitStack
-        from functools import partial
-
-        from flrc.core.memory import peak_memory
         from flrc.evaluation import roofline
         from flrc.evaluation.step_cost import step_costs
         from flrc.evaluation.timed_generation import alternate, timed
-        from flrc.models.anatomy.input_limits import Limits
         from flrc.models.layers.switching import activate
 
         settings = self.settings(part, subject.data)
@@ -190,8 +185,6 @@ def summary(
     ``allowed`` numbers are the roofline: every step takes only as long as moving its bytes, or its
     operations, at the measured throughput. They are omitted where weights are streamed.
     """
-    from statistics import fmean, median
-
     values: dict[str, tuple[float, str, bool]] = {}
     mine = "compressed" if "compressed" in costs else "dense"
     allowed = {}

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from flrc.core.progress import progress
@@ -140,8 +141,6 @@ def question_tokens(
     Raises:
         UserError: If a question or answer has no tokens, so that lm-eval cannot score it.
     """
-    from types import SimpleNamespace
-
     from lm_eval.models.huggingface import HFLM
 
     sequences: list[list[int]] = []

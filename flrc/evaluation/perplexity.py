@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from flrc.data.text import token_stream, windows
+from flrc.data.token_sequences import TokenSequences
+from flrc.errors import UserError
 from flrc.evaluation.base import DatasetEvaluation, Subject
 from flrc.results.records.measurement import Measurement, Outcome
 
@@ -13,7 +18,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from flrc.data.base import DataSource
-    from flrc.data.token_sequences import TokenSequences
 
 
 @dataclass
@@ -69,16 +73,11 @@ class Perplexity(DatasetEvaluation):
         config: PretrainedConfig,
     ) -> TokenSequences:
         """The requested number of windows."""
-        from flrc.data.token_sequences import TokenSequences
-
         ids = list(self._windows(data, tokenizer, part))
         return TokenSequences(f"a window of {part}", ids, "evaluation.perplexity.length")
 
     def _windows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase, part: str) -> Tensor:
         """``(windows, length)`` token ids."""
-        from flrc.data.text import token_stream, windows
-        from flrc.errors import UserError
-
         stream = token_stream(data.rows(part, self.split(part)), tokenizer)
         available = windows(stream, self.length)
         if self.windows is not None and self.windows > len(available):
@@ -91,9 +90,6 @@ class Perplexity(DatasetEvaluation):
 
     def evaluate(self, subject: Subject, part: str) -> Outcome:
         """Perplexity on one data set; its standard error is by the delta method, over windows."""
-        import math
-        import statistics
-
         from flrc.evaluation.likelihood import window_losses
 
         chosen = self._windows(subject.data, subject.tokenizer, part)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from flrc.data.summarization_pairs import Pair, chat_prompt, read_pairs
+from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError, choose
 from flrc.evaluation.base import DatasetEvaluation, Subject
 from flrc.evaluation.bertscore_models import bertscore_model
@@ -18,8 +21,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from flrc.data.base import DataSource
-    from flrc.data.summarization_pairs import Pair
-    from flrc.data.token_sequences import TokenSequences
     from flrc.runtime.decoding import Decoder
 
 
@@ -85,8 +86,6 @@ class Summarization(DatasetEvaluation):
         config: PretrainedConfig,
     ) -> TokenSequences:
         """The prompts; checks that there are enough, and that every pair can be scored."""
-        from flrc.data.token_sequences import TokenSequences
-
         pairs, prompts, _ = self._prompts(data, tokenizer, part)
         if self.limit is not None and len(pairs) < self.limit:
             raise UserError(
@@ -137,11 +136,9 @@ class Summarization(DatasetEvaluation):
     def _prompts(
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, part: str
     ) -> tuple[list[Pair], list[list[int]], list[bool]]:
-        from flrc.data.summarization_pairs import chat_prompt, pairs
-
-        chosen = pairs(data, part, self.split(part), self.limit)
-        encoded = [chat_prompt(pair, tokenizer, self.max_prompt_tokens) for pair in chosen]
-        return chosen, [e.ids for e in encoded], [e.truncated for e in encoded]
+        pairs = read_pairs(data, part, self.split(part), self.limit)
+        encoded = [chat_prompt(pair, tokenizer, self.max_prompt_tokens) for pair in pairs]
+        return pairs, [e.ids for e in encoded], [e.truncated for e in encoded]
 
     def replies(
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, decoder: Decoder, part: str
@@ -237,7 +234,5 @@ class Summarization(DatasetEvaluation):
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and its standard error; None for the error of a single value."""
-    import statistics
-
     error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
     return statistics.fmean(values), error

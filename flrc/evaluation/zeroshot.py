@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from flrc.data.base import DataSource
 from flrc.data.dataset_catalog import DATASETS, find
+from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError, choose
 from flrc.evaluation.base import Evaluation, Subject
+from flrc.evaluation.lm_eval_tasks import ask, checked_task, question_tokens, task_version
 from flrc.results.records.measurement import Measurement, Outcome
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
-    from flrc.data.token_sequences import TokenSequences
 
 TASKS = tuple(name for name, spec in DATASETS.items() if spec.kind == "multiple_choice")
 """The supported tasks, which are the seven of the paper."""
@@ -58,8 +58,6 @@ class ZeroShot(Evaluation):
 
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
         """Task and version, version of lm-eval, limit, metric and fingerprint of the data."""
-        from flrc.evaluation.lm_eval_tasks import task_version
-
         split = find(part).evaluation_split
         return {
             "task": part,
@@ -85,9 +83,6 @@ class ZeroShot(Evaluation):
         config: PretrainedConfig,
     ) -> TokenSequences:
         """Each of the requested questions with each of its answers."""
-        from flrc.data.token_sequences import TokenSequences
-        from flrc.evaluation.lm_eval_tasks import checked_task, question_tokens
-
         rows = data.rows(part, find(part).evaluation_split)
         if self.limit is not None and len(rows) < self.limit:
             raise UserError(
@@ -109,8 +104,6 @@ class ZeroShot(Evaluation):
         Items: ``id``, ``loglikelihoods`` of the choices, indices ``predicted`` and ``gold``, and
         ``correct``.
         """
-        from flrc.evaluation.lm_eval_tasks import ask
-
         rows = subject.data.rows(part, find(part).evaluation_split)[: self.limit]
         answers = ask(part, rows, subject.model, subject.tokenizer, self.batch_size)
         measurement = Measurement(

@@ -92,9 +92,9 @@ class GeneratingSearch(ScheduleSearch):
         Raises:
             UserError: If the split has too few.
         """
-        from flrc.data.summarization_pairs import pairs
+        from flrc.data.summarization_pairs import read_pairs
 
-        found = pairs(data, self.dataset, self.split)
+        found = read_pairs(data, self.dataset, self.split)
         if len(found) < self.samples:
             raise UserError(
                 f"{data.label(self.dataset)}/{self.split} has too few items to search on",

@@ -9,6 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.utils import setup_globals
+from hydra.version import setbase
+
 from flrc.errors import UserError
 
 
@@ -48,8 +54,6 @@ class Command:
     @classmethod
     def of(cls, conf: str, arguments: Sequence[str]) -> Command:
         """Parse arguments, which may mix flags and overrides in any order."""
-        from hydra._internal.utils import get_args_parser
-
         parsed = get_args_parser().parse_intermixed_args(list(arguments))
         rest = list(parsed.overrides)
         flags = []
@@ -85,12 +89,6 @@ def loader(location: ConfigLocation) -> Any:
     Raises:
         UserError: If the folder of ``--config-dir`` does not exist.
     """
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.utils import create_config_search_path
-    from hydra.core.config_search_path import SearchPathQuery
-    from hydra.core.utils import setup_globals
-    from hydra.version import setbase
-
     setbase("1.3")
     setup_globals()
     path = create_config_search_path(location.folder)

@@ -14,6 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from flrc.config import RunConfig
 from flrc.core import job_process
 from flrc.errors import UserError, explained
+from flrc.results.tables.facts import facts_of
+from flrc.running.finished import finished, requested
+from flrc.running.identity import run_folder, run_id
+from flrc.running.preflight import check_inputs
 from flrc.sweeps import job_isolation
 from flrc.sweeps.error_output import print_failure
 from flrc.sweeps.job_log import JobEntry, JobLog, StudyJob
@@ -54,10 +58,6 @@ def run(compose: Callable[[], Any]) -> None:
 
 def _plan(config: RunConfig) -> JobEntry:
     """What the job would do, without doing it (``dry_run=true``)."""
-    from flrc.running.finished import finished
-    from flrc.running.identity import run_folder
-    from flrc.running.preflight import check_inputs
-
     check_inputs(config)
     folder = run_folder(config)
     done = finished(config, folder) is not None
@@ -65,9 +65,7 @@ def _plan(config: RunConfig) -> JobEntry:
 
 
 def _run_here(config: RunConfig) -> JobEntry:
-    from flrc import pipeline
-    from flrc.running.finished import requested
-    from flrc.running.identity import run_folder
+    from flrc import pipeline  # imports torch
 
     record = pipeline.run(config)
     folder = run_folder(config)
@@ -131,9 +129,6 @@ def _log(entry: JobEntry, config: RunConfig | None) -> None:
 
 def study_job(config: RunConfig) -> StudyJob | None:
     """The job's place in its study; None outside of studies, or if the model is not available."""
-    from flrc.results.tables.facts import facts_of
-    from flrc.running.identity import run_folder, run_id
-
     if config.scale == "none":
         return None
     try:

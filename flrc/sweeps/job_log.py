@@ -10,12 +10,10 @@ import tempfile
 import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flrc.errors import DISK_FULL, UserError, explained
-
-if TYPE_CHECKING:
-    from flrc.results.tables.facts import Facts
+from flrc.results.tables.facts import Facts
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from flrc.data.base import DataSource
 from flrc.data.dataset_catalog import DATASETS
-from flrc.data.summarization_pairs import TASKS, Pair, chat_example, chat_prompt, pairs
+from flrc.data.summarization_pairs import TASKS, Pair, chat_example, chat_prompt, read_pairs
 from flrc.data.text import sample_windows, token_stream, windows
 from flrc.errors import UserError
 
@@ -123,23 +123,23 @@ def test_every_summarization_data_set_has_a_form() -> None:
 
 def test_one_reference_a_dialogue() -> None:
     data = dialogues("test_0_1", "test_0_2", "test_0_3", "test_1_1", "test_1_2", "test_1_3")
-    assert [p.id for p in pairs(data, "dialogsum", "test")] == ["test_0_1", "test_1_1"]
-    assert [p.id for p in pairs(data, "dialogsum", "test", limit=1)] == ["test_0_1"]
+    assert [p.id for p in read_pairs(data, "dialogsum", "test")] == ["test_0_1", "test_1_1"]
+    assert [p.id for p in read_pairs(data, "dialogsum", "test", limit=1)] == ["test_0_1"]
 
 
 @pytest.mark.parametrize("prefix", ["train_", "dev_", "sample_test_", "sample-"])
 def test_other_ids_are_all_kept(prefix: str) -> None:
     data = dialogues(*(f"{prefix}{n}" for n in range(13)))
-    assert len(pairs(data, "dialogsum", "train")) == 13
+    assert len(read_pairs(data, "dialogsum", "train")) == 13
 
 
 def test_articles() -> None:
     data = Rows([{"id": "a", "article": "long", "highlights": "x .\ny ."}])
-    (pair,) = pairs(data, "cnn_dailymail", "test")
+    (pair,) = read_pairs(data, "cnn_dailymail", "test")
     assert (pair.source, pair.reference) == ("long", "x .\ny .")
     assert "three sentences" in pair.instruction
     with pytest.raises(UserError, match="nearest: dialogsum"):
-        pairs(data, "dialogsums", "test")
+        read_pairs(data, "dialogsums", "test")
 
 
 def test_prompt_as_plain_text() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from flrc.data.base import DataSource
 from flrc.data.folder import Folder
 from flrc.data.sample import Sample
-from flrc.data.summarization_pairs import pairs
+from flrc.data.summarization_pairs import read_pairs
 from flrc.errors import UserError
 
 NONE: Mapping[str, str] = MappingProxyType({})
@@ -52,7 +52,7 @@ class References:
         for source in self.sources:
             try:
                 if source.fingerprint(dataset, split) == fingerprint:
-                    return {p.id: p.reference for p in pairs(source, dataset, split)}
+                    return {p.id: p.reference for p in read_pairs(source, dataset, split)}
             except UserError:
                 continue  # this source lacks the data set: a page without references is a page
         return NONE
