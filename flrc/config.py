@@ -63,7 +63,7 @@ class Method:
     """The preset's label; the components say what is computed, the label never enters an id.
 
     Attributes:
-        name: Name of the preset.
+        name: Name of the preset; a label, which never enters an id.
     """
 
     name: str = MISSING
@@ -74,16 +74,16 @@ class Paths(Canonical):
     """Folders.
 
     Attributes:
-        runs: Records of runs.
-        cache: Results of stages that runs share.
+        runs: Folder of the records.
+        cache: Folder of results that runs share: statistics, factors, gradients, dense replies.
         cache_limit_gb: Size above which the least recently used cache entries are evicted, in 10^9
             bytes.
         keep_statistics_gb: Statistics of one calibration up to this size are cached, in 10^9 bytes;
             larger ones are collected again where needed.
-        statistics_memory_gb: Gram matrices of gradients held in memory at a time, in 10^9 bytes; a
-            model that needs more takes several backward passes. Those of the inputs are taken in
-            the same pass if they fit beside them. And the graph of one backward pass: of a larger
-            one, blocks are computed again.
+        statistics_memory_gb: Memory for Gram matrices of gradients, in 10^9 bytes. A model that
+            needs more takes several backward passes; those of the inputs are collected in the same
+            pass if they also fit. It also limits the graph of one backward pass: if that is larger,
+            blocks are recomputed.
     """
 
     runs: str = "runs"
@@ -117,37 +117,38 @@ class RunConfig(Canonical):
     """Everything about one run; ``flrc.pipeline.run`` is a function of it.
 
     Attributes:
-        method: Label of the preset.
+        method: Preset: a named combination of the other groups.
         model: Where the model comes from.
-        data: Where data comes from.
+        data: Where data sets come from: ``sample`` (included), ``folder`` or ``hub``.
         calibration: Sequences for statistics and gradients.
-        decomposition: Weight -> ordered factors.
+        decomposition: How a weight becomes ordered factors.
         grouping: Which layers are decomposed together.
         form: How factors are stored.
-        sensitivity: Score per layer.
-        allocator: Scores -> ranks.
-        schedule: Forward step -> rate.
+        sensitivity: Score of each layer.
+        allocator: How the budget is divided into ranks.
+        schedule: Rate at each forward step.
         search: How switch points and rates of the schedule are chosen.
         refine: What is done to factors once the plan is known.
         quantization: Precision of the stored factors.
         runtime: How the compressed model is executed.
-        evaluation: What is measured, by name.
+        evaluation: What is measured.
         tracker: Where finished records are sent.
-        paths: Folders.
+        paths: Folders, and limits of disk and memory.
         rate: Share of the target parameters that one forward step does not use, averaged over
-            steps; [0, 1).
-        seed: Of everything that is drawn.
+            steps; in [0, 1).
+        seed: Seed of everything that is drawn at random.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
-        placement: Where the model waits: on the device, or on the host, from where one decoder
-            block at a time visits the device.
-        dtype: Of the model: float32, bfloat16, float16 or float64.
-        threads: CPU threads; None leaves torch's own choice.
-        force: Compute again what is done.
-        dry_run: Say what would run, and stop.
-        workers: Jobs of a sweep at a time on a machine, each in a process of its own. 0: in this
-            process under Hydra's basic launcher, and as many as another launcher starts.
+        placement: ``device``: the whole model is on the device. ``host``: it is in host memory, and
+            one decoder block at a time is on the device, while it computes.
+        dtype: Data type of the model: ``float32``, ``bfloat16``, ``float16`` or ``float64``.
+        threads: CPU threads; None for torch's choice.
+        force: Whether finished work is computed again.
+        dry_run: Whether the command only says what would run.
+        workers: Jobs of a sweep that run at a time on a machine, each in a process of its own. 0:
+            one after the other in this process under the basic launcher, as many as it starts under
+            another one.
         study: Name under which runs are grouped.
-        scale: How large the study is: small, paper, or none.
+        scale: Size of a study: ``small`` or ``paper``; ``none`` outside of studies.
     """
 
     method: Method = field(default_factory=Method)

@@ -2,67 +2,107 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
-from flrc.config import GROUPS, RunConfig, components
+import yaml
+
+from flrc.config import GROUPS, Paths, RunConfig, components
 from flrc.library.compression import CONF
 from flrc.results.tables.markdown import escape
 
-KEY = re.compile(r"(?P<key>[\w.]+):(?: (?P<value>[^#]*?))?(?:\s+# (?P<meaning>.*))?")
+KEY = re.compile(r"(?P<key>\w+):(?: (?P<value>[^#]*?))?(?:\s+# (?P<note>.*))?")
+"""A line of YAML. The note of a component's key is its source, or why it is a variant."""
+ATTRIBUTES = re.compile(r"^Attributes:\n((?:(?: .*)?(?:\n|$))+)", re.MULTILINE)
 NOT_SHOWN = ("experiment", "hydra")
 """Studies have pages of their own."""
 HEAD = """# Options
 
 Written by `python scripts/options_page.py docs/options.md` from `conf/` and the schemas.
 
-`group=option` chooses an option, `group.key=value` sets a key of it. Where nothing is said the one
-marked (default) is taken. `method=` sets several groups at once.
+`group=option` selects an option, `group.key=value` sets one of its keys. Options marked (default)
+are used if nothing else is selected. `method=` selects several groups at once.
 """
+
+
+def meanings(schema: type) -> dict[str, str]:
+    """Field -> meaning in Markdown, from the ``Attributes:`` of a class and its bases.
+
+    Raises:
+        ValueError: If a class describes what it does not declare, or what a base describes.
+    """
+    known: dict[str, str] = {}
+    for owner in reversed(schema.__mro__):
+        section = ATTRIBUTES.search(inspect.cleandoc(owner.__dict__.get("__doc__") or ""))
+        for entry in re.split(r"(?m)^    (?=\w)", section[1] if section else "")[1:]:
+            name, _, meaning = entry.partition(":")
+            if name in known or name not in inspect.get_annotations(owner):
+                raise ValueError(
+                    f"{owner.__name__}: {name} is described elsewhere, or not declared"
+                )
+            known[name] = _markdown(" ".join(meaning.split()))
+    return known
+
+
+def _markdown(text: str) -> str:
+    """Google style to Markdown: code in single backticks, None as YAML writes it."""
+    parts = re.split("``|:data:`|`", re.sub(r"\bNone\b", "null", text))
+    plain = (re.sub(r"[\\|*<]", r"\\\g<0>", part) for part in parts[::2])
+    code = (f"`{part}`" for part in parts[1::2])
+    return "".join(part for pair in zip_longest(plain, code, fillvalue="") for part in pair)
 
 
 def page(conf: Path = CONF) -> str:
     """The whole page."""
     main = (conf / "config.yaml").read_text("utf-8")
-    top = [row for row in _keys(main.split("- _self_")[1]) if not row[0].startswith("hydra")]
+    top = [
+        (field.name, yaml.safe_dump(field.default).split("\n")[0], "")
+        for field in dataclasses.fields(RunConfig)
+        if isinstance(field.default, int | float | str | None) and field.default != "???"
+    ]
     parts = [HEAD, "## Top level\n", _table(top, RunConfig)]
-    for group, default, meaning in _groups(main):
-        parts.append(f"## `{group}`\n\n{meaning[:1].upper()}{meaning[1:]}.\n")
+    groups = meanings(RunConfig)
+    for group, default, comment in _groups(main):
+        parts.append(f"## `{group}`\n\n{groups.get(group, comment)}\n")
         for path in sorted((conf / group).glob("*.yaml")):
             parts.append(_option(group, path, is_default=path.stem in default))
     return "\n".join(parts).rstrip() + "\n"
 
 
 def _groups(main: str) -> list[tuple[str, list[str], str]]:
-    """Group, its default options and its meaning, in the order of ``config.yaml``."""
-    found = []
-    for line in main.splitlines():
-        named = re.match(r"  - (\w+): ([^#]+?)\s+# (.*)", line)
-        if named is not None and named[1] not in NOT_SHOWN:
-            found.append((named[1], re.findall(r"\w+", named[2]), named[3].rstrip(".")))
-    return found
+    """Group, its default options and its comment, in the order of ``config.yaml``."""
+    lines = re.findall(r"^  - (\w+): ([^#\n]+?)(?:  # (.*))?$", main, re.MULTILINE)
+    return [
+        (group, re.findall(r"\w+", default), f"{comment[:1].upper()}{comment[1:]}.")
+        for group, default, comment in lines
+        if group not in NOT_SHOWN
+    ]
 
 
 def _option(group: str, path: Path, is_default: bool) -> str:
     text = path.read_text("utf-8")
-    comments = [line[2:] for line in text.splitlines() if line.startswith("# ")]
-    meaning = " ".join(line for line in comments if not line.startswith("@package"))
+    comments = re.findall(r"^# (?!@package)(.*)", text, re.MULTILINE)
+    meaning = " ".join(re.sub("^variant: (.*)", r"(Variant: \1.)", line) for line in comments)
     title = f"### `{group}={path.stem}`" + (" (default)" if is_default else "")
     chosen = re.findall(r"^  - override /?(\S+): (\S+)", text, re.MULTILINE)
     parts = [title, "", meaning, ""]
     if chosen:
-        parts += ["Chooses " + ", ".join(f"`{g}={o}`" for g, o in chosen) + ".", ""]
+        parts += ["Selects " + ", ".join(f"`{g}={o}`" for g, o in chosen) + ".", ""]
     keys = _keys(text.partition("- _self_")[2] or re.sub(r"(?ms)^defaults:.*?\n\n", "", text))
-    name = next((v for key, v, _ in keys if key in ("name", f"{group}.name")), "")
+    name = next((value for key, value, _ in keys if key in ("name", f"{group}.name")), "")
     schema = components(group).get(name) if group in GROUPS else None
     shown = [row for row in keys if not row[0].endswith("name") and group != "method"]
+    schema = Paths if group == "paths" else schema or RunConfig
     return "\n".join([*parts, _table(shown, schema)] if shown else parts)
 
 
 def _keys(text: str) -> list[tuple[str, str, str]]:
-    """Key (nested ones with dots), value and meaning of every line that has a value."""
-    found: list[tuple[str, str, str]] = []
+    """Key (nested ones with dots), value and note of every line that has a value."""
+    rows: list[tuple[str, str, str]] = []
     above: list[tuple[int, str]] = []
     for line in text.splitlines():
         match = KEY.fullmatch(line.strip())
@@ -72,20 +112,22 @@ def _keys(text: str) -> list[tuple[str, str, str]]:
         above = [(d, key) for d, key in above if d < depth]
         name = ".".join([*(key for _, key in above), match["key"]])
         if match["value"]:
-            found.append((name, match["value"].strip(), match["meaning"] or ""))
+            rows.append((name, match["value"].strip(), match["note"] or ""))
         else:
             above.append((depth, match["key"]))
-    return found
+    return rows
 
 
-def _table(keys: list[tuple[str, str, str]], schema: type | None) -> str:
-    """Key, type, value, meaning."""
-    fields = getattr(schema, "__dataclass_fields__", {})
+def _table(keys: list[tuple[str, str, str]], schema: type) -> str:
+    """Key, type, value, and meaning with the note on the value; Hydra's keys have notes only."""
+    known = meanings(RunConfig) | meanings(schema)
+    types = {f.name: str(f.type) for c in (RunConfig, schema) for f in dataclasses.fields(c)}
     rows = ["| key | type | value | meaning |", "| --- | --- | --- | --- |"]
-    for key, value, meaning in keys:
-        field = key.rpartition(".")[2]
-        kind = str(fields[field].type) if field in fields else ""
-        rows.append(f"| `{key}` | {escape(kind)} | {escape(value)} | {escape(meaning)} |")
+    for key, value, note in keys:
+        field = "" if key.startswith("hydra.") else key.rpartition(".")[2]
+        note = f"{note[:1].upper()}{note[1:]}." if note else ""
+        kind, meaning = types.get(field, ""), f"{known.get(field, '')} {escape(note)}".strip()
+        rows.append(f"| `{key}` | {escape(kind)} | {escape(value)} | {meaning} |")
     return "\n".join(rows) + "\n"
 
 

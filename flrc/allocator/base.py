@@ -22,9 +22,11 @@ class Allocator(Component, ABC):
     """Decides the rank of every target at a rate.
 
     Attributes:
-        minimum_rank: Smallest rank that any target may get; layers whose output is 0 have none.
-        samples: Calibration sequences that are measured on, None for all. Read by allocators that
-            measure; the others take it too, so that a sweep over methods can set it once.
+        minimum_rank: Smallest rank of any target, except those whose output is always 0: they get
+            none.
+        samples: Calibration sequences that plans are measured on; None for all. Read by allocators
+            that measure the model; the others accept it, so that a sweep over methods can set it
+            once.
     """
 
     minimum_rank: int = 1

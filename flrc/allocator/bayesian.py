@@ -34,11 +34,12 @@ class Bayesian(ProbingAllocator):
         token.
 
     Attributes:
-        kinds: Projections that share a ratio.
-        lowest: Lowest ratio that is drawn; the highest is 1.
-        trials: Models that are measured.
-        kl_weight: Weight of the divergence beside the perplexity.
-        seed: Of the sampler.
+        kinds: Projections that share a keep ratio; all others (``v_proj``) stay dense.
+        lowest: Lowest ratio that is drawn; the highest is 1. Ratios are relative: one common factor
+            on all of them meets the rate.
+        trials: Number of models that are measured.
+        kl_weight: Weight of the KL divergence from the dense model, relative to the perplexity.
+        seed: Seed of the sampler.
     """
 
     name: str = "bayesian"

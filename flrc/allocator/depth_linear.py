@@ -28,7 +28,7 @@ class DepthLinear(ProbingAllocator):
         ``minimum_rank``.
 
     Attributes:
-        slopes: Size of the grid.
+        slopes: Number of slopes that are measured, from 0 (uniform) to ``2 min(rate, 1 - rate)``.
     """
 
     name: str = "depth_linear"

@@ -34,7 +34,7 @@ class EffectiveRank(Allocator):
         where a rank of V costs something else than one of Q (grouped-query attention).
 
     Attributes:
-        transfer: Share of Q's and K's ranks that is moved to V of the same block (beta); 0 for
+        transfer: Share of the ranks of q and k that moves to v of the same block (beta); 0 for
             none.
     """
 

@@ -38,14 +38,16 @@ class ProbedSurrogate(ProbingAllocator):
         that the rate is met exactly: those targets leave the multiples of 8.
 
     Attributes:
-        probe_ratio: Ratio at which each target is measured.
-        multiple: Ranks are multiples of this.
-        ratios: Lowest and highest ratio of a target that is cut, at rates up to 0.5.
-        ratios_high: The same at rates above 0.5.
-        alpha: Highest exponent of the depth factor; the lowest is 0.
-        gamma: Highest weight of the depth factor; the lowest is 0.
-        trials: Whole plans that are measured (the sampler, TPE, draws its first ten at random).
-        seed: Of the sampler.
+        probe_ratio: Keep ratio at which each target is measured.
+        multiple: Ranks are multiples of this, except those of the few targets that take the
+            remainder.
+        ratios: Lowest and highest keep ratio of a compressed target, at rates up to 0.5.
+        ratios_high: As ``ratios``, at rates above 0.5.
+        alpha: Largest exponent of the depth factor; the smallest is 0.
+        gamma: Largest weight of the depth factor; the smallest is 0.
+        trials: Number of complete plans that are measured; the sampler, TPE, draws its first ten at
+            random.
+        seed: Seed of the sampler.
     """
 
     name: str = "probed_surrogate"

@@ -28,13 +28,13 @@ class Proportional(Allocator):
         above full rank; taken literally the formula misses the rate by far.
 
     Attributes:
-        redistribution: ``solved``: ``R_budget`` is bisected, so what clipping cuts off flows to all
-            other targets in proportion. ``round_robin``: the clipped ranks are handed out one by
-            one in ascending order of what was cut off (Palu, the authors' earlier work),
-            ``R_budget`` again bisected. ``literal``: one shot with the rank sum of the uniform
-            allocation; the realised rate is what comes out, and is recorded.
-        floor: Smallest rank as a multiple of the uniform rank, 0 for none.
-        ceiling: Largest rank as a multiple of the uniform rank, None for none.
+        redistribution: ``solved``: ``R_budget`` is found by bisection, so what clipping removes
+            goes to all other targets in proportion. ``round_robin``: the clipped ranks are handed
+            out one by one in ascending order of what was removed (Palu, the authors' earlier work),
+            ``R_budget`` also found by bisection. ``literal``: a single step with the rank sum of
+            the uniform allocation; it misses the requested rate, and the realised rate is recorded.
+        floor: Smallest rank as a multiple of the uniform rank; 0 for none.
+        ceiling: Largest rank as a multiple of the uniform rank, at least 1; None for none.
     """
 
     name: str = "proportional"

@@ -28,7 +28,8 @@ class RankOrder(Allocator):
         share, as the text says (sensitive layers keep more), and so do we.
 
     Attributes:
-        half_width: ``a``, half the distance of the largest and the smallest share; 0 is uniform.
+        half_width: ``a``, half the difference between the largest and the smallest keep ratio; 0 is
+            uniform.
     """
 
     name: str = "rank_order"

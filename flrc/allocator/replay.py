@@ -24,7 +24,7 @@ class Replay(Allocator):
     """Takes the plan of an earlier run (``plan.json``, maybe edited) made for the same rate.
 
     Attributes:
-        path: The plan file.
+        path: ``plan.json`` of an earlier run, possibly edited; it must hold the requested rate.
     """
 
     name: str = "replay"

@@ -33,8 +33,7 @@ class SensitivitySearch(ProbingAllocator):
         an error; published is whatever comes out.
 
     Attributes:
-        ratios: Parameters kept over dense ones that are tried (the code's since October 2024; the
-            paper tries 0.1 and up).
+        ratios: Keep ratios that are tried in every target.
     """
 
     name: str = "sensitivity_search"

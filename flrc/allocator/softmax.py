@@ -32,8 +32,8 @@ class Softmax(Allocator):
         that of a public re-implementation.
 
     Attributes:
-        epsilon: Temperature, in units of the score; large: uniform.
-        ceiling: Largest share that any target loses, before the rate is met exactly.
+        epsilon: Temperature, in units of the score; larger is closer to uniform.
+        ceiling: Largest share of its parameters that a target loses; the excess goes to the others.
     """
 
     name: str = "softmax"

@@ -22,7 +22,7 @@ class Spectrum(Allocator):
     at its full cost and no loss; costs are the form's own.
 
     Attributes:
-        multiple: Ranks are multiples of this number (kernels like 8); 1 for any rank.
+        multiple: Ranks are multiples of this (8 suits GPU kernels); 1 for any rank.
     """
 
     name: str = "spectrum"

@@ -32,7 +32,8 @@ class TypeLoss(Allocator):
         several names for one loss; each matrix's own is read, as its text says.
 
     Attributes:
-        offset: Added to ``L`` inside the logarithm; e gives a score of 1 where nothing is lost.
+        offset: Added to ``L`` inside the logarithm, above 1; with e, a target that loses nothing
+            scores 1.
     """
 
     name: str = "type_loss"

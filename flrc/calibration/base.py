@@ -21,7 +21,7 @@ class Calibration(Component, ABC):
 
     Attributes:
         samples: Number of text sequences.
-        length: Tokens of a text sequence.
+        length: Tokens per text sequence.
     """
 
     samples: int = 32

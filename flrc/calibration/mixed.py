@@ -27,7 +27,7 @@ class Mixed(Text):
     every compressed reply collapses; generation studies use this one.
 
     Attributes:
-        dialogues: Number of dialogues.
+        dialogues: Number of chat-formatted dialogues with their summaries, in addition to the text.
         dialogue_dataset: Summarization data set, read from its validation split (never the test
             split).
     """
@@ -38,7 +38,8 @@ class Mixed(Text):
     )
 
     name: str = "mixed"
-    dialogues: int = 40
+    samples: int = 4
+    dialogues: int = 16
     dialogue_dataset: str = "dialogsum"
 
     def check(self) -> None:

@@ -20,12 +20,11 @@ class Text(Calibration):
     """Non-overlapping windows of text, drawn without replacement, data sets in equal parts.
 
     Source: the set-up of SVD-LLM and FLRC (appendix F), WikiText-2 train.
-    Differs: windows are cut from one token stream and never overlap; the published code draws
-        character
-    offsets, which may overlap and skips samples that come out too short.
+    Differs: windows are taken from one token stream and never overlap; the published code draws
+        character offsets, so that windows may overlap, and skips those that are too short.
 
     Attributes:
-        datasets: Text data sets, read from their train split; ``samples`` is shared evenly among
+        datasets: Text data sets, read from their train split; ``samples`` is divided evenly among
             them.
     """
 

@@ -17,7 +17,7 @@ class Folder(JsonLinesSource):
     The folder is assumed to hold the data of the benchmarks, so measurements carry their names.
 
     Attributes:
-        root: The folder.
+        root: The folder; required, as in ``data.root=DIR``.
     """
 
     name: str = "folder"

@@ -21,9 +21,10 @@ class Hub(DataSource):
     """Reads the published data sets without running their code; downloads are cached.
 
     Attributes:
-        cache: Folder for what is fetched; None for the one that ``datasets`` uses by default.
-        revisions: Branch, tag or commit by data set, where not the catalogue's. Naming commits
-            fixes the data for good; in any case the fingerprint is that of the rows that were read.
+        cache: Folder for downloads; None for the default of ``datasets``.
+        revisions: Branch, tag or commit by data set, as in ``+data.revisions.wikitext2=COMMIT``;
+            the catalogue's for all others. Naming commits pins the data; in any case the
+            fingerprint is that of the rows that were read.
     """
 
     name: str = "hub"

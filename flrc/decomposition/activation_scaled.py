@@ -25,7 +25,7 @@ class ActivationScaled(Decomposition):
 
     Attributes:
         alpha: Exponent of the mean absolute activation, 0 (plain SVD) to 1.
-        floor: Added to the scale so that a channel that never fires can be divided by.
+        floor: Added to every scale, so that a channel that is always 0 can be divided by it.
     """
 
     name: str = "activation_scaled"

@@ -39,18 +39,21 @@ class Kfac(Decomposition):
     been seen before (inverse Wishart), so few tokens are trusted less than many.
 
     Attributes:
-        input_shrinkage: Fixed share in the inputs' Gram.
-        output_shrinkage: Fixed share in the gradients' Gram.
-        input_prior: Prior tokens per channel of the inputs.
-        output_prior: Prior tokens per channel of the outputs.
-        labels: Whose next tokens the gradients are of: ``data``, ``model`` (drawn from its own
-            distribution) or ``both``.
-        drop_tokens: Share of each sequence's tokens left out of the gradients' Gram at its
+        input_shrinkage: Share of the mean diagonal that is mixed into the inputs' Gram matrix, in
+            [0, 1), whatever the number of tokens.
+        output_shrinkage: As ``input_shrinkage``, for the gradients' Gram matrix.
+        input_prior: Tokens per channel of an isotropic prior on the inputs' Gram matrix; the fewer
+            tokens are seen, the more it shrinks.
+        output_prior: As ``input_prior``, for the gradients' Gram matrix.
+        labels: Next tokens whose loss the gradients are of: ``data`` (those of the text), ``model``
+            (drawn from the model's own distribution) or ``both``.
+        drop_tokens: Share of each sequence's tokens left out of the gradients' Gram matrix at its
             beginning, and again at its end.
-        clip: Bounds of a token's gradient norm as multiples of its sequence's mean; None for none.
-        gradient_tokens: Tokens for each channel of the widest layer's outputs after which no
-            further sequence's gradients are taken: they cost most of the time; None takes all.
-        cutoff: Singular Gram only: eigenvalues below this share of the largest are raised to it.
+        clip: Bounds of a token's gradient norm as multiples of the sequence's mean; None for none.
+        gradient_tokens: Tokens per output channel of the widest target after which no further
+            sequence's gradients are taken, since they take most of the time; None for all.
+        cutoff: Singular Gram matrix only: eigenvalues below this share of the largest are raised to
+            it.
     """
 
     name: str = "kfac"

@@ -25,7 +25,8 @@ class Whitened(Decomposition):
     as a rescue, where the published code shifts the spectrum and goes on.
 
     Attributes:
-        cutoff: Eigen path: eigenvalues below this share of the largest are raised to it.
+        cutoff: Singular Gram matrix only: eigenvalues below this share of the largest are raised to
+            it.
     """
 
     VERSION: ClassVar[int] = 2

@@ -130,11 +130,7 @@ class Evaluation(Component, ABC):
 
 @dataclass
 class DatasetEvaluation(Evaluation):
-    """An evaluation whose parts are data sets of one kind, each on its evaluation split.
-
-    Attributes:
-        datasets: Names of data sets.
-    """
+    """An evaluation whose parts are data sets of one kind, each on its evaluation split."""
 
     datasets: list[str] = field(default_factory=list)
 

@@ -39,14 +39,15 @@ class Efficiency(Evaluation):
         batch 512, or batch 1.
 
     Attributes:
-        batch_sizes: Each is a part of its own; null: 1 and 512 on CUDA, 1 and 8 on the CPU.
-        prompt_tokens: Of each sequence.
-        new_tokens: Forward steps; null: 128 on CUDA, 32 on the CPU.
-        repeats: Pairs of measured generations.
-        device: The run's.
-        dtype: The run's.
-        threads: The run's.
-        runtime: The run's.
+        batch_sizes: Batch sizes, each measured by itself; None for 1 and 512 on CUDA, 1 and 8 on
+            the CPU.
+        prompt_tokens: Tokens of each prompt.
+        new_tokens: Forward steps; None for 128 on CUDA, 32 on the CPU.
+        repeats: Number of pairs of measured generations, dense and compressed.
+        device: Device of the run.
+        dtype: Data type of the run.
+        threads: CPU threads of the run.
+        runtime: Runtime of the run.
     """
 
     name: str = "efficiency"

@@ -34,13 +34,14 @@ class Perplexity(DatasetEvaluation):
 
     Attributes:
         datasets: Text data sets, each on its evaluation split.
-        windows: Number of windows from the start of the text; None for all.
-        length: Tokens of a window.
+        windows: Number of windows, from the start of the text; None for all, which is what papers
+            report.
+        length: Tokens per window.
     """
 
     name: str = "perplexity"
     datasets: list[str] = field(default_factory=lambda: ["wikitext2", "c4"])
-    windows: int | None = None
+    windows: int | None = 2
     length: int = 2048
 
     KIND: ClassVar[str] = "text"

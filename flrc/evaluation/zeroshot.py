@@ -30,9 +30,10 @@ class ZeroShot(Evaluation):
     lm-eval's own task files define prompts, choices and scoring; the rows are from our data source.
 
     Attributes:
-        tasks: The tasks, each a part.
-        limit: First questions of each task that are asked; None for all.
-        batch_size: Answers scored at once; does not change the numbers.
+        tasks: Tasks, each measured and saved by itself; their mean is reported once all are done.
+        limit: Number of questions per task, from the first; None for all. It is part of what
+            defines the number.
+        batch_size: Answers scored together; changes speed and memory, not the numbers.
 
     Source: FLRC (arXiv 2510.09332), Table 2; EleutherAI's lm-evaluation-harness.
     """

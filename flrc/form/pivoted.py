@@ -28,8 +28,8 @@ class Pivoted(Form):
         the pivots of a rank-revealing QR.
 
     Attributes:
-        bound: Largest magnitude of a coefficient of ``A'``, above 1: it bounds what float16 and
-            bfloat16 must hold.
+        bound: Largest magnitude of a coefficient of ``A'``, above 1; a smaller bound loses less
+            precision in float16 and bfloat16, and takes longer to reach.
     """
 
     NESTED: ClassVar[bool] = False

@@ -36,9 +36,9 @@ class Propagated(Refinement):
         gradients' Gram (if the decomposition is two-sided) as measured on the dense model.
 
     Attributes:
-        strength: Share of the least-squares correction, 0 to 1.
-        prior: Tokens per input channel that showed no error, as it were, before the first.
-        samples: Calibration sequences that are used, from the first on; all if there are fewer.
+        strength: Share of the least-squares correction of the weight that is applied, 0 to 1.
+        prior: Damping, in error-free tokens per input channel: few tokens correct less.
+        samples: Number of calibration sequences used, from the first; all if there are fewer.
     """
 
     name: str = "propagated"

@@ -31,7 +31,7 @@ class Compiled(Runtime):
     error; it never falls back to uncompiled code.
 
     Attributes:
-        backend: Of ``torch.compile``: ``inductor``, or one that only traces (``aot_eager``,
+        backend: Backend of ``torch.compile``: ``inductor``, or one that only traces (``aot_eager``,
             ``eager``).
     """
 

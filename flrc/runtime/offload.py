@@ -40,11 +40,12 @@ class Offload(Runtime):
     Source: FLRC (arXiv 2510.09332), appendix I, table 12.
 
     Attributes:
-        budget: Memory of all weights that are held: a share of the dense model's bytes (``0.25``),
-            or ``8GB``, ``500MiB`` ...
-        folder: Where offloaded matrices lie without a GPU, in a file that no other process sees.
-        gb_per_second: Most that is moved, in 10^9 bytes a second: a slower link than this machine
-            has, or one whose speed does not move while methods are compared. None: unlimited.
+        budget: Memory for all resident weights: a share of the dense model's bytes (``0.25``), or a
+            size (``8GB``, ``500MiB``).
+        folder: Folder of the offloaded matrices if there is no GPU; their file is deleted when the
+            run ends.
+        gb_per_second: Limit of the transfers in 10^9 bytes per second, to emulate a slower link or
+            to keep its speed constant across methods; None for no limit.
     """
 
     CONSUMES: ClassVar[bool] = True

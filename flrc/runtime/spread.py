@@ -31,8 +31,8 @@ class Spread(Runtime):
     those of the eager runtime: the computation is the same.
 
     Attributes:
-        memory_gb: Most weights on one GPU, in 10^9 bytes, of nine tenths of what is free; None:
-            shared evenly.
+        memory_gb: Largest amount of weights on one GPU, in 10^9 bytes, up to nine tenths of its
+            free memory; None distributes them evenly.
     """
 
     name: str = "spread"

@@ -18,8 +18,10 @@ class Stepwise(Schedule):
     requested one; the realised average depends on where replies end and is measured.
 
     Attributes:
-        shares: Share of the nominal forward steps of each phase; they sum to 1.
-        offsets: Added to the requested rate in each phase.
+        shares: Share of the nominal forward steps (``max_new_tokens``) of each phase; they sum to
+            1.
+        offsets: Added to the requested rate in each phase; their average over the shares is 0. They
+            never decrease in ``progressive``, and never increase in ``increasing``.
     """
 
     shares: list[float] = field(default_factory=list)

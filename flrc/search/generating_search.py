@@ -27,27 +27,28 @@ class GeneratingSearch(ScheduleSearch):
     """Scores schedules by the summaries that are generated under them.
 
     Attributes:
-        dataset: Summarization data set.
+        dataset: Summarization data set that candidates are scored on.
         split: Its split; never the one that is evaluated.
-        samples: Items that are drawn from it.
+        samples: Number of items that are drawn from the split.
         metric: ``rougeL`` or ``bertscore_f1``.
-        max_new_tokens: Longest reply.
-        max_prompt_tokens: Longest prompt; a longer source keeps its beginning.
-        batch_size: Prompts generated together; does not change the result (float32).
-        stored: Stored parameters of the targets over dense ones that no candidate may exceed; None
-            for no limit.
+        max_new_tokens: Longest reply in tokens.
+        max_prompt_tokens: Longest prompt in tokens; a longer source is truncated at its end.
+        batch_size: Prompts generated together; does not change the result in float32.
+        stored: Largest ratio of stored to dense parameters of the targets that a candidate may
+            have; None for no limit.
         bertscore_model: ``minilm``, ``roberta-large`` or ``bert-base-multilingual-cased``, if the
             metric is BERTScore.
-        rouge_tokenizer: ``default`` or ``unicode``, if the metric is ROUGE-L.
+        rouge_tokenizer: ``default`` (words of a to z and 0 to 9) or ``unicode`` (words of any
+            script), if the metric is ROUGE-L.
     """
 
     dataset: str = "dialogsum"
     split: str = "train"
-    samples: int = 500
+    samples: int = 8
     metric: str = "rougeL"
     max_new_tokens: int = 48
     max_prompt_tokens: int = 1536
-    batch_size: int = 8
+    batch_size: int = 16
     stored: float | None = None
     bertscore_model: str = "minilm"
     rouge_tokenizer: str = "default"

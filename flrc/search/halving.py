@@ -31,9 +31,10 @@ class Halving(GeneratingSearch):
         Talwalkar, arXiv 1502.07943) is ours, and so are rates by realised lengths.
 
     Attributes:
-        rounds: Rounds; each sees twice the items of the one before, the last all of them.
-        switches: Forward steps of the first phase, the prefill included.
-        drops: How much more the second phase removes, as a share of the parameters.
+        rounds: Number of rounds; each sees twice the items of the one before, the last all of them,
+            and keeps the better half of the candidates.
+        switches: Candidate lengths of the first phase in forward steps, the prefill included.
+        drops: Candidate differences in rate between the second phase and the first.
     """
 
     VERSION: ClassVar[int] = 2  # 1 kept the rates of the last round

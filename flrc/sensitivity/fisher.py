@@ -20,11 +20,11 @@ class Fisher(Sensitivity):
 
     Source: FLRC (arXiv 2510.09332), eq. 1.
     Differs: the gradient is squared per sequence by default, the empirical Fisher information;
-        Algorithm 1 read
-    literally squares the gradient of the whole calibration set.
+        Algorithm 1 read literally squares the gradient of the whole calibration set.
 
     Attributes:
-        reduction: ``per_sequence`` or ``aggregate``.
+        reduction: ``per_sequence``: the gradient of each sequence is squared. ``aggregate``: that
+            of the whole calibration set is squared.
     """
 
     name: str = "fisher"

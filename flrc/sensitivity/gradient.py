@@ -20,7 +20,7 @@ class Gradient(Sensitivity):
     Source: FLRC (arXiv 2510.09332), eq. 5 (appendix B).
 
     Attributes:
-        reduction: ``per_sequence`` or ``aggregate``.
+        reduction: ``per_sequence`` or ``aggregate``, as in ``fisher``.
     """
 
     name: str = "gradient"

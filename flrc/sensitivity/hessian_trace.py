@@ -25,8 +25,8 @@ class HessianTrace(Sensitivity):
         variance. New directions are drawn for every sequence, so few draws for each are enough.
 
     Attributes:
-        draws: Random directions for each sequence.
-        samples: Calibration sequences that are used, the first ones; None for all.
+        draws: Random directions per sequence.
+        samples: Number of calibration sequences used, from the first; None for all.
     """
 
     name: str = "hessian_trace"

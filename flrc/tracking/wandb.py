@@ -54,10 +54,10 @@ class Wandb(Tracker):
     the files of the old one.
 
     Attributes:
-        project: W&B project.
-        entity: W&B user or team; None for the key's default.
-        mode: ``online``, ``offline`` (files below ``<runs>/wandb``, for ``wandb sync``), or
-            ``auto``: online where W&B has a key, offline where not.
+        project: W&B project; any name.
+        entity: W&B user or team; None for the API key's default.
+        mode: ``online``, ``offline`` (files in ``<paths.runs>/wandb``, for ``wandb sync``) or
+            ``auto``: online if W&B has an API key, otherwise offline.
     """
 
     name: str = "wandb"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -10,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from options import ALL, IDS, cls, uses, values_of
 from options_page import page
 from tiny import CONF, ROOT, compose
 
-from flrc.config import GROUPS, components
-from flrc.core.component import Component
+from flrc.config import GROUPS
 from flrc.errors import UserError
 
-ALL = [(group, name) for group in GROUPS for name in components(group)]
-IDS = [f"{group}/{name}" for group, name in ALL]
 ANY_NAME = {"model", "calibration", "decomposition"}
 """Groups whose YAMLs have names of their own; some YAML must use each schema."""
 NEEDS = {
@@ -119,30 +115,9 @@ BAD: dict[tuple[str, str], list[dict[str, Any]]] = {
 }
 
 
-def cls(group: str, name: str) -> type[Component]:
-    return components(group)[name]
-
-
-def files(group: str) -> list[Path]:
-    return sorted((CONF / group).glob("*.yaml"))
-
-
-def values_of(group: str, path: Path) -> dict[str, Any]:
-    """What a YAML states about its component."""
-    content = yaml.safe_load(path.read_text("utf-8"))
-    content = content.get(group, content) if group in content else content
-    return {key: value for key, value in content.items() if key != "defaults"}
-
-
 def refers(value: Any) -> bool:
     """Whether a value is another key's, as in ``${dtype}``."""
     return isinstance(value, str) and value.startswith("${")
-
-
-def uses(group: str, name: str) -> list[Path]:
-    """YAMLs that begin with this component's schema."""
-    schema = re.compile(rf"^\s*- /schema/{group}/{name}@", re.MULTILINE)
-    return [path for path in files(group) if schema.search(path.read_text("utf-8"))]
 
 
 @pytest.mark.parametrize(("group", "name"), ALL, ids=IDS)
@@ -197,24 +172,6 @@ def test_composed_is_what_the_yaml_states(
 
 
 @pytest.mark.parametrize(("group", "name"), ALL, ids=IDS)
-def test_defaults_of_class_and_yaml_agree(group: str, name: str) -> None:
-    """Where the same component is made in Python it should be the one of the command line.
-
-    Sizes are exempt: a YAML keeps the first run short, a class's default is the published protocol.
-    """
-    sizes = {"windows", "limit", "samples", "length", "dialogues", "batch_size", "datasets"}
-    if group == "model" or (group, name) in NEEDS:
-        return
-    made = cls(group, name)()
-    for path in uses(group, name):
-        if group == "decomposition" and path.stem != name:
-            continue  # another's settings of the same component
-        for key, value in values_of(group, path).items():
-            if key not in sizes and not refers(value):
-                assert getattr(made, key) == value, f"{path}: {key}"
-
-
-@pytest.mark.parametrize(("group", "name"), ALL, ids=IDS)
 def test_the_name_is_constant(group: str, name: str) -> None:
     with pytest.raises(UserError, match="cannot be set by hand"):
         cls(group, name)(name="another")
@@ -258,31 +215,6 @@ def test_described_in_plain_values(group: str, name: str, tmp_path: Path) -> Non
     assert described["name"] == name
     assert described["version"] == cls(group, name).VERSION
     canonical(described)
-
-
-@pytest.mark.parametrize(
-    "path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF))
-)
-def test_every_value_carries_a_comment(path: Path) -> None:
-    """On its line or above it; `defaults`, `name` and mere nesting explain themselves."""
-    lines = path.read_text("utf-8").splitlines()
-    assert lines[0].startswith("#") or path.parent.name == "tracker", (
-        "the first line says what this is"
-    )
-    if path.parent.name in ("experiment", "base", "job_logging"):
-        return  # a grid of options that are explained where they are defined
-    inside_defaults = False
-    for number, line in enumerate(lines):
-        if re.match(r"\S", line):
-            inside_defaults = line.startswith("defaults:")
-        match = re.match(r"\s*(\w+):\s*(.*)$", line)
-        if match is None or inside_defaults:
-            continue
-        key, value = match.groups()
-        if key == "name" or not value or value.startswith("#"):
-            continue
-        above = lines[number - 1].lstrip().startswith("#") and number > 1
-        assert "#" in value or above, f"{path.name}:{number + 1}: {key} has no comment"
 
 
 PROGRAM = """
@@ -344,6 +276,6 @@ def test_two_components_of_one_name_are_an_error(tmp_path: Path, monkeypatch: An
 
 def test_the_page_of_options_is_current() -> None:
     kept = (ROOT / "docs" / "options.md").read_text("utf-8")
-    assert kept == page(), "python -m flrc.reference docs/options.md"
+    assert kept == page(), "python scripts/options_page.py docs/options.md"
     for group, name in ALL:
         assert f"`{group}=" in kept, (group, name)

@@ -21,10 +21,10 @@ class ModelSource(Component, ABC):
     """Loads a causal language model of ``transformers``.
 
     Attributes:
-        label: The model's name in folders and tables.
-        save: Whether the compressed model is written into the run's folder.
-        partial: Whether to compress a model even if many of its decoder blocks' parameters are
-            outside of linear layers.
+        label: Name in folders and tables; if empty, taken from the model's path, shape or id.
+        save: Whether the compressed model is written into the run's folder, under ``model/``.
+        partial: Whether the model is compressed even if more than 3 % of the parameters in the
+            matrices of its decoder blocks do not belong to linear layers.
     """
 
     label: str = ""

@@ -20,8 +20,8 @@ class Hub(Pretrained):
     """A model on the Hugging Face Hub, or in its local cache.
 
     Attributes:
-        id: ``owner/name``.
-        revision: Commit, tag or branch.
+        id: ``owner/name`` on the hub.
+        revision: Commit, tag or branch; pin a commit for published results.
     """
 
     name: str = "hub"

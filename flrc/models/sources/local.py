@@ -20,7 +20,7 @@ class Local(Pretrained):
     """A saved model: a folder as ``save_pretrained`` writes it, or a GGUF file.
 
     Attributes:
-        path: Folder or ``.gguf`` file.
+        path: Folder written by ``save_pretrained``, or a ``.gguf`` file.
     """
 
     name: str = "local"

@@ -17,9 +17,9 @@ class Packaged(Pretrained):
     """A GGUF file in an installed Python package: a real model without the Hub.
 
     Attributes:
-        package: The package's import name.
-        file: The GGUF file in it.
-        install: The command that provides it.
+        package: Import name of the package that contains the weights.
+        file: GGUF file in it, dequantized on loading.
+        install: Command that installs it.
     """
 
     name: str = "packaged"

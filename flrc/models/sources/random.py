@@ -21,8 +21,8 @@ class Random(ModelSource):
     """A model with random weights and a named shape, for tests and speed measurements.
 
     Attributes:
-        shape: A name of :data:`flrc.models.sources.shapes.SHAPES`.
-        seed: Of the weights.
+        shape: A name in :data:`flrc.models.sources.shapes.SHAPES`.
+        seed: Seed of the random weights.
     """
 
     name: str = "random"
