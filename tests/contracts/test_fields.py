@@ -20,15 +20,16 @@ from flrc.calibration.text import Text
 from flrc.config import Method, Paths, RunConfig
 from flrc.core.component import added, plain
 from flrc.data.folder import Folder
-from flrc.library.given import Given, InMemory
+from flrc.library.given_sequences import GivenSequences
+from flrc.library.in_memory_model import InMemoryModel
 from flrc.running.identity import run_id
 
 FROZEN: dict[str, list[str]] = json.loads(Path(__file__).with_name("fields.json").read_text())
 """The fields that are always part of a description, by class; see CONTRIBUTING."""
 SCHEMAS: dict[str, type] = {
     **{f"{group}/{name}": cls(group, name) for group, name in ALL},
-    "calibration/given": Given,
-    "model/in_memory": InMemory,
+    "calibration/given": GivenSequences,
+    "model/in_memory": InMemoryModel,
     **{c.__name__: c for c in (RunConfig, Paths, Method, OutputGradientSettings)},
 }
 

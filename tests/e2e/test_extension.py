@@ -26,7 +26,7 @@ def repository(tmp_path: Path) -> Path:
     """A copy of the repository with one allocator more."""
     root = tmp_path / "repository"
     ignore = shutil.ignore_patterns("__pycache__")
-    for folder in ("flrc", "conf", "tests/contracts"):
+    for folder in ("flrc", "conf", "scripts", "tests/contracts"):
         if (ROOT / folder).is_dir():
             shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
     for file in (ROOT / "run.py", ROOT / "pyproject.toml", *(ROOT / "tests").glob("*.py")):
