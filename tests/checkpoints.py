@@ -37,7 +37,7 @@ def built(model: Any, form: Form, schedule: Any, shared: bool, int8: bool) -> An
     targets = find_targets(model)
     targets = Shared().targets(targets) if shared else targets
     plans = make_plans(Uniform(), schedule, targets, form, Evidence(), 0.3)
-    # Some phase keeps a layer dense, and one layer is never touched.
+    # Some phase keeps a layer dense, and one layer is never compressed.
     for plan in plans.all:
         plan.ranks[targets[-1].name] = None
     if len(plans.phases) > 1:

@@ -1,4 +1,4 @@
-"""Fixtures for all tests; nothing here needs a network or another folder."""
+"""Fixtures for all tests; none of them needs a network or files outside the repository."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PURE = (
 install_import_hook(PURE, "beartype.beartype")
 
 # rouge-score brings absl, whose handler closes its stream when logging is set up and sys.stderr
-# is another: pytest's own file, then. This stream it leaves alone.
+# differs: under pytest that is pytest's own file. It does not close this stream.
 absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 torch.set_num_threads(1)
@@ -60,7 +60,7 @@ _written: list[str] = []
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
-    """Audit hook: notes every file or folder that this process makes inside the repository."""
+    """Audit hook: records every file or folder that this process creates inside the repository."""
     if event == "open":
         path, mode, flags = arguments
         writes = (isinstance(mode, str) and any(c in mode for c in "wax+")) or (
@@ -82,7 +82,7 @@ sys.addaudithook(_watch)
 
 @pytest.fixture(scope="session", autouse=True)
 def _repository_stays_clean() -> Iterator[None]:
-    """No test leaves anything in the repository: not this process nor, by name, a subprocess."""
+    """No test leaves files in the repository, neither from this process nor from a subprocess."""
     before = {name for name in _LEFTOVERS if (ROOT / name).exists()}
     yield
     assert not _written, f"tests wrote into the repository: {sorted(set(_written))}"
@@ -98,7 +98,7 @@ def _make_model() -> Callable[..., PreTrainedModel]:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerBase:
-    """One token a byte."""
+    """One token per byte."""
     from flrc.models.sources.byte_tokenizer import byte_tokenizer
 
     return byte_tokenizer()
@@ -143,7 +143,7 @@ def run_config(tmp_path: Path, data_root: Path) -> Callable[..., RunConfig]:
             f"paths.cache={tmp_path / 'cache'}",
         ]
         groups = {override.split("=")[0] for override in overrides}
-        # A key of the default calibration need not exist in another one.
+        # A key of the default calibration may not exist in another one.
         kept = [b for b in base if b.split("=")[0] not in groups]
         config = compose(*kept, *overrides)
         perplexity: Any = config.evaluation.get("perplexity")

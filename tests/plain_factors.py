@@ -1,4 +1,4 @@
-"""Plain SVD factors of a model's targets, groups included: for tests of what holds factors."""
+"""Plain SVD factors of a model's targets, including groups: for tests of layers with factors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny models, made-up data and composed configurations, for tests and for the golden numbers."""
+"""Tiny models, synthetic data and composed configurations, for tests and the golden numbers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _models: dict[tuple[str, str, float], PreTrainedModel] = {}
 def make_model(
     shape: str = "tiny_llama_gqa", dtype: str = "float32", spread: float = 0.2
 ) -> PreTrainedModel:
-    """A model of a tiny shape, ready for work, that the caller may change.
+    """A model of a tiny shape in evaluation mode; the caller may change it.
 
     ``spread`` is the standard deviation of its weights: the default is ten times the usual one, so
     that attention and logits are far from uniform and a wrong mask or rank shows.
@@ -45,14 +45,14 @@ def make_model(
             for name, parameter in model.named_parameters():
                 if name.endswith(
                     ".bias"
-                ):  # transformers starts them at 0: a dropped one would not show
+                ):  # transformers initialises them to 0: a dropped one would not show
                     torch.nn.init.normal_(parameter, std=0.5)
         _models[key] = model.eval().requires_grad_(False)
     return copy.deepcopy(_models[key])
 
 
 def write_data(root: Path, seed: int = 0) -> Path:
-    """A folder of data sets in the published columns, small and made up."""
+    """A folder of small synthetic data sets with the published columns."""
     draw = random.Random(seed)
     words = ["the", "red", "fox", "ran", "over", "a", "hill", "and", "slept", "Anna", "Tom", "soon"]
 
@@ -75,7 +75,7 @@ def write_data(root: Path, seed: int = 0) -> Path:
         f"dialogsum/{split}": [dialogue(i) for i in range(12)]
         for split in ("train", "validation", "test")
     }
-    # Drawn last: the rows above stay what they were.
+    # Drawn last, so that the rows above do not change.
     rows["dialogsum/train"] += [dialogue(12 + i) for i in range(8)]
     for name, lines in rows.items():
         path = root / f"{name}.jsonl"

@@ -40,7 +40,7 @@ LAYERS = [
 
 
 class FakeProbe:
-    """A model whose loss rises by what is cut off, the more the further down the layer is."""
+    """A model whose loss rises with the truncated energy, more so for layers further down."""
 
     dense = Divergence(2.0, 0.0)
 
@@ -68,7 +68,7 @@ class FakeProbe:
 
 
 def evidence_of(allocator: Any, targets: Sequence[Target]) -> Evidence:
-    """What the allocator says that it reads, and nothing else."""
+    """What the allocator declares that it reads, and nothing else."""
     given: dict[str, Any] = {}
     if allocator.SCORED:
         given["scores"] = {t.name: float(10 ** (i % 4)) for i, t in enumerate(targets)}
@@ -110,7 +110,7 @@ def test_allocators_meet_the_budget(
     allocator = make_allocator(name, tmp_path, targets, form, rate)
     try:
         allocator.check_reachable(targets, form, rate)
-    except UserError:  # said before any work; the papers' rates must be had
+    except UserError:  # reported before any work; the papers' rates must be reachable
         assert rate not in (0.1, 0.2) or grouping == "shared"
         return
     plan = allocator.allocate(
@@ -136,7 +136,7 @@ def test_allocators_meet_the_budget(
 def test_allocators_share_out_what_dead_layers_leave(
     name: str, form_name: str, rate: float, tmp_path: Path
 ) -> None:
-    """They see neither scores nor spectra of dead layers, and probe none: there are none."""
+    """They neither read scores and spectra of dead layers, which do not exist, nor probe them."""
     if name == "replay":
         return  # gives the ranks that it is given
     form: Any = components("form")[form_name]()
@@ -164,7 +164,7 @@ def test_allocators_share_out_what_dead_layers_leave(
 def test_sensitivities_of_a_model_with_a_dead_layer(
     name: str, make_model: Callable[..., Any], sequences: list[torch.Tensor]
 ) -> None:
-    """Finite scores for all, and 0 for what has no weight or no gradient, but in an estimate."""
+    """Scores are finite for all, and 0 without a weight or a gradient, except for estimates."""
     model = make_model()
     model.get_submodule("model.layers.1.self_attn.o_proj").weight.data.zero_()
     targets = find_targets(model)
@@ -230,7 +230,7 @@ def test_groupings_partition_the_layers(
         )
         assert len({target.name for target in targets}) == len(targets)
         assert sum(target.dense for target in targets) == sum(t.dense for t in found)
-        # A group reads one input, and stands where its first layer stands.
+        # A group reads one input and takes the place of its first layer.
         for target in targets:
             assert {t.input_group for t in target.layers} == {target.input_group}
             assert target.d_out == sum(t.d_out for t in target.layers)

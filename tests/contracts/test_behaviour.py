@@ -25,7 +25,7 @@ from flrc.plans.target import Target
 @pytest.mark.parametrize("name", components("decomposition"))
 @pytest.mark.parametrize("dead", ["weight", "inputs", "outputs", "tokens"])
 def test_decompositions_of_a_dead_layer(name: str, dead: str) -> None:
-    """Told, kept, finite, exact at full rank; only what is read can be found dead."""
+    """Reported, kept, finite, exact at full rank; only what is read can be found dead."""
     decomposition: Any = components("decomposition")[name]()
     if not decomposition.COMPRESSES:
         return
@@ -119,7 +119,7 @@ def test_decompositions_give_ordered_prefixes(
         assert bool(torch.isfinite(tensor).all())
     assert bool((factors.spectrum[1:] <= factors.spectrum[:-1]).all())
     torch.testing.assert_close(factors.product(), weight.double(), rtol=1e-8, atol=1e-8)
-    # Prefix property: the rest of a truncation is worth exactly what the next ranks add to it.
+    # Prefix property: a truncation leaves out exactly what the next ranks add.
     again = decomposition.decompose(weight, known, outputs)
     for k in (1, rank // 2, rank - 1):
         assert torch.equal(again.product(k), factors.product(k))
@@ -163,7 +163,7 @@ def test_forms_cost_more_with_every_rank_and_build_what_they_cost(name: str) -> 
             assert [output.shape for output in outputs] == [(2, 5, width) for width in widths]
             expected = x @ right.T @ left_t + biases
             torch.testing.assert_close(torch.cat(outputs, -1), expected, rtol=1e-4, atol=1e-4)
-            # With the dense weights kept, the layers can be dense, to the bit.
+            # With the dense weights kept, layers can be dense again, to the bit.
             kept = form.build(left_t, right, linears, True)
             for layer, linear in zip(kept, linears, strict=True):
                 assert layer.rank == rank

@@ -1,4 +1,4 @@
-"""What every component must keep, found through the registry: a new one is tested unasked."""
+"""What holds for every component, found through the registry: new ones are tested automatically."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_every_field_is_stated_and_none_is_unknown(group: str, name: str) -> Non
     known = {field.name for field in fields(cls(group, name))}
     for path in uses(group, name):
         stated = set(values_of(group, path))
-        # A label is optional: it says what folders are called, not what is computed.
+        # A label is optional: it names folders and does not change what is computed.
         assert known - stated <= {"label"}, path
         assert stated <= known, path
 
@@ -154,7 +154,7 @@ def test_composed_is_what_the_yaml_states(
             overrides.append("schedule=constant")  # the default changes ranks while it runs
         needed = NEEDS.get((group, name))
         if needed is not None:
-            with pytest.raises(UserError):  # says what is missing, does not fail later
+            with pytest.raises(UserError):  # reports what is missing instead of failing later
                 compose(*overrides)
             (tmp_path / "there").write_text("{}")
             overrides.append(f"{group}.{needed}={tmp_path / 'there'}")
@@ -240,7 +240,7 @@ def test_presets_say_every_slot_of_a_method(method: str) -> None:
     assert config.method.name == method
     text = (CONF / "method" / f"{method}.yaml").read_text("utf-8")
     slots = ("decomposition", "sensitivity", "allocator", "schedule", "grouping", "form")
-    for slot in slots:  # none may be left to what another preset or the default had
+    for slot in slots:  # none may be left at what another preset or the default had
         assert f"override /{slot}: {getattr(config, slot).name}" in text
 
 
@@ -251,7 +251,7 @@ def test_a_group_on_the_command_line_wins_over_the_preset(method: str) -> None:
 
 
 def test_a_number_of_components_is_there() -> None:
-    """The registry is not empty: every test above would pass then."""
+    """The registry is not empty: if it were, every test above would pass."""
     assert len(ALL) >= 25
     assert {group for group, _ in ALL} == set(GROUPS)
 

@@ -1,4 +1,4 @@
-"""Rooms import only from rooms below them, as the picture in CONTRIBUTING shows."""
+"""Packages import only from those below them, as the picture in CONTRIBUTING shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders, data and the two ways of calling the command line."""
+"""Folders, data and the two ways to call the command line."""
 
 from __future__ import annotations
 

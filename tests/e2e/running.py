@@ -1,4 +1,4 @@
-"""The command line as its users have it: in a process of its own, or called as run.py calls it."""
+"""The command line as users run it: in its own process, or called as run.py calls it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Place:
         return self.path / "cache"
 
     def line(self, *arguments: str) -> list[str]:
-        """A command line: what every command here begins with, unless ``arguments`` say it.
+        """A command line: the defaults of every command here, unless ``arguments`` override them.
 
         Settings of an evaluation that is not chosen are left out.
         """
@@ -95,9 +95,9 @@ class Place:
         return [sys.executable, str(root / "run.py"), *self.line(*arguments)]
 
     def run(self, *arguments: str, root: Path = ROOT, file_limit: int | None = None) -> Ended:
-        """The command in a process of its own, in the repository root.
+        """The command in its own process, in the repository root.
 
-        ``file_limit``: bytes above which the system lets no file grow.
+        ``file_limit``: the size in bytes that no file may exceed.
         """
 
         def limit() -> None:
@@ -121,12 +121,12 @@ class Place:
         return {path.parent.name: read(path) for path in sorted(self.runs.glob("*/*/record.json"))}
 
     def record(self, prefix: str) -> dict[str, Any]:
-        """The one record whose folder's name begins so."""
+        """The only record whose folder's name has this prefix."""
         (found,) = (record for name, record in self.records().items() if name.startswith(prefix))
         return found
 
     def folder(self, prefix: str) -> Path:
-        """The one run folder whose name begins so."""
+        """The only run folder whose name has this prefix."""
         (found,) = self.runs.glob(f"*/{prefix}*")
         return found
 
@@ -157,7 +157,7 @@ def measured(record: dict[str, Any]) -> dict[str, float]:
 
 
 def sentence(draw: random.Random, words: int) -> str:
-    """Some words, as a sentence."""
+    """A sentence of random words."""
     return " ".join(draw.choices(TEXT.split(), k=words)).capitalize() + "."
 
 
@@ -219,7 +219,7 @@ FIRST = ("method=flrc", "rate=0.2")
 
 @dataclass(frozen=True)
 class Swept:
-    """A sweep that ran without disturbance."""
+    """A sweep that ran without interruption."""
 
     place: Place
     ended: Ended
@@ -227,7 +227,7 @@ class Swept:
 
 
 def snapshot(*folders: Path) -> dict[str, tuple[int, bytes]]:
-    """Time of change and content of every result in these run folders."""
+    """Modification time and content of every result in these run folders."""
     return {
         str(path): (path.stat().st_mtime_ns, path.read_bytes())
         for folder in folders

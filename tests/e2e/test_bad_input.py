@@ -184,7 +184,7 @@ def test_full_disk(place: Place, call: Call, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def spoiled(tmp_path: Path, data_root: Path) -> Place:
-    """A place with data of its own, to be spoiled."""
+    """A place with its own data, to be corrupted."""
     shutil.copytree(data_root, tmp_path / "data")
     return Place(tmp_path, tmp_path / "data")
 

@@ -31,7 +31,7 @@ Line = Callable[..., Ended]
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the commands share."""
+    """The folders that the commands share."""
     return tmp_path_factory.mktemp("cache")
 
 
@@ -73,12 +73,12 @@ def logging_as_before() -> Iterator[None]:
 
 
 def left(folder: Path) -> set[str]:
-    """What stands in a folder."""
+    """The contents of a folder."""
     return {path.name for path in folder.iterdir()}
 
 
 def jobs(runs: Path) -> list[str]:
-    """The runs of a folder, by the beginning of their names."""
+    """The runs in a folder, by the prefix of their names."""
     found = sorted(path.parent.name for path in runs.glob("*/*/record.json"))
     return [name.rpartition("-")[0] for name in found]
 
@@ -129,7 +129,7 @@ def test_a_sweep_over_folders_leaves_a_table_in_each(line: Line, tmp_path: Path)
 
 
 def test_in_processes_of_their_own(line: Line, tmp_path: Path) -> None:
-    """What a job's own process would compose otherwise is handed to it."""
+    """What a job's own process would compose differently is passed to it."""
     ended = line("-m", "workers=1", "paths.runs=r${hydra:job.num}", "rate=0.3,0.4", "study=r")
     assert ended.code == 0, ended.text[-3000:]
     assert left(tmp_path) == {"r0", "r1"}
@@ -217,7 +217,7 @@ def test_mistakes(words: tuple[str, ...], told: list[str], line: Line, tmp_path:
 
 
 def test_options_of_a_further_folder(line: Line, tmp_path: Path) -> None:
-    """Also in jobs' own processes; and a failing job is still one."""
+    """Also in jobs' own processes; and a failing job still counts as failed."""
     more = tmp_path / "more"
     (more / "method").mkdir(parents=True)
     text = (ROOT / "conf" / "method" / "svd.yaml").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""A new allocator is one file and one YAML: swept, tabled and held to the contracts."""
+"""A new allocator takes one file and one YAML: sweeps, tables and contract tests include it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from running import ROOT, Place, environment
 
 
 def documented(language: str) -> str:
-    """The code block of a language in CONTRIBUTING.md: what a contributor is told to write."""
+    """The code block of a language in CONTRIBUTING.md: what a contributor is asked to write."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     block = re.search(rf"^( *)```{language}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
     assert block is not None
@@ -23,7 +23,7 @@ def documented(language: str) -> str:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A copy of the repository with one allocator more."""
+    """A copy of the repository with an additional allocator."""
     root = tmp_path / "repository"
     ignore = shutil.ignore_patterns("__pycache__")
     for folder in ("flrc", "conf", "scripts", "tests/contracts"):

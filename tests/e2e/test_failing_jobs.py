@@ -1,4 +1,4 @@
-"""A job that fails costs no other job, is named, and is tried again."""
+"""A failing job does not affect other jobs, is named, and is tried again."""
 
 from __future__ import annotations
 

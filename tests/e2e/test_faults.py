@@ -1,4 +1,4 @@
-"""Faults in the middle of work: told, recorded, and without a trace once they are gone."""
+"""Faults in the middle of work: reported, recorded, and without effect once they are fixed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def assert_as_undisturbed(place: Place, swept: Swept, jobs: tuple[str, ...] = JO
 def fails_once(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at: int, error: Exception
 ) -> None:
-    """Call number ``at`` of a function fails, every other does what it did."""
+    """Call number ``at`` of a function fails; all others work as before."""
     compute: Callable[..., Any] = getattr(owner, name)
     calls = [0]
 
@@ -82,7 +82,7 @@ def test_a_disk_too_full_for_the_record(
 
 
 def test_files_that_cannot_grow(place: Place, swept: Swept) -> None:
-    """By the system's word, as a full disk is not at hand: no job can write its factors."""
+    """With an error from the operating system instead of a full disk: no job can write factors."""
     ended = place.run(*SWEEP, file_limit=60_000)
     assert ended.code == 1
     assert "Traceback" not in ended.text, ended.text[-4000:]
@@ -98,7 +98,7 @@ def test_files_that_cannot_grow(place: Place, swept: Swept) -> None:
 
 
 def test_a_home_that_is_closed(place: Place, swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Metrics, W&B's files and the plot of the table: nothing needs the home."""
+    """Metrics, W&B's files and the plot of the table: none of them needs the home directory."""
     monkeypatch.setenv("HOME", f"{os.devnull}/home")
     for variable in ("HF_HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(variable, raising=False)
@@ -142,7 +142,7 @@ def test_a_nan_in_a_block(
         ended = call("-m", *FIRST, "method=flrc,kfac", "search=none")
     assert ended.code == 1
     assert "2 of 2 jobs failed" in ended.out
-    # It is no model for this: the weight is named, and nothing has been computed.
+    # The model is not usable: the weight is named, and nothing has been computed.
     assert "weights of the model are not finite: model.layers.1.mlp.down_proj.weight" in ended.text
     assert "Traceback" not in ended.text
     assert not place.records()
@@ -174,7 +174,7 @@ def test_out_of_memory_in_one_job(
 def test_out_of_memory_while_generating(
     place: Place, swept: Swept, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The batch is halved, which is said and changes nothing."""
+    """The batch size is halved, which is logged and does not change the results."""
     with monkeypatch.context() as fault:
         error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         fails_once(fault, reply_generation.Decoder, "generate", 2, error)
@@ -218,7 +218,7 @@ def test_locks_left_by_a_dead_process(place: Place, swept: Swept, call: Call) ->
 
 
 def test_a_cache_entry_that_was_cut_off(place: Place, swept: Swept, call: Call) -> None:
-    """A machine that lost power can leave files without content behind a finished marker."""
+    """A machine that lost power can leave empty files behind a finished marker."""
     assert call(*FIRST).code == 0
     (entry,) = place.entries("factors")
     path: Path = entry / "block_000.safetensors"

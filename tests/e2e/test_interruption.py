@@ -1,4 +1,4 @@
-"""Killed in the middle (SIGKILL, so nothing can be tidied up), and run again."""
+"""Killed in the middle (SIGKILL, so nothing can be cleaned up), and run again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def started(place: Place) -> subprocess.Popen[bytes]:
 
 
 def kill_when(place: Place, condition: Callable[[], bool]) -> None:
-    """Start the sweep, and kill it as soon as ``condition`` holds."""
+    """Start the sweep and kill it as soon as ``condition`` holds."""
     process = started(place)
     try:
         deadline = time.monotonic() + 180
@@ -105,7 +105,7 @@ def test_killed_while_factors_are_written(place: Place, swept: Swept) -> None:
 
 
 def test_a_block_that_was_cut_off_is_done_again(place: Place, swept: Swept) -> None:
-    """What a machine that lost power may leave: a file that is shorter than it says."""
+    """What a machine that lost power may leave: a file that is shorter than its header says."""
     kill_when(place, lambda: bool(list(place.cache.glob("factors/*/block_001.safetensors"))))
     path = next(iter(place.cache.glob("factors/*/block_000.safetensors")))
     path.write_bytes(path.read_bytes()[:-64])
@@ -115,7 +115,7 @@ def test_a_block_that_was_cut_off_is_done_again(place: Place, swept: Swept) -> N
 
 
 def test_interrupted_by_hand(place: Place, swept: Swept) -> None:
-    """Ctrl-C: what is done is in the table, and how to go on is said."""
+    """Ctrl-C: finished jobs are in the table, and the message says how to continue."""
     process = subprocess.Popen(
         place.command(*SWEEP),
         cwd=ROOT,
@@ -123,7 +123,7 @@ def test_interrupted_by_hand(place: Place, swept: Swept) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that runs the tests in the background lets them ignore it.
+        # A shell that runs the tests in the background makes them ignore the signal.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 180
@@ -145,7 +145,7 @@ def test_interrupted_by_hand(place: Place, swept: Swept) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_again_and_again(seed: int, place: Place, swept: Swept) -> None:
-    """At any moment of any stage, as often as it takes: the results of an undisturbed sweep."""
+    """At any moment of any stage, repeatedly: the results of an uninterrupted sweep."""
     draw, kills = random.Random(seed), 0
     while kills < 30:
         process = started(place)

@@ -19,7 +19,7 @@ SIX = ("method=svdllm,flra", "rate=0.2,0.3,0.4", "evaluation=[perplexity]")
 
 
 def installed(launcher: str) -> pytest.MarkDecorator:
-    """Skips a test unless Hydra's plugin for it is there."""
+    """Skips a test unless Hydra's plugin for it is installed."""
     plugin = f"hydra-{launcher.partition('_')[0]}-launcher"
     try:
         distribution(plugin)
@@ -34,7 +34,7 @@ def engine(name: str) -> Any:
 
 
 def jobs_of(process: psutil.Process) -> list[psutil.Process]:
-    """The processes in which jobs of a sweep run just now."""
+    """The processes in which jobs of a sweep are running."""
     found = []
     for child in process.children(recursive=True):
         try:
@@ -49,7 +49,7 @@ def jobs_of(process: psutil.Process) -> list[psutil.Process]:
 def sweep(
     place: Place, *words: str, disturb: Callable[[psutil.Process], None] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """The command, while ``disturb`` does what it wants with its process."""
+    """The command, while ``disturb`` interferes with its process."""
     with (place.path / "out").open("w+") as out:
         process = subprocess.Popen(
             place.command("-m", *words), cwd=ROOT, env=environment(), stdout=out, stderr=out
@@ -65,7 +65,7 @@ def sweep(
 
 
 def killing(times: int, seed: int, killed: list[int]) -> Callable[[psutil.Process], None]:
-    """Kills jobs at random moments of their life."""
+    """Kills jobs at random moments."""
     draw = random.Random(seed)
 
     def disturb(process: psutil.Process) -> None:

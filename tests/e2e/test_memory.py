@@ -1,4 +1,4 @@
-"""What compressing takes of memory: a block and its statistics, however deep the model is."""
+"""Memory of compression: a block and its statistics, however deep the model is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMPRESSING = (*BY_BLOCK, "allocation", "schedule", "surgery", "quantization")
 
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
-    """Enough text for 2,048 tokens of a byte each."""
+    """Enough text for 2,048 tokens of one byte each."""
     draw = random.Random(0)
     for split in ("train", "validation", "test"):
         rows = [{"text": sentence(draw, 40)} for _ in range(400)]
@@ -44,7 +44,7 @@ def arguments(model: Path, texts: Path, method: str, length: int = 512) -> list[
 
 
 def peaks(record: dict[str, Any]) -> dict[str, int]:
-    """Most anonymous memory of every stage before evaluation."""
+    """Peak anonymous memory of every stage before evaluation."""
     assert record["run"]["status"] == "ok", record["run"]
     stages = {s["name"]: s["peak_anonymous_bytes"] for s in record["meta"]["stages"]}
     return {name: peak for name, peak in stages.items() if name in COMPRESSING}
@@ -59,10 +59,10 @@ def test_memory_does_not_grow_with_the_model(
     mapped. Two blocks' Gram matrices are held at a time where there are two, so one block takes
     15 MB less than many.
     """
-    # What is freed goes back at once: what glibc keeps of it moves peaks by 50 MB.
+    # Freed memory is returned at once: what glibc would keep changes peaks by 50 MB.
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
     found = {blocks: measured(tmp_path / f"{blocks}", blocks, method, texts) for blocks in (1, 2)}
-    # Chance only adds to a peak (20 MB at the most here): what is kept is there each time.
+    # Noise only adds to a peak (at most 20 MB here); memory that is kept shows every time.
     for attempt in range(3):
         found[10] = measured(tmp_path / f"10_{attempt}", 10, method, texts)
         grown = growth(found)
@@ -74,7 +74,7 @@ def test_memory_does_not_grow_with_the_model(
 
 
 def measured(path: Path, blocks: int, method: str, texts: Path) -> dict[str, int]:
-    """Peaks of a run on a model of so many blocks."""
+    """Peaks of a run on a model with this number of blocks."""
     place = Place(path, texts)
     shape = SHAPES["tiny_llama"] | {"hidden_size": 512, "intermediate_size": 1024}
     store_random(path / "model", shape | {"num_hidden_layers": blocks}, torch.float32)
@@ -110,7 +110,7 @@ def test_a_model_of_1b_takes_its_bytes_and_3_gib(method: str, tmp_path: Path, te
 @pytest.mark.slow
 def test_two_blocks_of_8b_take_the_same_memory(tmp_path: Path, texts: Path) -> None:
     """All 32 blocks on disk; two of them decomposed, then the run is killed."""
-    room(tmp_path, 56)  # the model, and its factors, for which the preflight asks
+    room(tmp_path, 56)  # the model and its factors, for which the preflight asks
     store_random(tmp_path / "model", LLAMA3_8B, torch.bfloat16)
     place = Place(tmp_path, texts)
     line = [*arguments(tmp_path / "model", texts, "svdllm"), "dtype=bfloat16", "threads=2"]
@@ -129,7 +129,7 @@ def test_two_blocks_of_8b_take_the_same_memory(tmp_path: Path, texts: Path) -> N
 
 
 def anonymous(pid: int) -> int:
-    """Resident memory of a process that is not of mapped files, in bytes."""
+    """Resident memory of a process without mapped files, in bytes."""
     memory = psutil.Process(pid).memory_info()
     return int(memory.rss - memory.shared)
 

@@ -1,4 +1,4 @@
-"""Every preset, from its name to a record, on architectures unlike the default model's."""
+"""Every preset, from its name to a record, on architectures that differ from the default model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of the methods on the default model and real text. Takes some ten minutes."""
+"""The order of the methods on the default model and real text. Takes about ten minutes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_order_of_methods(
 
 
 def test_rescues_are_told(call: Call, tmp_path: Path) -> None:
-    """Fewer tokens than the MLP is wide: the Gram of down_proj's inputs is singular."""
+    """Fewer tokens than the width of the MLP: the Gram matrix of down_proj's inputs is singular."""
     place = Place(tmp_path, DATA)
     ended = call(
         "method=svdllm",

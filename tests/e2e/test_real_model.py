@@ -81,7 +81,7 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, split: str, count: int) -> Ten
 def test_truncation_loss_is_the_sum_of_dropped_squares(
     source: Packaged, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """``||X (W - W_r)^T||^2`` on the calibration inputs themselves, float64, nothing damped."""
+    """``||X (W - W_r)^T||^2`` on the calibration inputs themselves, in float64, without damping."""
     import torch
 
     from flrc.calibration.statistics import InputStatistics
@@ -125,7 +125,7 @@ def test_truncation_loss_is_the_sum_of_dropped_squares(
 
 
 def perplexity_by_transformers_alone(folder: Path, file: str, windows: int) -> float:
-    """What a short script without flrc gives."""
+    """The result of a short script without flrc."""
     import json
     import math
 

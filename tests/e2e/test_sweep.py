@@ -1,4 +1,4 @@
-"""A sweep from the command line: shared work, records, tables, and doing it again."""
+"""A sweep from the command line: shared work, records, tables, and a repetition."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_generation_is_recorded_at_the_rate_of_the_schedule(swept: Swept) -> Non
             if row["fate"] == "chosen"
         ]
         assert [p["requested"] for p in phases] == [p["rate"] for p in chosen["phases"]]
-        assert chosen["rate"] == pytest.approx(rate, abs=0.05)  # replies of chance, few of them
+        assert chosen["rate"] == pytest.approx(rate, abs=0.05)  # a few random replies
         (file,) = (swept.place.folder(job) / "evaluations").glob("summarization.*.json")
         outcome = read(file)
         lengths = [len(item["tokens"]) for item in outcome["items"]]
@@ -111,7 +111,7 @@ def test_prefill_evaluations_ignore_the_schedule(swept: Swept, call: Call) -> No
         for name in ("wikitext2/perplexity", "c4/perplexity"):
             assert measured(flra)[name] == measured(flrc)[name]
         assert flra["run"]["id"] != flrc["run"]["id"]
-        # The one calibration and the one backward pass serve these runs too.
+        # These runs use the same calibration and the same backward pass.
         cached = {s["name"] for s in flra["meta"]["stages"] if s["cached"]}
         assert {"decomposition", "sensitivity", "dense replies"} <= cached
     assert len(swept.place.entries("factors")) == 1

@@ -39,7 +39,7 @@ TEXT = {"table06", "table14", "figure02", "search_time", "stability"}
 
 
 def tiny(study: str) -> list[str]:
-    """The study's command, narrowed to one rate and to sizes of a second a job."""
+    """The study's command, restricted to one rate and to sizes that take a second per job."""
     line = [f"experiment={study}", *TINY, "rate=0.2"]
     if study in {"table11", "table12"}:
         return [*line, *SPEED, *(["runtime.budget=0.9"] if study == "table12" else [])]
@@ -56,7 +56,7 @@ class StudyPlace(Place):
     """One cache and one folder of runs for all studies, which share what they can."""
 
     def line(self, *arguments: str) -> list[str]:
-        """Nothing but folders is added: a study brings its own settings."""
+        """Only folders are added: a study has its own settings."""
         folders = (f"data.root={self.data}", f"paths.runs={self.runs}", f"paths.cache={self.cache}")
         return [*arguments, *folders]
 
@@ -95,7 +95,7 @@ def test_a_study_runs_at_tiny_scale_and_ends_in_its_table(
         assert f"[{job['run']}](" in page
     rows = list(csv.DictReader((folder / "table.csv").read_text("utf-8").splitlines()))
     ours = {(row["runs"], row["measurement"]) for row in rows if row["source"] == "here"}
-    for job in [] if study == "figure02" else jobs:  # figure02 has a line a layer instead
+    for job in [] if study == "figure02" else jobs:  # figure02 has one line per layer instead
         for name in job["measurements"]:
             assert any(job["run"] in runs and name == found for runs, found in ours), (job, name)
 
@@ -120,7 +120,7 @@ def test_a_removed_record_is_computed_again_and_nothing_else(
 
 
 def without_seconds(path: Path, before: str) -> str:
-    """The new file, if it differs from the old one in measured times only."""
+    """The new file if it differs from the old one only in measured times."""
     now = path.read_text("utf-8")
 
     def lines(text: str) -> list[str]:
@@ -133,7 +133,7 @@ def without_seconds(path: Path, before: str) -> str:
 @pytest.mark.parametrize("scale", [pytest.param("small", marks=pytest.mark.slow), "paper"])
 @pytest.mark.parametrize("study", STUDIES)
 def test_a_study_composes_at_both_scales(study: str, scale: str) -> None:
-    """The first job of the grid, without a model or data at hand."""
+    """The first job of the grid, without a model or data."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf

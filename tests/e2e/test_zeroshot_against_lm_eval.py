@@ -31,7 +31,7 @@ from flrc.runtime.decoding import Decoder
 from flrc.schedule.constant import Constant
 
 LIMIT = 20
-# The same comparison can be made with a model and data of one's own: two folders.
+# The same comparison can be made with another model and other data: two folders.
 MODEL, DATA = os.environ.get("FLRC_TEST_MODEL"), os.environ.get("FLRC_TEST_DATA")
 
 
@@ -139,7 +139,7 @@ def test_same_numbers_as_the_command_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_compressed_checkpoint_under_the_command_line(tmp_path: Path) -> None:
-    """Loaded by its own modelling file, and its dense export, against the framework's numbers."""
+    """Loaded by its own modeling file, and as its dense export, against the record's numbers."""
     save_tiny_model(tmp_path / "base")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")

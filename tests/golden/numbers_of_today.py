@@ -1,6 +1,6 @@
-"""Computes the golden numbers anew: ``python tests/golden/numbers_of_today.py`` writes the file.
+"""Recomputes the golden numbers: ``python tests/golden/numbers_of_today.py`` writes the file.
 
-Write it only where a change of the numbers is meant, and say in the change why they differ.
+Do so only if the numbers are meant to change, and explain in the commit why they differ.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 
 def compute(folder: Path) -> dict[str, Any]:
-    """Every method on a tiny Qwen2 and made-up text; all files go to ``folder``."""
+    """Every method on a tiny Qwen2 and synthetic text; all files go to ``folder``."""
     from tiny import compose, make_model, write_data
 
     from flrc.models.sources.byte_tokenizer import byte_tokenizer
@@ -47,7 +47,7 @@ def compute(folder: Path) -> dict[str, Any]:
         record = run(
             compose(
                 f"method={method}",
-                "search=none",  # replies of a tiny model tell schedules apart by chance
+                "search=none",  # replies of a tiny model differ between schedules only by chance
                 "model=local",
                 f"model.path={folder / 'model'}",
                 "data=folder",

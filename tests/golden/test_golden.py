@@ -1,6 +1,6 @@
-"""Numbers that only a meant change may move.
+"""Numbers that only an intended change may alter.
 
-To renew them: ``python tests/golden/numbers_of_today.py``.
+To update them: ``python tests/golden/numbers_of_today.py``.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def test_golden(method: str, found: dict[str, Any]) -> None:
 
 
 def test_the_numbers_tell_the_methods_apart() -> None:
-    """A golden number that is the same for every method would guard nothing."""
+    """A golden number that is the same for every method would not detect anything."""
     values = [
         GOLDEN[m]["perplexity"]["wikitext2/perplexity"] for m in METHODS if m not in SCHEDULED
     ]
     for i, one in enumerate(values):
         assert all(abs(one / other - 1) > 1e-3 for other in values[i + 1 :])
-    # Perplexity runs on the constant plan, whatever the schedule.
+    # Perplexity uses the constant plan, whatever the schedule.
     for scheduled, constant in SCHEDULED.items():
         assert GOLDEN[scheduled]["perplexity"] == GOLDEN[constant]["perplexity"]

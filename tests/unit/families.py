@@ -1,4 +1,4 @@
-"""Small models of the families that people compress, with random weights."""
+"""Small models of common families, with random weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made-up layers, and what a plan must keep, worked out by hand: for the tests of allocators."""
+"""Layers, and what a plan must satisfy, worked out by hand: for the tests of allocators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORM = TwoFactor()
 
 
 class Pivoted(TwoFactor):
-    """Two factors of which one holds an identity: cost ``r (m + n - r)``, worked out by hand."""
+    """Two factors, one containing an identity: cost ``r (m + n - r)``, worked out by hand."""
 
     def cost(self, rank: int, target: Target) -> int:
         return rank * (target.d_out + target.d_in - rank)
@@ -47,7 +47,7 @@ def check(
     within: RankPlan | None = None,
     ceiling: float = math.inf,
 ) -> None:
-    """The plan is what it says, within bounds, never over budget, and leaves no rank that fits."""
+    """The plan is consistent, within bounds, within budget, and leaves no rank that would fit."""
     dense = sum(t.d_out * t.d_in for t in targets)
     used = sum(cost(t, plan.ranks[t.name]) for t in targets)
     assert plan.realised == pytest.approx(1 - used / dense, abs=1e-12)
@@ -100,6 +100,6 @@ shapes = st.lists(st.tuples(widths, widths), min_size=4, max_size=24)
 heavy = st.one_of(st.just(0.0), st.floats(-9, 9).map(lambda e: 10.0**e), st.floats(0.1, 10.0))
 rates = st.floats(0.01, 0.9)
 
-# Layers of one Llama-3-8B block, four blocks of it: the promise of 1e-4 is made for models.
+# Layers of one Llama-3-8B block, four blocks of it: the tolerance of 1e-4 is for whole models.
 BLOCK = [(4096, 4096), (1024, 4096), (1024, 4096), (4096, 4096)]
 BLOCK += [(14336, 4096), (14336, 4096), (4096, 14336)]

@@ -1,4 +1,4 @@
-"""A probe whose answers are written down, and a few targets, for the allocators that measure."""
+"""A probe with predefined answers and a few targets, for the allocators that measure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def target(name: str, block: int, projection: str = "q_proj", size: int = 20) ->
 
 
 class FakeProbe:
-    """Answers from functions; notes what it was asked, in order.
+    """Answers from functions; records what it was asked, in order.
 
     Args:
         single: ``(name, rank) -> Divergence``.
@@ -59,7 +59,7 @@ class FakeProbe:
 def evidence(
     probe: FakeProbe, samples: list[int | None], spectrum: Callable[[str], Tensor] | None = None
 ) -> Evidence:
-    """Evidence with this probe; notes the number of samples that is asked for."""
+    """Evidence with this probe; records the number of samples that is asked for."""
 
     def make(count: int | None) -> Any:
         samples.append(count)

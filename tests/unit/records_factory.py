@@ -20,7 +20,7 @@ EMBEDDINGS = 28_346_688
 
 
 def measurement(name: str, value: float, rate: float, **changes: Any) -> dict[str, Any]:
-    """One measurement as it stands in a record."""
+    """One measurement as in a record."""
     metric = name.split("/")[-1]
     lower = metric in {"perplexity", "bytes_per_token"}
     unit = {"perplexity": "perplexity", "rate": "", "tokens_per_second": "tokens/s"}.get(

@@ -1,4 +1,4 @@
-"""Saved models, whole ones and spoiled ones."""
+"""Saved models, intact and corrupted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def saved(folder: Path, kind: str = "llama", shard: str = "50GB", **changes: Any
 
 
 def tensors(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:
-    """A spoiler that changes the tensors of the file."""
+    """Corrupts a model by changing the tensors of the file."""
 
     def spoil(folder: Path) -> None:
         held = load_file(folder / WEIGHTS)
@@ -50,7 +50,7 @@ def tensors(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path
 
 
 def fields(name: str = "config.json", **changes: Any) -> Callable[[Path], None]:
-    """A spoiler that changes fields of a JSON file."""
+    """Corrupts a model by changing fields of a JSON file."""
 
     def spoil(folder: Path) -> None:
         path = folder / name
@@ -61,7 +61,7 @@ def fields(name: str = "config.json", **changes: Any) -> Callable[[Path], None]:
 
 
 def content(name: str, text: str | bytes) -> Callable[[Path], None]:
-    """A spoiler that writes a file."""
+    """Corrupts a model by writing a file."""
 
     def spoil(folder: Path) -> None:
         data = text.encode() if isinstance(text, str) else text
@@ -71,7 +71,7 @@ def content(name: str, text: str | bytes) -> Callable[[Path], None]:
 
 
 def cut(name: str, size: int) -> Callable[[Path], None]:
-    """A spoiler that keeps the first bytes of a file; of a negative number all but the last."""
+    """Corrupts a model by keeping the first bytes of a file; negative: all but the last."""
 
     def spoil(folder: Path) -> None:
         (folder / name).write_bytes((folder / name).read_bytes()[:size])
@@ -80,7 +80,7 @@ def cut(name: str, size: int) -> Callable[[Path], None]:
 
 
 def without(*names: str) -> Callable[[Path], None]:
-    """A spoiler that removes files."""
+    """Corrupts a model by removing files."""
 
     def spoil(folder: Path) -> None:
         for name in names:
@@ -100,12 +100,12 @@ def both(*spoilers: Callable[[Path], None]) -> Callable[[Path], None]:
 
 
 def header(length: int, text: str, body: int = 0) -> bytes:
-    """A safetensors file of any header."""
+    """A safetensors file with any header."""
     return struct.pack("<Q", length) + text.encode() + b"\0" * body
 
 
 def use(folder: Path) -> Local:
-    """All that a run asks of a model, in its order."""
+    """All checks that a run makes of a model, in order."""
     source = Local(path=str(folder))
     source.check_available()
     source.fingerprint()

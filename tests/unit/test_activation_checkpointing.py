@@ -95,7 +95,7 @@ def test_the_graph_is_estimated_and_not_held(
     held = saved_bytes(model, targets, sequence, False)
     estimate = graph_bytes(model, targets, [sequence])
     assert held / 2.5 < estimate < 2.5 * held
-    if block != 2:  # of one block nothing can be left out
+    if block != 2:  # with one block nothing can be left out
         assert saved_bytes(model, targets, sequence, True) < held / 3
 
 

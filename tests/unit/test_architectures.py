@@ -1,4 +1,4 @@
-"""Architectures that are no plain stack of linear layers: compressed in truth, or refused clearly.
+"""Architectures that are not a plain stack of linear layers: really compressed, or rejected.
 
 Whole runs in memory. What is compressed is also factored at full rank, which must change nothing.
 """
@@ -25,7 +25,7 @@ IDS = torch.arange(3, 43)[None]
 
 
 def model_of(name: str, dtype: torch.dtype = torch.float32) -> Any:
-    """The model, with nothing at zero: xLSTM starts half of its weights there."""
+    """The model without zero weights: xLSTM initialises half of its weights to zero."""
     model = made(name, dtype)
     draw = torch.Generator().manual_seed(3)
     for parameter in model.parameters():
@@ -48,7 +48,7 @@ def run(model: Any, tokenizer: Any, folder: Path, *words: str) -> tuple[Any, Rec
 
 
 def check_compressed(name: str, tokenizer: Any, folder: Path, *words: str) -> None:
-    """The counts are those of the model, the logits are others; at full rank they are the same."""
+    """The counts are those of the model and the logits differ; at full rank they are the same."""
     model = model_of(name)
     with torch.no_grad():
         dense = model(input_ids=IDS, use_cache=False).logits

@@ -23,7 +23,7 @@ def test_proportions_by_hand() -> None:
     allocator = Bayesian()
     plan = allocator.plan(allocator.budget(TARGETS, FORM, 0.25), [0.5, 1.0, 1.0, 1.0, 1.0])
     assert plan.ranks == dict(zip(KINDS, [4, 4, None, 9, 9, 8, 8], strict=True))
-    # The same proportions are the same plan.
+    # The same proportions give the same plan.
     again = allocator.plan(allocator.budget(TARGETS, FORM, 0.25), [0.25, 0.5, 0.5, 0.5, 0.5])
     assert again == plan
 
@@ -55,7 +55,7 @@ def test_the_best_trial_wins_and_the_search_is_repeatable() -> None:
     # Perplexity 10 + (10 - down), plus 1e-3 * 100 (10 - o).
     objective = [10 - rank(p, "down_proj") + 0.1 * (10 - rank(p, "o_proj")) for p in asked]
     assert plan.ranks == asked[objective.index(min(objective))]
-    assert min(objective[10:]) <= min(objective[:10])  # the model of the objective is of use
+    assert min(objective[10:]) <= min(objective[:10])  # the surrogate of the objective helps
     for p in asked:
         assert p["v_proj"] is None
         assert abs(rank(p, "q_proj") - rank(p, "k_proj")) <= 1  # one ratio; one left-over rank

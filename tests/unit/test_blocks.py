@@ -1,4 +1,4 @@
-"""Which list of modules holds the decoder blocks: the one that text runs through."""
+"""Which list of modules holds the decoder blocks: the one that text passes through."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_larger_encoders_of_images_and_sound_are_left_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_one_list_of_blocks_needs_no_forward_pass(name: str) -> None:
-    """Nothing is asked where there is nothing to decide."""
+    """The model is not run if there is nothing to decide."""
     model = made(name)
 
     def forward(*_: Any, **__: Any) -> None:
@@ -54,7 +54,7 @@ def test_one_list_of_blocks_needs_no_forward_pass(name: str) -> None:
 
 
 class Stack(nn.Module):
-    """Blocks, and beside them what a test adds."""
+    """Blocks, and next to them what a test adds."""
 
     def __init__(self, blocks: int, width: int = 4) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Stack(nn.Module):
 
 
 def test_larger_heads_at_every_block_are_no_blocks() -> None:
-    """They are called once each in order too, and hand nothing on."""
+    """They are also called once each in order, but pass nothing on."""
     model = Stack(3)
     model.heads = nn.ModuleList(nn.Linear(4, 100) for _ in range(3))
     model.read = lambda states: sum(h(x) for h, x in zip(model.heads, states[1:], strict=True))

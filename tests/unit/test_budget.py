@@ -112,7 +112,7 @@ def test_an_unreachable_rate_names_one_that_is_reached(
     assert isinstance(caught.value.allowed, str)
     stated = float(caught.value.allowed.split("rate up to ")[1].split()[0])
     assert stated == pytest.approx(highest, abs=1e-4)
-    allocator.check_reachable(targets, FORM, stated)  # does not raise: the bound is true
+    allocator.check_reachable(targets, FORM, stated)  # does not raise: the bound holds
 
 
 def test_a_ceiling_that_is_too_low_names_a_rate_that_is_reached() -> None:

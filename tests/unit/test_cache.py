@@ -1,4 +1,4 @@
-"""The stage cache: interrupted entries, locks, and who is evicted."""
+"""The stage cache: interrupted entries, locks, and which entries are evicted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flrc.errors import UserError
 
 
 def filled(cache: StageCache, name: str, size: int, age: float) -> Entry:
-    """An entry of a size in bytes, used ``age`` seconds ago."""
+    """An entry of a given size in bytes, used ``age`` seconds ago."""
     entry = cache.entry("stage", {"name": name})
     with entry.lock():
         (entry.path / "data").write_bytes(b"x" * size)
@@ -55,7 +55,7 @@ def test_an_interrupted_entry_counts_as_missing(tmp_path: Path) -> None:
         interrupted()
     assert entry.has("w.safetensors")
     assert not entry.done
-    with entry.lock():  # the lock was given back
+    with entry.lock():  # the lock was released
         entry.finish()
     assert entry.done
     assert entry.read_json(DONE)["inputs"] == {"a": 1}
@@ -78,7 +78,7 @@ def test_a_damaged_entry_counts_as_missing(how: str, tmp_path: Path) -> None:
     path.unlink()
     if how != "gone":
         path.write_bytes(whole[:-1] if how == "shorter" else whole + b" ")
-    # What grows was written after the marker: probes are kept as they come.
+    # An entry can grow after the marker was written: probes are kept as they come.
     assert entry.done == (how == "longer")
 
 

@@ -61,7 +61,7 @@ def test_a_layer_that_no_token_reaches_has_no_tokens() -> None:
 
 @pytest.mark.parametrize("size", [1e-30, 1e-42, 1e25])
 def test_tiny_and_huge_inputs_are_neither_zero_nor_infinite(size: float) -> None:
-    """Their squares leave the range of float32."""
+    """Their squares exceed the range of float32."""
     x = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) * size
     accumulator = InputAccumulator(5)
     accumulator.add(x)
@@ -100,7 +100,7 @@ def test_block_by_block_sees_what_a_plain_forward_sees(
         assert set(statistics) == {t.input_group for t in targets if t.block == block}
         found |= statistics
     assert order == [0, 1, 2]
-    for target in targets:  # every member of a group, not its leader alone
+    for target in targets:  # every member of a group, not only its leader
         x = np.concatenate(seen[target.name])
         statistics = found[target.input_group]
         assert statistics.tokens == len(x) == 120
@@ -130,7 +130,7 @@ def test_blocks_are_as_before(
         def broken(*_: Any, **__: Any) -> None:
             raise RuntimeError("broken")
 
-        model.model.norm.forward = broken  # after the blocks noted their arguments
+        model.model.norm.forward = broken  # after the blocks recorded their arguments
         with pytest.raises(UserError, match="LlamaForCausalLM: RuntimeError: broken"):
             list(input_statistics(model, targets, sequences))
         del model.model.norm.forward
@@ -156,7 +156,7 @@ def test_hooks_go_when_collecting_is_given_up(
 def gradients_by_hand(
     model: Any, names: list[str], sequence: torch.Tensor
 ) -> dict[str, np.ndarray]:
-    """Gradient of the summed token loss, written out: no code of ours."""
+    """Gradient of the summed token loss, written out without code of this package."""
     weights = [model.get_submodule(name).weight for name in names]
     for weight in weights:
         weight.requires_grad_(True)

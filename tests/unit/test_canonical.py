@@ -1,4 +1,4 @@
-"""Numbers that differ by rounding errors alone are one number, and make one run."""
+"""Numbers that differ only by rounding errors are the same number and make the same run."""
 
 from __future__ import annotations
 
@@ -123,6 +123,6 @@ def test_one_folder_however_it_is_written(
 
 
 def test_the_library_takes_numbers_of_numpy(tmp_path: Path) -> None:
-    """What a loop over ``np.arange`` gives to ``flrc.run``."""
+    """What a loop over ``np.arange`` passes to ``flrc.run``."""
     rates = [configuration([f"rate={rate}"]).rate for rate in np.arange(0.1, 0.5, 0.1)]
     assert rates == [0.1, 0.2, 0.3, 0.4]

@@ -1,4 +1,4 @@
-"""Chat templates of every kind: rendered whole, or refused with a reason."""
+"""Chat templates of every kind: rendered completely, or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_summary_in_parts() -> None:
 
 
 def test_a_summary_that_the_template_drops_is_written_all_the_same() -> None:
-    """A template that keeps what is said to the model only."""
+    """A template that keeps only what is said to the model."""
     tokenizer = with_template(
         "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
     )
@@ -93,7 +93,7 @@ def test_a_summary_that_the_template_drops_is_written_all_the_same() -> None:
 
 
 class Later(datetime):
-    """The clock of another day."""
+    """The clock on another day."""
 
     @classmethod
     def now(cls, tz: Any = None) -> datetime:
@@ -101,7 +101,7 @@ class Later(datetime):
 
 
 def test_words_count_in_their_order() -> None:
-    """All words of the dialogue stand in what is left of it, but not all of their occurrences."""
+    """All words of the dialogue occur in what is left of it, but not as often."""
     long = Pair("1", "A: yes no\nB: no yes\n" * 40, "Both.", "Summarize.")
     for template in ("{{ m.content[:120] }}", "{{ m.content.splitlines()[0:3] | join(' ') }}"):
         whole = "{% for m in messages %}" + template + "{% endfor %}"
@@ -127,7 +127,7 @@ def test_a_template_that_prints_the_date_gives_one_prompt(monkeypatch: pytest.Mo
     assert tokenizer.decode(today).startswith("26 Jul 2024 00:00:00.000000[user]")
     monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Later)
     assert chat_prompt(PAIR, tokenizer, 500).ids == today
-    # A conversation outside of a run is held today.
+    # A conversation outside a run takes place today.
     monkeypatch.setattr("flrc.data.chat_template.datetime", Later)
     turns = [{"role": "user", "content": "hi"}]
     assert render(tokenizer, turns, moment=None).startswith("17 May 2031 12:34:56.000789")

@@ -1,4 +1,4 @@
-"""A saved compressed model: the same logits, bytes and text again, and clear refusals."""
+"""A saved compressed model: the same logits, bytes and text again, and clear errors."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_same_model_again(
     assert low_rank_layers(again.model).keys() == layers.keys()
     for name, layer in low_rank_layers(again.model).items():
         assert (layer.shared is None) == (layers[name].shared is None)
-    # Nothing is stored twice: the files are the bytes of the model, and a header.
+    # Nothing is stored twice: the files are the bytes of the model and a header.
     size = sum(file.stat().st_size for file in (tmp_path / "model").glob("*.safetensors"))
     stored = stored_bytes(model, targets)["model_stored"]
     assert stored <= size <= stored + 200 * len(model.state_dict())
@@ -94,7 +94,7 @@ def test_a_run_saves_and_three_lines_generate(
     assert len(drawn) == 2
     with pytest.raises(UserError, match="does not support this option"):
         flrc.generate(model, "hello", assistant_model=None)
-    # Saved is done; and a run that was not saved is completed, without another evaluation.
+    # A saved run is done; a run that was not saved is completed without another evaluation.
     modified = (folder / "model" / "flrc.json").stat().st_mtime_ns
     run(config)
     assert (folder / "model" / "flrc.json").stat().st_mtime_ns == modified
@@ -154,7 +154,7 @@ def flipped(path: Path) -> None:
 
 
 def test_the_advised_repair_repairs(run_config: Callable[..., Any]) -> None:
-    """A finished run is not done while its checkpoint is damaged in whatever way."""
+    """A finished run is not done while its checkpoint is damaged in any way."""
     config = run_config("method=svdllm", "rate=0.3", "model.save=true")
     record = run(config)
     folder = run_folder(config).model
@@ -167,7 +167,7 @@ def test_the_advised_repair_repairs(run_config: Callable[..., Any]) -> None:
         lambda: (folder / "tokenizer.json").write_text("{"),
         lambda: (folder / "added_tokens.json").write_text("{}"),
         lambda: shutil.rmtree(folder),
-        lambda: folder.rename(folder.with_name(".model.old")),  # killed while it was exchanged
+        lambda: folder.rename(folder.with_name(".model.old")),  # killed while it was replaced
     ]
     for damage in damages:
         damage()
@@ -253,7 +253,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def test_an_odd_description_is_refused_or_makes_no_difference(
     value: Any, make_model: Any, tokenizer: Any, tmp_path: Path
 ) -> None:
-    """Any entry of flrc.json exchanged for something else: never a traceback of ours."""
+    """Any entry of flrc.json replaced by something else: never a traceback from this package."""
     model = make_model("tiny_qwen2")
     _targets, plans = built(model, Pivoted(), Progressive(), True, True)
     ids = torch.arange(9)[None]

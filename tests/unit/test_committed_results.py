@@ -1,4 +1,4 @@
-"""What is committed beside the records is what the records give."""
+"""What is committed next to the records is what the records render to."""
 
 from __future__ import annotations
 

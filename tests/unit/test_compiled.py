@@ -24,7 +24,7 @@ from flrc.runtime.decoding import Decoder
 
 @pytest.fixture(autouse=True)
 def untyped() -> Iterator[None]:
-    """The tests' checks of array shapes cannot be traced; they are not there outside the tests."""
+    """The tests' checks of array shapes cannot be traced; they exist only in tests."""
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
@@ -51,7 +51,7 @@ def test_the_same_tokens_from_a_graph_a_phase(
         assert graphs() == len(plans.phases)
         for number, (ids, expected) in enumerate(zip(prompts, timings, strict=True)):
             assert torch.equal(timed(model, ids, 9, at).tokens, expected), number
-        # One more for each phase where a second size made the step general; none for a third.
+        # One more per phase when a second size makes the step dynamic; none for a third.
         general = graphs()
         timed(model, torch.randint(0, 200, (2, 29)), 9, at)
         assert graphs() == general <= 3 * len(plans.phases)
@@ -72,7 +72,7 @@ def test_inductor(make_model: Callable[..., Any], tokenizer: Any) -> None:
 def test_too_many_versions_are_an_error(
     make_model: Callable[..., Any], tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never run uncompiled in silence."""
+    """Never silently run uncompiled."""
     monkeypatch.setattr("flrc.runtime.compiled.RECOMPILATIONS", 1)
     model = make_model("tiny_qwen2", spread=0.1)
     _, plans = built(model, TwoFactor(), False)

@@ -1,4 +1,4 @@
-"""Nothing is fed to a model that has no position or no embedding for it."""
+"""No model is given tokens for which it has no position or no embedding."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_windows(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_prompt_and_its_reply(tmp_path: Path) -> None:
-    """The last token of a reply is never fed: one position less than tokens."""
+    """The last token of a reply is never fed back: one position fewer than tokens."""
     place = Place(tmp_path, "learned", max_position_embeddings=512)
     (tmp_path / "data" / "dialogsum" / "test.jsonl").write_text(
         '{"id": "a_1", "dialogue": "the red fox", "summary": "a fox"}\n'
@@ -206,7 +206,7 @@ def test_nothing_is_fed() -> None:
 
 
 def test_roberta_has_fewer_positions_than_its_config_says(tmp_path: Path) -> None:
-    """Its first position stands behind the padding token's: of 66, 64 are left."""
+    """Its first position comes after the padding token's: 64 of 66 are left."""
     from transformers import RobertaConfig
 
     config = RobertaConfig(vocab_size=260, intermediate_size=96, max_position_embeddings=66,

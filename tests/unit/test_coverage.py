@@ -1,4 +1,4 @@
-"""What of the decoder blocks no target covers: counted by hand, said, refused, recorded."""
+"""Parameters of decoder blocks outside all targets: counted, reported, rejected, recorded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_experts_and_routers_are_counted() -> None:
 
 @pytest.mark.parametrize("name", [*FAMILIES, *RECURRENT])
 def test_plain_models_are_covered(name: str) -> None:
-    """Norms, biases and depthwise kernels are no matrices."""
+    """Norms, biases and depthwise kernels are not matrices."""
     model = made(name, torch.float32)
     assert coverage(model, find_targets(model)).to_json() == {}
 
@@ -53,7 +53,7 @@ def test_shared_parameters_count_once() -> None:
 def test_the_refusal_is_the_same_at_every_dtype(
     name: str, dtype: torch.dtype, tokenizer: Any, tmp_path: Path
 ) -> None:
-    """Whatever the kernels of experts take, with and without weights."""
+    """Whatever the kernels of experts accept, with and without weights."""
     model = made(name, dtype)
     model.config.dtype = dtype
     with pytest.raises(UserError) as caught:

@@ -1,4 +1,4 @@
-"""Sample, folder and hub: rows, labels, fingerprints, and what they say when data is missing."""
+"""Sample, folder and hub: rows, labels, fingerprints, and the errors when data is missing."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_speeches_are_split_by_year(dataset: str, years: range) -> None:
     by_split = {split: speech_paths(dataset, split) for split in ("train", "validation", "test")}
     year_sets = {s: {int(path.name[:4]) for path in paths} for s, paths in by_split.items()}
     assert all(year in years for found in year_sets.values() for year in found)
-    # Disjoint by year, so that the spoken and the written form of a message never part.
+    # Disjoint by year, so that the spoken and the written form of a message stay together.
     assert sum(len(found) for found in year_sets.values()) == len(set.union(*year_sets.values()))
     ordered = sorted(set.union(*year_sets.values()))
     assert year_sets["test"] == set(ordered[4::5])

@@ -16,7 +16,7 @@ from flrc.data.summarization_pairs import TASKS, Pair, chat_example, chat_prompt
 from flrc.data.text import sample_windows, token_stream, windows
 from flrc.errors import UserError
 
-# What the template below writes; it trims contents, as many do.
+# What the template below writes; like many templates, it trims contents.
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] | trim }}"
     "{{ eos_token }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
@@ -94,7 +94,7 @@ def test_drawn_windows() -> None:
 
 
 class Rows(DataSource):
-    """Rows that a test gives."""
+    """Rows given by a test."""
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.given = rows

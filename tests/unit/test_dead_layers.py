@@ -1,4 +1,4 @@
-"""Layers whose statistics say nothing: named, kept, listed, and the run goes on."""
+"""Layers without usable statistics: named, kept, listed, and the run continues."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_zero_weight_and_the_zeros_it_hands_on(
         assert ranks(record)[f"{LAYER}mlp.gate_proj"] is None
     errors = {row["target"]: row["relative_error"] for row in record.results["layers"]}
     assert errors[f"{LAYER}mlp.up_proj"] == errors[f"{LAYER}mlp.down_proj"] == 0
-    # Its parameters are saved, and the others lose so much less: the rate is the requested one.
+    # Its parameters are saved, so the others lose less: the rate is the requested one.
     size = record.results["parameters"]
     assert 0.7 * size["targets_dense"] * 0.998 < size["targets_activated"]
     assert size["targets_activated"] <= 0.7 * size["targets_dense"]
@@ -124,7 +124,7 @@ def test_a_zero_weight_and_the_zeros_it_hands_on(
 def test_rank_0_is_the_bias_alone(
     form: Any, make_model: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Whether its factors, which are not there, lie in memory or on disk, or are multiplied out."""
+    """Whether its (missing) factors are in memory or on disk, or are multiplied out."""
     model = make_model("tiny_qwen2")
     targets = find_targets(model)
     name = targets[0].name
@@ -160,7 +160,7 @@ def test_rank_0_is_the_bias_alone(
 def test_a_layer_behind_a_zero_one_has_no_gradients(
     make_model: Callable[..., Any], tokenizer: Any, words: list[str]
 ) -> None:
-    """Another instance: what comes before a zero ``o_proj`` does something, and to no effect."""
+    """Another case: what comes before a zero ``o_proj`` computes something without effect."""
     for method, reason in (("kfac", "gradients at its outputs are zero"), ("flra", "score is 0")):
         model = make_model()
         silence(model, f"{LAYER}self_attn.o_proj")
@@ -238,7 +238,7 @@ def test_blocks_that_overflow_are_refused_by_name(
 def test_statistics_that_overflow_keep_their_layers(
     method: str, make_model: Callable[..., Any], tokenizer: Any, words: list[str], monkeypatch: Any
 ) -> None:
-    """Of down_proj, whose inputs alone are so wide."""
+    """Only for down_proj, whose inputs are that wide."""
     before = InputAccumulator.result
 
     def overflown(accumulator: InputAccumulator) -> InputStatistics:
@@ -321,7 +321,7 @@ def test_a_plan_with_rank_0_is_replayed(
     more = ["allocator=replay", f"allocator.path={path}"]
     _, again = compressed(model, tokenizer, words, *more)
     assert ranks(again) == ranks(record)
-    # A layer that does something has no rank 0.
+    # A layer with an effect does not get rank 0.
     targets = [Target("a", 40, 40, 0, "q_proj", "a")]
     plan = {"requested": 0.3, "realised": 1.0 - 1e-9, "exact": True, "ranks": {"a": 0}}
     jsonfile.write(path, {"constant": plan, "phases": []})
@@ -346,7 +346,7 @@ def test_a_score_that_overflows_keeps_its_layer(
 def test_layers_may_see_different_numbers_of_tokens(
     make_model: Callable[..., Any], sequences: list[torch.Tensor], tmp_path: Path
 ) -> None:
-    """As experts do: what is read from the cache is what was measured."""
+    """As for experts: what is read from the cache is what was measured."""
     from flrc.core.cache import StageCache
 
     model = make_model()

@@ -97,7 +97,7 @@ def test_a_schedule_is_a_loop_that_switches_ranks(
             by_hand.append(int(ids))
     assert ours == by_hand
     activate(model, plans.constant)
-    assert ours != plain_generate(model, prompt(), 10)[: len(ours)]  # the schedule does matter here
+    assert ours != plain_generate(model, prompt(), 10)[: len(ours)]  # the schedule matters here
 
 
 def test_sampling_settings_of_a_model_are_not_used(
@@ -134,7 +134,7 @@ def test_beam_search_cannot_follow_a_schedule(
 def test_the_cache_changes_no_token(
     shape: str, make_model: Callable[..., Any], tokenizer: Any
 ) -> None:
-    """Against whole forward passes over everything so far, in a model of one phase."""
+    """Against full forward passes over everything so far, in a model with one phase."""
     model = make_model(shape)
     _, plans = compressed(model, Constant())
     decoder = Decoder(model, tokenizer, plans)
@@ -171,7 +171,7 @@ def test_a_switch_changes_no_cached_key_or_value(make_model: Callable[..., Any])
 
 
 def test_a_switch_takes_microseconds(make_model: Callable[..., Any]) -> None:
-    """No weight is touched: its time does not grow with the ranks."""
+    """No weight is accessed: its time does not grow with the ranks."""
     model = make_model()
     targets, plans = compressed(model, Progressive())
     layers = [model.get_submodule(target.name) for target in targets]
@@ -220,7 +220,7 @@ def test_batch_size_changes_no_token(
         generate_replies(decoder, prompts, batch_size=size, max_new_tokens=10) for size in (1, 8)
     )
     assert one == eight
-    assert len({tuple(reply) for reply in one}) > 5  # not one answer to everything
+    assert len({tuple(reply) for reply in one}) > 5  # not the same answer to everything
 
 
 def test_up_to_end_and_agreement_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""Truncation loss against theory, on inputs and not on our own Gram matrices."""
+"""Truncation loss against theory, on inputs and not on this package's Gram matrices."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_fewer_tokens_than_channels_are_rescued_and_recorded(tokens: int) -> Non
     assert factors.rescue is not None
     assert f"{tokens} of 16 directions" in factors.rescue
     spectrum = factors.spectrum.numpy()
-    # All ranks are there; those beyond the tokens are worth nothing on them, and lead to W itself.
+    # All ranks exist; those beyond the tokens contribute nothing on them, and lead to W itself.
     assert factors.rank == 12
     np.testing.assert_allclose(factors.product().numpy(), weight, atol=1e-6)
     scale = loss(weight, inputs, np.zeros_like(weight))
@@ -129,7 +129,7 @@ def test_a_gram_of_few_tokens_has_the_root_that_all_its_eigenvectors_give() -> N
     known = InputStatistics(torch.tensor(gram), torch.zeros(300).double(), 60)
     root = gram_root(known.gram, 1e-14, known.tokens)
     assert root.rescue == "singular Gram: eigen path, 60 of 300 directions carry energy"
-    assert torch.allclose(root.root, root.root.T)  # as no other path's is
+    assert torch.allclose(root.root, root.root.T)  # unlike that of any other path
     largest = np.linalg.eigvalsh(gram)[-1]
     np.testing.assert_allclose(root.root @ root.root.T, gram, atol=1e-12 * largest)
     np.testing.assert_allclose(root.root @ root.inverse, np.eye(300), atol=1e-7)
@@ -141,7 +141,7 @@ def test_a_gram_of_few_tokens_has_the_root_that_all_its_eigenvectors_give() -> N
     for rank in (1, 10, 30, 39):
         measured = loss(weight, inputs, factors.product(rank).numpy())
         assert measured == pytest.approx(np.square(spectrum[rank:]).sum(), rel=1e-6)
-    # The path that knows of no tokens gives the same.
+    # The path that does not use tokens gives the same.
     other = truncated(torch.tensor(weight), gram_root(known.gram, 1e-14))
     np.testing.assert_allclose(other.spectrum, factors.spectrum, rtol=1e-6)
     np.testing.assert_allclose(other.product(20), factors.product(20), atol=1e-6)
@@ -216,7 +216,7 @@ def test_activation_scaled_at_alpha_zero_is_svd() -> None:
     scaled = ActivationScaled(alpha=0.0).decompose(torch.tensor(weight), statistics)
     plain = Svd().decompose(torch.tensor(weight), None)
     for rank in (1, 5, 11):
-        # The floor scales every channel alike, so it cancels.
+        # The floor scales every channel equally, so it cancels.
         np.testing.assert_allclose(scaled.product(rank), plain.product(rank), atol=1e-10)
 
 

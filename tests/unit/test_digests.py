@@ -1,4 +1,4 @@
-"""A file's digest is its content's, whatever its times say."""
+"""A file's digest is that of its content, whatever its timestamps are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rewrite(path: Path, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """As editors and downloads do: another file takes its name."""
+    """As editors and downloads do: another file replaces it under its name."""
     other = path.with_name("other")
     other.write_bytes(content)
     os.replace(other, path)

@@ -1,4 +1,4 @@
-"""Speed against made-up clocks, bytes against a count by hand, and a run on a tiny model."""
+"""Speed against simulated clocks, bytes against a count by hand, and a run on a tiny model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def timing(prefill: float, steps: list[float]) -> Timing:
 
 
 def test_summary_by_hand() -> None:
-    """Two sequences, three decoding steps: 6 tokens a generation."""
+    """Two sequences, three decoding steps: 6 tokens per generation."""
     rows = [
         {"dense": timing(1.0, [2.0, 2.0, 2.0]), "compressed": timing(0.5, [1.0, 1.0, 1.0])},
         {"dense": timing(1.0, [3.0, 3.0, 3.0]), "compressed": timing(1.0, [1.0, 1.0, 1.0])},
@@ -115,7 +115,7 @@ def by_hand(model: Any, names: list[str], ranks: dict[str, Any], cost: Any, item
 
 @pytest.mark.parametrize("shape", ["tiny_llama_gqa", "tiny_llama", "tiny_qwen2"])
 def test_bytes_of_a_step_by_hand(shape: str, make_model: Callable[..., Any]) -> None:
-    """``tiny_llama`` has a head of its own: its embedding is looked up, not read."""
+    """``tiny_llama`` has an untied head: its embedding is looked up, not read."""
     model = make_model(shape)
     parameters = sum(p.numel() for p in model.parameters())
     embedding = model.get_input_embeddings().weight

@@ -1,4 +1,4 @@
-"""What a record says of the code that made it."""
+"""What a record states about the code that produced it."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ SETTINGS = {"sequences", "tokens", "samples", "billion", "GB"}
 
 @pytest.mark.parametrize("study", PUBLISHED)
 def test_every_finding_is_answered(study: str) -> None:
-    """By an order that the records decide, or in words."""
+    """By an order that the records decide, or by a statement in words."""
     content = load(study, "expected")
     for claim in content["claims"]:
         if claim.get("unit") not in SETTINGS:
@@ -111,7 +111,7 @@ def test_every_finding_is_answered(study: str) -> None:
 
 @pytest.mark.parametrize("study", PUBLISHED)
 def test_the_answers_have_the_numbers_of_the_tables(study: str) -> None:
-    """Every number with decimals stands in the study's table, or in that of one it names."""
+    """Every number with decimals is in the study's table, or in that of a study it names."""
     for claim in load(study, "expected")["claims"]:
         words = claim.get("small", "")
         named = [f"table{int(name):02d}" for name in re.findall(r"Table (\d+)", words)]
@@ -338,7 +338,7 @@ LAYOUTS = {
     8: Layout(2, 2, ROUGE, {}, METHODS, [SMALL, LLAMA2], named=0, rate=1),
     9: Layout(2, 2, list(ZEROSHOT.values()), LLAMA2, METHODS),
     10: Layout(2, 2, ["wikitext2/perplexity", *ROUGE], LLAMA30, METHODS),
-    # A row without a name goes on with the last one (11), or is FLRC's by the caption (12).
+    # A row without a name continues the last one (11), or is FLRC's by the caption (12).
     11: Layout(2, 1, SPEED, INSTRUCT, {**METHODS, "": FLRC}, named=0, rate=1),
     12: Layout(2, 1, SPEED, INSTRUCT, {**METHODS, "": FLRC}, named=0, rate=1),
     13: Layout(
@@ -522,7 +522,7 @@ def test_the_rate_of_the_ablation_is_the_texts() -> None:
 
 
 def section(text: str, place: str) -> str:
-    """What stands under the heading of a place: Abstract, Section 4.2, Appendix B."""
+    """The text under a heading: Abstract, Section 4.2, Appendix B."""
     if caption := re.fullmatch(r"Caption of (\w+ \d+)", place):
         return next(line for line in text.splitlines() if line.startswith(f"{caption[1]}:"))
     name = re.escape(re.sub("^(Section|Appendix) ", "", place))

@@ -30,7 +30,7 @@ for write in (
 
 
 def test_a_limit_that_the_system_sets(tmp_path: Path) -> None:
-    """One on the size of files, as a full disk is not at hand; safetensors raises its own error."""
+    """A limit on file size, since no full disk is available; safetensors raises its own error."""
     done = subprocess.run(
         [sys.executable, "-c", WRITE, str(tmp_path / "file")],
         capture_output=True,

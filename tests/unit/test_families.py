@@ -72,7 +72,7 @@ def decides(loaded: Any, base: Any) -> None:
 def test_pipelines_know_every_base(
     name: str, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And generate what the model in memory does."""
+    """And generates what the model in memory does."""
     model = made(name, torch.float32)
     compressed, _ = flrc.compress(
         model,
@@ -95,7 +95,7 @@ def test_pipelines_know_every_base(
 @pytest.mark.parametrize("method", ["flrc", "kfac_skip", "skipcat", "asvd_alloc"])
 @pytest.mark.parametrize("name", ["gptj", "xglm", "opt", "mpt"])
 def test_other_methods(name: str, method: str, tokenizer: Any, tmp_path: Path) -> None:
-    """On families that hand arguments on by position or by name, or return tuples."""
+    """On families that pass arguments by position or by name, or return tuples."""
     model = made(name, torch.float32)
     draw = torch.Generator().manual_seed(2)
     refused = (name, method) == ("xglm", "asvd_alloc")  # its masks are of a number of sequences

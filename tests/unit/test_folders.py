@@ -1,7 +1,7 @@
 """Folders that cannot be written to: found before any work, with advice that helps.
 
-Tests may run as root, whom rights do not bind: so folders are closed by being a file, being below
-one, or lying in a file system of the kernel's own.
+Tests may run as root, for whom permissions do not apply. A folder is therefore made unwritable by
+being a file, being below a file, or being in a file system of the kernel.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def test_a_folder_is_tried(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert why_not_writable(tmp_path / "file") == f"{tmp_path / 'file'} is a file"
     assert why_not_writable(tmp_path / "file" / "below") == f"{tmp_path / 'file'} is a file"
-    assert why_not_writable(tmp_path / ("x" * 300)) is not None  # too long a name
+    assert why_not_writable(tmp_path / ("x" * 300)) is not None  # name too long
     with pytest.raises(UserError, match=r"paths\.cache cannot be written to"):
         check_writable("paths.cache", tmp_path / "file")
 
@@ -104,7 +104,7 @@ def test_libraries_stay_in_an_open_home(
 def test_a_closed_folder_that_the_user_gave(
     variable: str, run_config: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Refused; both ways of the advice help."""
+    """Rejected; both suggested fixes work."""
     config = run_config("method=svdllm")
     monkeypatch.setenv(variable, NOWHERE)
     with pytest.raises(UserError, match=f"unset {variable}, or {variable}=FOLDER"):

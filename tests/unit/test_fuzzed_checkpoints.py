@@ -1,4 +1,4 @@
-"""Checkpoints with anything changed: refused with the file and the reason, or the same model."""
+"""Checkpoints with random changes: rejected with the file and the reason, or the same model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def saved(request: Any, make_model: Any, tokenizer: Any, tmp_path: Path) -> tupl
 
 
 def opened(folder: Path, refused: list[str]) -> Any:
-    """The model's logits; None, and what was told, where it is refused."""
+    """The model's logits, or None and the message if it is rejected."""
     try:
         return load(folder, CPU).model(input_ids=IDS).logits
     except UserError as error:
@@ -68,7 +68,7 @@ def opened(folder: Path, refused: list[str]) -> Any:
 
 
 def mutate(data: st.DataObject, values: Any, others: list[Any]) -> None:
-    """Exchange one to three entries of nested JSON for something else, or strike them."""
+    """Replace one to three entries of nested JSON by something else, or delete them."""
     for _ in range(data.draw(st.integers(1, 3))):
         inner = values
         while True:
@@ -86,7 +86,7 @@ def mutate(data: st.DataObject, values: Any, others: list[Any]) -> None:
 
 
 def test_files(saved: tuple[Path, Any], tmp_path: Path) -> None:
-    """Bytes of any file changed, cut or added; files gone, exchanged or new."""
+    """Bytes of any file changed, removed or added; files removed, replaced or added."""
     folder, expected = saved
     names = sorted(path.name for path in folder.iterdir())
     refused: list[str] = []
@@ -134,7 +134,7 @@ def test_files(saved: tuple[Path, Any], tmp_path: Path) -> None:
 
 
 def test_manifests(saved: tuple[Path, Any]) -> None:
-    """Any entries of flrc.json exchanged, its digest made to fit, as an attacker would."""
+    """Any entries of flrc.json replaced and its digest recomputed, as an attacker would."""
     folder, expected = saved
     path = folder / "flrc.json"
     text = path.read_text()
@@ -197,7 +197,7 @@ NESTED: Any = []
 for _ in range(200):
     NESTED = [NESTED]
 MORE = [
-    *(value for value in VALUES if value != 10**9),  # a width of which would fill the memory
+    *(value for value in VALUES if value != 10**9),  # such a width would fill the memory
     10**5, 10**20, 1e-300, -1.5, "eager", "llama", "flrc", "{{ x", "\ud800", "<s>", ["x"], [[1]],
     {"x": 1}, {"type": "x"}, {"content": "x"}, NESTED,
 ]  # fmt: skip
@@ -222,9 +222,9 @@ KNOWN: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_contents(name: str, make_model: Any, tokenizer: Any, tmp_path: Path) -> None:
-    """What a file says, exchanged, and all digests made right again: refused, or a model that runs.
+    """File contents replaced and all digests recomputed: rejected, or a model that runs.
 
-    It may be another model: who can reseal a folder can put any model there.
+    It may be another model: whoever can recompute digests can put any model there.
     """
     model = make_model()
     _, plans = built(model, *KINDS[0])

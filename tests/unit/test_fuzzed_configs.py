@@ -31,7 +31,7 @@ VALUES += ["[a]", "{}", "{a: 1}", "'0'", "${rate}", "${nope}", "???", "a b", "["
 
 
 def tiny(root: Path, tmp_path: Path) -> list[str]:
-    """What makes a run small; what a fuzzed word says comes after and wins."""
+    """What makes a run small; a fuzzed override comes later and takes precedence."""
     return [
         "model=tiny",
         "data=folder",
@@ -54,7 +54,7 @@ def keys() -> list[str]:
     for group in GROUPS:
         for component in components(group).values():
             found += [f"{group}.{f.name}" for f in dataclasses.fields(component)]
-    # Evaluations stand under their names; folders of this machine are none of the fuzzing's.
+    # Evaluations are under their names; folders of this machine are not fuzzed.
     words = ("evaluation.", "paths", "model.path", "data.root", "folder", "model.save")
     return sorted({key for key in found if not any(word in key for word in words)})
 
@@ -64,7 +64,7 @@ KEYS = keys()
 
 @st.composite
 def typo(draw: st.DrawFn, word: str) -> str:
-    """A word with a letter gone, doubled or exchanged, once in a while."""
+    """Occasionally an override with a letter removed, doubled or replaced."""
     if draw(st.integers(0, 9)) or not word:
         return word
     at = draw(st.integers(0, len(word) - 1))
@@ -84,7 +84,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 
 
 def prepared(words: list[str]) -> RunConfig:
-    """As far as a run gets before the first minute of work."""
+    """As far as a run gets before any computation."""
     config = configuration(words)
     check_inputs(config)
     prepare(config)
@@ -92,7 +92,7 @@ def prepared(words: list[str]) -> RunConfig:
 
 
 def test_command_lines(data_root: Path, tmp_path: Path) -> None:
-    """No other error than one for the user; and it says what was given."""
+    """The only error is a UserError, and it states what was given."""
     base = tiny(data_root, tmp_path)
     refused: list[str] = []
     passed: list[list[str]] = []
@@ -119,7 +119,7 @@ def test_command_lines(data_root: Path, tmp_path: Path) -> None:
 def test_what_is_let_by_runs(
     seed: int, data_root: Path, tmp_path: Path, run_config: Callable[..., Any]
 ) -> None:
-    """Combinations of groups that pass the checks end well, and the rate is what was asked for."""
+    """Combinations of groups that pass the checks succeed, with the requested rate."""
     base = tiny(data_root, tmp_path)
     passed: list[RunConfig] = []
 

@@ -1,4 +1,4 @@
-"""Data files with anything in them: a clear error that names the file, or a run that is right."""
+"""Data files with random contents: a clear error that names the file, or a correct run."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ SPLITS = ["wikitext2/train", "wikitext2/test", "dialogsum/validation", "dialogsu
 def test_text_and_dialogues(
     split: str, data_root: Path, tmp_path: Path, run_config: Callable[..., Any]
 ) -> None:
-    """Calibration and both kinds of evaluation that read them, up to the first minute of work."""
+    """Calibration and both kinds of evaluation that read them, up to the first computation."""
     root = tmp_path / "data"
     shutil.copytree(data_root, root)
     config = run_config(
@@ -131,7 +131,7 @@ def test_text_and_dialogues(
             check_inputs(config)
             prepared = prepare(config)
         except UserError as error:
-            # Too little text is told in tokens; all else by its file.
+            # Too little text is reported in tokens; everything else by its file.
             refused.append((str(error), (str(path), "token", "at most")))
             return
         ended.append(content)
@@ -150,7 +150,7 @@ def _texts(split: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("task", [n for n, s in DATASETS.items() if s.kind == "multiple_choice"])
 def test_questions(task: str, tmp_path: Path, tokenizer: Any) -> None:
-    """lm-eval's own code meets them before a model is loaded; what it cannot ask is refused."""
+    """lm-eval's own code reads them before a model is loaded; unusable questions are rejected."""
     from flrc.data.sample import Sample
     from flrc.evaluation.lm_eval_tasks import build_task
     from flrc.evaluation.zeroshot import ZeroShot
@@ -191,7 +191,7 @@ def test_questions(task: str, tmp_path: Path, tokenizer: Any) -> None:
 def test_whole_runs(
     seed: int, data_root: Path, tmp_path: Path, run_config: Callable[..., Any]
 ) -> None:
-    """What the checks let by ends well, to finite numbers."""
+    """What passes the checks runs to the end, with finite numbers."""
     root = tmp_path / "data"
     shutil.copytree(data_root, root)
     config = run_config("method=svdllm", f"data.root={root}", "evaluation=[perplexity]")

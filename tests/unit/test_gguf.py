@@ -1,4 +1,4 @@
-"""GGUF files: what their reader passes over, what is damaged, and what the cache keeps of them."""
+"""GGUF files: what their reader skips, what is damaged, and what the cache keeps of them."""
 
 from __future__ import annotations
 

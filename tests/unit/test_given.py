@@ -1,4 +1,4 @@
-"""What is given to ``flrc.compress``: refused before anything is computed or changed, or used."""
+"""Arguments of ``flrc.compress``: used, or rejected before anything is computed or changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TEXTS = ["the fox that ran over the hill " * 3, "and slept soon after that " * 4
 
 
 class Reached(Exception):
-    """The checks let it by."""
+    """It passes the checks."""
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Reached(Exception):
 
 @pytest.fixture
 def only_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``flrc.compress`` up to the first minute of work."""
+    """``flrc.compress`` up to the first computation."""
 
     def stop(config: RunConfig) -> None:
         pipeline.check_inputs(config)
@@ -365,14 +365,14 @@ WORD = st.one_of(
 
 
 def mostly(good: st.SearchStrategy[Any], odd: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """One in five is odd, so that some calls are good in all their arguments."""
+    """One in five is unusual, so that some calls have only good arguments."""
     return st.integers(0, 4).flatmap(lambda draw: odd if draw == 4 else good)
 
 
 def test_any_arguments(
     make_model: Callable[..., Any], tokenizer: Any, words: list[str], only_checks: None
 ) -> None:
-    """One error that says what to do, or past the checks with what was asked for."""
+    """One error that says what to do, or a call that passes the checks as requested."""
     models = [make_model(), *(odd(make_model()) for odd, _ in MODELS.values())]
     refused: list[str] = []
     passed: list[RunConfig] = []

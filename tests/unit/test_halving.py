@@ -1,4 +1,4 @@
-"""The search for a schedule: rates by hand, halving on made-up trials."""
+"""The search for a schedule: rates by hand, halving on simulated trials."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_the_better_half_goes_on_and_the_best_wins() -> None:
     assert rows[3]["fate"] == "dropped after round 2"
     assert rows[4]["fate"] == "dropped after round 1"
     assert rows[0]["score"] == pytest.approx(0.3)
-    # Nobody is asked for an item twice; the constant schedule alone gives the first lengths.
+    # No item is generated twice; only the constant schedule gives the first lengths.
     seen: dict[float, list[int]] = {}
     for rates, numbers in asked[1:]:
         seen.setdefault(round(rates[-1] - rates[0], 6), []).extend(numbers)
@@ -125,7 +125,7 @@ def test_rates_follow_the_lengths_of_a_candidates_own_replies() -> None:
 
     best, _ = tournament([Candidate(), Candidate(5, 0.2)], 0.4, [2, 4], trial)
     assert best == [Phase(0.0, 0.225), Phase(0.0, 0.425, step=5)]  # 0.4 - 0.2 * 35 / 40
-    # One round alone: what it was scored with is not what its replies ask for.
+    # A single round: the rate it was scored with is not the one its replies require.
     best, rows = tournament([Candidate(), Candidate(5, 0.2)], 0.4, [2], trial)
     assert best == [Phase(0.0, 0.225), Phase(0.0, 0.425, step=5)]
     assert rows[0]["phases"] == [{"step": 0, "rate": 0.225}, {"step": 5, "rate": 0.425}]

@@ -1,4 +1,4 @@
-"""The HTML report: self-contained, escaped, and one step from every number to its run."""
+"""The HTML report: self-contained, escaped, and every number links to its run."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Node]:
     (root / "second" / "README.md").write_text(
         "# The second <study>\n\nWhat it *shows*: [a page](x.md) & more.\n\n| a | b |\n", "utf-8"
     )
-    (root / "notes").mkdir()  # no study: it has no results
+    (root / "notes").mkdir()  # not a study: it has no results
     text = html.render(root, root / "report.html").read_text("utf-8")
     return text, Tree(text).root
 
@@ -401,7 +401,7 @@ def test_other_folders_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     write(study / "axis", factory.record("kfac", 0.3))
     root = read(tmp_path / "all", tmp_path)
     assert [h.text for h in root.all("section", id="study-one")[0].all("h3")] == ["axis"]
-    assert drawn == [[0.2], [0.3]]  # numbers of two tables are in no plot together
+    assert drawn == [[0.2], [0.3]]  # numbers of two tables never share a plot
     assert len(study_tables(root)) == 2
 
 

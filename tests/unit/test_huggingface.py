@@ -118,7 +118,7 @@ def test_dtype_and_device_map(saved: Callable[..., Path]) -> None:
 def test_pipelines_give_the_same_text(
     saved: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And no word of a model that is not supported."""
+    """And no warning about an unsupported model."""
     monkeypatch.setattr("transformers.pipelines.base.logger.error", pytest.fail)
     folder = saved()
     ours = flrc.load(folder, "cpu")

@@ -1,4 +1,4 @@
-"""One id for one computation, another for every other."""
+"""The same id for the same computation, different ids for different ones."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_the_content_of_the_data_counts_not_its_place(
     assert run_id(run_config("method=flrc", f"data.root={copy}")) == base
     other = write_data(tmp_path / "other", seed=1)
     assert run_id(run_config("method=flrc", f"data.root={other}")) != base
-    # Evaluation data is no part of it.
+    # Evaluation data is not part of it.
     (copy / "wikitext2" / "test.jsonl").write_text(json.dumps({"text": "other"}) + "\n")
     assert run_id(run_config("method=flrc", f"data.root={copy}")) == base
     (copy / "wikitext2" / "train.jsonl").write_text(json.dumps({"text": "other"}) + "\n")

@@ -64,7 +64,7 @@ def test_rounding_by_hand() -> None:
 
 
 def test_a_large_column_costs_the_others_nothing() -> None:
-    """With one scale a row alone, all else would be rounded to steps of about one."""
+    """With only one scale per row, everything else would be rounded to steps of about one."""
     torch.manual_seed(0)
     values = torch.randn(64, 48)
     values[:, 5] *= 100.0
@@ -171,7 +171,7 @@ def test_a_model_of_every_form(
     assert after["targets_stored"] == counted[1] + scales + biases + orders
     rest = before["model_stored"] - before["targets_stored"]
     assert after["model_stored"] - after["targets_stored"] == rest
-    # Nothing but the targets is rounded.
+    # Only the targets are rounded.
     assert model.get_input_embeddings().weight.dtype == getattr(torch, dtype)
 
 
@@ -198,7 +198,7 @@ def test_shared_factors_are_quantised_once(make_model: Callable[..., Any]) -> No
 
 @pytest.mark.parametrize("method", ["flrc", "kfac_skipcat", "flra"])
 def test_a_run(method: str, run_config: Callable[..., Any]) -> None:
-    """Half the bytes of float16, hardly another perplexity."""
+    """Half the bytes of float16, hardly any difference in perplexity."""
     overrides = [f"method={method}", "search=none", "rate=0.3"]
     plain = run(run_config(*overrides))
     quantised = run(run_config(*overrides, "quantization=int8"))

@@ -38,7 +38,7 @@ def shrink(matrix: Matrix, share: float) -> Matrix:
 
 
 def root(matrix: Matrix) -> Matrix:
-    """The symmetric root: another root than the code's Cholesky."""
+    """The symmetric root: a different root from the code's Cholesky factor."""
     values, vectors = np.linalg.eigh(matrix)
     return np.asarray((vectors * np.sqrt(values)) @ vectors.T)
 

@@ -1,4 +1,4 @@
-"""Checkpoints that do not fit their config, are damaged, or are of another kind: told, and how."""
+"""Checkpoints that do not match their config, are damaged or of another kind: the messages."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_other_formats_and_shards_are_matched_too(name: str, folder: Path) -> No
 
 
 def test_two_seeds_never_give_two_models(folder: Path, tmp_path: Path) -> None:
-    """The example: nothing of the file was used, and the run was well."""
+    """The original bug: nothing in the file was used, and the run succeeded."""
     tensors(prefixed)(folder)
     with pytest.raises(UserError, match="is missing"):
         run(folder, tmp_path)
@@ -239,7 +239,7 @@ def test_the_record_names_what_was_ignored(whole: Path, folder: Path, tmp_path: 
 
 
 def test_shared_tensors_need_not_be_there_twice(tmp_path: Path) -> None:
-    """Nor hurt where they are: ``pytorch_model.bin`` held both."""
+    """And do no harm if present: ``pytorch_model.bin`` held both."""
     folder = saved(tmp_path / "model", tie_word_embeddings=True)
     assert use(folder).ignored == []
     tensors(lambda held: held.update({"lm_head.weight": held[EMBEDDINGS].clone()}))(folder)
@@ -349,7 +349,7 @@ def test_a_config_that_makes_no_model(name: str, folder: Path, tmp_path: Path) -
 
 
 def test_a_config_is_not_blamed_on_the_tokenizer(folder: Path, tmp_path: Path) -> None:
-    """Tokenizers are chosen by it; what is wrong stands in the error's second line."""
+    """Tokenizers are chosen by it; the error's second line says what is wrong."""
     fields(num_attention_heads=5)(folder)
     with pytest.raises(UserError, match=r"num(_attention|ber of attention) ?_?heads") as caught:
         run(folder, tmp_path)

@@ -1,4 +1,4 @@
-"""A saved model is the files that loading reads: their contents make its fingerprint."""
+"""A saved model consists of the files that loading reads: their contents make its fingerprint."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_present_folder_with_its_own_runs(
 
 
 def test_the_weights_that_from_pretrained_picks(tmp_path: Path) -> None:
-    """One after the other is taken away; each time the model that loads is the one that counts."""
+    """Files are removed one by one; each time the fingerprint is that of the model that loads."""
     folder = saved(tmp_path / "model")
     sharded = saved(tmp_path / "sharded", shard="100KB", hidden_size=32)
     for path in sharded.glob("model*"):
@@ -139,7 +139,7 @@ def test_only_what_tokenizers_read_is_a_vocabulary() -> None:
 
 
 def test_a_tokenizer_beside_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes the place of the file's own; alone the file has the digest it always had."""
+    """It replaces the file's own; without it the file has the digest it always had."""
     file = tmp_path / "a.gguf"
     file.write_bytes(b"GGUF")
     digest = hashlib.sha256(b"GGUF").hexdigest()

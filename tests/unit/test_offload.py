@@ -34,7 +34,7 @@ from flrc.schedule.progressive import Progressive
 
 
 class Slow(Source):
-    """Matrices whose entries say which they are; reading takes a while, and is written down."""
+    """Matrices whose entries identify them; reading takes a while and is recorded."""
 
     def __init__(
         self, counts: list[int], buffers: int, seconds: float = 0.0, readers: int = 1
@@ -88,7 +88,7 @@ def test_reads_ahead_around_and_around(buffers: int, seconds: float, readers: in
         assert order[:20] == [0, 1, 2, 3] * 5
     for item in range(4):  # two readers may write in another order than they were told
         assert 5 <= order.count(item) <= 5 + -(-buffers // 4)
-    # Whatever is read is counted; no more is read in vain than there are buffers.
+    # Everything read is counted; no more is read in vain than there are buffers.
     assert 20 <= len(order) <= 20 + buffers
     assert streamer.moved == sum(12 * counts[item] for item in order)
 
@@ -299,5 +299,5 @@ def test_a_run(run_config: Callable[..., Any]) -> None:
     assert values[name] == {m.name: m.value for m in plain.measurements}[name]
     assert values["decode/streamed_bytes_per_step"] > 0
     assert values["decode/streamed_ratio"] > 1
-    assert not [name for name in values if "allowed" in name]  # memory is not what bounds it
+    assert not [name for name in values if "allowed" in name]  # memory is not the bound
     assert "decode/streamed_ratio" not in {m.name for m in plain.measurements}

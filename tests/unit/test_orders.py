@@ -1,4 +1,4 @@
-"""Orders that the paper claims, told apart by items, by seeds, or by standard errors."""
+"""Orders that the paper claims, with significance by items, by seeds, or by standard errors."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def verdict_of(
 
 
 def test_items_of_both_runs_decide_where_they_are_at_hand(tmp_path: Path) -> None:
-    """A gain of one point on every item is one, however far the items lie apart."""
+    """A gain of one point on every item is significant, however much the items vary."""
     items = [float(10 * k) for k in range(20)]
     folder, made, folders = with_scores(
         tmp_path, {("svdllm", 0): items, ("flra", 0): [score + 1.0 for score in items]}
@@ -133,7 +133,7 @@ def test_repeats_tell_a_ratio_from_its_number(tmp_path: Path) -> None:
 
 
 def test_several_seeds_are_compared_in_pairs(tmp_path: Path) -> None:
-    """Seeds lie far apart, the gain is 1, 2, 3 of them; on the items it is the same or is not."""
+    """Seeds vary widely, the gains are 1, 2, 3; over the items it is the same or not."""
     items = [float(10 * k) for k in range(20)]
     even = {
         (method, seed): [score + 40.0 * seed + gain * (seed + 1) for score in items]

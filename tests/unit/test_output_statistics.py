@@ -143,7 +143,7 @@ def test_an_overflowing_gradient_shows() -> None:
 
 @pytest.mark.parametrize("sizes", [(1e-30, 1e-30), (1e-42, 1e-42), (1e25, 1e25), (1.0, 1e25)])
 def test_tiny_and_huge_gradients_are_neither_zero_nor_infinite(sizes: tuple[float, ...]) -> None:
-    """Their squares leave the range of float32, and of one sequence only, perhaps."""
+    """Their squares exceed the range of float32, perhaps in one sequence only."""
     accumulator = OutputAccumulator(4, settings=OutputGradientSettings(clip=(0.5, 2.0)))
     expected = np.zeros((4, 4))
     for number, size in enumerate(sizes):

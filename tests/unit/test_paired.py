@@ -18,7 +18,7 @@ from flrc.results.records.store import RunFolder
 
 
 def test_interval_of_a_mean_difference() -> None:
-    """Of many items the bootstrap's interval is the normal one: mean +- 1.96 standard errors."""
+    """For many items the bootstrap interval is the normal one: mean +- 1.96 standard errors."""
     draw = np.random.default_rng(3)
     first = draw.normal(20, 10, 2000)
     second = first + draw.normal(0.5, 2.0, 2000)
@@ -28,7 +28,7 @@ def test_interval_of_a_mean_difference() -> None:
     assert found.low == pytest.approx(mean - 1.96 * error, abs=0.1 * error)
     assert found.high == pytest.approx(mean + 1.96 * error, abs=0.1 * error)
     assert found.above > 0.999
-    # Paired: unpaired scores of this spread could not tell the two apart.
+    # Paired: with unpaired scores of this spread the difference would not be significant.
     assert found.high - found.low < 0.2 * (3.92 * 10 * (2 / 2000) ** 0.5)
 
 
@@ -147,7 +147,7 @@ def test_no_mean_where_one_run_answered_more_tasks(tmp_path: Path) -> None:
 def test_items_are_those_that_the_records_numbers_stand_on(
     tmp_path: Path, limits: tuple[int, int]
 ) -> None:
-    """A folder keeps what it was asked for before; no interval may come from that."""
+    """A folder keeps earlier evaluations; no interval may be computed from them."""
     wrong, right = [False] * 9, [True] * 9
     one = answered(tmp_path / "one", {"piqa": wrong}, limits)
     two = answered(tmp_path / "two", {"piqa": right}, limits)

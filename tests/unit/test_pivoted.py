@@ -1,4 +1,4 @@
-"""The pivoted form: the same outputs as two plain factors, counted and refused as it must be."""
+"""The pivoted form: the same outputs as two plain factors, correct counts and errors."""
 
 from __future__ import annotations
 

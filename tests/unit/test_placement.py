@@ -35,7 +35,7 @@ def both(request: Any, make_model: Callable[..., Any]) -> tuple[Any, Any]:
 
 
 class Copies:
-    """Counts the bytes of copies that are alive, whoever holds them."""
+    """Counts the bytes of live copies, whoever holds them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.alive = self.most = 0
@@ -144,7 +144,7 @@ def test_what_waits_is_never_exchanged(make_model: Callable[..., Any]) -> None:
     block = decoder_blocks(model)[1][0]
     with present(block, CPU):
         assert {id(p) for p in block.parameters()}.isdisjoint(i for i, _ in before.values())
-    with pytest.raises(IndexError):  # an error on the way leaves nothing behind
+    with pytest.raises(IndexError):  # an error in between leaves nothing behind
         model(input_ids=torch.tensor([[10**6]]))
     model(input_ids=torch.arange(8)[None])
     assert {name: (id(p), p.data_ptr()) for name, p in model.named_parameters()} == before
@@ -173,7 +173,7 @@ def test_runs_are_the_same(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """To the last digit, by every road: searches that cut layers, schedules, refinement, forms."""
+    """Equal to the last digit: searches that truncate layers, schedules, refinement, forms."""
     found: dict[str, Record] = {}
     visits: list[object] = []
     real = placement.present

@@ -105,7 +105,7 @@ def test_single_and_plan_equal_a_replaced_copy(
             cut = replaced(model, targets, {t.name: rank}, factors)
             nll, kl = by_numpy(model, cut, sequences)
             close(divergence, nll, kl)
-            assert kl > 1e-4  # the cut shows
+            assert kl > 1e-4  # the truncation shows
     ranks = {t.name: None if i % 3 == 0 else 2 + i % 7 for i, t in enumerate(targets)}
     close(
         probe.plan(ranks),
@@ -230,7 +230,7 @@ def test_answers_outlive_the_process_and_a_killed_search_resumes(
 
     third = Probe(model, targets, nothing, sequences, entry)
     assert third.single({targets[0].name: [7]}) == {targets[0].name: [found[targets[0].name][1]]}
-    # Others' answers in the same entry are not its cost; its own are, though they were known.
+    # Other probes' answers in the same entry are not its cost; its own are, even if cached.
     assert (third.cost.probes, third.total.probes) == (0, 1)
     with pytest.raises(AssertionError, match="asked again"):  # other sequences, other answers
         Probe(model, targets, nothing, sequences[:2], entry).single({targets[0].name: [7]})

@@ -1,4 +1,4 @@
-"""The probes of a run: one a number of sequences, cached by their factors, their cost told."""
+"""The probes of a run: one per number of sequences, cached by factors, with reported cost."""
 
 from __future__ import annotations
 

@@ -75,5 +75,5 @@ assert large - after > 150e6, (large, after)
 
 
 def test_peak_memory_sees_what_a_stage_allocates_and_gives_back() -> None:
-    # A process of its own: what other tests have freed could be handed out again unseen.
+    # In its own process: memory freed by other tests could be reused unnoticed.
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=60)

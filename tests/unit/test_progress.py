@@ -1,4 +1,4 @@
-"""The bar: silent in a file; on a terminal what is done, how far, what is left, and the memory."""
+"""The progress bar: silent in a file; on a terminal it shows progress, time left and memory."""
 
 from __future__ import annotations
 

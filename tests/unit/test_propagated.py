@@ -203,7 +203,7 @@ def test_only_for_schedules_of_one_plan() -> None:
 
 
 def test_the_id_names_it_only_where_it_does_something() -> None:
-    """Runs from before there was a refinement keep their ids."""
+    """Runs from before refinement existed keep their ids."""
     plain, refined_ = compose("method=svdllm"), compose("method=svdllm", "refine=propagated")
     assert "refine" not in identity(plain)
     assert identity(refined_)["refine"]["strength"] == 0.3

@@ -1,4 +1,4 @@
-"""The account of the parameters that generation used, against a counter in the layers."""
+"""The count of parameters that generation used, against a counter in the layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranks from a file: the round trip, and each way in which the file can be wrong."""
+"""Ranks from a file: the round trip, and every way in which the file can be wrong."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ ODD = [None, True, "x", [], {}, -1, 2, float("nan"), float("inf")]
     ids=lambda place: ".".join(map(str, place)),
 )
 def test_plans_that_cannot_be(place: list[Any], value: Any, tmp_path: Path) -> None:
-    """In a plan file a user's error; in memory one of the few that callers know."""
+    """In a plan file this is a user's error; in memory it is one that callers handle."""
     path = tmp_path / "plan.json"
     kept = store(path, Progressive())
     inner = kept

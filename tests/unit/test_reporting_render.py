@@ -98,7 +98,7 @@ def test_latex_structure() -> None:
     for row in rows:
         merged = sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", row))
         assert len(re.findall(r"(?<!\\)&", row)) + merged == columns - 1
-    # nothing that LaTeX would interpret is left bare
+    # everything that LaTeX would interpret is escaped
     outside_rules = re.sub(r"\\(re)?sizebox.*|\{%", "", body)
     assert not re.search(r"(?<!\\)[%#_^~]", outside_rules)
     assert r"sample\_wikitext2" in body

@@ -1,4 +1,4 @@
-"""Records to a table: aggregation, labels, columns, and what a table refuses."""
+"""Records to a table: aggregation, labels, columns, and what a table rejects."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_labels_name_overridden_components() -> None:
     assert label_rows([one("flra", 7), weight], presets) == ["flra", "flra · sensitivity=weight"]
     dense = one("dense", 5, components={"allocator": "proportional"}, config={"calibration": {}})
     assert label_rows([dense, one("dense", 5)], {"dense": {"allocator": "uniform"}})[1] == (
-        f"dense · id={one('dense', 5).run['id']}"  # same configuration as far as it counts
+        f"dense · id={one('dense', 5).run['id']}"  # same configuration in everything that matters
     )
     assert label_rows([dense], {"dense": {"allocator": "uniform"}}) == ["dense"]
     assert label_rows([weight], presets) == ["flra · sensitivity=weight"]
@@ -205,7 +205,7 @@ def test_labels_name_overridden_components() -> None:
 
 
 def test_where_and_how_a_run_ran_is_no_label() -> None:
-    """What ids leave out; records of before such a key existed lack it."""
+    """What ids leave out; records written before such a key existed lack it."""
     runs = [
         factory.record("flra", seed=0),
         factory.record(
@@ -294,7 +294,7 @@ def test_two_models_of_one_label_are_two() -> None:
     assert table.models == [f"{MODEL} (aaaaaaaa)", f"{MODEL} (bbbbbbbb)"]
     assert len(table.keys) == 6
     assert {label for _, _, label in table.keys} == {"dense", "svdllm", "kfac"}
-    # Each has a best of its own: the worse model's is not hidden behind the other.
+    # Each model has its own best: the worse model's is not hidden behind the other.
     grid = lay_out(table)
     k = next(k for k, column in enumerate(grid.columns) if column.name == NAME)
     best = [row.labels[0] for row in grid.rows if row.cells[k].best]

@@ -95,14 +95,14 @@ def test_a_new_an_empty_and_an_older_one(
 
 
 class Stopped(BaseException):
-    """As a kill: nothing is done after it, clearing up neither."""
+    """Like a kill: nothing is done afterwards, not even cleaning up."""
 
 
 @pytest.mark.parametrize("stop", range(6))
 def test_a_checkpoint_is_there_whenever_it_stops(
     stop: int, loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A crash at any rename or removal: the older checkpoint or the new one can be had."""
+    """A crash at any rename or removal: either the older checkpoint or the new one is available."""
     folder, aside = tmp_path / "model", tmp_path / ".model.old"
     save(loaded, folder)
     calls = 0

@@ -1,4 +1,4 @@
-"""Phases of a generation: where they begin, what they average to, what is refused."""
+"""Phases of a generation: where they begin, what they average to, what is rejected."""
 
 from __future__ import annotations
 

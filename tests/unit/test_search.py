@@ -56,7 +56,7 @@ def test_a_run_searches_and_keeps_what_it_found(
     seconds = record.meta["schedule_search_seconds"]
     assert seconds["all"] >= seconds["now"] > 0
 
-    # Again, with other drops besides: known replies are not generated a second time.
+    # Again, with additional drops: known replies are not generated a second time.
     made: list[int] = []
     generate = trials.generate_replies
 
@@ -140,7 +140,7 @@ def test_a_plan_is_allocated_once() -> None:
     plans = planner.phases(two)
     assert planner.phases([two[0], Phase(0.0, 0.4, step=9)])[1][1] is plans[1][1]
     assert asked == [0.2, 0.4]
-    planner.constant(0.4)  # not bound by another: a plan of its own
+    planner.constant(0.4)  # not bounded by another phase: its own plan
     assert planner.phases([Phase(0.0, 0.4)])[0][1] is planner.constant(0.4)
     assert asked == [0.2, 0.4, 0.4]
 

@@ -50,7 +50,7 @@ def group(form: Form, monkeypatch: pytest.MonkeyPatch) -> tuple[list[FactoredLin
 
 
 def fresh(layer: FactoredLinear, x: Tensor) -> Tensor:
-    """What the layer must say, without anything remembered."""
+    """What the layer must return, without any cached product."""
     shared, layer.shared = layer.shared, None
     try:
         return layer(x)
@@ -145,7 +145,7 @@ def test_changed_weights_are_computed_afresh(form: Form, monkeypatch: Any) -> No
     layers[0](x)
     layers[0].input_rows.values.data = torch.randn_like(layers[0].input_rows.values)
     check(layers[1:], x)
-    # One layer given its own factor (it is shared no more) computes with its own.
+    # A layer that is given its own factor (no longer shared) computes with it.
     name = "right" if isinstance(form, TwoFactor) else "coefficients"
     layers[0](x)
     own = FloatRows(torch.randn_like(layers[1].input_rows.dense()))
@@ -180,7 +180,7 @@ def test_gradients_keep_graphs_of_their_own(form: Form, monkeypatch: Any) -> Non
     assert output.requires_grad
     assert len(calls) == 1
     layers[2](x).sum().backward()
-    output.sum().backward()  # its graph is not the other's
+    output.sum().backward()  # its graph differs from the other's
     assert x.grad is not None
     factor = layers[0].input_rows.values
     factor.requires_grad_()

@@ -1,4 +1,4 @@
-"""A model over several devices: which holds what, and that nothing is computed in another way.
+"""A model on several devices: which device holds what, and that the results are the same.
 
 These tests need no GPU: where a module goes is worked out for devices 0, 1, ...; that accelerate's
 hooks leave the numbers alone is shown with all of them on the CPU.

@@ -1,4 +1,4 @@
-"""The run folder: atomic JSON, lock, evaluations and records that are found again."""
+"""The run folder: atomic JSON, locking, evaluations and records that are found again."""
 
 from __future__ import annotations
 

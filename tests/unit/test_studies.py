@@ -117,7 +117,7 @@ def test_the_page_has_ours_the_papers_and_the_verdicts(tmp_path: Path) -> None:
 def test_the_rate_that_was_spent_is_that_of_the_number_furthest_from_the_asked(
     tmp_path: Path,
 ) -> None:
-    """Perplexity on the constant plan must not hide what the schedule spent beside it."""
+    """Perplexity on the constant plan must not hide the rate that the schedule realised."""
     columns = [*LAYOUT["columns"], {"name": "dialogsum/rougeL", "title": "ROUGE-L"}]
     layout = LAYOUT | {"columns": columns}
     runs = [

@@ -1,4 +1,4 @@
-"""Plots of a study: what they draw is what the records hold, and nothing where these hold none."""
+"""Plots of a study: they draw what the records hold, and nothing if there is nothing to draw."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def scheduled(rate: float = 0.2, first: float = 0.1, then: float = 0.3, step: in
 
 
 def timed(rate: float, dense: float = 4.0, **settings: Any) -> Record:
-    """A run that was timed beside the dense model; the compressed one is 1 + rate times as fast."""
+    """A run timed together with the dense model; the compressed one is 1 + rate times as fast."""
     values = {
         "tokens_per_second": dense * (1 + rate),
         "dense_tokens_per_second": dense,
@@ -237,7 +237,7 @@ def test_seconds_of_a_search(tmp_path: Path, drawn: list[Figure]) -> None:
     cached.meta["schedule_search_seconds"] = {"all": 100.0, "now": 1.0}
     free = with_cost("svdllm", 0.0, None)
     costs = {cost.name: cost for cost in search_plot.costs([free, both, cached])}
-    assert list(costs) == ["flrc at 0.2", "flra at 0.2", "svdllm at 0.2"]  # dearest first
+    assert list(costs) == ["flrc at 0.2", "flra at 0.2", "svdllm at 0.2"]  # most expensive first
     assert costs["flra at 0.2"].ranks == 42.0
     assert (costs["flrc at 0.2"].ranks, costs["flrc at 0.2"].schedule) == (None, 100.0)
     assert costs["svdllm at 0.2"].ranks == 0.0

@@ -1,4 +1,4 @@
-"""ROUGE-L and BERTScore by hand, and everything a generation number stands beside."""
+"""ROUGE-L and BERTScore by hand, and everything reported with a generation score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints changed by somebody who means harm, resealed where that helps them."""
+"""Checkpoints changed by an attacker, with digests recomputed where that helps."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_no_code_of_the_folder_is_run(
 def test_no_code_of_a_dense_model_is_run(
     name: str, make_model: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither that of the model which is to be compressed."""
+    """Nor that of the model to be compressed."""
     make_model().save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "evil.py").write_text(CODE)
@@ -160,7 +160,7 @@ def test_what_no_loader_reads_may_lie_there(folder: Path) -> None:
      "tokenizer.json", "model.safetensors"],
 )  # fmt: skip
 def test_no_file_of_its_kind(name: str, content: str | bytes, folder: Path) -> None:
-    """Refused with its name; a pipe would be waited for without an end."""
+    """Rejected with its name; reading a pipe would wait forever."""
     path = folder / name
     path.unlink()
     if content == "folder":

@@ -115,7 +115,7 @@ def test_a_layer_that_is_never_called_is_refused(make_model: Callable[..., Any])
 
 
 class Router(nn.Linear):
-    """As Llama 4's: inherits a linear layer and computes something else."""
+    """As in Llama 4: inherits from a linear layer and computes something else."""
 
     def forward(self, x: torch.Tensor) -> Any:
         """Scores and their order."""
@@ -123,7 +123,7 @@ class Router(nn.Linear):
 
 
 class Named(nn.Linear):
-    """As Falcon's: a forward of its own that computes the same."""
+    """As in Falcon: its own forward that computes the same."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The product."""
@@ -131,7 +131,7 @@ class Named(nn.Linear):
 
 
 class Doubled(nn.Linear):
-    """Of the right shape, and another value."""
+    """Of the right shape, with another value."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Twice the product."""

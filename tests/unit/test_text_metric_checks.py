@@ -1,4 +1,4 @@
-"""Blank texts, other scripts and unknown tokens: scored by a convention, or refused by row."""
+"""Blank texts, other scripts and unknown tokens: scored by a convention, or rejected by row."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_english_words_are_those_of_the_default_tokenizer(text: str) -> None:
 
 
 def test_what_the_default_tokenizer_may_lose() -> None:
-    """Signs that are no words, and one word in ten."""
+    """Signs that are not words, and one word in ten."""
     assert rouge("he paid 5", "He paid £5… — \u2018well\u2019 😀") == pytest.approx(2 * 0.75 / 1.75)
     nine = "one two three four five six seven eight nine"
     assert lost_words(f"Müller {nine}") == 0.1

@@ -1,4 +1,4 @@
-"""What was read is part of every cache key: tokenizers that make other tokens share nothing."""
+"""The tokens are part of every cache key: tokenizers that make other tokens share nothing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def chat_template(tokenizer: Any) -> None:
 
 
 class Shouting(PreTrainedTokenizerFast):
-    """Its files say nothing of what its class does."""
+    """Its files do not show what its class does."""
 
     def __call__(self, text: Any, *arguments: Any, **options: Any) -> Any:
         return super().__call__(text.upper(), *arguments, **options)
@@ -72,7 +72,7 @@ CHANGES = [
 def test_a_digest_for_every_tokenizer(change: Callable[[Any], None]) -> None:
     one, other, changed = byte_tokenizer(), byte_tokenizer(), byte_tokenizer()
     change(changed)
-    # What a call leaves behind is no part of it.
+    # State left by a call is not part of it.
     other(["a", "a longer text"], padding=True, truncation=True, max_length=3)
     assert tokenizer_digest(one) == tokenizer_digest(other)
     assert tokenizer_digest(one) != tokenizer_digest(changed)

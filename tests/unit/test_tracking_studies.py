@@ -1,4 +1,4 @@
-"""A study's page in W&B: as rendered, once, and never at the cost of a run."""
+"""A study's page in W&B: as rendered, once, and never at the expense of a run."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def published(runs: Path, ending: str) -> Path:
 
 
 def state(runs: Path) -> dict[str, bytes]:
-    """Everything that publishing writes: W&B's folders, and the notes of what was sent."""
+    """Everything that publishing writes: W&B's folders and the log of what was sent."""
     return {
         str(path.relative_to(runs)): path.read_bytes()
         for path in [*(runs / "wandb").rglob("*"), *runs.rglob("published.json")]
@@ -247,7 +247,7 @@ def test_publishing_again_changes_nothing(
     assert "2 of 2 finished records are published" in said  # table01's too: jobs.json names it
     assert "1 of 1 studies' pages are published" in said
     assert state(again) == before
-    assert publish(again, "--study", "table99", "--scale", "paper") == 1  # there is none
+    assert publish(again, "--study", "table99", "--scale", "paper") == 1  # it does not exist
     assert state(again) == before
 
 

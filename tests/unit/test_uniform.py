@@ -1,4 +1,4 @@
-"""The same keep share in every layer, whatever a rank costs."""
+"""The same fraction is kept in every layer, whatever a rank costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks one by one against the model's own forward, for the families that people compress."""
+"""Blocks run one by one against the model's own forward pass, for common model families."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_statistics_are_those_of_the_whole_model(name: str) -> None:
         x = x.astype(np.float64)
         close = 1e-5 if name in SINGLE else 1e-12
         np.testing.assert_allclose(gram, x.T @ x / len(x), rtol=1e-9, atol=close * abs(gram).max())
-    for target in targets:  # one leader stands for all that read the same
+    for target in targets:  # one leader represents all that read the same
         np.testing.assert_array_equal(plain[target.name], plain[target.input_group])
 
 
@@ -111,7 +111,7 @@ def test_sequences_that_do_not_share_arguments_are_refused() -> None:
 
 
 def test_a_walk_that_computes_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A block that remembers: nothing in its arguments says what it will do."""
+    """A block with state: its arguments do not determine what it computes."""
     model = made("llama")
     block = decoder_blocks(model)[1][1]
     plain, calls = block.forward, [0]

@@ -1,4 +1,4 @@
-"""A path where no compressed model is: told at once, never asked for over a network."""
+"""A path without a compressed model: reported at once, without any network access."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_single_question_has_no_error(subject: Subject) -> None:
 
 
 def test_model_and_tokenizer_come_back_as_they_were() -> None:
-    # A head of its own although the configuration says "tied": lm-eval's tie_weights would undo it.
+    # An untied head although the configuration says "tied": lm-eval's tie_weights would undo it.
     model, tokenizer = tiny_model(), byte_tokenizer()
     torch.manual_seed(1)
     head = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))

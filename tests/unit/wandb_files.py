@@ -1,4 +1,4 @@
-"""W&B's offline files, read back; and a process that has no account."""
+"""W&B's offline files, read back, and a process without an account."""
 
 from __future__ import annotations
 
