@@ -138,7 +138,7 @@ def test_in_processes_of_their_own(line: Line, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
-def test_a_closed_folder_in_which_nothing_is_written(line: Line, tmp_path: Path) -> None:
+def test_an_unwritable_folder_in_which_nothing_is_written(line: Line, tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir()
     closed.chmod(0o555)

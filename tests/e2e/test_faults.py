@@ -97,7 +97,7 @@ def test_files_that_cannot_grow(place: Place, swept: Swept) -> None:
     assert_as_undisturbed(place, swept)
 
 
-def test_a_home_that_is_closed(place: Place, swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_home(place: Place, swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
     """Metrics, W&B's files and the plot of the table: none of them needs the home directory."""
     monkeypatch.setenv("HOME", f"{os.devnull}/home")
     for variable in ("HF_HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
@@ -217,7 +217,7 @@ def test_locks_left_by_a_dead_process(place: Place, swept: Swept, call: Call) ->
     assert_as_undisturbed(place, swept)
 
 
-def test_a_cache_entry_that_was_cut_off(place: Place, swept: Swept, call: Call) -> None:
+def test_a_truncated_cache_entry(place: Place, swept: Swept, call: Call) -> None:
     """A machine that lost power can leave empty files behind a finished marker."""
     assert call(*FIRST).code == 0
     (entry,) = place.entries("factors")

@@ -104,7 +104,7 @@ def test_killed_while_factors_are_written(place: Place, swept: Swept) -> None:
     assert results(place, JOBS[2]) == results(swept.place, JOBS[2])
 
 
-def test_a_block_that_was_cut_off_is_done_again(place: Place, swept: Swept) -> None:
+def test_an_incomplete_block_is_computed_again(place: Place, swept: Swept) -> None:
     """What a machine that lost power may leave: a file that is shorter than its header says."""
     kill_when(place, lambda: bool(list(place.cache.glob("factors/*/block_001.safetensors"))))
     path = next(iter(place.cache.glob("factors/*/block_000.safetensors")))

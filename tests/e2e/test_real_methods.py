@@ -48,7 +48,7 @@ def test_order_of_methods(
         assert value["kfac_skip"] < value["skipcat"]
 
 
-def test_rescues_are_told(call: Call, tmp_path: Path) -> None:
+def test_fallbacks_are_reported(call: Call, tmp_path: Path) -> None:
     """Fewer tokens than the width of the MLP: the Gram matrix of down_proj's inputs is singular."""
     place = Place(tmp_path, DATA)
     ended = call(

@@ -152,7 +152,7 @@ def test_dry_run_lists_and_computes_nothing(place: Place, call: Call) -> None:
     place.assert_nothing_computed()
 
 
-def test_dry_run_tells_what_is_done(swept: Swept, call: Call) -> None:
+def test_dry_run_lists_what_is_done(swept: Swept, call: Call) -> None:
     ended = call("-m", "method=svdllm", "rate=0.2,0.4", "dry_run=true", at=swept.place)
     assert ended.code == 0, ended.text
     lines = [line for line in ended.out.splitlines() if "/whitened-" in line]

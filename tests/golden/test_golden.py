@@ -37,7 +37,7 @@ def test_golden(method: str, found: dict[str, Any]) -> None:
     assert now["mean_relative_error"] == pytest.approx(then["mean_relative_error"], rel=1e-4)
 
 
-def test_the_numbers_tell_the_methods_apart() -> None:
+def test_the_numbers_differ_between_methods() -> None:
     """A golden number that is the same for every method would not detect anything."""
     values = [
         GOLDEN[m]["perplexity"]["wikitext2/perplexity"] for m in METHODS if m not in SCHEDULED

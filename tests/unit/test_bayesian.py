@@ -70,7 +70,7 @@ def test_the_weight_of_the_divergence() -> None:
     assert rank(heavy.ranks, "o_proj") == max(rank(p, "o_proj") for p in asked)
 
 
-def test_no_finite_trial_is_said() -> None:
+def test_no_finite_trial_is_reported() -> None:
     probe = FakeProbe(plan=lambda _: Divergence(float("nan"), float("nan")))
     allocator = Bayesian(trials=2)
     with pytest.raises(UserError, match="no finite loss"):

@@ -75,7 +75,7 @@ class Stack(nn.Module):
         return self.read(states)
 
 
-def test_larger_heads_at_every_block_are_no_blocks() -> None:
+def test_larger_heads_at_every_block_are_not_blocks() -> None:
     """They are also called once each in order, but pass nothing on."""
     model = Stack(3)
     model.heads = nn.ModuleList(nn.Linear(4, 100) for _ in range(3))
@@ -83,7 +83,7 @@ def test_larger_heads_at_every_block_are_no_blocks() -> None:
     assert lists_run(model) == ["blocks", "heads"]
 
 
-def test_a_larger_list_that_is_not_run_is_no_list_of_blocks() -> None:
+def test_a_larger_list_that_is_not_run_does_not_count() -> None:
     model = Stack(2)
     model.encoder = nn.ModuleList(nn.Linear(50, 50) for _ in range(5))
     assert lists_run(model) == ["blocks"]

@@ -106,7 +106,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(entry.path.iterdir()) == []
 
 
-def test_the_lock_is_held_alone(tmp_path: Path) -> None:
+def test_the_lock_is_exclusive(tmp_path: Path) -> None:
     cache, order = StageCache(tmp_path, 10), []
     inside = threading.Event()
 
@@ -147,7 +147,7 @@ def test_using_an_entry_keeps_it(tmp_path: Path) -> None:
     assert not there(second)
 
 
-def test_what_was_used_today_is_kept_and_said(
+def test_what_was_used_today_is_kept_and_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = StageCache(tmp_path, 500)
@@ -185,7 +185,9 @@ def test_below_the_limit_nothing_goes(tmp_path: Path) -> None:
     assert there(entry)
 
 
-def test_a_full_disk_is_said_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(10**12, 0, 2 * 10**9))
     cache = StageCache(tmp_path / "new", 10)

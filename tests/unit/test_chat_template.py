@@ -140,7 +140,7 @@ def test_a_template_that_prints_the_date_gives_one_prompt(monkeypatch: pytest.Mo
     assert not reads_date(with_template("{{ raise_exception('no') }}"))
 
 
-def test_the_date_that_a_template_was_told_is_recorded(tmp_path: Path) -> None:
+def test_the_date_given_to_a_template_is_recorded(tmp_path: Path) -> None:
     make_model("tiny_llama").save_pretrained(tmp_path / "m")
     write_data(tmp_path / "data")
     words = [

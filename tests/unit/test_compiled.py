@@ -80,6 +80,6 @@ def test_too_many_versions_are_an_error(
         generated(model, tokenizer, plans)
 
 
-def test_a_backend_that_is_none() -> None:
+def test_an_unknown_backend() -> None:
     with pytest.raises(UserError, match="inductor"):
         Compiled(backend="inducter")

@@ -77,7 +77,7 @@ def compress(model: Any, tokenizer: Any, folder: Path, *words: str) -> Any:
     )
 
 
-def test_a_partial_run_says_and_records_it(
+def test_a_partial_run_reports_and_records_it(
     tokenizer: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):

@@ -102,7 +102,7 @@ def test_folder_names_line_and_columns(tmp_path: Path) -> None:
     assert "goal, sol1, sol2, label" in message
 
 
-def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     """As Windows editors write it: at the beginning of the file, and only there."""
     path = write(tmp_path / "wikitext2" / "test.jsonl", [{"text": "\ufeffa"}, {"text": "b"}])
     data = Folder(root=str(tmp_path))

@@ -172,7 +172,7 @@ def test_a_layer_behind_a_zero_one_has_no_gradients(
         assert record.results["rate"]["realised"] == pytest.approx(0.3, abs=2e-3)
 
 
-def test_a_dead_layer_of_a_group_is_told(
+def test_a_dead_layer_of_a_group_is_reported(
     make_model: Callable[..., Any], tokenizer: Any, words: list[str]
 ) -> None:
     model = make_model()
@@ -195,7 +195,7 @@ def test_constant_inputs_have_one_direction(
 
 @pytest.mark.parametrize("method", ["svdllm", "kfac", "flra"])
 @pytest.mark.parametrize("size", [1e-30, 1e22])
-def test_tiny_and_huge_numbers_are_none_of_this(
+def test_tiny_and_huge_numbers_are_not_dead(
     method: str, size: float, make_model: Callable[..., Any], tokenizer: Any, words: list[str]
 ) -> None:
     """What one layer scales up the next scales down: the model computes the same, also cut."""
@@ -212,7 +212,7 @@ def test_tiny_and_huge_numbers_are_none_of_this(
     assert float((same - logits).norm() / logits.norm()) < 1e-3
 
 
-def test_a_weight_that_is_no_number_is_refused_by_name(
+def test_a_weight_that_is_not_a_number_is_refused_by_name(
     make_model: Callable[..., Any], tokenizer: Any, words: list[str], tmp_path: Path
 ) -> None:
     for method in ("svd", "svdllm", "kfac"):

@@ -104,7 +104,7 @@ def test_root_is_a_root_and_inverse_an_inverse() -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 5, 15])
-def test_fewer_tokens_than_channels_are_rescued_and_recorded(tokens: int) -> None:
+def test_fewer_tokens_than_channels_take_the_recorded_fallback(tokens: int) -> None:
     weight, inputs, statistics = problem(m=12, n=16, tokens=tokens)
     factors = whiten(weight, statistics)
     assert factors.rescue is not None
@@ -147,7 +147,7 @@ def test_a_gram_of_few_tokens_has_the_root_that_all_its_eigenvectors_give() -> N
     np.testing.assert_allclose(other.product(20), factors.product(20), atol=1e-6)
 
 
-def test_rounding_of_float32_inputs_is_no_energy() -> None:
+def test_rounding_of_float32_inputs_is_not_energy() -> None:
     """Products in float32 leave a Gram of 60 tokens with more than 60 eigenvalues above zero."""
     draw = np.random.default_rng(12)
     inputs = (draw.normal(size=(60, 300)) * np.exp(draw.normal(0, 1, 300))).astype(np.float32)
@@ -163,7 +163,7 @@ def test_rounding_of_float32_inputs_is_no_energy() -> None:
     np.testing.assert_allclose(factors.product().numpy(), weight, atol=1e-5)
 
 
-def test_a_silent_channel_is_rescued() -> None:
+def test_a_silent_channel_takes_the_fallback() -> None:
     weight, inputs, _ = problem()
     inputs[:, 3] = 0.0
     gram = torch.tensor(inputs.T @ inputs / len(inputs))

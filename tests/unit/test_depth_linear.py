@@ -67,7 +67,7 @@ def test_one_block_is_uniform() -> None:
     assert plan.ranks == {"a": 5, "b": 5}
 
 
-def test_no_finite_plan_is_said() -> None:
+def test_no_finite_plan_is_reported() -> None:
     with pytest.raises(UserError, match="no finite loss"):
         choose([math.nan] * 3)
 

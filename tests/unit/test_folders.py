@@ -49,7 +49,7 @@ def test_a_folder_is_tried(tmp_path: Path) -> None:
 
 
 @needs_proc
-def test_rights_alone_do_not_say_it(tmp_path: Path) -> None:
+def test_permission_bits_do_not_decide(tmp_path: Path) -> None:
     assert os.geteuid() != 0 or os.access("/proc", os.W_OK)
     assert why_not_writable(Path("/proc/cache")) is not None
 
@@ -62,9 +62,7 @@ def test_the_folders_of_a_run(setting: str, run_config: Callable[..., Any]) -> N
 
 
 @needs_proc
-def test_a_stage_of_the_cache_that_is_closed(
-    run_config: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_an_unwritable_stage_of_the_cache(run_config: Callable[..., Any], tmp_path: Path) -> None:
     config = run_config("method=svdllm")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "factors").symlink_to("/proc/self")
@@ -80,7 +78,7 @@ def test_the_folder_of_offloaded_matrices() -> None:
     runtime.check_device(torch.device("cuda"))  # pinned memory is used there
 
 
-def test_libraries_leave_a_closed_home(
+def test_libraries_avoid_an_unwritable_home(
     run_config: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = run_config("method=svdllm")
@@ -91,7 +89,7 @@ def test_libraries_leave_a_closed_home(
     assert "HF_HOME" not in os.environ  # what was fetched before is read from there
 
 
-def test_libraries_stay_in_an_open_home(
+def test_libraries_use_a_writable_home(
     run_config: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -101,7 +99,7 @@ def test_libraries_stay_in_an_open_home(
 
 
 @pytest.mark.parametrize("variable", [*VARIABLES, INDUCTOR])
-def test_a_closed_folder_that_the_user_gave(
+def test_an_unwritable_folder_given_by_the_user(
     variable: str, run_config: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rejected; both suggested fixes work."""

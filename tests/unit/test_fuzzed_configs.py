@@ -116,7 +116,7 @@ def test_command_lines(data_root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_what_is_let_by_runs(
+def test_what_passes_the_checks_runs(
     seed: int, data_root: Path, tmp_path: Path, run_config: Callable[..., Any]
 ) -> None:
     """Combinations of groups that pass the checks succeed, with the requested rate."""

@@ -169,7 +169,7 @@ def test_links_of_several_seeds(report: tuple[str, Node]) -> None:
         assert len(targets) == 3
 
 
-def test_a_run_is_told_whole(report: tuple[str, Node]) -> None:
+def test_a_run_is_shown_completely(report: tuple[str, Node]) -> None:
     record = factory.record("kfac", 0.3)
     (section,) = report[1].all("section", id=f"run-{record.run['id']}")
     text = section.text

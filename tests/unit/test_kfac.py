@@ -86,7 +86,7 @@ def test_beats_one_sided_whitening_and_the_untransposed_root_in_the_metric() -> 
         assert ours_loss < loss(untransposed)
 
 
-def test_a_singular_gradient_gram_is_rescued_and_told() -> None:
+def test_a_singular_gradient_gram_takes_the_reported_fallback() -> None:
     weight, c, _ = made(8, 11)
     draw = np.random.default_rng(1)
     thin = draw.normal(size=(3, 8))

@@ -112,7 +112,7 @@ def test_texts_calibrate_and_stay_out_of_the_record(
         assert len(record_files(tmp_path / "runs")) == count
 
 
-def test_mistakes_are_told_before_the_model_changes(
+def test_mistakes_are_reported_before_the_model_changes(
     make_model: Callable[..., Any], tokenizer: Any, words: list[str]
 ) -> None:
     model = make_model()

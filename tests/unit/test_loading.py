@@ -415,7 +415,7 @@ QUANTISED = {
 
 
 @pytest.mark.parametrize("name", QUANTISED)
-def test_a_quantized_checkpoint_is_told_before_it_is_loaded(name: str, folder: Path) -> None:
+def test_a_quantized_checkpoint_is_reported_before_it_is_loaded(name: str, folder: Path) -> None:
     QUANTISED[name](folder)
     with pytest.raises(UserError, match=r"quantized.*(?s:.*)dequantize"):
         Local(path=str(folder)).check_available()
@@ -426,7 +426,7 @@ DTYPES = [torch.int8, torch.float8_e4m3fn, torch.int64, torch.bool, torch.comple
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("archive", [True, False, None])
-def test_weights_that_are_no_plain_numbers(
+def test_weights_that_are_not_plain_numbers(
     dtype: torch.dtype, archive: bool | None, folder: Path
 ) -> None:
     """In all formats; those of torch once had none."""
@@ -465,7 +465,7 @@ def test_a_training_checkpoint(folder: Path) -> None:
             Local(path=str(folder)).check_available()
 
 
-def test_memory_that_runs_out_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_not_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
@@ -545,7 +545,7 @@ def test_weights_that_are_not_there_yet_are_not_to_blame(
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, "config.json", "tokenizer.json"])
-def test_a_file_of_a_folder_is_no_model(name: str, folder: Path) -> None:
+def test_a_file_in_a_folder_is_not_a_model(name: str, folder: Path) -> None:
     with pytest.raises(UserError, match=f"single file of a saved model(?s:.*)model.path={folder}$"):
         Local(path=str(folder / name)).check_available()
 

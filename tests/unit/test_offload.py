@@ -157,7 +157,7 @@ def test_a_paced_link_does_not_save_up() -> None:
     assert time.monotonic() - begin > 0.09
 
 
-def test_an_error_in_reading_is_told_where_the_matrix_is_used() -> None:
+def test_an_error_in_reading_is_raised_where_the_matrix_is_used() -> None:
     class Broken(Slow):
         def read(self, item: int, rows: int, buffer: int) -> int:
             if item == 1:

@@ -68,7 +68,7 @@ def test_what_hydra_answers(flags: list[str]) -> None:
     "word", ["++rate=0.3", "rate='0.3'", "+seed=1", "hydra.mode=RUN", "++hydra.verbose=true",
              "hydra/launcher=joblib", "~launcher", "workers@x=1", "model.save=true"],
 )  # fmt: skip
-def test_no_word_says_what_an_argument_says(word: str) -> None:
+def test_overrides_must_not_repeat_arguments(word: str) -> None:
     with pytest.raises(UserError, match="cannot be overridden here"):
         check_contradictions([word], by_name=True, calibrated=False)
 

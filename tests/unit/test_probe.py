@@ -236,7 +236,7 @@ def test_answers_outlive_the_process_and_a_killed_search_resumes(
         Probe(model, targets, nothing, sequences[:2], entry).single({targets[0].name: [7]})
 
 
-def test_a_broken_cut_is_the_worst_and_is_remembered(
+def test_a_broken_truncation_is_the_worst_and_is_remembered(
     tmp_path: Path, make_model: Callable[..., Any]
 ) -> None:
     model = make_model()
@@ -256,7 +256,7 @@ def test_a_broken_cut_is_the_worst_and_is_remembered(
     assert Divergence(np.log(5.0), 0.0).perplexity == pytest.approx(5)
 
 
-def test_the_cost_is_said_before(
+def test_the_cost_is_reported_before(
     make_model: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     model = make_model()

@@ -25,7 +25,7 @@ def make(model: Any, sequences: list[torch.Tensor], cache: StageCache) -> ProbeC
     return ProbeCache(dense, stored.factors, cache.entry("probes", {}))
 
 
-def test_cost_is_told_in_passes_over_all_calibration_tokens(
+def test_cost_is_reported_in_passes_over_all_calibration_tokens(
     make_model: Callable[..., Any], sequences: list[torch.Tensor], tmp_path: Path
 ) -> None:
     cache = StageCache(tmp_path, 1 << 40)

@@ -100,7 +100,7 @@ def test_age_and_flatten() -> None:
     assert flatten({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
 
 
-def test_ls_tells_two_models_of_one_name_apart(tmp_path: Path) -> None:
+def test_ls_distinguishes_two_models_of_one_name(tmp_path: Path) -> None:
     for seed, revision in enumerate(("aaaaaaaaaaaa", "bbbbbbbbbbbb")):
         record = factory.record("svdllm", seed=seed, model="Llama")
         record.meta["model_revision"] = revision

@@ -45,7 +45,7 @@ def test_round_trip(schedule: Schedule, tmp_path: Path) -> None:
     assert again.to_json() == kept
 
 
-def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     kept = store(path, Constant())
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
@@ -89,7 +89,7 @@ def allocate(path: Path, rate: float = 0.3) -> None:
     "text",
     ["{", "[]", "{}", '{"constant": {}, "phases": []}', '{"constant": 3, "phases": []}'],
 )
-def test_a_file_that_is_no_plan(text: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_plan(text: str, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text(text)
     with pytest.raises(UserError, match="cannot be read"):

@@ -204,7 +204,7 @@ def test_labels_name_overridden_components() -> None:
     ]
 
 
-def test_where_and_how_a_run_ran_is_no_label() -> None:
+def test_where_and_how_a_run_ran_is_not_in_the_label() -> None:
     """What ids leave out; records written before such a key existed lack it."""
     runs = [
         factory.record("flra", seed=0),
@@ -265,12 +265,12 @@ def test_numbers(value: float, unit: str, text: str) -> None:
     assert number(value, unit) == text
 
 
-def test_sample_data_is_no_benchmark() -> None:
+def test_sample_data_is_not_a_benchmark() -> None:
     assert any("not benchmark numbers" in line for line in build(factory.sweep()).notes.general)
     assert not any("benchmark" in line for line in build([one("svdllm", 8)]).notes.general)
 
 
-def test_a_search_that_a_constant_schedule_does_not_read_is_no_part_of_the_label() -> None:
+def test_a_search_that_a_constant_schedule_does_not_read_is_not_in_the_label() -> None:
     presets = {"svdllm": {"schedule": "constant", "search": "none"}}
     constant = factory.record("svdllm", components={"search": "halving"})
     other = factory.record("svdllm", components={"search": "halving", "schedule": "progressive"})
@@ -311,7 +311,7 @@ def test_seeds_of_two_models_share_no_cell() -> None:
     assert set(table.count[NAME]) == {1}
 
 
-def test_models_are_told_apart_once() -> None:
+def test_models_are_distinguished_once() -> None:
     once = distinct_models(of_models("aaaaaaaaaa", "bbbbbbbbbb"))
     assert [record.run for record in distinct_models(once)] == [record.run for record in once]
     # A part of them, as a table of one kind of settings shows it, calls them the same.

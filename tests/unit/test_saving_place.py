@@ -58,7 +58,7 @@ def everything(folder: Path) -> dict[str, tuple[bool, bytes]]:
         ("a\0b", "null byte"),
     ],
 )
-def test_what_is_no_checkpoint_is_left_alone(
+def test_what_is_not_a_checkpoint_is_left_alone(
     target: str, reason: str, loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "photos").mkdir()

@@ -62,7 +62,7 @@ def test_other_errors_and_a_batch_of_one_are_not_tried_again() -> None:
         MemoryError(),
     ],
 )
-def test_it_is_said(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_smaller_batch_is_logged(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert halved(9, error) == 4
     with pytest.raises(ValueError, match="another"):

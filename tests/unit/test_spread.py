@@ -46,7 +46,9 @@ def test_blocks_stay_whole_and_in_order(make_model: Callable[..., Any]) -> None:
         assert held <= size
 
 
-def test_gpus_that_are_too_small_are_told_by_how_much(make_model: Callable[..., Any]) -> None:
+def test_gpus_that_are_too_small_are_reported_with_the_shortfall(
+    make_model: Callable[..., Any],
+) -> None:
     model = make_model("tiny_llama")
     third = bytes_of(model) // 3
     with pytest.raises(UserError, match="does not fit on the GPUs") as told:

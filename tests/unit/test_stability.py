@@ -128,7 +128,7 @@ def test_nothing_to_compare_says_how_to_get_it(runs: list[Record], tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failed_runs_are_no_runs() -> None:
+def test_failed_runs_do_not_count() -> None:
     failed = factory.record("flra", 0.2, 1, status="failed")
     with pytest.raises(UserError, match=r"flra at rate 0\.2 on smollm2_135m: 1"):
         stability.pairs(stability.layers([run([2]), failed]))

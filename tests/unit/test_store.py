@@ -67,7 +67,7 @@ def test_a_failed_write_leaves_the_old_file(
     assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
 
 
-def test_values_that_are_no_json_are_refused() -> None:
+def test_values_that_are_not_json_are_refused() -> None:
     with pytest.raises(TypeError, match="key must be a string"):
         jsonfile.encode({1: 2})
     with pytest.raises(TypeError, match="Path"):

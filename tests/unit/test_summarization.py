@@ -135,7 +135,7 @@ def test_everything_that_is_measured(
     assert all(m.count == 3 for m in found.values())
 
 
-def test_batch_size_is_no_setting(data: Any) -> None:
+def test_batch_size_is_not_a_setting(data: Any) -> None:
     one, eight = Summarization(batch_size=1), Summarization(batch_size=8)
     assert one.settings("dialogsum", data) == eight.settings("dialogsum", data)
     assert one.reply_settings("dialogsum", data) == eight.reply_settings("dialogsum", data)

@@ -288,7 +288,7 @@ def test_plans_that_the_layers_cannot_run(how: str, folder: Path) -> None:
         flrc.load(folder, "cpu")
 
 
-def test_a_pivoted_order_that_is_no_permutation(
+def test_a_pivoted_order_that_is_not_a_permutation(
     make_model: Callable[..., Any], tokenizer: Any, tmp_path: Path
 ) -> None:
     model = make_model()

@@ -72,7 +72,7 @@ def test_the_same_layers_without_weights(shape: str, make_model: Callable[..., A
     }
 
 
-def test_the_head_is_no_target_tied_or_not(make_model: Callable[..., Any]) -> None:
+def test_the_head_is_not_a_target_tied_or_untied(make_model: Callable[..., Any]) -> None:
     for shape in ("tiny_llama", "tiny_llama_gqa"):
         model = make_model(shape)
         assert isinstance(model.lm_head, nn.Linear)
@@ -138,7 +138,7 @@ class Doubled(nn.Linear):
         return 2 * super().forward(x)
 
 
-def test_what_only_inherits_from_a_linear_layer_is_no_target() -> None:
+def test_what_only_inherits_from_a_linear_layer_is_not_a_target() -> None:
     model = nn.Module()
     block = nn.ModuleDict({"r": Router(4, 4), "n": Named(4, 4), "d": Doubled(4, 4)})
     model.layers = nn.ModuleList([block])
@@ -163,7 +163,7 @@ def test_a_block_in_two_places_is_refused(make_model: Callable[..., Any]) -> Non
         find_targets(model)
 
 
-def test_a_weight_that_the_model_reads_itself_is_no_target(
+def test_a_weight_that_the_model_reads_itself_is_not_a_target(
     make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As Mamba's step size, and routers that only look at the dtype."""

@@ -171,7 +171,7 @@ def test_identical_known_text_scores_1(script: str) -> None:
 
 
 @needs_minilm
-def test_what_the_encoder_does_not_read_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_the_encoder_does_not_read_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         bertscore("word " * 510, "a word")
         assert not caplog.records

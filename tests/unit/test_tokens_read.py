@@ -78,7 +78,7 @@ def test_a_digest_for_every_tokenizer(change: Callable[[Any], None]) -> None:
     assert tokenizer_digest(one) != tokenizer_digest(changed)
 
 
-def test_where_a_tokenizer_came_from_is_no_part_of_it(tmp_path: Path) -> None:
+def test_the_origin_of_a_tokenizer_does_not_count(tmp_path: Path) -> None:
     byte_tokenizer().save_pretrained(tmp_path / "a")
     loaded = PreTrainedTokenizerFast.from_pretrained(tmp_path / "a")
     loaded.model_max_length = 77
