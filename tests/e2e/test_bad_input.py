@@ -59,7 +59,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "rate above 1": (["rate=1.2"], ["rate=1.2", "[0, 1)"]),
     "rate in percent": (["rate=20"], ["rate=20", "fix:     rate=0.2"]),
     "negative rate": (["rate=-0.1"], ["rate=-0.1", "[0, 1)"]),
-    "rate that is no number": (["rate=abc"], ["rate", "abc"]),
+    "rate that is text": (["rate=abc"], ["rate", "abc"]),
     "rate that is not a number": (["rate=nan"], ["rate=nan", "[0, 1)"]),
     "rate too near the schedule": (
         ["rate=0.05", "search=none"],

@@ -190,7 +190,7 @@ UNFIT: dict[str, dict[str, Any]] = {
     "xlm": {"emb_dim": 48, "n_layers": 3, "n_heads": 4, "causal": True},
     "gpt2": OLD,
 }
-"""Those whose blocks are no chain that hands hidden states on, or share or lack linear layers."""
+"""Families whose blocks do not pass hidden states on, or share or lack linear layers."""
 STATEFUL: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 4, "head_dim": 24, "state_size": 8, "n_groups": 1},
     "lfm2": {**GROUPED, "layer_types": ["conv", "full_attention", "conv"]},

@@ -56,7 +56,7 @@ def check_facts(facts: Facts) -> None:
             assert 0 <= value < 1
             assert (value == 0) == (facts.get("method") == "dense"), facts
         else:
-            assert fact in COMPONENTS, f"{fact} is no fact of a row"
+            assert fact in COMPONENTS, f"{fact} is not a fact of a row"
             assert (ROOT / "conf" / fact / f"{value}.yaml").is_file(), f"no {fact}={value}"
 
 
@@ -385,7 +385,7 @@ def blocks(text: str) -> dict[int, list[list[str]]]:
 def number(cell: str) -> float:
     """A cell's number; a speed-up is printed as ``1.06x``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)x?", cell)
-    assert match, f"{cell!r} is no number"
+    assert match, f"{cell!r} is not a number"
     return float(match[1])
 
 
@@ -527,7 +527,7 @@ def section(text: str, place: str) -> str:
         return next(line for line in text.splitlines() if line.startswith(f"{caption[1]}:"))
     name = re.escape(re.sub("^(Section|Appendix) ", "", place))
     found = re.findall(rf"^#+ {name}\b(?!\.\d).*\n((?:(?!#+ ).*\n?)*)", text, flags=re.MULTILINE)
-    assert len(found) == 1, f"{place} is no one place of the paper"
+    assert len(found) == 1, f"{place} is not a unique place in the paper"
     return str(found[0])
 
 

@@ -95,7 +95,7 @@ MISFITS: dict[str, tuple[Spoil, str]] = {
     "an adapter inside": (tensors(with_lora), "lora_A"),
     "another copy": (tensors(averaged), r"ema\.model"),
     "two tied that differ": (fields(tie_word_embeddings=True), "lm_head.weight differs from"),
-    "a number that is none": (tensors(broken), f"{Q} holds 1 NaN"),
+    "a NaN in a weight": (tensors(broken), f"{Q} holds 1 NaN"),
     "a norm under two names": (
         adding("norm.weight", 48),
         r"model\.norm\.weight and norm\.weight are both",

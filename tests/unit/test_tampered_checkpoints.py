@@ -265,7 +265,7 @@ def plan_of(described: dict[str, Any]) -> dict[str, Any]:
 
 
 PLANS: dict[str, Callable[[dict[str, Any]], object]] = {
-    "a rank that is no integer": lambda d: plan_of(d).update({LAYER: True}),
+    "a rank that is not an integer": lambda d: plan_of(d).update({LAYER: True}),
     "a rank that is not held": lambda d: plan_of(d).update({LAYER: 10**30}),
     "a rank of nothing": lambda d: plan_of(d).update({"nothing": 3}),
     "a layer without a rank": lambda d: plan_of(d).pop(LAYER),
@@ -276,7 +276,7 @@ PLANS: dict[str, Callable[[dict[str, Any]], object]] = {
     "phases reversed": lambda d: d["plans"]["phases"].reverse(),
     "a phase before the first": lambda d: d["plans"]["phases"][1].update(begin=-0.5),
     "a phase that never begins": lambda d: d["plans"]["phases"][1].update(begin=float("nan")),
-    "a step that is none": lambda d: d["plans"]["phases"][1].update(step=True),
+    "a step that is not an integer": lambda d: d["plans"]["phases"][1].update(step=True),
 }
 LAYER = "model.layers.0.mlp.gate_proj"
 

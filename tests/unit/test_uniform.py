@@ -61,7 +61,7 @@ def test_any_form_keeps_equal_shares_not_multiples_of_break_even() -> None:
     """40 x 10 and 20 x 20, both 400 parameters, rate 0.4: 240 each in the pivoted form.
 
     ``r (50 - r) = 240`` at r = 5.38 and ``r (40 - r) = 240`` at 7.35: 225 + 231 of 480 are used,
-    and 24 are left, which is no step (39 and 25).
+    and 24 are left, which is less than a step (39 and 25).
     """
     targets = layers((40, 10), (20, 20))
     plan = allocate(Uniform(), targets, [0.0, 0.0], 0.4, Pivoted())
