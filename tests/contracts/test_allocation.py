@@ -203,7 +203,7 @@ def test_sensitivities_score_every_target(
     sensitivity: Any = components("sensitivity")[name]()
     given = sequences if sensitivity.CALIBRATED else []
     scores = sensitivity.score(DenseModel(model, targets, given), gradients)
-    assert bool(asked) <= sensitivity.CALIBRATED  # what reads gradients says that it is calibrated
+    assert bool(asked) <= sensitivity.CALIBRATED  # gradients are read only by calibrated scores
     assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
     assert not model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
