@@ -40,7 +40,7 @@ CHANGES = [rewrite, replace, through_a_link]
 
 
 def settle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if every file had lain there for long."""
+    """As if every file had been there for a long time."""
     monkeypatch.setattr(digests, "TIMESTAMP_RESOLUTION", -(10**18))
 
 

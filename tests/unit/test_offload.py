@@ -147,7 +147,7 @@ def test_a_paced_link_carries_what_it_says(readers: int) -> None:
 
 
 def test_a_paced_link_does_not_save_up() -> None:
-    """What it could have carried while nobody asked does not come faster afterwards."""
+    """Capacity that was not used while idle does not make later transfers faster."""
     source = RateLimited(Slow([400], 1), 96e3)
     source.read(0, 400, 0)
     time.sleep(0.2)
