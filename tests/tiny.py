@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,14 @@ import torch
 from flrc.models.sources.shapes import SHAPES
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
     from transformers import PreTrainedModel
 
     from flrc.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
+GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()}
 
 TINY_SHAPES = [name for name in SHAPES if name.startswith("tiny")]
 """The others are real sizes, which no test builds."""
@@ -84,16 +87,39 @@ def write_data(root: Path, seed: int = 0) -> Path:
     return root
 
 
-def compose(*overrides: str) -> RunConfig:
-    """Compose and validate a configuration as ``run.py`` does."""
+@cache
+def _composed(*choices: str) -> DictConfig:
+    """The configuration with these options of the groups: not to be changed, as it is kept."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from omegaconf import OmegaConf
 
-    from flrc.config import RunConfig, register
+    from flrc.config import register
 
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_object(hydra_compose("config", overrides=list(overrides)))
+        return hydra_compose("config", overrides=list(choices))
+
+
+def compose(*overrides: str) -> RunConfig:
+    """Compose and validate a configuration as ``run.py`` does.
+
+    As Hydra does, compose the chosen options of the groups first, which takes most of the time and
+    is therefore done once for each choice, and then apply the other overrides.
+    """
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    from flrc.config import RunConfig
+
+    choices, others = [], []
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.key_or_group in GROUPS and not isinstance(override.value(), dict):
+            choices.append(str(override.input_line))
+        else:
+            others.append(override)
+    composed = copy.deepcopy(_composed(*choices))
+    ConfigLoaderImpl._apply_overrides_to_config(others, composed)
+    config = OmegaConf.to_object(composed)
     assert isinstance(config, RunConfig)
     return config

@@ -7,7 +7,7 @@ import dataclasses
 import importlib
 import pkgutil
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -117,6 +117,7 @@ def discover(package: str, base: type[Component]) -> dict[str, type[Component]]:
     return by_name
 
 
+@cache
 def _defines_component(path: Path) -> bool:
     """Whether a file defines a class with a constant ``name: str = "..."``."""
     return any(

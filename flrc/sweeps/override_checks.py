@@ -86,10 +86,11 @@ def _check_launcher(name: str) -> None:
 
 def _groups(location: ConfigLocation) -> dict[str, list[str]]:
     """Every group and its options, wherever Hydra finds them."""
-    config = loader(location)
+    # The repository itself is asked: the loader would copy it, with all schemas, for each group.
+    repository = loader(location).repository
     return {
-        group: sorted(config.get_group_options(group, ObjectType.CONFIG))
-        for group in config.list_groups("")
+        group: sorted(repository.get_group_options(group, ObjectType.CONFIG))
+        for group in repository.get_group_options("", ObjectType.GROUP)
         if group not in ("hydra", "schema")
     }
 

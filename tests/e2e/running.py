@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -191,8 +192,9 @@ def write_data(root: Path) -> None:
         write_rows(root / "dialogsum" / f"{split}.jsonl", rows)
 
 
+@cache
 def load_script(path: Path) -> ModuleType:
-    """A ``run.py`` as a module; its configuration is the ``conf`` beside it."""
+    """A ``run.py`` as a module, made once; its configuration is the ``conf`` beside it."""
     spec = importlib.util.spec_from_file_location(f"run_{abs(hash(path))}", path)
     assert spec is not None
     assert spec.loader is not None

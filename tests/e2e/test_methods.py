@@ -22,6 +22,8 @@ CHEAP = {
     "prunergpt_alloc": ["sensitivity.samples=2"],
 }
 """Searches on less than the published samples."""
+REPLIES = ["search.samples=2", "search.rounds=1", "search.max_new_tokens=8"]
+"""And those of the schedule, which generate text."""
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,7 @@ def test_preset(preset: str, shape: str, saved: Path, data_root: Path) -> None:
             f"paths.runs={saved / 'runs'}",
             f"paths.cache={saved / 'cache'}",
             *CHEAP.get(preset, []),
+            *REPLIES,
         )
     )
     assert record.run["status"] == "ok", record.run
