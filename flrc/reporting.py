@@ -17,6 +17,9 @@ from flrc.results.pages.references import References
 from flrc.results.plots import stability
 from flrc.results.plots.plot import AXES
 from flrc.results.records.store import RECORD, find_folders, find_records
+from flrc.results.studies.files import FORMATS, print_study, write_study
+from flrc.results.studies.study import read_study, results_of
+from flrc.results.tables.labels import presets
 from flrc.results.tables.layout import TABLE
 
 
@@ -66,28 +69,28 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     if options.data and not options.html:
         parser.error("--data is read for --html FILE")
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    console = console or _console()
+    console = console or report.plain_console()
     try:
         if (options.path / TABLE).is_file() and not options.html:
             return _list(_study(options, console), console)
         records = find_records(options.path)
         if not records:
             raise UserError(
-                "no record in this folder",
+                "no records in this folder",
                 given=str(options.path),
                 allowed="a folder that holds record.json files, at any depth",
             )
         tables = options.format or not options.html
         if tables:
-            report.print_table(records, console)
+            report.print_tables(records, console)
         written: list[Path] = []
         if options.stability:
-            written += stability.render(records, options.stability, report.presets())
+            written += stability.write_stability(records, options.stability, presets())
         if tables:
             output = options.output or options.path / "report"
-            written += report.render(records, output, options.format, options.x)
+            written += report.write_tables(records, output, options.format, options.x)
         if options.html:
-            written.append(html.render(options.path, options.html, References(options.data)))
+            written.append(html.write_report(options.path, options.html, References(options.data)))
     except UserError as error:
         Console(stderr=True).print(str(error), markup=False, style="red")
         return 1
@@ -96,31 +99,22 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
 
 def _study(options: argparse.Namespace, console: Console) -> list[Path]:
     """Render ``experiments/<study>`` in its own folder."""
-    from flrc.results.studies import render
-    from flrc.results.studies.study import read, results_of
-
     folder, results = options.path, results_of(options.path, options.scale)
-    study = read(folder, options.scale)
+    study = read_study(folder, options.scale)
     assert study is not None, "table.yaml is there"
     if not study.runs:
         raise UserError(
-            "no record in this study",
+            "no records in this study",
             given=str(results),
             fix=f"make table TABLE={folder.resolve().name}",
         )
-    render.show(study, console)
+    print_study(study, console)
     output = options.output or results.parent
     places = {
         str(record.run["id"]): os.path.relpath(run.path / RECORD, output)
         for run, record in find_folders(results)
     }
-    formats = options.format or render.FORMATS
-    return render.render(study, output, places, formats)
-
-
-def _console() -> Console:
-    width = None if sys.stdout.isatty() else report.PIPED_WIDTH
-    return Console(width=width, markup=False, highlight=False)
+    return write_study(study, output, places, options.format or FORMATS)
 
 
 def _list(written: Sequence[Path], console: Console) -> int:

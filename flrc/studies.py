@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     console = Console(highlight=False, markup=False)
     if options.command == "claims":
-        console.print(str(claims.write(options.experiments)))
+        console.print(str(claims.write_claims(options.experiments)))
         return 0
     study, results = options.study.resolve(), results_of(options.study, options.scale)
     try:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flrc.errors import UserError
-from flrc.results.studies.study import Study, read
+from flrc.results.studies.study import Study, read_study
 from flrc.results.tables import markdown
 from flrc.results.tables.columns import Column
-from flrc.results.tables.grid import MISSING, Cell, Grid, Row, number
-from flrc.results.tables.value import value
+from flrc.results.tables.grid import MISSING, Cell, Grid, Row, shown_mean
+from flrc.results.tables.value import value_of
 
 MARK = re.compile(
     r"(?P<begin><!-- table of (?P<study>\w+): (?P<metrics>[^>]+?) -->\n).*?(?P<end><!-- end -->)",
@@ -38,7 +38,7 @@ def fill(page: str, experiments: Path) -> str:
         )
 
     def filled(mark: re.Match[str]) -> str:
-        study = read(experiments / mark["study"])
+        study = read_study(experiments / mark["study"])
         metrics = [name.strip() for name in mark["metrics"].split(",")]
         if study is None or not set(metrics) <= set(study.layout.columns):
             raise UserError(
@@ -61,7 +61,7 @@ def table(study: Study, metrics: Sequence[str]) -> list[str]:
     for metric in metrics:
         for rate in rates:
             found = [
-                value(study.runs, {"method": m, "rate": 0.0 if m == "dense" else rate}, metric)
+                value_of(study.runs, {"method": m, "rate": 0.0 if m == "dense" else rate}, metric)
                 for m in methods
             ]
             ranked = [v.mean for m, v in zip(methods, found, strict=True) if v and m != "dense"]
@@ -70,11 +70,11 @@ def table(study: Study, metrics: Sequence[str]) -> list[str]:
             better = next(v.higher_is_better for v in found if v)
             top = (max if better else min)(ranked)
             cells = [
-                Cell(number(v.mean, v.unit), v.mean == top and m != "dense") if v else Cell(MISSING)
+                Cell(shown_mean(v), v.mean == top and m != "dense") if v else Cell(MISSING)
                 for m, v in zip(methods, found, strict=True)
             ]
-            rows.append(Row([f"{study.layout.columns[metric]}, {100 * rate:g} %"], cells, False))
-    return markdown.lines(Grid(["metric"], columns, rows, []))
+            rows.append(Row([f"{study.layout.columns[metric]}, {100 * rate:g} %"], cells))
+    return markdown.markdown_table(Grid(["metric"], columns, rows))
 
 
 if __name__ == "__main__":

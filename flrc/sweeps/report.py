@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flrc.errors import UserError
-from flrc.results.pages.report import print_table, render
+from flrc.results.pages.report import print_tables, write_tables
 from flrc.results.records.store import RunFolder
 from flrc.results.studies.estimate import estimate
 from flrc.sweeps.error_output import print_failure
@@ -39,7 +39,7 @@ def report(entries: Sequence[JobEntry], experiments: Path, overrides: Sequence[s
                 if group[0].study is not None:
                     report_study(group, experiments, overrides, console)
                 else:
-                    _print_table(group, console)
+                    _print_tables(group, console)
             except (UserError, OSError) as error:
                 code = print_failure(error, "the table cannot be rendered")
     _list_failed(entries, console)
@@ -56,7 +56,7 @@ def _groups(entries: Sequence[JobEntry]) -> list[list[JobEntry]]:
     return list(groups.values())
 
 
-def _print_table(entries: Sequence[JobEntry], console: Console) -> None:
+def _print_tables(entries: Sequence[JobEntry], console: Console) -> None:
     """Print the table of jobs outside of studies, and write it to ``<runs>/tables/``."""
     folders = dict.fromkeys(entry.folder for entry in entries if entry.folder)
     records = [
@@ -69,11 +69,11 @@ def _print_table(entries: Sequence[JobEntry], console: Console) -> None:
         measured = record.results.get("measurements", [])
         record.results["measurements"] = [m for m in measured if m["name"] in requested]
     if records:
-        print_table(records)
+        print_tables(records)
     if any(record.run["status"] == "ok" for record in records):
         name = time.strftime("%Y%m%d-%H%M%S") + "-" + records[0].run["id"][:4]
         assert entries[0].runs is not None
-        written = render(records, Path(entries[0].runs) / "tables" / name)
+        written = write_tables(records, Path(entries[0].runs) / "tables" / name)
         console.print("rendered: " + ", ".join(map(str, written)), soft_wrap=True)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flrc.results.studies import manifest, render
-from flrc.results.studies.collect import manifest_folder
-from flrc.results.studies.manifest import Job
-from flrc.results.studies.stored import rendered, stored
+from flrc.results.studies import manifest
+from flrc.results.studies.files import print_study, write_study_of_runs
+from flrc.results.studies.manifest import Job, manifest_folder
+from flrc.results.studies.study import read_study_of_runs
 from flrc.sweeps.job_log import JobEntry
 from flrc.sweeps.overrides import parse
 from flrc.tracking.base import from_plain
@@ -43,8 +43,8 @@ def report_study(
     first = entries[0]
     assert first.study is not None
     assert first.runs is not None
-    runs, study, scale = Path(first.runs), first.study.study, first.study.scale
-    folder = manifest_folder(runs, study, scale)
+    runs, name, scale = Path(first.runs), first.study.study, first.study.scale
+    folder = manifest_folder(runs, name, scale)
     jobs = [
         Job(
             run=entry.study.run,
@@ -60,13 +60,13 @@ def report_study(
     if narrows(overrides):
         jobs += manifest.read(folder)
     manifest.write(folder, jobs)
-    table = stored(runs, study, scale, experiments)
-    if table is None:
+    study = read_study_of_runs(runs, name, scale, experiments)
+    if study is None:
         return
-    render.show(table, console)
-    written = rendered(table, scale, runs)
+    print_study(study, console)
+    written = write_study_of_runs(study, scale, runs)
     console.print("rendered: " + ", ".join(map(str, written)), soft_wrap=True)
-    from_plain(first.study.tracker).publish_study(table, scale, folder)
+    from_plain(first.study.tracker).publish_study(study, scale, folder)
 
 
 def narrows(overrides: Sequence[str]) -> bool:

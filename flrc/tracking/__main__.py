@@ -14,24 +14,14 @@ from flrc.errors import UserError
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder, find_folders
 from flrc.results.studies import manifest
-from flrc.results.studies.collect import known_studies, manifest_folder
+from flrc.results.studies.files import write_study_of_runs
+from flrc.results.studies.manifest import known_studies, manifest_folder
+from flrc.results.studies.study import read_study_of_runs
 from flrc.results.tables.layout import TABLE
 from flrc.tracking.wandb import MODES, PROJECT, Wandb, ask_again
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 """The layouts of the studies' tables, beside the package."""
-
-
-class _Warnings(logging.Handler):
-    """Counts warnings, which are how a tracker says that it could not publish."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.count = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Count one."""
-        self.count += 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,42 +32,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    warnings = _Warnings()
-    logging.getLogger("flrc.tracking.wandb").addHandler(warnings)
     try:
-        complete = _publish(options, warnings)
+        return 0 if _publish(options) else 1
     except UserError as error:
         _complain(error)
         return 1
-    finally:
-        logging.getLogger("flrc.tracking.wandb").removeHandler(warnings)
-    return 0 if complete else 1
 
 
-def _publish(options: argparse.Namespace, warnings: _Warnings) -> bool:
-    """Send what was asked for, and say what was sent; whether that is all."""
+def _publish(options: argparse.Namespace) -> bool:
+    """Send what was asked for, print what was sent, and return whether all of it was."""
     if options.scale is not None and options.study is None:
-        raise UserError("a scale is one of a study's", given="--scale", fix="add --study NAME")
+        raise UserError("--scale needs --study", given="--scale", fix="add --study NAME")
     studies = [
         (study, scale)
         for study, scale in known_studies(options.runs)
         if options.study in (None, study) and options.scale in (None, scale)
     ]
-    found = _belonging(find_folders(options.runs), options, studies)
-    finished = [pair for pair in found if pair[1].run["status"] == "ok"]
+    selected = _selected(find_folders(options.runs), options, studies)
+    finished = [pair for pair in selected if pair[1].run["status"] == "ok"]
     if not finished:
         raise UserError(
             "no finished record to publish",
             given=f"{options.runs}" + (f", study {options.study}" if options.study else ""),
-            allowed=f"{len(found)} records are there, none with status ok",
+            allowed=f"{len(selected)} records are there, none with status ok",
             fix="python -m flrc.records ls lists what is there",
         )
     tracker = Wandb(project=options.project, entity=options.entity, mode=options.mode)
     for runs in {folder.path.resolve().parent.parent for folder, _ in finished}:
         ask_again(runs)
-    for folder, record in finished:
-        tracker.publish(record, folder.path)
-    sent, skipped = len(finished) - warnings.count, len(found) - len(finished)
+    sent = sum(tracker.publish(record, folder.path) for folder, record in finished)
+    skipped = len(selected) - len(finished)
     console = Console(highlight=False)
     console.print(
         f"{sent} of {len(finished)} finished records are published"
@@ -85,7 +69,7 @@ def _publish(options: argparse.Namespace, warnings: _Warnings) -> bool:
     )
     pages = []
     for study, scale in studies:
-        page = _publish_study(tracker, options, study, scale, warnings)
+        page = _publish_study(tracker, options, study, scale)
         if page is None:
             console.print(
                 f"{study}-{scale} has no page: no {study}/{TABLE} in {options.experiments}, "
@@ -99,24 +83,24 @@ def _publish(options: argparse.Namespace, warnings: _Warnings) -> bool:
     return sent == len(finished) and all(pages)
 
 
-def _belonging(
-    found: list[tuple[RunFolder, Record]],
+def _selected(
+    known: list[tuple[RunFolder, Record]],
     options: argparse.Namespace,
     studies: list[tuple[str, str]],
 ) -> list[tuple[RunFolder, Record]]:
-    """The records that are asked for.
+    """The records that were asked for.
 
-    Studies share records, and a record knows only the study that computed it: ``jobs.json`` decides
-    where there is one.
+    Studies share records, and a record names only the study that computed it: if there is a
+    ``jobs.json``, it decides.
     """
     if options.study is None:
-        return found
+        return known
     jobs = {
         job.run for which in studies for job in manifest.read(manifest_folder(options.runs, *which))
     }
     return [
         (folder, record)
-        for folder, record in found
+        for folder, record in known
         if (
             record.run["id"] in jobs
             if studies
@@ -127,26 +111,22 @@ def _belonging(
 
 
 def _publish_study(
-    tracker: Wandb, options: argparse.Namespace, study: str, scale: str, warnings: _Warnings
+    tracker: Wandb, options: argparse.Namespace, name: str, scale: str
 ) -> bool | None:
-    """Render a study as its records are now and send it.
+    """Render a study from its present records and send it.
 
     Returns:
         Whether it was sent; None if it has nothing to show.
     """
-    from flrc.results.studies.stored import rendered, stored
-
-    before = warnings.count
     try:
-        found = stored(options.runs, study, scale, options.experiments)
-        if found is None:
+        study = read_study_of_runs(options.runs, name, scale, options.experiments)
+        if study is None:
             return None
-        rendered(found, scale, options.runs)
+        write_study_of_runs(study, scale, options.runs)
     except UserError as error:
         _complain(error)
         return False
-    tracker.publish_study(found, scale, manifest_folder(options.runs, study, scale))
-    return warnings.count == before
+    return tracker.publish_study(study, scale, manifest_folder(options.runs, name, scale))
 
 
 def _complain(error: UserError) -> None:

@@ -19,32 +19,36 @@ class Tracker(Component, ABC):
     """Sends the record of a finished run somewhere. Never part of a run's identity."""
 
     @abstractmethod
-    def publish(self, record: Record, folder: Path) -> None:
+    def publish(self, record: Record, folder: Path) -> bool:
         """Send one record; a second call with the same record changes nothing.
 
-        A failure of the other side is logged as a warning and never raised: the record on disk is
+        A failure of the service is logged as a warning and never raised: the record on disk is
         what counts, and ``python -m flrc.tracking publish`` sends it again.
 
         Args:
             record: The run's record.
             folder: The run's folder, ``<runs>/<model>/<run>``.
+
+        Returns:
+            Whether the service has it; False after a failure.
         """
 
     @abstractmethod
-    def publish_study(self, study: Study, scale: str, folder: Path) -> None:
-        """Send a study's rendered tables and plots; as for a record, twice changes nothing.
-
-        A failure is logged as a warning and never raised.
+    def publish_study(self, study: Study, scale: str, folder: Path) -> bool:
+        """Send a study's tables and plots, as :meth:`publish` sends a record.
 
         Args:
-            study: What was rendered.
+            study: The study.
             scale: Its scale.
-            folder: Where it was rendered, ``<runs>/studies/<study>-<scale>``.
+            folder: The folder of its files, ``<runs>/studies/<study>-<scale>``.
+
+        Returns:
+            Whether the service has all of it; False after a failure.
         """
 
 
 def from_plain(values: dict[str, Any]) -> Tracker:
-    """The tracker with these fields, as ``dataclasses.asdict`` gives them: ``name`` says which."""
-    found = discover("flrc.tracking", Tracker)[values["name"]](**values)
-    assert isinstance(found, Tracker)
-    return found
+    """The tracker called ``name`` with these fields, as ``dataclasses.asdict`` returns them."""
+    tracker = discover("flrc.tracking", Tracker)[values["name"]](**values)
+    assert isinstance(tracker, Tracker)
+    return tracker

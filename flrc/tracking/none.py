@@ -19,8 +19,10 @@ class NoTracker(Tracker):
 
     name: str = "none"
 
-    def publish(self, record: Record, folder: Path) -> None:
-        """Do nothing."""
+    def publish(self, record: Record, folder: Path) -> bool:
+        """Do nothing: there is nothing to send."""
+        return True
 
-    def publish_study(self, study: Study, scale: str, folder: Path) -> None:
-        """Do nothing."""
+    def publish_study(self, study: Study, scale: str, folder: Path) -> bool:
+        """Do nothing: there is nothing to send."""
+        return True

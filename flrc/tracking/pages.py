@@ -1,4 +1,4 @@
-"""What a W&B page says, as plain values: nothing here knows W&B."""
+"""The content of a W&B page as plain values, independent of W&B."""
 
 from __future__ import annotations
 
@@ -9,19 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flrc.core import jsonfile
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-        columns: Headings.
-        rows: Cells: numbers, texts or None.
-    """
-
-    columns: list[str]
-    rows: list[list[Any]]
+from flrc.results.records.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -29,9 +17,9 @@ class Page:
     """One W&B run.
 
     Attributes:
-        id: What it is found by; the same content under the same id is the same page.
+        id: Id of the W&B run; the same content under the same id is the same page.
         name: Printed name.
-        group: Study that it belongs to.
+        group: Study that computed it.
         job_type: The method's preset, or ``study``.
         tags: ``what:name``.
         config: Plain values.
@@ -48,14 +36,14 @@ class Page:
     tags: list[str]
     config: dict[str, Any]
     summary: dict[str, Any]
-    tables: dict[str, Table] = field(default_factory=dict)
+    tables: dict[str, Rows] = field(default_factory=dict)
     notes: str = ""
     pictures: dict[str, Path] = field(default_factory=dict)
 
     def digest(self) -> str:
-        """Digest of everything on the page; of a picture its bytes, wherever it is."""
+        """Digest of everything on the page; of a picture its bytes, not its path."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["tables"] = {key: [t.columns, t.rows] for key, t in self.tables.items()}
+        values["tables"] = {key: [t.titles, t.rows] for key, t in self.tables.items()}
         values["pictures"] = {
             key: hashlib.sha256(path.read_bytes()).hexdigest()
             for key, path in self.pictures.items()
@@ -64,7 +52,7 @@ class Page:
 
 
 def cell(value: Any) -> Any:
-    """A value as W&B's tables take it; lists and the like become the text of their JSON values."""
+    """A value as W&B's tables accept it; anything nested becomes JSON text."""
     plain = value is None or isinstance(value, int | float | str)
     return value if plain else str(jsonfile.encode(value))
 

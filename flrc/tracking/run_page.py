@@ -7,23 +7,24 @@ from typing import Any
 
 from flrc.results.pages.samples import natural
 from flrc.results.records.record import Record
+from flrc.results.records.rows import Rows
 from flrc.results.records.store import RunFolder, model_name
 from flrc.results.studies import manifest
-from flrc.results.studies.collect import known_studies, manifest_folder
-from flrc.tracking.pages import Page, Table, cell, tag
+from flrc.results.studies.manifest import known_studies, manifest_folder
+from flrc.tracking.pages import Page, cell, tag
 
 SAMPLES = 8
 """Generated replies shown of each data set."""
 SAMPLE_COLUMNS = ("id", "reply", "rougeL", "bertscore_f1", "dense_agreement")
-"""What is shown of a reply: never the data set's own text, whose licence may not allow it."""
+"""What is shown of a reply: never the text of the data set, whose licence may not allow it."""
 
 
-def page(record: Record, folder: Path) -> Page:
+def run_page(record: Record, folder: Path) -> Page:
     """The page of a finished run.
 
     Args:
-        record: Its record, whole.
-        folder: ``<runs>/<model>/<run>``; holds the generated text.
+        record: Its record.
+        folder: ``<runs>/<model>/<run>``; has the generated text.
     """
     folder = folder.resolve()
     tables = {"layers": _layers(record), "samples": _samples(record, folder)}
@@ -57,13 +58,13 @@ def summary(record: Record) -> dict[str, Any]:
     return {name: value for name, value in scalars.items() if isinstance(value, int | float)}
 
 
-def _layers(record: Record) -> Table:
+def _layers(record: Record) -> Rows:
     layers = record.results.get("layers", [])
     columns = list(dict.fromkeys(key for layer in layers for key in layer))
-    return Table(columns, [[cell(layer.get(key)) for key in columns] for layer in layers])
+    return Rows(columns, [[cell(layer.get(key)) for key in columns] for layer in layers])
 
 
-def _samples(record: Record, folder: Path) -> Table:
+def _samples(record: Record, folder: Path) -> Rows:
     """The first replies of every data set, in the order of their ids."""
     rows = []
     for name, values in RunFolder(folder).evaluations(record):
@@ -72,11 +73,11 @@ def _samples(record: Record, folder: Path) -> Table:
         first = sorted(values["items"], key=lambda item: natural(str(item["id"])))[:SAMPLES]
         label = str(values["settings"]["dataset"])
         rows += [[label, *(cell(item.get(key)) for key in SAMPLE_COLUMNS)] for item in first]
-    return Table(["dataset", *SAMPLE_COLUMNS], rows)
+    return Rows(["dataset", *SAMPLE_COLUMNS], rows)
 
 
 def _config(record: Record) -> dict[str, Any]:
-    """Plain values only: W&B takes no configuration objects."""
+    """Configuration, components and meta data as plain values."""
     meta = {key: value for key, value in record.meta.items() if key != "stages"}
     return {
         **record.run.get("config", {}),
@@ -97,7 +98,7 @@ def _tags(record: Record, runs: Path) -> list[str]:
 def _studies(record: Record, runs: Path) -> list[str]:
     """The studies whose jobs name the run, and the one that computed it.
 
-    A sweep notes its jobs when it ends: while it runs, only the record knows the study.
+    A sweep writes its jobs when it ends: while it runs, only the record names the study.
     """
     names = {
         study

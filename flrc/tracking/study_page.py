@@ -1,4 +1,4 @@
-"""The page of a study: its tables as rendered, their numbers, its plots, its verdicts."""
+"""The page of a study: its rendered tables, their numbers, its plots and verdicts."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flrc.core import jsonfile
-from flrc.results.studies import orders, render
-from flrc.results.studies.page import page as sections_of
+from flrc.results.records.rows import Rows
+from flrc.results.studies import orders
+from flrc.results.studies.files import numbers
+from flrc.results.studies.sections import sections_of
 from flrc.results.studies.study import Study
 from flrc.results.tables.grid import Cell, Grid
 from flrc.results.tables.section import Section
-from flrc.tracking.pages import Page, Table, tag
+from flrc.tracking.pages import Page, tag
 
 OWN = "table"
 """Key of the study's own table; the others are named after their headings."""
 
 
-def page(study: Study, scale: str, folder: Path) -> Page:
+def study_page(study: Study, scale: str, folder: Path) -> Page:
     """The page of a study.
 
     Args:
-        study: What ``folder`` was rendered from.
+        study: The study.
         scale: Its scale.
-        folder: Where its rendered files are, ``<runs>/studies/<study>-<scale>``.
+        folder: The folder of its files, ``<runs>/studies/<study>-<scale>``.
     """
     sections = sections_of(study)
     tables = {
@@ -32,8 +34,8 @@ def page(study: Study, scale: str, folder: Path) -> Page:
         for section in sections
         if section.grid is not None
     }
-    columns, rows = render.numbers(study)
-    runs = [str(run.record.run["id"]) for run in study.runs]
+    columns, rows = numbers(study)
+    runs = [run.id for run in study.runs]
     return Page(
         id=jsonfile.digest({"study": study.name, "scale": scale}),
         name=f"{study.name}-{scale}",
@@ -49,15 +51,15 @@ def page(study: Study, scale: str, folder: Path) -> Page:
             "runs": runs,
         },
         summary={"runs": len(runs), "jobs": len(study.jobs), **_verdicts(sections)},
-        tables={**tables, "numbers": Table(columns, rows)},
+        tables={**tables, "numbers": Rows(columns, rows)},
         notes=_notes(sections),
         pictures={f"plots/{path.stem}": path for path in sorted(folder.glob("*.png"))},
     )
 
 
-def _table(grid: Grid) -> Table:
+def _table(grid: Grid) -> Rows:
     columns = [*grid.label_titles, *(column.title for column in grid.columns)]
-    return Table(columns, [[*row.labels, *map(_text, row.cells)] for row in grid.rows])
+    return Rows(columns, [[*row.labels, *map(_text, row.cells)] for row in grid.rows])
 
 
 def _text(cell: Cell) -> str:
@@ -65,8 +67,8 @@ def _text(cell: Cell) -> str:
 
 
 def _verdicts(sections: Sequence[Section]) -> dict[str, int]:
-    """How many of the paper's orders came out in which way; nothing where it claims none."""
-    found = [
+    """How often each verdict on the paper's orders was reached; nothing if it claims none."""
+    verdicts = [
         cell.text
         for section in sections
         if section.grid is not None
@@ -75,18 +77,18 @@ def _verdicts(sections: Sequence[Section]) -> dict[str, int]:
         if column.name == orders.VERDICT
     ]
     return (
-        {f"claims/{_key(v)}": found.count(v) for v in (*orders.VERDICTS, orders.NOT_FINITE)}
-        if found
+        {f"claims/{_key(v)}": verdicts.count(v) for v in (*orders.VERDICTS, orders.NOT_FINITE)}
+        if verdicts
         else {}
     )
 
 
 def _notes(sections: Sequence[Section]) -> str:
-    """What stands around the tables: headings, sentences, footnotes."""
+    """The text around the tables: headings, sentences, footnotes."""
     parts = []
     for section in sections:
-        missing = section.grid.footnotes if section.grid is not None else []
-        notes = [f"- [{k}] {text}" for k, text in enumerate(missing, 1)]
+        numbered = section.grid.numbered_footnotes if section.grid is not None else []
+        notes = [f"- {text}" for text in numbered]
         parts += [f"## {section.title}", *section.text, *(["\n".join(notes)] if notes else [])]
     return "\n\n".join(parts)
 

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
-from flrc.tracking import run_page
 from flrc.tracking.base import Tracker
 from flrc.tracking.pages import Page
+from flrc.tracking.run_page import run_page
 
 if TYPE_CHECKING:
     from flrc.results.studies.study import Study
@@ -28,30 +28,31 @@ log = logging.getLogger(__name__)
 
 MODES = ("online", "offline", "auto")
 PUBLISHED = "published.json"
-"""In the folder of a run or a study: per destination, digest and mode of what was sent, and the
-offline files."""
+"""In the folder of a run or a study: digest, mode and offline files of what was sent, for each
+destination."""
 NO_ANSWER = "wandb/no-answer"
-"""In the folder of runs: when W&B last did not answer, so that no job of a sweep waits in vain."""
+"""In the folder of runs: its time says when W&B last did not answer, so that the jobs of a sweep
+do not all wait for it."""
 PAUSE = 600
-"""Seconds for which it is not asked again then."""
+"""Seconds until W&B is asked again after that."""
 ANSWER, UPLOAD = 30.0, 300.0
-"""Seconds that W&B may take to answer, and to take what was sent."""
+"""Seconds that W&B may take to answer, and to receive what was sent."""
 PROJECT = "flrc"
 PUBLIC_SERVER = "https://api.wandb.ai"
 
 
 @dataclass
 class Wandb(Tracker):
-    """Publishes a record as a W&B run with the run's id, and a study as a run of its own.
+    """Publishes a record as a W&B run with the run's id, and a study as a W&B run of its own.
 
     A run's config is its configuration, the summary holds all measurements, rates, parameter counts
     and seconds; tables hold the ranks and errors of all layers and the first generated replies. Its
-    group is the study that computed it; tags name all studies that it belongs to. A study's run
-    holds the tables as rendered, their numbers at full precision and the plots.
+    group is the study that computed it; tags name all studies that it belongs to. A study's W&B run
+    holds the rendered tables, their numbers at full precision and the plots.
 
     Only finished records (``status: ok``) are sent, so nothing is appended later: online the same
-    id replaces its page, offline a page that is already there is skipped and a changed one replaces
-    the files of the old one.
+    id replaces its page; offline an unchanged page is skipped, and the files of a changed one
+    replace the old ones.
 
     Attributes:
         project: W&B project; any name.
@@ -70,29 +71,30 @@ class Wandb(Tracker):
         self.require(self.mode in MODES, "mode", ", ".join(MODES))
         self.require(bool(self.project), "project", "the name of a project")
 
-    def publish(self, record: Record, folder: Path) -> None:
-        """Send a finished record; log a warning and go on if W&B cannot take it."""
+    def publish(self, record: Record, folder: Path) -> bool:
+        """Send a finished record; see :meth:`Tracker.publish`."""
         if record.run.get("status") != "ok":
             log.info("run %s has not finished and is not published", record.run.get("id"))
-            return
-        self._try(lambda: run_page.page(record, folder), folder, [str(folder)])
+            return False
+        return self._try(partial(run_page, record, folder), folder, [str(folder)])
 
-    def publish_study(self, study: Study, scale: str, folder: Path) -> None:
-        """Send a study's page, and its runs as far as they changed: a new study is a new tag."""
-        from flrc.tracking import study_page  # not above: pandas comes with the tables
+    def publish_study(self, study: Study, scale: str, folder: Path) -> bool:
+        """Send a study's page, and its runs if they changed: a new study is a new tag."""
+        from flrc.tracking.study_page import study_page  # not above: it imports pandas
 
         runs = folder.resolve().parent.parent
         later = [str(runs), "--study", study.name, "--scale", scale]
-        if not self._try(lambda: study_page.page(study, scale, folder), folder, later):
-            return  # no use in asking W&B again for every run
+        if not self._try(partial(study_page, study, scale, folder), folder, later):
+            return False  # it would not answer for the runs either
         for job in study.jobs:
-            of = RunFolder(runs / job.folder)
-            record = of.read_record()
+            own = RunFolder(runs / job.folder)
+            record = own.read_record()
             if record is None or record.run["status"] != "ok":
                 continue
-            make = partial(run_page.page, record, of.path)
-            if not self._try(make, of.path, later, only_changed=True):
-                return
+            make = partial(run_page, record, own.path)
+            if not self._try(make, own.path, later, only_changed=True):
+                return False
+        return True
 
     def _try(
         self,
@@ -106,12 +108,12 @@ class Wandb(Tracker):
 
         Args:
             make: Makes the page.
-            folder: Where ``published.json`` is kept, two folders below that of the runs.
+            folder: The folder of ``published.json``, two levels below the folder of runs.
             later: Arguments of the command that sends it later.
-            only_changed: Whether to skip, online too, what was sent before and is the same.
+            only_changed: Whether to skip, online too, what was sent before and did not change.
 
         Returns:
-            Whether it is there.
+            Whether it was sent, or did not have to be.
         """
         mode = _resolved(self.mode)
         silent = folder.resolve().parent.parent / NO_ANSWER
@@ -124,7 +126,7 @@ class Wandb(Tracker):
                 silent.parent.mkdir(parents=True, exist_ok=True)
                 silent.touch()
             log.warning(
-                "%s was not sent to W&B (%s: %s); all of it is kept on disk. Send it later with: "
+                "%s was not sent to W&B (%s: %s); everything is kept on disk. Send it later with: "
                 "python -m flrc.tracking publish %s",
                 folder,
                 type(error).__name__,
@@ -136,7 +138,7 @@ class Wandb(Tracker):
         return True
 
     def _destination(self) -> list[str]:
-        """The options of the command line that lead to the same place."""
+        """The command-line options for the same destination."""
         project = ["--project", self.project] if self.project != PROJECT else []
         return [*project, *(["--entity", self.entity] if self.entity else [])]
 
@@ -160,7 +162,7 @@ class Wandb(Tracker):
         files.write_json(PUBLISHED, sent)
 
     def _send(self, page: Page, mode: str, runs: Path) -> Path | None:
-        """One W&B run, from init to finish.
+        """Send the page as one W&B run.
 
         Returns:
             The folder of its offline files; None online.
@@ -193,7 +195,7 @@ class Wandb(Tracker):
             ),
         ) as run:
             shown: dict[str, Any] = {
-                key: wandb.Table(columns=table.columns, data=table.rows)
+                key: wandb.Table(columns=table.titles, data=table.rows)
                 for key, table in page.tables.items()
             }
             shown |= {key: wandb.Image(str(path)) for key, path in page.pictures.items()}
@@ -205,25 +207,25 @@ class Wandb(Tracker):
 
 
 class NoAnswer(Exception):
-    """W&B did not answer a moment ago."""
+    """W&B did not answer recently."""
 
 
 def _check_answered(silent: Path) -> None:
-    """Raise unless W&B may be asked: it answered last time, or that is a while ago."""
+    """Raise NoAnswer if W&B did not answer less than ``PAUSE`` seconds ago."""
     if silent.is_file() and (ago := time.time() - silent.stat().st_mtime) < PAUSE:
         raise NoAnswer(f"it did not answer {ago:.0f} s ago, and is asked again after {PAUSE} s")
 
 
 def ask_again(runs: Path) -> None:
-    """Let the next page be sent whenever W&B last did not answer: the user asks for it."""
+    """Forget that W&B did not answer: the user asks for it to be tried again."""
     (runs / NO_ANSWER).unlink(missing_ok=True)
 
 
 def _resolved(mode: str) -> str:
     """``auto`` as online or offline.
 
-    W&B's own places are asked for a key: the environment, and the netrc file that ``wandb login``
-    writes.
+    A key is looked for where W&B does: in the environment, and in the netrc file that
+    ``wandb login`` writes.
     """
     if mode != "auto":
         return mode
@@ -240,7 +242,7 @@ def _resolved(mode: str) -> str:
 
 
 def _remove_superseded(folder: Path, run_id: str) -> None:
-    """Remove the offline files of a run that was published again with another content."""
+    """Remove the offline files of a run that was published again with other content."""
     if folder.name.startswith("offline-run-") and folder.name.endswith(f"-{run_id}"):
-        log.info("%s held an older state of run %s and is removed", folder, run_id)
+        log.info("%s holds an older version of run %s and is removed", folder, run_id)
         shutil.rmtree(folder, ignore_errors=True)

@@ -11,9 +11,9 @@ import pytest
 from matplotlib.image import imread
 
 from flrc.results.records.store import RECORD, find_folders
-from flrc.results.studies import claims, plots
-from flrc.results.studies.render import render
-from flrc.results.studies.study import RESULTS, read, results_of
+from flrc.results.studies import claims
+from flrc.results.studies.files import draw_plots, write_study
+from flrc.results.studies.study import RESULTS, read_study, results_of
 from flrc.results.tables.layout import TABLE
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -25,14 +25,14 @@ TEXTS = ("markdown", "latex", "csv")
 @pytest.mark.parametrize("name", MEASURED)
 def test_tables_are_current(name: str, tmp_path: Path) -> None:
     folder = EXPERIMENTS / name
-    study = read(folder)
+    study = read_study(folder)
     assert study is not None
     places = {
         str(record.run["id"]): os.path.relpath(run.path / RECORD, folder)
         for run, record in find_folders(results_of(folder, "small"))
     }
     plots = {path.stem for path in folder.glob("*.png")}
-    for written in render(study, tmp_path, places, TEXTS):
+    for written in write_study(study, tmp_path, places, TEXTS):
         fresh, kept = written.read_text("utf-8"), (folder / written.name).read_text("utf-8")
         without = "\n".join(line for line in kept.splitlines() if not line.startswith("!["))
         assert fresh.split() == without.split(), f"python -m flrc.reporting experiments/{name}"
@@ -43,7 +43,7 @@ def test_tables_are_current(name: str, tmp_path: Path) -> None:
 
 def test_the_page_of_claims_is_current() -> None:
     kept = (EXPERIMENTS / "README.md").read_text("utf-8")
-    assert kept == claims.text(claims.studies(EXPERIMENTS)), (
+    assert kept == claims.claims_page(claims.studies(EXPERIMENTS)), (
         "python -m flrc.studies claims experiments"
     )
 
@@ -58,8 +58,9 @@ def test_the_tables_of_the_front_page_are_current() -> None:
 def test_the_picture_on_the_front_page_is_current(tmp_path: Path) -> None:
     kept = EXPERIMENTS / "ours" / "pareto.png"
     assert "(experiments/ours/pareto.png)" in (EXPERIMENTS.parent / "README.md").read_text("utf-8")
-    study = read(EXPERIMENTS / "ours")
+    study = read_study(EXPERIMENTS / "ours")
     assert study is not None
-    (drawn,) = plots.draw(["pareto"], study.runs, tmp_path)
+    assert study.layout.plots[0] == "pareto"
+    drawn = draw_plots(study, tmp_path)[0]
     # To the last pixel, with the versions of constraints.txt.
     assert np.array_equal(imread(drawn), imread(kept)), "python -m flrc.reporting experiments/ours"

@@ -23,7 +23,7 @@ from flrc.reporting import main
 from flrc.results.pages import html
 from flrc.results.pages.readme import first_paragraph, heading
 from flrc.results.pages.references import References
-from flrc.results.pages.run_page import page
+from flrc.results.pages.run_page import page_of_run
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
 from flrc.results.tables.columns import Column
@@ -111,7 +111,7 @@ def keep(run: RunFolder, settings: dict[str, Any], replies: dict[str, str]) -> N
 
 
 def read(root: Path, tmp_path: Path, data: Path | None = None) -> Node:
-    page_file = html.render(root, tmp_path / "out" / "report.html", References(data))
+    page_file = html.write_report(root, tmp_path / "out" / "report.html", References(data))
     return Tree(page_file.read_text("utf-8")).root
 
 
@@ -127,7 +127,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Node]:
         "# The second <study>\n\nWhat it *shows*: [a page](x.md) & more.\n\n| a | b |\n", "utf-8"
     )
     (root / "notes").mkdir()  # not a study: it has no results
-    text = html.render(root, root / "report.html").read_text("utf-8")
+    text = html.write_report(root, root / "report.html").read_text("utf-8")
     return text, Tree(text).root
 
 
@@ -413,15 +413,15 @@ def test_a_study_that_lays_out_its_tables(tmp_path: Path, monkeypatch: pytest.Mo
     grid = Grid(
         ["method"],
         [Column("x", "WikiText-2", "PPL", "perplexity", False), Column("y", "paper", "PPL", "")],
-        [Row(["ours"], [Cell("7.25", best=True), Cell("7.10", note=1)], False)],
+        [Row(["ours"], [Cell("7.25", best=True, runs=[record.run["id"]]), Cell("7.10", note=1)])],
         ["as printed"],
     )
     sections = [
-        Section("Table 3", ["What stands below."], grid, [[[str(record.run["id"])], []]]),
+        Section("Table 3", ["What stands below."], grid),
         Section("Words", ["No table."]),
     ]
     own: dict[Path, list[Section]] = {}
-    monkeypatch.setattr(html, "sections", lambda folder: own.get(folder, []))
+    monkeypatch.setattr(html, "sections_of_folder", lambda folder: own.get(folder, []))
     assert [h.text for h in read(tmp_path / "all", tmp_path).all("h3")][:1] != ["Table 3"]
     own[study] = sections
     root = read(tmp_path / "all", tmp_path)
@@ -452,7 +452,7 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty"), "--html", str(page_file)], console) == 1
     with pytest.raises(UserError, match="no record"):
-        html.render(tmp_path / "empty", page_file)
+        html.write_report(tmp_path / "empty", page_file)
 
 
 def test_what_a_readme_says_first() -> None:
@@ -465,9 +465,9 @@ def test_what_a_readme_says_first() -> None:
 def test_a_command_can_be_typed() -> None:
     record = factory.record("kfac")
     record.meta["command"] = "run.py method=kfac"
-    assert page("run-x", record, [], [], References()).command == "python run.py method=kfac"
+    assert page_of_run("run-x", record, [], [], References()).command == "python run.py method=kfac"
     record.meta["command"] = "python run.py method=kfac"
-    assert page("run-x", record, [], [], References()).command == "python run.py method=kfac"
+    assert page_of_run("run-x", record, [], [], References()).command == "python run.py method=kfac"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from study_factory import EXPECTED, LAYOUT, perplexity, study_folder
 
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
-from flrc.results.studies import orders, page
-from flrc.results.studies.study import of_records
+from flrc.results.studies import orders
+from flrc.results.studies.sections import sections_of
+from flrc.results.studies.study import study_of
 from flrc.results.tables.value import Value
 
 
@@ -79,9 +80,9 @@ def with_scores(
 def verdict_of(
     folder: Path, made: list[Record], folders: dict[str, RunFolder] | None = None
 ) -> list[str]:
-    found = of_records(folder, made, [], folders)
+    found = study_of(folder, made, [], folders)
     assert found is not None
-    grid = page.page(found)[-1].grid
+    grid = sections_of(found)[-1].grid
     assert grid is not None
     return [cell.text for cell in grid.rows[0].cells[-2:]]
 

@@ -14,12 +14,13 @@ from rich.console import Console
 
 from flrc.errors import UserError
 from flrc.reporting import main
-from flrc.results.pages.report import print_table, render
+from flrc.results.pages.report import print_tables, write_tables
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
-from flrc.results.tables import csv, latex, markdown
-from flrc.results.tables.latex import escape
-from flrc.results.tables.table import build
+from flrc.results.tables.csv import csv_text
+from flrc.results.tables.latex import escape, latex_page
+from flrc.results.tables.markdown import markdown_page
+from flrc.results.tables.runs_table import RunsTable
 
 
 def small() -> list[Record]:
@@ -39,7 +40,7 @@ def small() -> list[Record]:
 
 
 def test_markdown_of_a_small_table() -> None:
-    text = markdown.render(build(small()))
+    text = markdown_page(RunsTable(small()))
     assert text == """\
 Model: smollm2_135m
 
@@ -74,12 +75,12 @@ shipped with the code; they are not benchmark numbers and compare with no publis
 
 def test_markdown_escapes_what_an_error_may_hold() -> None:
     bad = factory.record("kfac", 0.3, status="failed", error="shape (2|3)\n <b> *x*")
-    text = markdown.render(build([*small(), bad]))
+    text = markdown_page(RunsTable([*small(), bad]))
     assert r"shape (2\|3) \<b> \*x\*" in text
 
 
 def test_latex_structure() -> None:
-    text = latex.render(build(factory.sweep()))
+    text = latex_page(RunsTable(factory.sweep()))
     code = [line for line in text.splitlines() if not line.startswith("%")]
     body = "\n".join(code)
     for environment in ("table", "tabular"):
@@ -114,13 +115,13 @@ def test_latex_escape() -> None:
 
 
 def test_csv_has_full_precision_and_tells_nan_from_missing() -> None:
-    text = csv.render(build(small()))
+    text = csv_text(RunsTable(small()))
     frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     assert list(frame["method"]) == ["dense", "svdllm", "kfac"]
     assert list(frame["sample_c4/perplexity"]) == ["20.0", "45.678", "30.5"]
     assert list(frame["piqa/acc"]) == ["nan", "nan", ""]
     assert list(frame["runs"]) == ["id_dense", "id_svdllm", "id_kfac"]
-    whole = pd.read_csv(io.StringIO(csv.render(build(factory.sweep()))))
+    whole = pd.read_csv(io.StringIO(csv_text(RunsTable(factory.sweep()))))
     svdllm = whole[(whole["method"] == "svdllm") & (whole["rate"] == 0.2)].iloc[0]
     assert svdllm["sample_wikitext2/perplexity n"] == 3
     assert svdllm["sample_wikitext2/perplexity std"] == pytest.approx(1.0)  # seeds add 0, 1, 2
@@ -129,7 +130,7 @@ def test_csv_has_full_precision_and_tells_nan_from_missing() -> None:
 @pytest.mark.parametrize("width", [80, 200])
 def test_terminal_table_fits_and_shows_everything(width: int) -> None:
     out = io.StringIO()
-    print_table(factory.sweep(), Console(file=out, width=width, markup=False, highlight=False))
+    print_tables(factory.sweep(), Console(file=out, width=width, markup=False, highlight=False))
     text = out.getvalue()
     assert max(len(line) for line in text.splitlines()) <= width
     assert "…" not in text
@@ -146,7 +147,7 @@ def test_terminal_splits_what_one_table_would_mix() -> None:
         factory.record("kfac", measurements=measured),
         factory.record("flra", status="failed"),
     ]
-    print_table(records, Console(file=out, width=120))
+    print_tables(records, Console(file=out, width=120))
     text = out.getvalue()
     assert "2 different settings" in text
     assert text.count("Model: smollm2_135m") == 2
@@ -157,7 +158,7 @@ def test_terminal_splits_what_one_table_would_mix() -> None:
 
 def test_terminal_with_nothing_finished_says_so() -> None:
     out = io.StringIO()
-    print_table([factory.record("kfac", status="failed")], Console(file=out, width=120))
+    print_tables([factory.record("kfac", status="failed")], Console(file=out, width=120))
     assert "no run has finished" in out.getvalue()
 
 
@@ -167,22 +168,22 @@ def test_terminal_says_why_there_is_no_table() -> None:
         factory.record("flrc", 0.2, s, measurements=[factory.measurement("a/rougeL", 9, rate)])
         for s, rate in ((0, 0.2), (1, 0.4))
     ]
-    print_table(runs, Console(file=out, width=120))
+    print_tables(runs, Console(file=out, width=120))
     assert "measured at different rates" in out.getvalue()
 
 
 def test_render_writes_every_format(tmp_path: Path) -> None:
-    files = render(factory.sweep(), tmp_path / "out")
+    files = write_tables(factory.sweep(), tmp_path / "out")
     assert [file.name for file in files] == ["table.md", "table.csv", "table.tex", "plot.png"]
     assert (tmp_path / "out" / "plot.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert [f.name for f in render(small(), tmp_path, ["csv"])] == ["table.csv"]
+    assert [f.name for f in write_tables(small(), tmp_path, ["csv"])] == ["table.csv"]
     with pytest.raises(UserError, match="format"):
-        render(small(), tmp_path, ["html"])
+        write_tables(small(), tmp_path, ["html"])
 
 
 def test_one_rate_is_drawn_as_bars_and_nothing_measured_as_nothing(tmp_path: Path) -> None:
-    assert render(small(), tmp_path, ["plot"]) == [tmp_path / "plot.png"]
-    assert render([factory.record(measurements=[])], tmp_path / "none", ["plot"]) == []
+    assert write_tables(small(), tmp_path, ["plot"]) == [tmp_path / "plot.png"]
+    assert write_tables([factory.record(measurements=[])], tmp_path / "none", ["plot"]) == []
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

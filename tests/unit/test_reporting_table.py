@@ -12,9 +12,10 @@ import records_factory as factory
 from flrc.errors import UserError
 from flrc.results.records.distinct_models import distinct_models
 from flrc.results.tables.columns import MixedSettings, settings_groups
-from flrc.results.tables.grid import lay_out, number
+from flrc.results.tables.grid import number
 from flrc.results.tables.labels import label_rows, read_presets
-from flrc.results.tables.table import MixedRates, build
+from flrc.results.tables.runs_table import RunsTable
+from flrc.results.tables.value import MixedRates
 
 NAME = "wikitext2/perplexity"
 MODEL = "smollm2_135m"
@@ -28,7 +29,7 @@ def one(method: str, value: float, rate: float = 0.2, seed: int = 0, **options: 
 
 def marks(records: list) -> dict[str, tuple[str, bool]]:
     """Text and best mark of the perplexity cell by method."""
-    grid = lay_out(build(records))
+    grid = RunsTable(records).text_grid
     k = next(k for k, column in enumerate(grid.columns) if column.name == NAME)
     method = grid.label_titles.index("method")
     return {row.labels[method]: (row.cells[k].text, row.cells[k].best) for row in grid.rows}
@@ -36,21 +37,21 @@ def marks(records: list) -> dict[str, tuple[str, bool]]:
 
 def test_mean_and_deviation_over_seeds() -> None:
     values = [11.0, 12.5, 17.0]
-    table = build([one("svdllm", value, seed=seed) for seed, value in enumerate(values)])
-    cell = table.cell((MODEL, 0.2, "svdllm"), NAME)
+    table = RunsTable([one("svdllm", value, seed=seed) for seed, value in enumerate(values)])
+    cell = table.value((MODEL, 0.2, "svdllm"), NAME)
     assert cell.mean == pytest.approx(13.5)
     # deviations -2.5, -1, 3.5: squares 6.25 + 1 + 12.25 = 19.5, over 2
     assert cell.deviation == pytest.approx(math.sqrt(9.75))
     assert cell.deviation == pytest.approx(np.std(values, ddof=1))
     assert cell.count == 3
-    assert lay_out(table).rows[0].labels == ["svdllm", "3", "0.2"]
+    assert table.text_grid.rows[0].labels == ["svdllm", "3", "0.2"]
     assert marks([one("svdllm", v, seed=s) for s, v in enumerate(values)])["svdllm"][0] == (
         "13.50 ± 3.12"
     )
 
 
 def test_order_dense_first_then_rates() -> None:
-    table = build(
+    table = RunsTable(
         [one("kfac", 9, 0.3), one("svdllm", 8, 0.1), one("dense", 5), one("kfac", 7, 0.1)]
     )
     assert table.keys == [
@@ -89,14 +90,14 @@ def test_no_mark_where_all_are_equal_or_nothing_is_better() -> None:
         factory.record(m, 0.2, measurements=[factory.measurement("x/copy_rougeL", v, 0.2)])
         for m, v in (("svdllm", 1), ("kfac", 2))
     ]
-    table = build(runs)
+    table = RunsTable(runs)
     assert table.columns[1].arrow == ""
-    assert not any(cell.best for row in lay_out(table).rows for cell in row.cells)
+    assert not any(cell.best for row in table.text_grid.rows for cell in row.cells)
 
 
 def test_nan_in_one_seed_makes_the_mean_nan() -> None:
-    table = build([one("svdllm", 3.0, seed=0), one("svdllm", math.nan, seed=1)])
-    cell = table.cell((MODEL, 0.2, "svdllm"), NAME)
+    table = RunsTable([one("svdllm", 3.0, seed=0), one("svdllm", math.nan, seed=1)])
+    cell = table.value((MODEL, 0.2, "svdllm"), NAME)
     assert math.isnan(cell.mean)
     assert cell.count == 2
     assert marks([one("svdllm", 3.0), one("svdllm", math.nan, seed=1)])["svdllm"][0] == "NaN ± NaN"
@@ -104,15 +105,15 @@ def test_nan_in_one_seed_makes_the_mean_nan() -> None:
 
 def test_missing_is_a_dash_with_a_footnote_that_names_the_run() -> None:
     lacking = factory.record("kfac", 0.2, measurements=[])
-    grid = lay_out(build([one("svdllm", 8), lacking]))
+    grid = RunsTable([one("svdllm", 8), lacking]).text_grid
     cell = grid.rows[1].cells[1]
     assert (cell.text, cell.note) == ("\N{EN DASH}", 1)
     assert grid.footnotes == [f"{NAME} is not measured for kfac at rate 0.2 ({lacking.run['id']})."]
 
 
 def test_parameters_and_seconds() -> None:
-    table = build([one("svdllm", 8, 0.25)])
-    row = table.mean.loc[(MODEL, 0.25, "svdllm")]
+    table = RunsTable([one("svdllm", 8, 0.25)])
+    row = {column.name: table.value(table.rows[0], column.name).mean for column in table.columns}
     assert row["stored"] == pytest.approx(75.0)
     assert row["model_stored"] == 79_626_240 + 28_346_688  # 3/4 of the targets, and the embeddings
     assert row["compress_seconds"] == pytest.approx(42.5)  # statistics 30, decomposition 12.5
@@ -125,15 +126,15 @@ def test_a_deviation_is_in_the_unit_of_its_mean() -> None:
     for spread in (10, 10_000_000):
         records = [factory.record("svdllm", seed=seed) for seed in (0, 1)]
         records[1].results["parameters"]["model_stored"] += spread
-        grid = lay_out(build(records))
+        grid = RunsTable(records).text_grid
         place = [column.name for column in grid.columns].index("model_stored")
         texts.append(grid.rows[0].cells[place].text)
     assert texts == ["113.3M", "118.3M ± 7.1"]
 
 
 def test_time_of_seeds_that_used_the_cache_is_left_out() -> None:
-    table = build([one("svdllm", 8, seed=0), one("svdllm", 8, seed=1)])
-    cell = table.cell((MODEL, 0.2, "svdllm"), "compress_seconds")
+    table = RunsTable([one("svdllm", 8, seed=0), one("svdllm", 8, seed=1)])
+    cell = table.value((MODEL, 0.2, "svdllm"), "compress_seconds")
     assert (cell.mean, cell.count) == (42.5, 1)
 
 
@@ -145,7 +146,7 @@ def test_different_settings_are_refused_by_key_and_run() -> None:
     )
     first = one("svdllm", 8)
     with pytest.raises(MixedSettings) as caught:
-        build([first, other])
+        RunsTable([first, other])
     assert caught.value.keys == ["data", "windows"]
     assert caught.value.runs == [first.run["id"], other.run["id"]]
     assert "windows" in str(caught.value)
@@ -157,12 +158,12 @@ def test_tokenizer_settings_may_differ_between_models_only() -> None:
         m = factory.measurement(NAME, 5, 0.2, settings={"windows": 4, "tokenizer": tokenizer})
         return factory.record(method, 0.2, model=model, measurements=[m])
 
-    assert build([tokenized("svdllm", "a", "x"), tokenized("svdllm", "b", "y")]).models == [
+    assert RunsTable([tokenized("svdllm", "a", "x"), tokenized("svdllm", "b", "y")]).models == [
         "a",
         "b",
     ]
     with pytest.raises(MixedSettings, match="tokenizer"):
-        build([tokenized("svdllm", "a", "x"), tokenized("kfac", "a", "y")])
+        RunsTable([tokenized("svdllm", "a", "x"), tokenized("kfac", "a", "y")])
 
 
 def test_generation_rate_has_its_own_column_even_if_not_measured() -> None:
@@ -170,22 +171,22 @@ def test_generation_rate_has_its_own_column_even_if_not_measured() -> None:
         measured = [factory.measurement("dialogsum/rougeL", 15, spent)]
         return factory.record(method, 0.2, seed, measurements=measured)
 
-    table = build([generated("flrc", 0.23), generated("svdllm", 0.2)])
-    assert table.cell((MODEL, 0.2, "flrc"), "dialogsum/rate").mean == 0.23
-    assert table.cell((MODEL, 0.2, "svdllm"), "dialogsum/rate").mean == 0.2
-    assert table.cell((MODEL, 0.2, "flrc"), "realised").mean == 0.2
+    table = RunsTable([generated("flrc", 0.23), generated("svdllm", 0.2)])
+    assert table.value((MODEL, 0.2, "flrc"), "dialogsum/rate").mean == 0.23
+    assert table.value((MODEL, 0.2, "svdllm"), "dialogsum/rate").mean == 0.2
+    assert table.value((MODEL, 0.2, "flrc"), "realised").mean == 0.2
     with pytest.raises(MixedRates, match="different rates"):
-        build([generated("flrc", 0.2), generated("flrc", 0.3, seed=1)])
+        RunsTable([generated("flrc", 0.2), generated("flrc", 0.3, seed=1)])
 
 
 def test_failed_runs_are_listed_not_tabled() -> None:
-    table = build([one("svdllm", 8), factory.record("kfac", 0.4, status="failed")])
+    table = RunsTable([one("svdllm", 8), factory.record("kfac", 0.4, status="failed")])
     assert len(table.keys) == 1
     (line,) = table.notes.failed
     assert "kfac at rate 0.4" in line
     assert "failed in decomposition: UserError: no room_left 100%" in line
     with pytest.raises(UserError, match="no run has finished"):
-        build([factory.record("kfac", 0.4, status="failed")])
+        RunsTable([factory.record("kfac", 0.4, status="failed")])
 
 
 def test_labels_name_overridden_components() -> None:
@@ -266,8 +267,8 @@ def test_numbers(value: float, unit: str, text: str) -> None:
 
 
 def test_sample_data_is_not_a_benchmark() -> None:
-    assert any("not benchmark numbers" in line for line in build(factory.sweep()).notes.general)
-    assert not any("benchmark" in line for line in build([one("svdllm", 8)]).notes.general)
+    assert any("not benchmark numbers" in line for line in RunsTable(factory.sweep()).notes.general)
+    assert not any("benchmark" in line for line in RunsTable([one("svdllm", 8)]).notes.general)
 
 
 def test_a_search_that_a_constant_schedule_does_not_read_is_not_in_the_label() -> None:
@@ -290,29 +291,30 @@ def of_models(*revisions: str) -> list:
 
 
 def test_two_models_of_one_label_are_two() -> None:
-    table = build(of_models("aaaaaaaaaa", "bbbbbbbbbb"))
+    table = RunsTable(of_models("aaaaaaaaaa", "bbbbbbbbbb"))
     assert table.models == [f"{MODEL} (aaaaaaaa)", f"{MODEL} (bbbbbbbb)"]
     assert len(table.keys) == 6
     assert {label for _, _, label in table.keys} == {"dense", "svdllm", "kfac"}
     # Each model has its own best: the worse model's is not hidden behind the other.
-    grid = lay_out(table)
+    grid = table.text_grid
     k = next(k for k, column in enumerate(grid.columns) if column.name == NAME)
     best = [row.labels[0] for row in grid.rows if row.cells[k].best]
     assert best == table.models
-    same = build(of_models("aaaaaaaaaa"))
+    same = RunsTable(of_models("aaaaaaaaaa"))
     assert same.models == [MODEL]
 
 
 def test_seeds_of_two_models_share_no_cell() -> None:
     first, second = one("kfac", 8.0, seed=0), one("kfac", 4.0, seed=1)
     second.meta["model_revision"] = "other"
-    table = build([first, second])
-    assert sorted(table.mean[NAME]) == [4.0, 8.0]
-    assert set(table.count[NAME]) == {1}
+    table = RunsTable([first, second])
+    values = [table.value(row, NAME) for row in table.rows]
+    assert sorted(value.mean for value in values) == [4.0, 8.0]
+    assert {value.count for value in values} == {1}
 
 
 def test_models_are_distinguished_once() -> None:
     once = distinct_models(of_models("aaaaaaaaaa", "bbbbbbbbbb"))
     assert [record.run for record in distinct_models(once)] == [record.run for record in once]
     # A part of them, as a table of one kind of settings shows it, calls them the same.
-    assert build(once[:3]).models == [f"{MODEL} (aaaaaaaa)"]
+    assert RunsTable(once[:3]).models == [f"{MODEL} (aaaaaaaa)"]

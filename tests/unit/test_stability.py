@@ -124,7 +124,7 @@ def test_runs_that_differ_in_more_are_not_compared(caplog: pytest.LogCaptureFixt
 )
 def test_nothing_to_compare_says_how_to_get_it(runs: list[Record], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"seed=0,1,2 calibration\.samples=8,16,32"):
-        stability.render(runs, tmp_path / "stability.png")
+        stability.write_stability(runs, tmp_path / "stability.png")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -145,7 +145,7 @@ def test_picture_and_numbers(
         for rate in (0.2, 0.3)
         for method, scores in (("flra", [1.0, 2.0, 3.0, 4.0]), ("svdllm", None))
     ]
-    picture, numbers = stability.render(runs, tmp_path / "new" / "stability.png")
+    picture, numbers = stability.write_stability(runs, tmp_path / "new" / "stability.png")
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert numbers == tmp_path / "new" / "stability.csv"
     pd.testing.assert_frame_equal(
@@ -155,7 +155,7 @@ def test_picture_and_numbers(
 
 def test_only_png(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="PNG"):
-        stability.render([run([2]), run([2], 1)], tmp_path / "stability.csv")
+        stability.write_stability([run([2]), run([2], 1)], tmp_path / "stability.csv")
 
 
 def test_token_counts_on_an_axis() -> None:

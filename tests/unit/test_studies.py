@@ -16,20 +16,17 @@ from study_factory import EXPECTED, LAYOUT, job, perplexity, study_folder
 from flrc.core import jsonfile
 from flrc.errors import UserError
 from flrc.results.records.store import RunFolder
-from flrc.results.studies import collect, manifest, page, render
+from flrc.results.studies import collect, files, manifest
+from flrc.results.studies.expected import read_expected
 from flrc.results.studies.manifest import Job
-from flrc.results.studies.study import of_records
+from flrc.results.studies.runs import MixedVersions, runs_of
+from flrc.results.studies.sections import sections_of
+from flrc.results.studies.study import study_of
+from flrc.results.tables.derived import allocation_seconds, derived
 from flrc.results.tables.facts import facts_of, matches
 from flrc.results.tables.grid import MISSING, Grid
-from flrc.results.tables.layout import Layout, read_expected, read_layout
-from flrc.results.tables.value import (
-    MixedModels,
-    MixedVersions,
-    allocation_seconds,
-    derived,
-    runs_of,
-    value,
-)
+from flrc.results.tables.layout import Layout, read_layout
+from flrc.results.tables.value import MixedModels, value_of
 
 
 def text(grid: Grid | None) -> list[list[str]]:
@@ -50,14 +47,16 @@ def test_facts_of_a_dense_run_contradict_nothing_but_model_and_method() -> None:
 def test_a_cell_is_mean_and_deviation_over_seeds_and_refuses_two_runs_of_one_seed() -> None:
     layout = Layout("", "", ["rate", "method"], {"wikitext2/perplexity": "x"})
     seeds = [perplexity("svdllm", at, seed=n) for n, at in enumerate((10.0, 12.0, 17.0))]
-    found = value(runs_of(seeds, layout), {"method": "svdllm", "rate": 0.2}, "wikitext2/perplexity")
+    found = value_of(
+        runs_of(seeds, layout), {"method": "svdllm", "rate": 0.2}, "wikitext2/perplexity"
+    )
     assert found is not None
     assert (found.mean, found.count) == (13.0, 3)
     assert found.deviation == pytest.approx((13.0) ** 0.5)  # (9 + 1 + 16) / 2
     assert found.error == pytest.approx((13.0 / 3) ** 0.5)
     twice = [perplexity("svdllm", 10.0), perplexity("svdllm", 11.0, config={"extra": {"k": 1}})]
-    with pytest.raises(UserError, match="two runs of one seed"):
-        value(runs_of(twice, layout), {"method": "svdllm"}, "wikitext2/perplexity")
+    with pytest.raises(UserError, match="two runs with the same seed"):
+        value_of(runs_of(twice, layout), {"method": "svdllm"}, "wikitext2/perplexity")
 
 
 def test_a_table_never_mixes_versions_settings_or_rates() -> None:
@@ -67,8 +66,8 @@ def test_a_table_never_mixes_versions_settings_or_rates() -> None:
     with pytest.raises(MixedVersions, match=r"torch.*\n.*2\.13\.0"):
         runs_of([perplexity("svdllm", 10.0), old], layout)
     far = record("svdllm", 0.2, 1, measurements=[measurement("wikitext2/perplexity", 9.0, 0.3)])
-    with pytest.raises(UserError, match="mix rates"):
-        value(runs_of([perplexity("svdllm", 10.0), far], layout), {}, "wikitext2/perplexity")
+    with pytest.raises(UserError, match="different rates"):
+        value_of(runs_of([perplexity("svdllm", 10.0), far], layout), {}, "wikitext2/perplexity")
 
 
 def test_a_table_never_mixes_models() -> None:
@@ -84,15 +83,15 @@ def test_a_table_never_mixes_models() -> None:
     second.meta["model_revision"] = "another"
     runs = runs_of([mine, second], layout)
     with pytest.raises(MixedModels, match="mix models"):
-        value(runs, {}, "wikitext2/perplexity")
-    assert value(runs, {"model": "b"}, "wikitext2/perplexity") is not None
+        value_of(runs, {}, "wikitext2/perplexity")
+    assert value_of(runs, {"model": "b"}, "wikitext2/perplexity") is not None
 
 
 def test_the_page_has_ours_the_papers_and_the_verdicts(tmp_path: Path) -> None:
     records = [perplexity("dense", 20.0), perplexity("svdllm", 90.0), perplexity("flra", 50.0)]
-    found = of_records(study_folder(tmp_path), records, [job(r) for r in records])
+    found = study_of(study_folder(tmp_path), records, [job(r) for r in records])
     assert found is not None
-    ours, beside, papers, claims = page.page(found)
+    ours, beside, papers, claims = sections_of(found)
     assert beside.grid is not None
     assert [column.name for column in beside.grid.columns] == ["model/bytes_of_dense"]
     assert text(ours.grid) == [
@@ -102,8 +101,7 @@ def test_the_page_has_ours_the_papers_and_the_verdicts(tmp_path: Path) -> None:
     ]
     assert ours.grid is not None
     assert [row.cells[0].best for row in ours.grid.rows] == [False, False, True]
-    assert ours.runs is not None
-    assert ours.runs[2][0] == [records[2].run["id"]]
+    assert ours.grid.rows[2].cells[0].runs == [records[2].run["id"]]
     assert [row[:3] for row in text(papers.grid)] == [
         ["-", "Baseline", "6.00"],
         ["20 %", "SVD-LLM", "14.00"],
@@ -128,9 +126,9 @@ def test_the_rate_that_was_spent_is_that_of_the_number_furthest_from_the_asked(
         for method, spent in (("svdllm", 0.3), ("flrc", 0.311))
     ]  # fmt: skip
     names = ("wikitext2/perplexity", "dialogsum/rougeL")
-    found = of_records(study_folder(tmp_path, layout), runs, [job(run, names) for run in runs])
+    found = study_of(study_folder(tmp_path, layout), runs, [job(run, names) for run in runs])
     assert found is not None
-    grid = page.page(found)[0].grid
+    grid = sections_of(found)[0].grid
     assert grid is not None
     assert [head.metric for head in grid.columns][2] == "rate spent"
     assert [row.cells[2].text for row in grid.rows] == ["30.0 %", "31.1 %"]
@@ -138,22 +136,22 @@ def test_the_rate_that_was_spent_is_that_of_the_number_furthest_from_the_asked(
 
 def test_a_missing_cell_says_what_fills_it(tmp_path: Path) -> None:
     there, absent = perplexity("svdllm", 90.0), perplexity("flra", 50.0)
-    found = of_records(study_folder(tmp_path), [there], [job(there), job(absent, ())])
+    found = study_of(study_folder(tmp_path), [there], [job(there), job(absent, ())])
     assert found is not None
-    ours = page.page(found)[0].grid
+    ours = sections_of(found)[0].grid
     assert ours is not None
     assert text(ours)[1] == ["20 %", "FLRC", MISSING, MISSING]
     assert ours.rows[1].cells[0].note == 1
     assert ours.footnotes == ["not measured yet: python run.py method=flra"]
-    for file in render.render(found, tmp_path / "out", {}, ["markdown", "latex"]):
+    for file in files.write_study(found, tmp_path / "out", {}, ["markdown", "latex"]):
         assert "[1] not measured yet: python run.py method=flra" in file.read_text("utf-8")
 
 
 def test_a_cell_that_lacks_a_seed_says_so(tmp_path: Path) -> None:
     one, two = perplexity("svdllm", 90.0), perplexity("svdllm", 92.0, seed=1)
-    found = of_records(study_folder(tmp_path), [one], [job(one), job(two, ())])
+    found = study_of(study_folder(tmp_path), [one], [job(one), job(two, ())])
     assert found is not None
-    grid = page.page(found)[0].grid
+    grid = sections_of(found)[0].grid
     assert grid is not None
     assert text(grid) == [["20 %", "SVD-LLM", "90.00", "0.80"]]
     assert grid.rows[0].cells[0].note == 1
@@ -164,9 +162,9 @@ def test_the_rate_stands_beside_a_number_that_was_not_taken_at_the_asked_one(
     tmp_path: Path,
 ) -> None:
     spent = record("flrc", 0.2, measurements=[measurement("wikitext2/perplexity", 30.0, 0.213)])
-    found = of_records(study_folder(tmp_path), [spent], [])
+    found = study_of(study_folder(tmp_path), [spent], [])
     assert found is not None
-    grid = page.page(found)[0].grid
+    grid = sections_of(found)[0].grid
     assert grid is not None
     assert [c.metric for c in grid.columns] == ["Wiki2 perplexity", "rate spent", "stored / dense"]
     assert text(grid) == [["20 %", "FLRC", "30.00", "21.3 %", "0.80"]]
@@ -178,9 +176,9 @@ def test_ours_minus_the_papers_where_the_model_is_the_same(tmp_path: Path) -> No
     for row in expected["rows"]:
         row["where"]["model"] = "smollm2_135m"
     (folder / "expected.yaml").write_text(yaml.safe_dump(expected), "utf-8")
-    found = of_records(folder, [perplexity("svdllm", 90.0)], [])
+    found = study_of(folder, [perplexity("svdllm", 90.0)], [])
     assert found is not None
-    (difference,) = (s for s in page.page(found) if "minus" in s.title)
+    (difference,) = (s for s in sections_of(found) if "minus" in s.title)
     assert text(difference.grid) == [["20 %", "SVD-LLM", "76.00"]]
 
 
@@ -208,10 +206,10 @@ def test_seconds_of_an_allocation() -> None:
 
 def test_files_hold_every_number_and_the_way_to_its_record(tmp_path: Path) -> None:
     records = [perplexity("dense", 20.0), perplexity("svdllm", 90.125), perplexity("flra", 50.5)]
-    found = of_records(study_folder(tmp_path), records, [job(r) for r in records])
+    found = study_of(study_folder(tmp_path), records, [job(r) for r in records])
     assert found is not None
     run_id = str(records[1].run["id"])
-    written = render.render(found, tmp_path / "out", {run_id: "results/x/record.json"},
+    written = files.write_study(found, tmp_path / "out", {run_id: "results/x/record.json"},
                             ["markdown", "latex", "csv"])  # fmt: skip
     assert [path.name for path in written] == ["table.md", "table.tex", "table.csv"]
     markdown, latex, table = (path.read_text("utf-8") for path in written)
@@ -241,7 +239,7 @@ def test_records_go_to_the_results_and_back(tmp_path: Path) -> None:
         folder.write_json(
             f"evaluations/perplexity.{name}-0.json", {"measurements": [own], "items": []}
         )
-    manifest.write(collect.manifest_folder(runs, "table99", "small"), [the_job])
+    manifest.write(manifest.manifest_folder(runs, "table99", "small"), [the_job])
     (results / "stale").mkdir(parents=True)
 
     (kept,) = collect.collect(runs, "table99", "small", results)
@@ -285,9 +283,9 @@ def test_a_run_is_what_the_study_asked_for_not_what_first_computed_it(tmp_path: 
     both = [asked, job(shared)]
     manifest.write(tmp_path, both)
     assert manifest.read(tmp_path) == both  # one run, two places in the table
-    found = of_records(study_folder(tmp_path), [shared], both)
+    found = study_of(study_folder(tmp_path), [shared], both)
     assert found is not None
-    assert text(page.page(found)[0].grid) == [
+    assert text(sections_of(found)[0].grid) == [
         ["20 %", "SVD-LLM", "50.00", "0.80"],
         ["20 %", "FLRC", "50.00", "0.80"],
     ]
@@ -300,9 +298,9 @@ def test_descriptions_and_baselines_have_no_better_direction(tmp_path: Path) -> 
         for method, at in (("svdllm", 9.0), ("flra", 10.0))
     ]
     layout = LAYOUT | {"columns": [{"name": names[0], "title": "ROUGE-L"}]}
-    found = of_records(study_folder(tmp_path, layout), made, [])
+    found = study_of(study_folder(tmp_path, layout), made, [])
     assert found is not None
-    own, beside = (section.grid for section in page.page(found)[:2])
+    own, beside = (section.grid for section in sections_of(found)[:2])
     assert own is not None
     assert beside is not None
     assert [row.cells[0].best for row in own.rows] == [False, True]

@@ -40,7 +40,7 @@ def test_every_claim_stands_with_its_verdict_and_all_are_counted(tmp_path: Path)
     empty = folder.parent / "table98"
     empty.mkdir()
     (empty / "table.yaml").write_text(yaml.safe_dump(LAYOUT), "utf-8")
-    page = claims.write(folder.parent).read_text("utf-8")
+    page = claims.write_claims(folder.parent).read_text("utf-8")
     assert "1 holds, 0 not separated, 0 not separated, reversed, 1 does not hold" in page
     assert "- FLRC is ahead (Section 0)." in page
     assert page.count("12 / 14") == 1
@@ -57,7 +57,7 @@ def test_a_stage_that_two_studies_have_counts_once_in_all_of_them(tmp_path: Path
     folder = committed(tmp_path, [one, two])
     shared = folder.parent / "table98"
     shutil.copytree(folder, shared)
-    page = claims.write(folder.parent).read_text("utf-8")
+    page = claims.write_claims(folder.parent).read_text("utf-8")
     assert page.count("2 runs, 180 minutes.") == 2
     assert "all of them together took 3.0 hours" in page
 

@@ -20,7 +20,7 @@ from flrc.results.plots import (
     speed_plot,
 )
 from flrc.results.records.record import Record
-from flrc.results.tables.table import build
+from flrc.results.tables.runs_table import RunsTable
 
 SHAPES = {"q_proj": (64, 64), "down_proj": (64, 192)}
 BLOCKS = 3
@@ -269,7 +269,7 @@ def test_speed_without_the_dense_model_is_not_drawn(tmp_path: Path) -> None:
 def test_pareto_axes_and_points(tmp_path: Path, drawn: list[Figure]) -> None:
     records = factory.sweep()
     pareto_plot.draw(records, tmp_path / "plot.png")
-    columns = pareto_plot.quality(build(records))
+    columns = pareto_plot.quality(RunsTable(records))
     stored, realised = drawn[0].axes[0], drawn[0].axes[len(columns)]
     method = next(c for c in stored.containers if c.get_label() == "kfac")
     assert list(method.lines[0].get_xdata()) == pytest.approx([70, 80, 90], abs=0.1)
@@ -299,7 +299,7 @@ def test_ticks_of_a_logarithmic_axis_are_whole_numbers(tmp_path: Path, drawn: li
 def test_what_is_stored_and_read_alike_has_one_row(drawn: list[Figure], tmp_path: Path) -> None:
     records = [factory.record(m, rate) for m in ("svdllm", "kfac") for rate in (0.1, 0.2, 0.3)]
     pareto_plot.draw(records, tmp_path / "plot.png")
-    assert len(drawn[0].axes) == len(pareto_plot.quality(build(records)))
+    assert len(drawn[0].axes) == len(pareto_plot.quality(RunsTable(records)))
     assert "stored" in drawn[0].axes[0].get_xlabel()
     records[0].results["parameters"]["targets_stored"] *= 1.1  # as under a schedule
     pareto_plot.draw(records, tmp_path / "plot.png")

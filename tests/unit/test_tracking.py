@@ -96,7 +96,7 @@ def test_a_failure_of_wandb_is_a_warning(
     record = factory.record()
     folder = keep(tmp_path, record)
     with caplog.at_level(logging.WARNING):
-        Wandb(mode="offline").publish(record, folder)
+        assert not Wandb(mode="offline").publish(record, folder)
     assert "server is down" in caplog.text
     assert RunFolder(folder).read_record() is not None
     assert not (folder / "published.json").exists()
@@ -134,7 +134,7 @@ def test_an_outage_is_waited_for_once(
     real = wandb.init
     monkeypatch.setattr(wandb, "init", lambda **given: real(**{**given, "mode": "offline"}))
     os.utime(marker, (0, time.time() - 601))
-    Wandb(mode="online").publish(records[0], folders[0])
+    assert Wandb(mode="online").publish(records[0], folders[0])
     assert not marker.exists(), "it has answered"
 
 

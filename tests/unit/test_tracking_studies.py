@@ -25,8 +25,9 @@ from flrc.config import RunConfig
 from flrc.core import jsonfile
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
-from flrc.results.studies import page, stored
-from flrc.results.studies.collect import manifest_folder
+from flrc.results.studies.manifest import manifest_folder
+from flrc.results.studies.sections import sections_of
+from flrc.results.studies.study import read_study_of_runs
 from flrc.results.tables.facts import facts_of
 from flrc.results.tables.grid import MISSING
 from flrc.sweeps import command_line
@@ -196,11 +197,11 @@ def test_the_numbers_are_those_of_the_files(swept: Path, experiments: Path) -> N
     values = {row[lines[0].index("value")] for row in found["numbers"]["data"]}
     assert {90.125, 100 / 3, 12.5, 14.0} <= values  # numbers, at full precision
 
-    study = stored.stored(swept, "table99", "small", experiments)
+    study = read_study_of_runs(swept, "table99", "small", experiments)
     assert study is not None
     keys = ("table", "measured_beside_it", "the_paper", "what_the_paper_says")
     assert set(found) == {*keys, "numbers"}
-    for key, section in zip(keys, page.page(study), strict=True):
+    for key, section in zip(keys, sections_of(study), strict=True):
         assert section.grid is not None
         titles = [*section.grid.label_titles, *(c.title for c in section.grid.columns)]
         assert found[key]["columns"] == titles

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from flrc.core.jsonfile import canonical
 from flrc.errors import UserError
-from flrc.results.pages import report
 from flrc.results.pages.readme import first_paragraph, heading
 from flrc.results.pages.references import References
-from flrc.results.pages.run_page import RunPage, page, plain
+from flrc.results.pages.run_page import RunPage, page_of_run, plain
 from flrc.results.pages.samples import Replies, replies
 from flrc.results.plots.figures import Figure, figures
 from flrc.results.plots.style import names
@@ -23,13 +22,13 @@ from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.record import Record
 from flrc.results.records.rows import Rows
 from flrc.results.records.store import RunFolder, find_folders
-from flrc.results.studies.page import sections
+from flrc.results.studies.sections import sections_of_folder
 from flrc.results.studies.study import RESULTS
 from flrc.results.tables.columns import measurement_columns, settings_groups
 from flrc.results.tables.grid import MISSING
-from flrc.results.tables.labels import Presets
+from flrc.results.tables.labels import Presets, presets
 from flrc.results.tables.notes import provenance, settings
-from flrc.results.tables.section import Section, from_records
+from flrc.results.tables.section import Section, runs_sections
 
 PAGE = Path(__file__).parent / "page"
 README = "README.md"
@@ -39,7 +38,7 @@ Runs = list[tuple[RunFolder, Record]]
 
 @dataclass(frozen=True)
 class Link:
-    """A run as a list names it."""
+    """A run in a list of runs, linked to its section."""
 
     anchor: str
     run: str
@@ -48,8 +47,8 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A section, and where the runs behind its cells are.
+class LinkedSection:
+    """A section whose cells link to the runs behind them.
 
     Attributes:
         section: The table and its text.
@@ -60,30 +59,30 @@ class Part:
     anchors: Mapping[str, str]
 
     def links(self, row: int, column: int) -> list[tuple[str, str]]:
-        """Anchor and id of each run behind a cell that says something."""
-        grid, runs = self.section.grid, self.section.runs
-        if grid is None or runs is None or grid.rows[row].cells[column].text == MISSING:
+        """Anchor and id of each run behind a cell."""
+        if self.section.grid is None:
             return []
-        return [(self.anchors[run], run) for run in runs[row][column] if run in self.anchors]
+        runs = self.section.grid.rows[row].cells[column].runs
+        return [(self.anchors[run], run) for run in runs if run in self.anchors]
 
     def headings(self) -> list[tuple[str, int]]:
-        """The first line of the heading: each data set, and over how many columns it stands."""
+        """The first line of the heading: each data set and the number of its columns."""
         columns = [] if self.section.grid is None else self.section.grid.columns
         return [(name, len(list(some))) for name, some in groupby(c.group for c in columns)]
 
 
 @dataclass
-class Study:
-    """A folder of runs.
+class Chapter:
+    """A study, or any folder of runs, in the report.
 
     Attributes:
-        name: Of the folder.
+        name: Name of the folder.
         anchor: Id of its section.
-        title: Of its README, else its name.
-        intro: First paragraph of its README; empty where there is none.
+        title: Title of its README, else its name.
+        intro: First paragraph of its README; empty if there is none.
         parts: Its tables.
         figures: Its plots.
-        settings: What its numbers were measured under.
+        settings: The settings under which its numbers were measured.
         provenance: Versions, commits, devices.
         runs: All its runs, failed ones too.
     """
@@ -92,7 +91,7 @@ class Study:
     anchor: str
     title: str
     intro: str
-    parts: list[Part]
+    parts: list[LinkedSection]
     figures: list[Figure]
     settings: list[str]
     provenance: list[str]
@@ -101,7 +100,7 @@ class Study:
 
 @dataclass
 class Pages:
-    """The run pages; a record that several studies hold has one.
+    """The run pages; a record in several studies has one.
 
     Attributes:
         anchors: Content of the record -> id of its section.
@@ -114,7 +113,7 @@ class Pages:
     studies: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
     def add(self, folder: RunFolder, record: Record) -> str:
-        """The id of the run's section; other measurements of one run are a section of their own."""
+        """The id of the record's section; two records of one run have a section each."""
         content = canonical(record.to_json())
         if content not in self.anchors:
             wanted = f"run-{_safe(str(record.run['id']))}"
@@ -125,14 +124,14 @@ class Pages:
         return self.anchors[content]
 
 
-def render(root: Path, output: Path, references: References | None = None) -> Path:
+def write_report(root: Path, output: Path, references: References | None = None) -> Path:
     """Write the report of all studies below a folder.
 
     Args:
         root: Folder whose sub-folders hold ``results``, or any folder of runs: one study.
         output: The file; its folder is created. It loads nothing: images, style and script are in
             it, and its content security policy forbids the rest.
-        references: Where people's summaries are looked up; None for the sample data alone.
+        references: Where reference summaries are looked up; None for only the sample data.
 
     Returns:
         ``output``.
@@ -140,28 +139,28 @@ def render(root: Path, output: Path, references: References | None = None) -> Pa
     Raises:
         UserError: If the folder does not exist or holds no record.
     """
-    found = _apart([(folder, find_folders(folder)) for folder in _studies(root)])
-    if not any(runs for _, runs in found):
+    known = _with_distinct_models([(f, find_folders(f)) for f in _studies(root)])
+    if not any(runs for _, runs in known):
         raise UserError(
-            "no record in this folder",
+            "no records in this folder",
             given=str(root),
             allowed="a folder that holds record.json files, at any depth",
         )
-    pages, presets = Pages(), report.presets()
-    studies = [study(folder, runs, pages, presets) for folder, runs in found]
+    pages, known_presets = Pages(), presets()
+    chapters = [chapter(folder, runs, pages, known_presets) for folder, runs in known]
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(to_html(studies, pages, references or References()), encoding="utf-8")
+    output.write_text(to_html(chapters, pages, references or References()), encoding="utf-8")
     return output
 
 
-def _apart(found: list[tuple[Path, Runs]]) -> list[tuple[Path, Runs]]:
-    """The studies, with models that share a label told apart in all of them alike."""
-    records = iter(distinct_models(record for _, runs in found for _, record in runs))
-    return [(folder, [(run, next(records)) for run, _ in runs]) for folder, runs in found]
+def _with_distinct_models(known: list[tuple[Path, Runs]]) -> list[tuple[Path, Runs]]:
+    """The studies, with distinct labels for distinct models, the same in all studies."""
+    records = iter(distinct_models(record for _, runs in known for _, record in runs))
+    return [(folder, [(run, next(records)) for run, _ in runs]) for folder, runs in known]
 
 
-def study(folder: Path, runs: Runs, pages: Pages, presets: Presets) -> Study:
-    """A study's part of the report; its runs are added to ``pages``."""
+def chapter(folder: Path, runs: Runs, pages: Pages, presets: Presets) -> Chapter:
+    """A study's chapter of the report; its runs are added to ``pages``."""
     name = folder.resolve().name
     text = (folder / README).read_text("utf-8-sig") if (folder / README).is_file() else ""
     title, intro = heading(text) or name, first_paragraph(text)
@@ -179,7 +178,7 @@ def study(folder: Path, runs: Runs, pages: Pages, presets: Presets) -> Study:
     lines: list[str] = []
     for group in settings_groups(finished):
         lines += settings(measurement_columns(group))
-    return Study(
+    return Chapter(
         name=name,
         anchor=anchor,
         title=title,
@@ -192,7 +191,7 @@ def study(folder: Path, runs: Runs, pages: Pages, presets: Presets) -> Study:
     )
 
 
-def to_html(studies: Sequence[Study], pages: Pages, references: References) -> str:
+def to_html(chapters: Sequence[Chapter], pages: Pages, references: References) -> str:
     """Fill the template; everything but our own style and script is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -216,11 +215,11 @@ def to_html(studies: Sequence[Study], pages: Pages, references: References) -> s
         if record.run["method"] == "dense"
     ]
     run_pages: list[RunPage] = [
-        page(anchor, record, replied[anchor], dense, references)
+        page_of_run(anchor, record, replied[anchor], dense, references)
         for anchor, (_, record) in pages.runs.items()
     ]
     return environment.get_template("report.html").render(
-        studies=studies,
+        studies=chapters,
         runs=run_pages,
         studies_of=pages.studies,
         style=Markup(style),
@@ -231,17 +230,17 @@ def to_html(studies: Sequence[Study], pages: Pages, references: References) -> s
 
 
 def digest(text: str) -> str:
-    """A source expression of a content security policy: this text and no other."""
+    """A source expression of a content security policy that allows only this text."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
 def is_numeric(text: str) -> bool:
-    """Whether a cell stands on the right: a number, with or without unit and spread."""
+    """Whether a cell is a number, with or without unit and spread: it is aligned to the right."""
     return re.match(r"[-+]?\d[\d.]*(e[-+]?\d+)?([kMGT]\b|%|\s|$)", text) is not None
 
 
 def numeric_columns(shown: Rows) -> list[bool]:
-    """Which columns hold numbers, beside what stands for a missing one or a dense layer."""
+    """Which columns hold numbers, apart from what marks a missing one or a dense layer."""
     columns = list(zip(*shown.rows, strict=True))
     return [
         any(map(is_numeric, column))
@@ -267,20 +266,19 @@ def _groups(folder: Path, runs: Runs, links: Sequence[Link]) -> dict[str, list[L
     return groups
 
 
-def _parts(folder: Path, groups: Mapping[str, list[Link]], presets: Presets) -> list[Part]:
-    """The study's own tables; without them one for the results and one for each other folder."""
-    own = sections(folder)
-    if own:
-        # An id may be there twice, with other measurements; the results are what is laid out.
+def _parts(folder: Path, groups: Mapping[str, list[Link]], presets: Presets) -> list[LinkedSection]:
+    """The study's own tables; else one for the results and one for each other folder."""
+    if own := sections_of_folder(folder):
+        # An id may occur twice, with other measurements; the table shows the one in the results.
         ordered = [link for group in reversed(list(groups.values())) for link in group]
         anchors = {link.run: link.anchor for link in ordered}
-        return [Part(section, anchors) for section in own]
+        return [LinkedSection(section, anchors) for section in own]
     parts = []
     for name, group in groups.items():
         anchors = {link.run: link.anchor for link in group}
         title = "" if name == RESULTS else name
-        found = from_records([link.record for link in group], presets, title)
-        parts += [Part(section, anchors) for section in found]
+        sections = runs_sections([link.record for link in group], presets, title)
+        parts += [LinkedSection(section, anchors) for section in sections]
     return parts
 
 

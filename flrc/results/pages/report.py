@@ -1,4 +1,4 @@
-"""From records to files and to the terminal."""
+"""Tables of any runs, as files and in the terminal."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from rich.console import Console
 from flrc.errors import UserError, choose
 from flrc.results.plots import plot
 from flrc.results.records.record import Record
-from flrc.results.tables import csv, latex, markdown, terminal
 from flrc.results.tables.columns import settings_groups
-from flrc.results.tables.labels import read_presets
-from flrc.results.tables.table import Table, build
+from flrc.results.tables.csv import csv_text
+from flrc.results.tables.labels import presets
+from flrc.results.tables.latex import latex_page
+from flrc.results.tables.markdown import markdown_page
+from flrc.results.tables.runs_table import RunsTable
+from flrc.results.tables.terminal import print_runs_table
 
-FILES: dict[str, tuple[str, Callable[[Table], str]]] = {
-    "markdown": ("table.md", markdown.render),
-    "csv": ("table.csv", csv.render),
-    "latex": ("table.tex", latex.render),
+FILES: dict[str, tuple[str, Callable[[RunsTable], str]]] = {
+    "markdown": ("table.md", markdown_page),
+    "csv": ("table.csv", csv_text),
+    "latex": ("table.tex", latex_page),
 }
 FORMATS = (*FILES, "plot")
 PIPED_WIDTH = 160
-"""Columns of text where there is no terminal to ask."""
+"""Width in characters if the output is not a terminal."""
 
 
-def render(
+def write_tables(
     records: Sequence[Record],
     output: Path,
     formats: Sequence[str] | None = None,
@@ -36,18 +39,18 @@ def render(
 
     Args:
         records: Any records.
-        output: Folder; created if it is not there.
+        output: Folder; created if it does not exist.
         formats: Some of ``markdown``, ``csv``, ``latex``, ``plot``; all unless given.
-        x: What the plot is drawn against: ``rate`` or ``stored``.
+        x: The plot's horizontal axis: ``rate`` or ``stored``.
 
     Returns:
-        The files, in the order of the formats. Without any measurement there is no plot.
+        The files, in the order of the formats. Without measurements there is no plot.
 
     Raises:
         UserError: If a format does not exist, no run has finished, or a column would mix settings.
     """
     wanted = [choose("format", name, FORMATS) for name in (formats or FORMATS)]
-    table = build(records, presets())
+    table = RunsTable(records, presets())
     output.mkdir(parents=True, exist_ok=True)
     written = []
     for name in wanted:
@@ -60,19 +63,18 @@ def render(
     return written
 
 
-def print_table(records: Sequence[Record], console: Console | None = None) -> None:
-    """Print the table; where one table would mix settings, one per group of settings, and say so.
+def print_tables(records: Sequence[Record], console: Console | None = None) -> None:
+    """Print the table; if one table would mix settings, one for each group of settings.
 
-    Runs that failed are listed under the (last) table; if none has finished, only they are listed.
+    Runs that failed are listed under the last table; if none has finished, only they are listed.
     """
-    width = None if sys.stdout.isatty() else PIPED_WIDTH
-    console = console or Console(width=width, markup=False, highlight=False)
+    console = console or plain_console()
     finished = [record for record in records if record.run["status"] == "ok"]
     others = [record for record in records if record.run["status"] != "ok"]
     groups = settings_groups(finished)
     if not groups:
         try:
-            build(others)
+            RunsTable(others)
         except UserError as error:
             console.print(str(error))
         return
@@ -84,13 +86,14 @@ def print_table(records: Sequence[Record], console: Console | None = None) -> No
     for number, group in enumerate(groups, start=1):
         last = number == len(groups)
         try:
-            table = build([*group, *(others if last else [])], known)
-        except UserError as error:  # a table that cannot be made must not hide the ones that can
+            table = RunsTable([*group, *(others if last else [])], known)
+        except UserError as error:  # one table that cannot be made must not hide the others
             console.print(str(error))
         else:
-            terminal.show(table, console)
+            print_runs_table(table, console)
 
 
-def presets() -> dict[str, dict[str, str]]:
-    """The presets of the configuration beside the package; nothing where it is not at hand."""
-    return read_presets(Path(__file__).resolve().parents[3] / "conf")
+def plain_console() -> Console:
+    """A console without markup, wide where the output is not a terminal."""
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    return Console(width=width, markup=False, highlight=False)

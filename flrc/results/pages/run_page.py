@@ -1,4 +1,4 @@
-"""What a page says about one run: everything that stands behind its numbers."""
+"""The page of one run: everything behind its numbers."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class RunPage:
     answers: list[Answers]
 
 
-def page(
+def page_of_run(
     anchor: str,
     record: Record,
     replies: Sequence[Replies],

@@ -1,4 +1,4 @@
-"""All plots that a set of records holds, as images that stand inside a page."""
+"""All plots that a set of records has data for, as images inside a page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from flrc.results.plots.style import DPI
 from flrc.results.records.record import Record
 from flrc.results.tables.columns import settings_groups
 from flrc.results.tables.labels import Presets
-from flrc.results.tables.table import build
+from flrc.results.tables.runs_table import RunsTable
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Figure:
 
     Attributes:
         caption: What it shows.
-        alt: The same for who does not see it: kind of plot, axes, lines.
+        alt: Alternative text: kind of plot, axes, lines.
         uri: The PNG file as a ``data:`` address.
         width: In CSS pixels (1/96 inch) at the size at which its text is 9 points high.
         height: Likewise.
@@ -51,14 +51,14 @@ class Figure:
 
 
 def figures(groups: Sequence[Sequence[Record]], presets: Presets) -> list[Figure]:
-    """Draw what there is to draw; a plot that cannot be made is named in a warning.
+    """Draw all plots that the records have data for; a warning names those that fail.
 
     Args:
         groups: Records of one study, by table: metrics are compared within a table only.
         presets: The components of each method's preset, for the names.
     """
     everything = [[record for group in groups for record in group]]
-    found = []
+    drawn = []
     with tempfile.TemporaryDirectory() as folder:
         for name, kind in PLOTS.items():
             for records in groups if name in OF_METRICS else everything:
@@ -67,8 +67,8 @@ def figures(groups: Sequence[Sequence[Record]], presets: Presets) -> list[Figure
                 except UserError as error:
                     log.warning("not drawn: %s: %s", kind.caption, error)
                     continue
-                found += [_image(file, kind.caption, kind.alt) for file in files]
-    return found
+                drawn += [_image(file, kind.caption, kind.alt) for file in files]
+    return drawn
 
 
 def _image(file: Path, caption: str, alt: str) -> Figure:
@@ -79,17 +79,17 @@ def _image(file: Path, caption: str, alt: str) -> Figure:
 
 
 def _bars(records: Sequence[Record], path: Path, presets: Presets) -> list[Path]:
-    """The headline metrics of the groups that have no Pareto picture: all at one cost."""
+    """The headline metrics of the groups without a Pareto plot: all have one cost."""
     written: list[Path] = []
     for group in settings_groups([record for record in records if record.run["status"] == "ok"]):
-        table = build(group, presets)
+        table = RunsTable(group, presets)
         if pareto_plot.quality(table) and not pareto_plot.axes_of(table):
             written += plot.draw(table, path.with_stem(f"{path.stem}-{len(written)}"))
     return written
 
 
 def _stability(records: Sequence[Record], path: Path, presets: Presets) -> list[Path]:
-    """Agreement of runs that differ in seed or calibration tokens, where there are such runs."""
+    """Agreement of runs that differ in seed or calibration tokens, if there are such runs."""
     frame = stability.layers(ranks_plot.ranked(records), presets)
     runs = frame.groupby(stability.CELL)[["seed", "tokens"]].nunique().max(axis=1)
     several = set(runs.index[runs > 1])
@@ -101,6 +101,8 @@ def _stability(records: Sequence[Record], path: Path, presets: Presets) -> list[
 
 
 Draw = Callable[[Sequence[Record], Path, Presets], list[Path]]
+"""Any records, the PNG file and the components of each method's preset -> the files written, none
+if the records have nothing to draw."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,9 @@ class Plot:
     """A kind of plot.
 
     Attributes:
-        draw: Records, the PNG file and the presets -> the files written; none for nothing to draw.
+        draw: Draws it.
         caption: What it shows.
-        alt: The same for who does not see it.
+        alt: Alternative text.
     """
 
     draw: Draw
@@ -166,4 +168,16 @@ PLOTS: dict[str, Plot] = {
 }
 """In the order in which a page shows them."""
 OF_METRICS = ("pareto", "bars")
-"""Those that compare metrics: drawn table by table."""
+"""Plots that compare metrics: drawn table by table."""
+
+
+def _quality(records: Sequence[Record], path: Path, presets: Presets) -> list[Path]:
+    """Headline metrics against the rate; bars at a single one."""
+    return plot.draw(RunsTable(records, presets), path)
+
+
+PLOTS_BY_NAME: dict[str, Draw] = {
+    "quality": _quality,
+    **{name: kind.draw for name, kind in PLOTS.items()},
+}
+"""What ``plots`` of a ``table.yaml`` may name."""

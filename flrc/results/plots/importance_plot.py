@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flrc.core.jsonfile import canonical
-from flrc.results.plots.style import DPI, colour, finish, finished, legend, marker, names
+from flrc.results.plots.style import (
+    colour,
+    finish,
+    finished,
+    legend,
+    marker,
+    names,
+    panel_grid,
+    save,
+)
 from flrc.results.records.record import Record
 from flrc.results.tables.labels import Presets
 
@@ -18,18 +27,20 @@ ACROSS = 3
 
 
 def curves(record: Record) -> Curves:
-    """The scores of a run by projection; empty where its allocator reads none.
+    """The scores of a run by projection; empty if its allocator reads none.
 
-    A score that all projections of a block share is one curve, ``all``.
+    If all projections of a block share their score, there is one curve, ``all``.
     """
-    found: Curves = {}
+    by_projection: Curves = {}
     for layer in record.results.get("layers", []):
         if layer.get("score") is not None and "projection" in layer:
-            blocks, scores = found.setdefault(str(layer["projection"]), ([], []))
+            blocks, scores = by_projection.setdefault(str(layer["projection"]), ([], []))
             blocks.append(int(layer["block"]))
             scores.append(float(layer["score"]))
-    one = len(found) > 1 and len({canonical(curve) for curve in found.values()}) == 1
-    return {"all": next(iter(found.values()))} if one else found
+    different = {canonical(curve) for curve in by_projection.values()}
+    if len(by_projection) > 1 and len(different) == 1:
+        return {"all": next(iter(by_projection.values()))}
+    return by_projection
 
 
 def distinct(
@@ -37,41 +48,32 @@ def distinct(
 ) -> list[tuple[str, str, Curves]]:
     """Name, sensitivity and curves of every set of scores; runs that share them count once."""
     scored = [record for record in finished(records) if curves(record)]
-    found: dict[str, tuple[str, str, Curves]] = {}
+    sets: dict[str, tuple[str, str, Curves]] = {}
     for record, name in zip(scored, names(scored, presets), strict=True):
         sensitivity = str(record.run.get("components", {}).get("sensitivity", "?"))
         key = canonical([sensitivity, record.results["layers"][0]["target"], curves(record)])
-        found.setdefault(key, (name, sensitivity, curves(record)))
-    return list(found.values())
+        sets.setdefault(key, (name, sensitivity, curves(record)))
+    return list(sets.values())
 
 
 def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
     """Draw one panel for each set of scores, one line for each kind of projection.
 
-    Args:
-        records: Any records.
-        path: The PNG file.
-        presets: The components of each method's preset, for the names.
-
     Returns:
-        ``[path]``, or nothing where no run has scores.
+        ``[path]``, or nothing if no run has scores.
     """
-    from matplotlib.figure import Figure
-
     shown = distinct(records, presets)
     if not shown:
         return []
-    across = min(len(shown), ACROSS)
-    down = math.ceil(len(shown) / across)
-    width = 6.4 if across == 1 else 4.4 * across
-    figure = Figure(figsize=(width, 3.4 * down + 0.6), layout="constrained")
-    panels = list(figure.subplots(down, across, squeeze=False).flatten())
+    figure, panels = panel_grid(
+        len(shown),
+        ACROSS,
+        lambda across, down: (6.4 if across == 1 else 4.4 * across, 3.4 * down + 0.6),
+    )
     places = {kind: k for k, kind in enumerate(dict.fromkeys(p for s in shown for p in s[2]))}
-    for axes in panels[len(shown) :]:
-        axes.set_axis_off()
-    for axes, (name, sensitivity, found) in zip(panels, shown, strict=False):
+    for axes, (name, sensitivity, lines) in zip(panels, shown, strict=True):
         lost = 0
-        for kind, (blocks, scores) in found.items():
+        for kind, (blocks, scores) in lines.items():
             drawn = [(b, s) for b, s in zip(blocks, scores, strict=True) if 0 < s < math.inf]
             lost += len(scores) - len(drawn)
             axes.plot(
@@ -92,6 +94,5 @@ def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) 
         if lost:
             axes.text(0.02, 0.98, f"not drawn: {lost} that are not positive and finite",
                       transform=axes.transAxes, fontsize=8, va="top", color="#AA3333")  # fmt: skip
-    legend(figure, panels[: len(shown)], 8)
-    figure.savefig(path, dpi=DPI)
-    return [path]
+    legend(figure, panels, 8)
+    return save(figure, path)

@@ -7,46 +7,44 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flrc.results.plots.plot import AXES, DENSE, headline_columns, lines, position
-from flrc.results.plots.style import DPI, legend
+from flrc.results.plots.style import legend, save
 from flrc.results.records.record import Record
 from flrc.results.tables.columns import Column, settings_groups
 from flrc.results.tables.labels import Presets
-from flrc.results.tables.table import Table, build
+from flrc.results.tables.runs_table import RunsTable
 
 SPEED = {"tokens_per_second", "speedup"}
-"""Headline metrics that are no quality; :mod:`flrc.results.plots.speed_plot` shows them."""
+"""Headline metrics that are not about quality; :mod:`~.speed_plot` shows them."""
 APART = 0.01
-"""Of the largest: points closer than this on an axis say nothing about it."""
+"""Share of the largest cost by which two points must differ to show its effect."""
 
 
 def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
-    """Draw a row of panels against each cost, for each model; a column for each headline metric.
+    """Draw a row of panels for each cost and model, and a column for each headline metric.
 
-    Args:
-        records: Any records; where they were measured under several settings, one file for each.
-        path: The PNG file; further ones get a number.
-        presets: The components of each method's preset, for the names.
+    Records that were measured under several settings make several files, with numbered names.
 
     Returns:
-        The files; nothing where no two points of a metric differ in their costs.
+        The files; none if no two points of a metric differ in their costs.
     """
     groups = settings_groups([record for record in records if record.run["status"] == "ok"])
     written: list[Path] = []
     for group in groups:
         name = path if not written else path.with_stem(f"{path.stem}-{len(written) + 1}")
-        written += _draw(build(group, presets), name)
+        written += _draw(RunsTable(group, presets), name)
     return written
 
 
-def quality(table: Table) -> list[Column]:
-    """The headline metrics that say how good the answers are."""
+def quality(table: RunsTable) -> list[Column]:
+    """The headline metrics that measure the quality of the answers."""
     return [column for column in headline_columns(table) if column.metric not in SPEED]
 
 
-def axes_of(table: Table) -> list[tuple[str, str]]:
+def axes_of(table: RunsTable) -> list[tuple[str, str]]:
     """Model and cost (see :data:`flrc.results.plots.plot.AXES`) of each row of panels.
 
-    Where nothing is shared, skipped or switched, all that is stored is read: one row says it.
+    If every step reads all stored parameters (nothing is shared, skipped or switched), both costs
+    are the same, and one row is enough.
     """
     return [
         (model, x)
@@ -57,8 +55,8 @@ def axes_of(table: Table) -> list[tuple[str, str]]:
     ]
 
 
-def _mirrored(table: Table, model: str) -> bool:
-    """Whether every run stores just the share of parameters that a step reads."""
+def _mirrored(table: RunsTable, model: str) -> bool:
+    """Whether every run stores exactly the parameters that a step reads."""
     return all(
         abs(stored / 100 + rate - 1) < APART
         for column in quality(table)
@@ -70,7 +68,7 @@ def _mirrored(table: Table, model: str) -> bool:
     )
 
 
-def _draw(table: Table, path: Path) -> list[Path]:
+def _draw(table: RunsTable, path: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     rows = axes_of(table)
@@ -87,15 +85,14 @@ def _draw(table: Table, path: Path) -> list[Path]:
             axes.set_title(f"{model}\n{column.title}" if several else column.title, fontsize=9)
             lines(axes, table, model, column, methods, x)
     legend(figure, list(panels.flatten()), max(1, 2 * len(columns)))
-    figure.savefig(path, dpi=DPI)
-    return [path]
+    return save(figure, path)
 
 
-def _places(table: Table, model: str, x: str, column: Column) -> list[float]:
+def _places(table: RunsTable, model: str, x: str, column: Column) -> list[float]:
     return [
         position(table, key, column, x)
         for key in table.keys
-        if key[0] == model and key[2] != DENSE and table.cell(key, column.name).count
+        if key[0] == model and key[2] != DENSE and table.value(key, column.name)
     ]
 
 

@@ -1,4 +1,4 @@
-"""One picture of a table: headline metrics against the rate, or bars at a single rate."""
+"""The plot of a table of runs: headline metrics against the rate, or bars at a single rate."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flrc.results.plots.style import DPI, colour, finish, legend, marker
+from flrc.results.plots.style import colour, finish, legend, marker, save
 from flrc.results.records.headline import headline
 from flrc.results.records.measurement import Measurement
 from flrc.results.tables.columns import Column
-from flrc.results.tables.grid import number
-from flrc.results.tables.table import Table
+from flrc.results.tables.grid import shown_mean
+from flrc.results.tables.runs_table import RowKey, RunsTable
+from flrc.results.tables.value import Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,21 +28,20 @@ PANELS_ACROSS = 4
 LOG_SPAN = 5.0
 """A lower-is-better metric that spans more than this factor gets a logarithmic axis."""
 BAR_LOG_SPAN = 100.0
-"""The same for bars, which are longer than they should be on such an axis."""
+"""The same for bars, whose lengths mean less on a logarithmic axis."""
 
 
-def draw(table: Table, path: Path, x: str = "rate") -> list[Path]:
+def draw(table: RunsTable, path: Path, x: str = "rate") -> list[Path]:
     """Draw one panel per model (rows) and headline metric (columns).
 
     Args:
-        table: What to draw. Values that are not finite are not drawn, and a line in the panel says
-            so.
+        table: The table. Values that are not finite are not drawn; a line in the panel names them.
         path: The PNG file.
         x: ``rate``, or ``stored`` for the stored parameters; metrics measured under a schedule are
             drawn at the rate at which they were measured.
 
     Returns:
-        ``[path]``, or nothing if the table has no measurement.
+        ``[path]``, or nothing if the table has no measurements.
     """
     from matplotlib.figure import Figure
 
@@ -75,11 +75,10 @@ def draw(table: Table, path: Path, x: str = "rate") -> list[Path]:
     model = table.models[0] if len(table.models) == 1 else ""
     rate = f"rate {next(iter(rates)):g}" if bars and rates else ""
     figure.suptitle(", ".join(part for part in (model, rate) if part), fontsize=11)
-    figure.savefig(path, dpi=DPI)
-    return [path]
+    return save(figure, path)
 
 
-def headline_columns(table: Table) -> list[Column]:
+def headline_columns(table: RunsTable) -> list[Column]:
     """The columns of the headline metrics."""
     by_name = {c.name: c for c in table.columns if c.settings or "/" in c.name}
     candidates = [
@@ -90,13 +89,15 @@ def headline_columns(table: Table) -> list[Column]:
     return [by_name[m.name] for m in headline(candidates)]
 
 
-def lines(axes: Axes, table: Table, model: str, column: Column, methods: list[str], x: str) -> None:
+def lines(
+    axes: Axes, table: RunsTable, model: str, column: Column, methods: list[str], x: str
+) -> None:
     """Draw one panel: a line for each method over its rates, the dense model as a dashed line.
 
     Args:
         axes: The panel.
-        table: What to draw.
-        model: Whose rows.
+        table: The table.
+        model: The model whose rows are drawn.
         column: The metric.
         methods: Row labels without dense; equal places have equal colours in every panel.
         x: ``rate`` or ``stored``, see :func:`draw`.
@@ -105,15 +106,11 @@ def lines(axes: Axes, table: Table, model: str, column: Column, methods: list[st
     drawn: list[float] = []
     for number_, method in enumerate(methods):
         points = []
-        for key in table.keys:
-            if key[0] != model or key[2] != method or table.cell(key, column.name).count == 0:
-                continue
-            value = table.cell(key, column.name).mean
-            if math.isfinite(value):
-                deviation = table.cell(key, column.name).deviation
-                points.append((position(table, key, column, x), value, deviation))
+        for key, value in _values(table, model, method, column):
+            if math.isfinite(value.mean):
+                points.append((position(table, key, column, x), value.mean, _deviation(value)))
             else:
-                lost.append(f"{method} at {key[1]:g}: {number(value, column.unit)}")
+                lost.append(f"{method} at {key[1]:g}: {shown_mean(value)}")
         if not points:
             continue
         at, values, deviations = zip(*sorted(points), strict=True)
@@ -121,13 +118,11 @@ def lines(axes: Axes, table: Table, model: str, column: Column, methods: list[st
         axes.errorbar(
             at,
             values,
-            yerr=[0.0 if math.isnan(d) else d for d in deviations],
+            yerr=deviations,
             label=method,
             color=colour(number_),
             marker=marker(number_),
-            markersize=max(
-                5.0, 8.0 - number_
-            ),  # later ones are thinner, so that equal lines both show
+            markersize=max(5.0, 8.0 - number_),  # later lines are thinner: equal ones both show
             linewidth=max(1.0, 2.6 - 0.4 * number_),
             capsize=2,
         )
@@ -142,23 +137,19 @@ def lines(axes: Axes, table: Table, model: str, column: Column, methods: list[st
     _finish(axes, lost)
 
 
-def _bars(axes: Axes, table: Table, model: str, column: Column, methods: list[str]) -> None:
+def _bars(axes: Axes, table: RunsTable, model: str, column: Column, methods: list[str]) -> None:
     names, values, texts, deviations, colours = [], [], [], [], []
     for number_, method in enumerate(methods):
-        for key in table.keys:
-            if key[0] != model or key[2] != method or table.cell(key, column.name).count == 0:
-                continue
-            value = table.cell(key, column.name).mean
-            deviation = table.cell(key, column.name).deviation
+        for _, value in _values(table, model, method, column):
             names.append(method)
-            texts.append(number(value, column.unit))
-            values.append(value if math.isfinite(value) else 0.0)
-            deviations.append(deviation if math.isfinite(deviation) else 0.0)
+            texts.append(shown_mean(value))
+            values.append(value.mean if math.isfinite(value.mean) else 0.0)
+            deviations.append(_deviation(value))
             colours.append("0.6" if method == DENSE else colour(number_ - 1))
     errors = deviations if any(deviations) else None
     axes.barh(names, values, 0.65, xerr=errors, color=colours, error_kw={"elinewidth": 1})
-    for row, (value, deviation) in enumerate(zip(values, deviations, strict=True)):
-        at = max(0.0, value + deviation)
+    for row, (mean, deviation) in enumerate(zip(values, deviations, strict=True)):
+        at = max(0.0, mean + deviation)
         axes.text(at, row, f" {texts[row]}", va="center", fontsize=9)
     axes.invert_yaxis()
     axes.margins(x=0.2)
@@ -170,28 +161,35 @@ def _bars(axes: Axes, table: Table, model: str, column: Column, methods: list[st
     _finish(axes, [])
 
 
-def position(table: Table, key: tuple[str, float, str], column: Column, x: str) -> float:
-    """Where a row stands on the axis ``x``; NaN where its runs do not say."""
-    if x == "stored":
-        return table.cell(key, "stored").mean
-    spent = f"{column.group}/rate"
-    if spent in table.mean and table.cell(key, spent).count > 0:
-        return table.cell(key, spent).mean
-    return table.cell(key, "realised").mean
+def position(table: RunsTable, key: RowKey, column: Column, x: str) -> float:
+    """The position of a row on the axis ``x``; NaN if its runs do not have it."""
+    names = ("stored",) if x == "stored" else (f"{column.group}/rate", "realised")
+    values = (table.value(key, name) for name in names)
+    return next((value.mean for value in values if value), math.nan)
 
 
-def _axis_title(table: Table, column: Column, x: str) -> str:
-    if x == "rate" and f"{column.group}/rate" in table.mean:
+def _axis_title(table: RunsTable, column: Column, x: str) -> str:
+    if x == "rate" and f"{column.group}/rate" in {c.name for c in table.columns}:
         return "rate, average over generation"
     return "rate" if x == "rate" else AXES[x]
 
 
-def _dense(table: Table, model: str, column: Column) -> float | None:
-    for key in table.keys:
-        if key[0] == model and key[2] == DENSE and table.cell(key, column.name).count:
-            value = table.cell(key, column.name).mean
-            return value if math.isfinite(value) else None
-    return None
+def _values(
+    table: RunsTable, model: str, method: str, column: Column
+) -> list[tuple[RowKey, Value]]:
+    """The rows of a method in which the metric was measured."""
+    rows = [key for key in table.keys if key[0] == model and key[2] == method]
+    return [(key, value) for key in rows if (value := table.value(key, column.name))]
+
+
+def _deviation(value: Value) -> float:
+    deviation = value.deviation or 0.0
+    return deviation if math.isfinite(deviation) else 0.0
+
+
+def _dense(table: RunsTable, model: str, column: Column) -> float | None:
+    means = [value.mean for _, value in _values(table, model, DENSE, column)]
+    return means[0] if means and math.isfinite(means[0]) else None
 
 
 def _spans(column: Column, values: list[float], factor: float) -> bool:

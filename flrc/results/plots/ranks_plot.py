@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.results.plots.stability import keep_shares
-from flrc.results.plots.style import DPI, finished, names
+from flrc.results.plots.style import finished, names, save
 from flrc.results.records.record import Record
 from flrc.results.records.store import requested_rate
 from flrc.results.tables.labels import Presets
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANELS = 12
-"""At most so many; a line below them says how many runs are left out."""
+"""Panels that are drawn at most; a line below them says how many runs are left out."""
 ACROSS = 2
 TITLE_WIDTH = 56
 """Characters in a line above a panel."""
@@ -30,7 +30,7 @@ class Panel:
     """One heat map.
 
     Attributes:
-        title: Run, and for a schedule the steps that run at these ranks.
+        title: The run, and for a schedule the steps that use these ranks.
         projections: Rows, as the layers name them.
         shares: ``[projection][block]``, parameters kept over dense ones in [0, 1]; NaN where the
             block has no such layer.
@@ -42,7 +42,7 @@ class Panel:
 
 
 def ranked(records: Sequence[Record]) -> list[Record]:
-    """The runs that gave ranks, and say in which form and to which projection."""
+    """The runs whose records have ranks, the form of their factors and the projections."""
     return [
         record
         for record in finished(records)
@@ -55,39 +55,34 @@ def ranked(records: Sequence[Record]) -> list[Record]:
 def panels(records: Sequence[Record], presets: Presets | None = None) -> list[list[Panel]]:
     """One or two panels for each run: its ranks, or those of its first and its last phase.
 
-    Runs that differ in their seed only count once. Where there are more than can be drawn, those
-    at the middle rate stand for all, if there are several at it: methods are compared there.
+    Runs that differ only in the seed count once. If there are more than can be drawn, those at the
+    middle rate come first, provided that several methods can be compared there.
     """
     runs = ranked(records)
     by_rate = sorted(
         zip(runs, names(runs, presets, rate=False), strict=True),
         key=lambda pair: requested_rate(pair[0]),
     )
-    found: dict[str, tuple[float, list[Panel]]] = {}
+    by_name: dict[str, tuple[float, list[Panel]]] = {}
     for record, label in by_rate:
         rate = requested_rate(record)
         name = f"{label} at {rate:g}"
-        if name not in found:
-            found[name] = (rate, _of_run(record, name))
-    rates = sorted({rate for rate, _ in found.values()})
-    if sum(len(run) for _, run in found.values()) > PANELS:
+        if name not in by_name:
+            by_name[name] = (rate, _of_run(record, name))
+    runs_at = list(by_name.values())
+    rates = sorted({rate for rate, _ in runs_at})
+    if sum(len(run) for _, run in runs_at) > PANELS:
         middle = rates[(len(rates) - 1) // 2]
-        first = [pair for pair in found.values() if pair[0] == middle]
-        rest = [pair for pair in found.values() if pair[0] != middle]
-        return [run for _, run in (first + rest if len(first) > 1 else found.values())]
-    return [run for _, run in found.values()]
+        if sum(rate == middle for rate, _ in runs_at) > 1:
+            runs_at.sort(key=lambda pair: pair[0] != middle)
+    return [run for _, run in runs_at]
 
 
 def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
     """Draw up to 12 heat maps that share one scale; the two phases of a run stand side by side.
 
-    Args:
-        records: Any records.
-        path: The PNG file.
-        presets: The components of each method's preset, for the names.
-
     Returns:
-        ``[path]``, or nothing where no run has ranks.
+        ``[path]``, or nothing if no run has ranks.
     """
     from matplotlib.figure import Figure
 
@@ -108,8 +103,7 @@ def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) 
     bar.ax.tick_params(labelsize=9)
     if left_out:
         figure.supxlabel(f"not drawn, for want of room: {left_out} more runs", fontsize=9)
-    figure.savefig(path, dpi=DPI)
-    return [path]
+    return save(figure, path)
 
 
 def _of_run(record: Record, name: str) -> list[Panel]:
@@ -141,7 +135,7 @@ def _panel(record: Record, title: str, phase: int | None) -> Panel:
 
 
 def _places(runs: Sequence[list[Panel]]) -> tuple[list[tuple[int, int, Panel]], int]:
-    """Row and column of each panel, runs of two phases a row each, and how many runs are left."""
+    """Row and column of each panel, and how many runs are left out; two phases share a row."""
     room = 0
     chosen: list[list[Panel]] = []
     for run in runs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.plans.phase import Phase, first_steps
-from flrc.results.plots.style import DPI, colour, finish, finished, names
+from flrc.results.plots.style import colour, finish, finished, names, panel_grid, save
 from flrc.results.records.record import Record
 from flrc.results.records.store import requested_rate
 from flrc.results.tables.labels import Presets
@@ -25,12 +24,12 @@ LEGEND_WIDTH = 50
 
 @dataclass(frozen=True)
 class Timeline:
-    """What one run does over a reply.
+    """The rate of one run over a reply.
 
     Attributes:
-        name: The run's, without its rate.
-        requested: The rate that was asked for, as an average over forward steps.
-        average: What the replies of its evaluation came to; None where it generated none.
+        name: The run's name, without its rate.
+        requested: The requested rate, an average over forward steps.
+        average: The average over the replies of its evaluation; None if it generated none.
         rates: The rate at each forward step, the prefill first.
     """
 
@@ -48,20 +47,20 @@ class Timeline:
 def timelines(records: Sequence[Record], presets: Presets | None = None) -> list[Timeline]:
     """The runs whose rate changes and, at the same requested rates, those whose rate does not.
 
-    Runs that differ in their seed only, and do the same, count once.
+    Runs that differ only in the seed and have the same rates count once.
     """
     runs = [record for record in finished(records) if record.results.get("phases")]
     steps = max((_new_tokens(r) for r in runs if len(r.results["phases"]) > 1), default=0)
     if not steps:
         return []
-    found: dict[tuple[str, float, str], Timeline] = {}
+    lines: dict[tuple[str, float, str], Timeline] = {}
     for record, name in zip(runs, names(runs, presets, rate=False), strict=True):
         rates = _rates(record, _new_tokens(record) or steps)
         line = Timeline(name, requested_rate(record), _average(record), rates)
-        found.setdefault((name, line.requested, repr(rates)), line)
-    changing = {line.requested for line in found.values() if not line.constant}
+        lines.setdefault((name, line.requested, repr(rates)), line)
+    changing = {line.requested for line in lines.values() if not line.constant}
     return sorted(
-        (line for line in found.values() if line.requested in changing),
+        (line for line in lines.values() if line.requested in changing),
         key=lambda line: line.requested,
     )
 
@@ -69,42 +68,33 @@ def timelines(records: Sequence[Record], presets: Presets | None = None) -> list
 def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
     """Draw one panel for each requested rate: a line for each run, constant ones dashed.
 
-    Args:
-        records: Any records.
-        path: The PNG file.
-        presets: The components of each method's preset, for the names.
-
     Returns:
-        ``[path]``, or nothing where no run has a schedule that changes.
+        ``[path]``, or nothing if no run has a schedule that changes.
     """
-    from matplotlib.figure import Figure
-
     shown = timelines(records, presets)
     if not shown:
         return []
     rates = list(dict.fromkeys(line.requested for line in shown))
-    across = min(len(rates), ACROSS)
-    down = math.ceil(len(rates) / across)
     top = 1.1 * max(max(line.rates) for line in shown)
     most = max(sum(text.count("\n") + 1 for text, _ in _entries(shown, rate)) for rate in rates)
-    size = (max(5.6, 4.6 * across), (2.9 + 0.2 * most) * down)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = list(figure.subplots(down, across, squeeze=False, sharey=True).flatten())
-    for axes in panels[len(rates) :]:
-        axes.set_axis_off()
-    for axes, rate in zip(panels, rates, strict=False):
+    figure, panels = panel_grid(
+        len(rates),
+        ACROSS,
+        lambda across, down: (max(5.6, 4.6 * across), (2.9 + 0.2 * most) * down),
+        sharey=True,
+    )
+    for axes, rate in zip(panels, rates, strict=True):
         _panel(axes, _entries(shown, rate))
         axes.set_ylim(0, top)
         if len(rates) > 1:
             axes.set_title(f"rate {rate:g}", fontsize=9)
-    figure.savefig(path, dpi=DPI)
-    return [path]
+    return save(figure, path)
 
 
 def _entries(shown: Sequence[Timeline], rate: float) -> list[tuple[str, Timeline]]:
-    """Legend texts and lines of a panel; constant plans of one rate lie on one line."""
+    """Legend texts and lines of a panel; constant plans of one rate share a line."""
     lines = [line for line in shown if line.requested == rate]
-    found = [
+    entries = [
         (f"{line.name}: {line.average:.4f} over the replies" if line.average else line.name, line)
         for line in lines
         if not line.constant
@@ -116,8 +106,8 @@ def _entries(shown: Sequence[Timeline], rate: float) -> list[tuple[str, Timeline
     for value, group in constant.items():
         same = ", ".join(dict.fromkeys(line.name for line in group))
         longest = max(group, key=lambda line: len(line.rates))
-        found.append((f"{same}: {value:g} throughout", longest))
-    return [(textwrap.fill(text, LEGEND_WIDTH), line) for text, line in found]
+        entries.append((f"{same}: {value:g} throughout", longest))
+    return [(textwrap.fill(text, LEGEND_WIDTH), line) for text, line in entries]
 
 
 def _panel(axes: Axes, entries: Sequence[tuple[str, Timeline]]) -> None:
@@ -153,7 +143,7 @@ def _average(record: Record) -> float | None:
 
 
 def _new_tokens(record: Record) -> int:
-    """The longest reply of the run's evaluation, else of its schedule's search; 0 if unknown."""
+    """Length limit of replies in the evaluation, else in the schedule's search; 0 if unknown."""
     config = record.run.get("config", {})
     groups = [config.get("evaluation"), {"search": config.get("search")}]
     for group in groups:

@@ -1,4 +1,4 @@
-"""What a search costs: seconds for the ranks, and seconds for the schedule."""
+"""Cost of the search: seconds for the ranks, and seconds for the schedule."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from flrc.results.plots.style import COLOURS, DPI, finish, finished, names
+from flrc.results.plots.style import COLOURS, finish, finished, names, save
 from flrc.results.records.record import Record
 from flrc.results.tables.labels import Presets
 
@@ -22,9 +22,9 @@ class Cost:
 
     Attributes:
         name: Method and rate.
-        ranks: For scores and for measuring models with trial ranks; 0 where ranks follow without
-            either, None where no record knows (read from the cache, or not recorded).
-        schedule: For comparing schedules on generated replies; None where there was no search.
+        ranks: For scores and for measuring models with trial ranks; 0 if the ranks need neither,
+            None if no record has it (read from the cache, or not recorded).
+        schedule: For comparing schedules on generated replies; None if there was no search.
     """
 
     name: str
@@ -33,35 +33,26 @@ class Cost:
 
 
 def costs(records: Sequence[Record], presets: Presets | None = None) -> list[Cost]:
-    """The cost of every method at every rate that has one on record, dearest first.
-
-    Returns:
-        Nothing where no run searched.
-    """
+    """The cost of every method at every rate, the most expensive first; none if no run searched."""
     runs = finished(records)
     groups: dict[str, list[Record]] = defaultdict(list)
     for record, name in zip(runs, names(runs, presets), strict=True):
         groups[name.partition(", seed ")[0]].append(record)
-    found = [
+    all_costs = [
         Cost(name, _mean(map(_ranks, group)), _mean(map(_schedule, group)))
         for name, group in groups.items()
     ]
-    if not any(cost.ranks or cost.schedule for cost in found):
+    if not any(cost.ranks or cost.schedule for cost in all_costs):
         return []
-    known = (cost for cost in found if cost.ranks is not None or cost.schedule)
+    known = (cost for cost in all_costs if cost.ranks is not None or cost.schedule)
     return sorted(known, key=lambda cost: -((cost.ranks or 0) + (cost.schedule or 0)))
 
 
 def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
     """Draw one bar for the ranks and, where schedules were searched, one below for the schedule.
 
-    Args:
-        records: Any records.
-        path: The PNG file.
-        presets: The components of each method's preset, for the names.
-
     Returns:
-        ``[path]``, or nothing where no run searched.
+        ``[path]``, or nothing if no run searched.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -98,8 +89,7 @@ def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) 
         entries = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         axes.legend(list(entries.values()), list(entries), title="search for the", frameon=False,
                     loc="lower right", fontsize=9, title_fontsize=9)  # fmt: skip
-    figure.savefig(path, dpi=DPI)
-    return [path]
+    return save(figure, path)
 
 
 def _text(seconds: float | None) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.core.jsonfile import canonical
-from flrc.results.plots.style import DPI, colour, finish, finished, legend, names
+from flrc.results.plots.style import colour, finish, finished, legend, names, panel_grid, save
 from flrc.results.records.record import Record
 from flrc.results.records.store import model_name, requested_rate
 from flrc.results.tables.labels import Presets
@@ -31,8 +30,8 @@ class Pair:
         rate: Requested.
         compressed: Tokens per second.
         dense: Tokens per second.
-        speedup: Lowest, median and highest ratio of two that were timed one after the other.
-        setting: Model, part and settings: what must be equal on one axis.
+        speedup: Lowest, median and highest ratio of two timings, one taken right after the other.
+        setting: Model, part and settings, which are equal within a panel.
     """
 
     method: str
@@ -52,16 +51,16 @@ def pairs(records: Sequence[Record], presets: Presets | None = None) -> list[Pai
             if metric == SPEED:
                 setting = {"model": model_name(record), "part": part, **measured.settings}
                 timed.setdefault(canonical(setting), []).append((record, setting))
-    found = []
+    timed_pairs = []
     for group in timed.values():
         methods = names([record for record, _ in group], presets, rate=False)
         for (record, setting), method in zip(group, methods, strict=True):
             part = f"{setting['part']}/"
             value = {m.name.removeprefix(part): m.value for m in record.measurements}
             if not {f"dense_{SPEED}", *SPEEDUPS} <= value.keys():
-                continue  # the dense run itself, or nothing beside it
+                continue  # the dense run itself, or a run without a dense one beside it
             low, median, high = (value[key] for key in SPEEDUPS)
-            found.append(
+            timed_pairs.append(
                 Pair(
                     method,
                     requested_rate(record),
@@ -71,7 +70,7 @@ def pairs(records: Sequence[Record], presets: Presets | None = None) -> list[Pai
                     setting,
                 )
             )
-    return sorted(found, key=lambda pair: pair.rate)
+    return sorted(timed_pairs, key=lambda pair: pair.rate)
 
 
 def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
@@ -79,16 +78,9 @@ def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) 
 
     Above the bars stands the speed-up: the median over the repeats, and its range.
 
-    Args:
-        records: Any records.
-        path: The PNG file.
-        presets: The components of each method's preset, for the names.
-
     Returns:
-        ``[path]``, or nothing where no run timed both models.
+        ``[path]``, or nothing if no run timed both models.
     """
-    from matplotlib.figure import Figure
-
     groups: dict[str, list[Pair]] = {}
     for pair in pairs(records, presets):
         groups.setdefault(canonical(pair.setting), []).append(pair)
@@ -96,20 +88,16 @@ def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) 
         return []
     settings = [group[0].setting for group in groups.values()]
     methods = list(dict.fromkeys(p.method for group in groups.values() for p in group))
-    across = min(len(groups), ACROSS)
-    down = math.ceil(len(groups) / across)
     most = max(len(group) for group in groups.values())
-    size = (max(4.6, max(3.4, 0.8 + 1.15 * most) * across), 3.3 * down + 0.5)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = list(figure.subplots(down, across, squeeze=False).flatten())
-    for axes in panels[len(groups) :]:
-        axes.set_axis_off()
-    for axes, group in zip(panels, groups.values(), strict=False):
+    width = max(3.4, 0.8 + 1.15 * most)
+    figure, panels = panel_grid(
+        len(groups), ACROSS, lambda across, down: (max(4.6, width * across), 3.3 * down + 0.5)
+    )
+    for axes, group in zip(panels, groups.values(), strict=True):
         _panel(axes, group, methods, most)
         axes.set_title(_differing(group[0].setting, settings), fontsize=9)
     legend(figure, panels, 3)
-    figure.savefig(path, dpi=DPI)
-    return [path]
+    return save(figure, path)
 
 
 def _panel(axes: Axes, group: Sequence[Pair], methods: list[str], most: int) -> None:
@@ -131,6 +119,6 @@ def _panel(axes: Axes, group: Sequence[Pair], methods: list[str], most: int) -> 
 
 
 def _differing(setting: dict[str, Any], settings: Sequence[dict[str, Any]]) -> str:
-    """The settings that tell this panel from the others."""
+    """The settings in which this panel differs from the others."""
     keys = [k for k in setting if len({canonical(s.get(k)) for s in settings}) > 1]
     return ", ".join(f"{key.replace('_', ' ')} {setting[key]}" for key in keys)

@@ -155,7 +155,7 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def render(
+def write_stability(
     records: Sequence[Record], path: Path, presets: Presets | None = None
 ) -> tuple[Path, Path]:
     """Draw the picture, and write its numbers (:func:`pairs`) as CSV beside it.

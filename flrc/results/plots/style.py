@@ -1,10 +1,12 @@
-"""What all plots look alike in, and what they call a run."""
+"""The style that all plots share, and the names by which they call runs."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from flrc.core.jsonfile import canonical
 from flrc.results.records.record import Record
@@ -17,11 +19,39 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#44AA99")
-"""Told apart with a colour vision deficiency too. Source: Okabe and Ito; Tol."""
+"""Distinguishable with a colour vision deficiency too. Source: Okabe and Ito; Tol."""
 MARKERS = "osD^vPX*<>"
 DPI = 160
 CHARACTER = 0.072
 """Inches that a character of a legend takes."""
+
+
+def panel_grid(
+    count: int, across: int, size: Callable[[int, int], tuple[float, float]], **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure with panels in rows.
+
+    Args:
+        count: Number of panels.
+        across: How many stand in a row at most.
+        size: Panels in a row and number of rows -> width and height in inches.
+        options: Options of ``Figure.subplots``.
+    """
+    from matplotlib.figure import Figure
+
+    across = min(count, across)
+    down = math.ceil(count / across)
+    figure = Figure(figsize=size(across, down), layout="constrained")
+    panels = list(figure.subplots(down, across, squeeze=False, **options).flatten())
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    return figure, panels[:count]
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write the PNG file; returns it as the list that ``draw`` returns."""
+    figure.savefig(path, dpi=DPI)
+    return [path]
 
 
 def colour(place: int) -> str:
@@ -30,17 +60,12 @@ def colour(place: int) -> str:
 
 
 def marker(place: int) -> str:
-    """The marker likewise."""
+    """The marker of a plot's line by its place in the legend."""
     return MARKERS[place % len(MARKERS)]
 
 
 def finish(axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
-    """Two spines, a light grid behind the data, readable ticks.
-
-    Args:
-        axes: A panel that holds its data.
-        grid: ``x``, ``y`` or ``both``.
-    """
+    """Finish a panel that holds its data: two spines, a light grid behind, readable ticks."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, alpha=0.25)
     axes.set_axisbelow(True)
@@ -48,7 +73,7 @@ def finish(axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
 
 
 def legend(figure: Figure, panels: Iterable[Axes], across: int) -> None:
-    """One legend for all panels, below them, of as many columns as fit and at most ``across``."""
+    """One legend for all panels, below them, with as many columns as fit, at most ``across``."""
     entries: dict[str, Artist] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -68,10 +93,7 @@ def legend(figure: Figure, panels: Iterable[Axes], across: int) -> None:
 
 
 def finished(records: Iterable[Record]) -> list[Record]:
-    """The compressed runs that finished: what there is to draw beside dense.
-
-    A record that is given twice counts once; what one run measured at two times are two records.
-    """
+    """The compressed runs that finished; a record that is given twice counts once."""
     given = {canonical(r.to_json()): r for r in records if r.run["status"] == "ok"}
     return [record for record in given.values() if record.run["method"] != "dense"]
 
@@ -79,7 +101,7 @@ def finished(records: Iterable[Record]) -> list[Record]:
 def names(
     records: Sequence[Record], presets: Presets | None = None, *, rate: bool = True
 ) -> list[str]:
-    """A name for each run: row label, rate, and where needed model and seed.
+    """A name for each run: row label, rate, and model and seed if they differ.
 
     Args:
         records: Runs that are shown together.

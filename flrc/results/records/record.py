@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ METHOD_SLOTS = (
     "refine",
     "quantization",
 )
-"""The components that make a method; what evaluates or publishes it is no part of it."""
+"""The components that make a method, without those that evaluate or publish it."""
 
 SCHEMA = 1
 """Version of the record's layout."""
@@ -37,8 +38,8 @@ class Record:
             {targets_dense, targets_activated, targets_stored, model_dense, model_stored}, ``bytes``
             {model_dense, model_stored, indices}, ``flops_per_token``, ``layers`` [{target, block,
             shape, rank (null: kept dense; 0: its output is 0), relative_error, ...}], ``phases``,
-        ``rescues``; ``ignored_tensors``, the names of what the checkpoint held and the model
-        has not, where there is such.
+            ``rescues``; ``ignored_tensors``, the names of tensors of the checkpoint that the model
+            does not have, if any.
         meta: ``git`` {commit, dirty}, ``versions``, ``model_revision``, ``data_revisions``,
             ``device``, ``dtype``, ``threads``, ``command``, ``started``, ``stages`` [{name,
             seconds, peak_bytes, cached}].
@@ -52,6 +53,16 @@ class Record:
     def measurements(self) -> list[Measurement]:
         """The measurements as objects."""
         return [Measurement(**m) for m in self.results.get("measurements", [])]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all its stages."""
+        return sum(float(stage["seconds"]) for stage in self.meta.get("stages", []))
+
+    def only(self, names: Collection[str]) -> Record:
+        """The record with only these measurements: a run may hold more, of other commands."""
+        measured = [m for m in self.results.get("measurements", []) if m["name"] in names]
+        return dataclasses.replace(self, results={**self.results, "measurements": measured})
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, ``schema`` first."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flrc.results.studies import orders
-from flrc.results.studies.study import Study, read
+from flrc.results.studies.study import Study, read_study
 from flrc.results.tables import markdown
 from flrc.results.tables.layout import TABLE
 from flrc.results.tables.section import Section
@@ -26,30 +26,30 @@ of them."""
 SEPARATOR = "\n\n"
 
 
-def write(experiments: Path) -> Path:
-    """Write the page of all studies below a folder; returns its path."""
+def write_claims(experiments: Path) -> Path:
+    """Write the page of all studies below a folder, and return its path."""
     path = experiments / "README.md"
-    path.write_text(text(studies(experiments)), encoding="utf-8")
+    path.write_text(claims_page(studies(experiments)), encoding="utf-8")
     return path
 
 
 def studies(experiments: Path) -> list[Study]:
     """Every study below the folder, by name."""
     folders = sorted(path.parent for path in experiments.glob(f"*/{TABLE}"))
-    return [found for found in (read(folder) for folder in folders) if found is not None]
+    return [study for folder in folders if (study := read_study(folder)) is not None]
 
 
-def text(found: Sequence[Study]) -> str:
-    """The page."""
+def claims_page(known: Sequence[Study]) -> str:
+    """The page as Markdown."""
     parts, counted = [], Counter[str]()
-    for study in found:
+    for study in known:
         page = "table.md" if study.runs else "README.md"
         lines = [f"## [{study.name}]({study.name}/{page}): {study.layout.caption}"]
         lines.append(f"{study.layout.place}. {_extent(study)}")
         for section in _claims(study):
             lines += _bullets(section)
             if section.grid is not None:
-                lines.append("\n".join(markdown.lines(section.grid)))
+                lines.append("\n".join(markdown.markdown_table(section.grid)))
                 counted.update(row.cells[-1].text for row in section.grid.rows)
         parts.append(SEPARATOR.join(lines))
     shown = [
@@ -58,19 +58,19 @@ def text(found: Sequence[Study]) -> str:
     ]
     total = ", ".join(f"{counted[name]} {name}" for name in shown)
     summary = f"Orders that the paper claims, at every rate measured here: {total}."
-    return SEPARATOR.join([HEAD, _together(found), summary, orders.READING, *parts]) + "\n"
+    return SEPARATOR.join([HEAD, _together(known), summary, orders.READING, *parts]) + "\n"
 
 
-def _together(found: Sequence[Study]) -> str:
-    """Hours of all studies: a stage that stands in the records of several is one.
+def _together(known: Sequence[Study]) -> str:
+    """Hours of all studies; a stage that is in the records of several counts once.
 
-    A record has the stages of the command that wrote it last: what an earlier one took is missing
-    unless another study's record tells.
+    A record has the stages of the command that wrote it last: the time of earlier ones is missing
+    unless another study's record has them.
     """
-    records = [run.record for study in found for run in study.runs]
     stages = {
         (str(record.run["id"]), stage["name"], float(stage["seconds"]))
-        for record in records
+        for study in known
+        for record in study.records
         for stage in record.meta.get("stages", [])
     }
     hours = sum(seconds for _, _, seconds in stages) / 3600
@@ -95,9 +95,6 @@ def _bullets(section: Section) -> list[str]:
 def _extent(study: Study) -> str:
     if not study.runs:
         return "Not run at this scale yet."
-    records = {str(run.record.run["id"]): run.record for run in study.runs}.values()
-    seconds = sum(
-        float(stage["seconds"]) for record in records for stage in record.meta.get("stages", [])
-    )
-    runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
+    seconds = sum(record.seconds for record in study.records)
+    runs = "1 run" if len(study.records) == 1 else f"{len(study.records)} runs"
     return f"{runs}, {max(1, round(seconds / 60))} minutes. [About it]({study.name}/README.md)."

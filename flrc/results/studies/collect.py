@@ -10,34 +10,21 @@ from flrc.core import jsonfile
 from flrc.errors import UserError
 from flrc.results.records.store import EVALUATIONS, RECORD, RunFolder
 from flrc.results.studies import manifest
-
-STUDIES = "studies"
-"""Below the folder of runs: one folder a study and scale, with its jobs and its rendered table."""
-
-
-def manifest_folder(runs: Path, study: str, scale: str) -> Path:
-    """Where a sweep leaves the jobs of a study."""
-    return runs / STUDIES / f"{study}-{scale}"
-
-
-def known_studies(runs: Path) -> list[tuple[str, str]]:
-    """Study and scale of every ``jobs.json`` below a folder of runs."""
-    folders = sorted(path.parent.name for path in (runs / STUDIES).glob(f"*-*/{manifest.NAME}"))
-    return [(study, scale) for study, _, scale in (name.rpartition("-") for name in folders)]
+from flrc.results.studies.manifest import STUDIES, manifest_folder
 
 
 def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
-    """Copy ``jobs.json`` and what it names to ``results``; drop records it does not name.
+    """Copy ``jobs.json`` and the records of its jobs to ``results``; remove all other records.
 
-    Of every run the record and the evaluations (generated text, ids, scores; never a data set's
-    own text) that belong to the study. A record that is in ``results`` but not in ``runs``, because
-    it was computed elsewhere, stays.
+    A run is copied with the evaluations that belong to the study (generated text, ids, scores;
+    never a data set's own text). A record that is in ``results`` but not in ``runs``, because it
+    was computed elsewhere, stays.
 
     Args:
         runs: Folder of the runs.
         study: The study.
         scale: Its scale.
-        results: Where they go.
+        results: The folder to copy to.
 
     Returns:
         The records' folders below ``results``.
@@ -57,26 +44,26 @@ def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
     kept = []
     for job in {job.run: job for job in jobs}.values():
         to = results / Path(job.folder).name
-        record = RunFolder(runs / job.folder).read_record()
-        if record is not None and record.run["status"] == "ok":
+        folder = RunFolder(runs / job.folder)
+        whole = folder.read_record()
+        if whole is not None and whole.run["status"] == "ok":
+            record = whole.only(job.measurements)
             shutil.rmtree(to, ignore_errors=True)
-            measured = record.results["measurements"]
-            record.results["measurements"] = [m for m in measured if m["name"] in job.measurements]
             _write(to / RECORD, record.to_json())
-            for name, values in RunFolder(runs / job.folder).evaluations(record):
+            for name, values in folder.evaluations(record):
                 _write(to / EVALUATIONS / name, values)
         if (to / RECORD).is_file():
             kept.append(to)
-    for folder in results.iterdir():
-        if folder.is_dir() and folder not in kept:
-            shutil.rmtree(folder)
+    for path in results.iterdir():
+        if path.is_dir() and path not in kept:
+            shutil.rmtree(path)
     return kept
 
 
 def restore(results: Path, runs: Path) -> list[Path]:
-    """Copy what ``results`` holds and ``runs`` does not, so that only the missing is computed.
+    """Copy to ``runs`` what only ``results`` holds, so that only what is missing is computed.
 
-    A file that is in ``runs`` already is left as it is.
+    Files that ``runs`` already has are not changed.
 
     Returns:
         The folders below ``runs`` to which something was copied.
@@ -98,6 +85,6 @@ def restore(results: Path, runs: Path) -> list[Path]:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    """One line of JSON: these files are read by programs and kept in the repository."""
+    """Write JSON on one line: programs read these files, and the repository keeps them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(jsonfile.canonical(values) + "\n", encoding="utf-8")

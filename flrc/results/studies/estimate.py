@@ -1,4 +1,4 @@
-"""How long the jobs of a study may take, from records of runs like them."""
+"""How long the jobs of a study may take, from the records of similar runs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from flrc.results.tables.facts import facts_of
 
 
 def estimate(jobs: Sequence[dict[str, Any]], experiments: Path) -> str:
-    """One sentence: how many jobs will run, and for about how long.
+    """One sentence: how many jobs would run, and for about how long.
 
-    A job is like those of its method in the same study, here or as committed; stages that were
-    read from the cache count as they took.
+    A job is expected to take as long as the runs of its method in the same study, here or as
+    committed; stages that were read from the cache count with the time that this took.
 
     Args:
-        jobs: Those that will run.
+        jobs: The jobs that would run.
         experiments: Folder of the studies.
     """
     known: list[Record] = []
@@ -29,7 +29,7 @@ def estimate(jobs: Sequence[dict[str, Any]], experiments: Path) -> str:
     total, unknown = 0.0, 0
     for job in jobs:
         like = [
-            _seconds(record)
+            record.seconds
             for record in known
             if record.run.get("study") == job["study"]
             and facts_of(record.run["config"])["method"] == job["facts"]["method"]
@@ -42,10 +42,6 @@ def estimate(jobs: Sequence[dict[str, Any]], experiments: Path) -> str:
     if unknown:
         text += f"; for {unknown} of these there is no run like it yet"
     return text + "."
-
-
-def _seconds(record: Record) -> float:
-    return sum(float(stage["seconds"]) for stage in record.meta.get("stages", []))
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Which jobs make a study: written by the sweep that ran it, read by what renders it."""
+"""The jobs of a study: written by the sweep that ran it, read to render its table."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from flrc.core import jsonfile
 from flrc.results.tables.facts import Facts
 
 NAME = "jobs.json"
+STUDIES = "studies"
+"""Below the folder of runs: a folder for each study and scale, with its jobs and its table."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,12 @@ class Job:
     """One cell of a study's grid.
 
     Attributes:
-        run: Id of its run; several jobs may have one (``flra`` is ``flrc`` without its schedule).
-        folder: The run's folder, below the folder of runs.
-        facts: What it is.
-        seed: Of everything that is drawn.
-        measurements: Names of what it measures, as far as is known.
-        command: What computes it.
+        run: Id of its run; several jobs may share one (``flra`` is ``flrc`` without its schedule).
+        folder: The run's folder, relative to the folder of runs.
+        facts: Its place in the study's table.
+        seed: Its random seed.
+        measurements: Names of what it measures, as far as they are known.
+        command: The command that computes it.
     """
 
     run: str
@@ -34,8 +36,19 @@ class Job:
     command: str
 
 
+def manifest_folder(runs: Path, study: str, scale: str) -> Path:
+    """Where a sweep writes the jobs of a study."""
+    return runs / STUDIES / f"{study}-{scale}"
+
+
+def known_studies(runs: Path) -> list[tuple[str, str]]:
+    """Study and scale of every ``jobs.json`` below a folder of runs."""
+    folders = sorted(path.parent.name for path in (runs / STUDIES).glob(f"*-*/{NAME}"))
+    return [(study, scale) for study, _, scale in (name.rpartition("-") for name in folders)]
+
+
 def write(folder: Path, jobs: Sequence[Job]) -> None:
-    """Write ``jobs.json``; of jobs that are the same in everything but the command the first."""
+    """Write ``jobs.json``; of jobs with the same run and facts, only the first."""
     first: dict[str, Job] = {}
     for job in jobs:
         first.setdefault(jsonfile.canonical([job.run, job.facts]), job)
@@ -43,7 +56,7 @@ def write(folder: Path, jobs: Sequence[Job]) -> None:
 
 
 def read(folder: Path) -> list[Job]:
-    """The jobs; none where there is no such file."""
+    """The jobs; none if there is no such file."""
     path = folder / NAME
     if not path.is_file():
         return []

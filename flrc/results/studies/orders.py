@@ -1,4 +1,4 @@
-"""The paper's claims that are an order, against its own numbers and against ours."""
+"""The paper's claims that are an order, checked against its own numbers and against ours."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flrc.results.records.paired import Paired, averaged, compare, student
+from flrc.results.studies.expected import Expected, Order
 from flrc.results.tables.columns import Column
 from flrc.results.tables.facts import Facts
-from flrc.results.tables.grid import Cell, Grid, Row, number
-from flrc.results.tables.layout import Expected, Layout, Order
+from flrc.results.tables.grid import Cell, Grid, Row, shown_mean
+from flrc.results.tables.layout import Layout
 from flrc.results.tables.section import Section
-from flrc.results.tables.value import Run, Value, value
+from flrc.results.tables.value import TableRun, Value, value_of
 
 SEPARATED = 2.0
-"""Standard errors of the difference from which on two numbers are told apart."""
+"""Standard errors by which a difference must differ from 0 to be significant."""
 EXACT = ("/perplexity",)
-"""Metrics compared on the same tokens: the spread over windows is no error of the difference."""
+"""Metrics on the same tokens: the spread over windows is not an error of their difference."""
 REPEATS = ("_lowest", "_highest")
-"""Ends of the names of the least and the greatest of a ratio's repeats."""
+"""Suffixes of the names of the lowest and the highest of a ratio's repeats."""
 VERDICT = "verdict"
-"""Name of the column that holds one of these."""
+"""Name of the column that holds the verdict."""
 NOT_FINITE = "a number is not finite"
 VERDICTS = ("does not hold", "not separated, reversed", "not separated", "holds")
 """From the worst for the claim to the best; equal numbers are not separated."""
@@ -36,50 +37,50 @@ READING = (
 )
 
 
-def sections(layout: Layout, expected: Expected, runs: Sequence[Run]) -> list[Section]:
-    """What the paper says, and whether it holds here; nothing if it claims nothing."""
+def sections(layout: Layout, expected: Expected, runs: Sequence[TableRun]) -> list[Section]:
+    """What the paper claims, and whether it holds here; nothing if it claims nothing."""
     text = [_sentence(claim) for claim in expected.claims]
     rows = [row for order in expected.orders for row in _rows(layout, expected, runs, order)]
     if not rows:
         return [Section("What the paper says", text)] if text else []
     columns = [Column("paper", "", "paper", ""), Column("here", "", "here", "")]
     columns.append(Column(VERDICT, "", "verdict", ""))
-    grid = Grid(["better", "worse", "metric", "rate"], columns, rows, [])
+    grid = Grid(["better", "worse", "metric", "rate"], columns, rows)
     return [Section("What the paper says", [*text, READING], grid)]
 
 
 def verdict(
     better: Value, worse: Value, metric: str, interval: tuple[float, float] | None = None
 ) -> str:
-    """Whether the first is better than the second, and by more than chance.
+    """Whether the first is better than the second, and significantly so.
 
     Args:
         better: The number that is claimed to be the better one.
         worse: The other.
-        metric: What both measure.
-        interval: Of ``better`` less ``worse``, where it is known; they are told apart where it is
-            without 0.
+        metric: The measurement that is compared.
+        interval: Confidence interval of ``better`` minus ``worse``, if known; the difference is
+            significant if it excludes 0.
     """
     sign = 1 if better.higher_is_better else -1
     gain = sign * (better.mean - worse.mean)
     if interval is not None:
-        apart = interval[0] > 0 or interval[1] < 0
+        significant = interval[0] > 0 or interval[1] < 0
     else:
         errors = [e for e in (better.error, worse.error) if e is not None]
         exact = metric.endswith(EXACT) and max(better.count, worse.count) == 1
         error = 0.0 if exact else sum(e * e for e in errors) ** 0.5
-        apart = abs(gain) > SEPARATED * error
+        significant = abs(gain) > SEPARATED * error
     if not math.isfinite(gain):
         return NOT_FINITE
     if gain == 0:
         return VERDICTS[2]
-    return VERDICTS[(3 if apart else 2) if gain > 0 else (0 if apart else 1)]
+    return VERDICTS[(3 if significant else 2) if gain > 0 else (0 if significant else 1)]
 
 
 def alike(verdict: str) -> str:
-    """The verdict on a claim of equality from the one on an order: told apart, it does not hold.
+    """The verdict on a claim of equality, from the verdict on the order.
 
-    Else nothing is said for it: the items may be too few to tell them apart.
+    A significant difference refutes it. Otherwise it stays open: there may be too few items.
     """
     if verdict == NOT_FINITE:
         return verdict
@@ -87,23 +88,23 @@ def alike(verdict: str) -> str:
 
 
 def _interval(
-    better: Value, worse: Value, metric: str, runs: Sequence[Run]
+    better: Value, worse: Value, metric: str, runs: Sequence[TableRun]
 ) -> tuple[float, float] | None:
-    """Of ``better`` less ``worse``; None where neither pairs nor repeats are to be had."""
+    """Confidence interval of ``better`` minus ``worse``; None without pairs and without repeats."""
     if worse.runs:
         pair = _paired(better, worse, metric, runs)
         return (pair.low, pair.high) if pair else None
-    measured = [run.measurements for run in runs if str(run.record.run["id"]) in better.runs]
+    measured = [run.measurements for run in runs if run.id in better.runs]
     ends = [[m[metric + end].value for m in measured if metric + end in m] for end in REPEATS]
     return (min(ends[0]) - worse.mean, max(ends[1]) - worse.mean) if all(ends) else None
 
 
-def _paired(better: Value, worse: Value, metric: str, runs: Sequence[Run]) -> Paired | None:
-    """``better`` against ``worse`` in pairs: of items, of seeds, or the wider of the two.
+def _paired(better: Value, worse: Value, metric: str, runs: Sequence[TableRun]) -> Paired | None:
+    """``better`` against ``worse`` in pairs of items or of seeds, whichever interval is wider.
 
-    None where neither is to be had, and for perplexities of one seed each.
+    None if there are no pairs, and for perplexities of one seed each.
     """
-    known = {str(run.record.run["id"]): run for run in runs}
+    known = {run.id: run for run in runs}
     first, second = ([known[name] for name in side.runs] for side in (worse, better))
     seeds = _over_seeds(first, second, metric)
     if metric.endswith(EXACT):
@@ -112,13 +113,15 @@ def _paired(better: Value, worse: Value, metric: str, runs: Sequence[Run]) -> Pa
         return None
     dataset, _, score = metric.rpartition("/")
     items = [averaged([run.items for run in side]) for side in (first, second)]
-    found = compare(items[0], items[1], only=f"/{dataset} {score}")[:1]
-    found += [seeds] if seeds else []
-    return max(found, key=lambda pair: pair.high - pair.low, default=None)
+    pairs = compare(items[0], items[1], only=f"/{dataset} {score}")[:1]
+    pairs += [seeds] if seeds else []
+    return max(pairs, key=lambda pair: pair.high - pair.low, default=None)
 
 
-def _over_seeds(first: Sequence[Run], second: Sequence[Run], metric: str) -> Paired | None:
-    """Seed by seed; None unless both sides have the same ones, two at least."""
+def _over_seeds(
+    first: Sequence[TableRun], second: Sequence[TableRun], metric: str
+) -> Paired | None:
+    """Pairs of seeds; None unless both sides have the same seeds, at least two."""
     values = [
         {int(run.record.run["seed"]): run.measurements[metric].value for run in side}
         for side in (first, second)
@@ -129,15 +132,15 @@ def _over_seeds(first: Sequence[Run], second: Sequence[Run], metric: str) -> Pai
     return student(one, two, metric)
 
 
-def _rows(layout: Layout, expected: Expected, runs: Sequence[Run], order: Order) -> list[Row]:
-    """One row a rate (and model of ours) at which both sides are measured."""
+def _rows(layout: Layout, expected: Expected, runs: Sequence[TableRun], order: Order) -> list[Row]:
+    """One row for each rate (and model) at which both sides are measured."""
     rows = []
     compressed = [run.facts for run in runs if run.facts["rate"] > 0]
     places = sorted({_place(facts, order, layout) for facts in compressed}, key=str)
     for place in places:
         facts = dict(place)
-        better = value(runs, _side(facts, order.above), order.metric)
-        worse = value(runs, _side(facts, order.below), order.metric)
+        better = value_of(runs, _side(facts, order.above), order.metric)
+        worse = value_of(runs, _side(facts, order.below), order.metric)
         if worse is None and better is not None and order.number is not None:
             worse = replace(better, mean=order.number, deviation=None, stderr=None, runs=[])
         if better is None or worse is None:
@@ -151,30 +154,30 @@ def _rows(layout: Layout, expected: Expected, runs: Sequence[Run], order: Order)
         ]
         papers = _papers(expected, order, rate)
         interval = _interval(better, worse, order.metric, runs)
-        here = f"{number(better.mean, better.unit)} / {number(worse.mean, worse.unit)}"
+        here = f"{shown_mean(better)} / {shown_mean(worse)}"
         if interval:
             digits = 1 if worse.runs else 2  # points of a score, or a ratio
             here += f" ({interval[0]:+.{digits}f} to {interval[1]:+.{digits}f})"
-        found = verdict(better, worse, order.metric, interval)
-        cells = [Cell(papers), Cell(here), Cell(alike(found) if order.alike else found)]
-        rows.append(Row(labels, cells, False))
+        holds = verdict(better, worse, order.metric, interval)
+        cells = [Cell(papers), Cell(here), Cell(alike(holds) if order.alike else holds)]
+        rows.append(Row(labels, cells))
     return rows
 
 
 def _place(facts: Facts, order: Order, layout: Layout) -> tuple[tuple[str, object], ...]:
-    """The facts that both sides share: all of the table that the order does not name."""
+    """The facts that both sides share: all those of the table that the order does not name."""
     named = order.above.keys() | order.below.keys()
     shared = [fact for fact in (*layout.rows, layout.group) if fact in facts and fact not in named]
     return tuple((fact, facts[fact]) for fact in shared)
 
 
 def _side(place: Facts, side: Facts) -> Facts:
-    facts = place | {fact: what for fact, what in side.items() if fact != "model"}
+    facts = place | {fact: value for fact, value in side.items() if fact != "model"}
     return facts | {"rate": 0.0} if facts.get("method") == "dense" else facts
 
 
 def _papers(expected: Expected, order: Order, rate: object) -> str:
-    """The paper's pairs of numbers at this rate, one a model."""
+    """The paper's pairs of numbers at this rate, one for each model."""
     pairs = []
     for facts, values in expected.rows:
         if order.metric not in values or not order.above.items() <= facts.items():
@@ -192,9 +195,8 @@ def _papers(expected: Expected, order: Order, rate: object) -> str:
 
 
 def _name(layout: Layout, side: Facts, other: Facts) -> str:
-    """The printed names of what tells one side from the other."""
-    names = [layout.label(f, what) for f, what in side.items() if other.get(f) != what]
-    return ", ".join(names)
+    """The printed names of the facts in which the sides differ."""
+    return ", ".join(layout.label(f, v) for f, v in side.items() if other.get(f) != v)
 
 
 def _sentence(claim: dict[str, object]) -> str:

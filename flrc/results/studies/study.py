@@ -1,4 +1,4 @@
-"""A study: its layout, the paper's numbers, what has been run, and what belongs to it."""
+"""A study: its layout, the paper's numbers, its jobs, and what has been run of them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from pathlib import Path
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder, find_folders
 from flrc.results.studies import manifest
-from flrc.results.studies.manifest import Job
-from flrc.results.tables.layout import Expected, Layout, read_expected, read_layout
-from flrc.results.tables.value import Run, runs_of
+from flrc.results.studies.expected import Expected, read_expected
+from flrc.results.studies.manifest import Job, manifest_folder
+from flrc.results.studies.runs import runs_of
+from flrc.results.tables.layout import Layout, read_layout
+from flrc.results.tables.value import TableRun
 
 RESULTS = "results"
 
 
 @dataclass(frozen=True)
 class Study:
-    """Everything a page is made of.
+    """All that its page is made of.
 
     Attributes:
-        name: The study's folder.
+        name: Name of its folder.
         layout: How its table is laid out.
-        expected: The paper's numbers, if it is the paper's.
+        expected: The paper's numbers, if the study is a table of the paper.
         runs: What has been run.
         jobs: What belongs to it, run or not.
     """
@@ -31,8 +33,13 @@ class Study:
     name: str
     layout: Layout
     expected: Expected | None
-    runs: list[Run]
+    runs: list[TableRun]
     jobs: list[Job]
+
+    @property
+    def records(self) -> list[Record]:
+        """The records of its runs, each once."""
+        return list({run.id: run.record for run in self.runs}.values())
 
 
 def results_of(folder: Path, scale: str) -> Path:
@@ -40,7 +47,7 @@ def results_of(folder: Path, scale: str) -> Path:
     return folder / RESULTS if scale == "small" else folder / scale / RESULTS
 
 
-def read(folder: Path, scale: str = "small") -> Study | None:
+def read_study(folder: Path, scale: str = "small") -> Study | None:
     """The study of ``experiments/<study>``; None if the folder has no ``table.yaml``.
 
     Args:
@@ -51,12 +58,39 @@ def read(folder: Path, scale: str = "small") -> Study | None:
         UserError: If a file is malformed, or a column would mix settings or versions.
     """
     results = results_of(folder, scale)
-    found = find_folders(results) if results.is_dir() else []
-    folders = {str(record.run["id"]): at for at, record in found}
-    return of_records(folder, [record for _, record in found], manifest.read(results), folders)
+    known = find_folders(results) if results.is_dir() else []
+    folders = {str(record.run["id"]): run for run, record in known}
+    return study_of(folder, [record for _, record in known], manifest.read(results), folders)
 
 
-def of_records(
+def read_study_of_runs(runs: Path, name: str, scale: str, experiments: Path) -> Study | None:
+    """A study as its jobs and their records are below a folder of runs now.
+
+    Args:
+        runs: The folder of runs.
+        name: The study.
+        scale: Its scale.
+        experiments: Folder of the studies.
+
+    Returns:
+        None if it has no layout, or none of its jobs has finished.
+
+    Raises:
+        UserError: If a column would mix settings or versions.
+    """
+    jobs = manifest.read(manifest_folder(runs, name, scale))
+    folders = {job.run: RunFolder(runs / job.folder) for job in jobs}
+    measured = {job.run: job.measurements for job in jobs}
+    records = [
+        record.only(measured[run])
+        for run, folder in folders.items()
+        if (record := folder.read_record()) is not None
+    ]
+    study = study_of(experiments / name, records, jobs, folders)
+    return study if study is not None and study.runs else None
+
+
+def study_of(
     folder: Path,
     records: Sequence[Record],
     jobs: Sequence[Job],
@@ -68,15 +102,10 @@ def of_records(
         folder: ``experiments/<study>``.
         records: Records of its runs.
         jobs: What belongs to it.
-        folders: Run id -> where its items are.
+        folders: Run id -> where its items are stored.
     """
     layout = read_layout(folder)
     if layout is None:
         return None
-    return Study(
-        folder.name,
-        layout,
-        read_expected(folder),
-        runs_of(records, layout, jobs, folders),
-        list(jobs),
-    )
+    runs = runs_of(records, layout, jobs, folders)
+    return Study(folder.name, layout, read_expected(folder), runs, list(jobs))

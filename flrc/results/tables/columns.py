@@ -1,4 +1,4 @@
-"""The columns of a table, and the rule that one column holds one kind of number."""
+"""The columns of a table, and the rule that all numbers of a column are comparable."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from flrc.results.records.record import Record
 from flrc.results.records.show import flatten
 from flrc.results.records.store import model_name
 
-RATE_TOLERANCE = 1e-3
-"""A measurement further than this from the run's realised rate ran under a schedule."""
-
+SCHEDULED_TOLERANCE = 1e-3
+"""A number whose rate is further than this from the constant plan's was taken under a schedule."""
 MODEL_SETTINGS = ("tokenizer", "chat_template")
-"""Settings that belong to the model: compared within one model only."""
+"""Settings that belong to the model: compared only between runs of one model."""
+NEUTRAL = frozenset({"targets/stored", "model/bytes_of_dense", "model/flops_of_dense"})
+"""Shares for which neither direction is better."""
+RATES = frozenset({"rate", "rate_per_token"})
+"""Metrics that say at which rate a data set was measured."""
 
 
 class MixedSettings(UserError):
-    """A column would hold numbers that were not made in the same way.
+    """A column would hold numbers that were measured in different ways.
 
     Attributes:
         column: The measurement's name.
@@ -42,7 +45,7 @@ class MixedSettings(UserError):
             f"{column} was measured under different settings ({', '.join(keys)})",
             given=shown,
             allowed="one value of every setting per column",
-            fix="name a narrower folder, or run the same command for all of them again",
+            fix="name a narrower folder, or run the same command again for all of them",
         )
 
 
@@ -51,11 +54,11 @@ class Column:
     """One column.
 
     Attributes:
-        name: Key in the table's frames.
+        name: Name of the measurement.
         group: First line of the heading: the data set, or what is counted.
         metric: Second line: the metric.
-        unit: Unit of the values; decides how they are written.
-        higher_is_better: Direction; None where there is no better.
+        unit: Unit in the heading; empty if the metric names it.
+        higher_is_better: Direction; None if neither direction is better.
         settings: What defines the numbers; empty for columns that are not measurements.
     """
 
@@ -87,29 +90,28 @@ COUNTS = (
     Column("compress_seconds", "time", "compress", "s"),
     Column("evaluate_seconds", "time", "evaluate", "s"),
 )
-"""What stands in every table beside the measurements."""
+"""Columns of every table of runs, beside the measurements."""
 SEARCH = (
     Column("search_passes", "search", "forward passes", ""),
     Column("search_seconds", "search", "time", "s"),
 )
-"""What measuring cut models cost; stands in tables in which some method did so."""
+"""Cost of measuring truncated models; in tables in which some method did so."""
 
 
 def measurement_columns(records: Sequence[Record]) -> list[Column]:
     """One column per measurement name; data sets in order of appearance, headline metrics first.
 
-    A data set that was measured under a schedule gets its own column ``<dataset>/rate``, given by
-    its evaluation or else taken from the measurements themselves.
+    A data set that was measured under a schedule has a column ``<dataset>/rate``, reported by its
+    evaluation or else taken from the measurements themselves.
 
     Raises:
         MixedSettings: If a name was measured under different settings.
     """
-    found: dict[str, Measurement] = {}
-    for record in records:
-        for measurement in record.measurements:
-            found.setdefault(measurement.name, measurement)
     check_settings(records)
-    columns = {name: _column(measurement) for name, measurement in found.items()}
+    columns: dict[str, Column] = {}
+    for record in records:
+        for m in record.measurements:
+            columns.setdefault(m.name, _column(m))
     for record in records:
         for m in record.measurements:
             name = rate_column(m)
@@ -145,7 +147,7 @@ def check_settings(records: Iterable[Record]) -> None:
 def settings_groups(records: Sequence[Record]) -> list[list[Record]]:
     """Split records so that no group mixes settings; each joins the first that it agrees with.
 
-    Models that share a label are told apart, in all groups alike.
+    Models that share a label get distinct labels, the same in all groups.
     """
     groups: list[list[Record]] = []
     for record in distinct_models(records):
@@ -164,7 +166,7 @@ def settings_groups(records: Sequence[Record]) -> list[list[Record]]:
 def scheduled(measurement: Measurement, record: Record) -> bool:
     """Whether the number was taken at another rate than the constant plan's."""
     realised = record.results.get("rate", {}).get("realised")
-    return realised is not None and abs(measurement.rate - realised) > RATE_TOLERANCE
+    return realised is not None and abs(measurement.rate - realised) > SCHEDULED_TOLERANCE
 
 
 def dataset(name: str) -> str:
@@ -177,9 +179,11 @@ def rate_column(measurement: Measurement) -> str:
     return f"{dataset(measurement.name)}/rate"
 
 
-def is_neutral(metric: str) -> bool:
-    """Whether a metric is a baseline or a description, of which neither direction is better."""
-    return metric == "reply_tokens" or metric.startswith("copy_")
+def is_neutral(name: str) -> bool:
+    """Whether neither direction is better: for counts, rates, baselines and descriptions."""
+    _, slash, metric = name.rpartition("/")
+    described = metric == "reply_tokens" or metric.startswith("copy_") or metric in RATES
+    return not slash or described or name in NEUTRAL
 
 
 def is_sample(name: str) -> bool:
@@ -189,10 +193,9 @@ def is_sample(name: str) -> bool:
 
 def _column(m: Measurement) -> Column:
     metric = m.name.rpartition("/")[2]
-    if metric in {"rate", "rate_per_token"}:
-        return Column(m.name, dataset(m.name), metric, "rate", None, m.settings)
-    better = None if is_neutral(metric) else m.higher_is_better
-    return Column(m.name, dataset(m.name), metric, m.unit, better, m.settings)
+    unit = "rate" if metric in RATES else m.unit
+    better = None if is_neutral(m.name) else m.higher_is_better
+    return Column(m.name, dataset(m.name), metric, unit, better, m.settings)
 
 
 def _importance(metric: str) -> tuple[int, bool]:

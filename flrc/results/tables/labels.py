@@ -1,4 +1,4 @@
-"""What a row is called: the method, and what sets it apart from its preset or its neighbours."""
+"""Labels of rows: the method, and how a run differs from its preset or from other runs."""
 
 from __future__ import annotations
 
@@ -19,23 +19,28 @@ NOT_METHOD = frozenset(
         "data.root",
     }
 )  # fmt: skip
-"""Configuration keys (and all below them) that never make two rows of one method differ.
+"""Configuration keys (and all below them) in which two runs of one row may differ.
 
-Where data lies is one of them; what it is, its fingerprint tells: other data is another setting.
+The location of data is one of them; its fingerprint is a setting of the measurements.
 """
 
 DENSE_KEYS = ("model.", "dtype", "threads")
-"""What makes two dense runs differ."""
+"""Configuration keys in which two dense runs count as different."""
 
 Presets = Mapping[str, Mapping[str, str]]
 """Method name -> slot -> component name."""
+
+
+def presets() -> dict[str, dict[str, str]]:
+    """The presets of the configuration beside the package; none if there is no such folder."""
+    return read_presets(Path(__file__).resolve().parents[3] / "conf")
 
 
 def read_presets(conf: Path) -> dict[str, dict[str, str]]:
     """The components of every preset of ``conf/method``, over the defaults of ``conf/config.yaml``.
 
     Returns:
-        Nothing where the configuration is not at hand; labels then come from the records alone.
+        Nothing if there is no such folder; labels then come from the records only.
     """
     import yaml
 
@@ -56,10 +61,9 @@ def read_presets(conf: Path) -> dict[str, dict[str, str]]:
 def label_rows(records: Sequence[Record], presets: Presets) -> list[str]:
     """The row label of every record; equal labels at one model and rate differ in the seed only.
 
-    A component that its preset does not name is always spelled out (``flra ·
-    sensitivity=weight``). Runs of one label that still differ are told apart by the components,
-    then by the configuration keys in which they differ, and at last (other code or data, same
-    configuration) by id.
+    A component that differs from the preset's is always named (``flra · sensitivity=weight``).
+    If runs with one label still differ, the components in which they differ are added, then the
+    configuration keys, and at last (other code or data, same configuration) the id.
     """
     labels = [_overridden(record, presets) for record in records]
     labels = _split(records, labels, lambda record: _components(record))
@@ -68,7 +72,7 @@ def label_rows(records: Sequence[Record], presets: Presets) -> list[str]:
 
 
 def _components(record: Record) -> dict[str, Any]:
-    if record.run["method"] == "dense":  # whatever stands in its slots is not used
+    if record.run["method"] == "dense":  # a dense run uses none of its components
         return {}
     components = record.run.get("components", {})
     unused = {"search"} if components.get("schedule") == "constant" else set()
@@ -112,7 +116,7 @@ def _split(records: Sequence[Record], labels: list[str], view: Any) -> list[str]
     for record, label in zip(records, labels, strict=True):
         values = view(record)
         keys = [key for key in varying[label] if f" {key}=" not in label]
-        # A component's name says what its slot's other keys only follow from.
+        # The name of a component implies the other keys of its slot.
         keys = [key for key in keys if not _follows(key, varying[label])]
         parts = [f"{key.removesuffix('.name')}={_plain(values.get(key))}" for key in keys]
         split.append(" · ".join([label, *parts]))

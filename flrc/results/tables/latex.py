@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from flrc.results.tables.grid import LEFT, Cell, Grid, lay_out
-from flrc.results.tables.notes import BEST
-from flrc.results.tables.table import Table
+from collections.abc import Iterable
+from itertools import groupby
+
+from flrc.results.tables.grid import LEFT, Cell, Grid
+from flrc.results.tables.runs_table import RunsTable
+
+PACKAGES = r"% needs \usepackage{booktabs,graphicx}"
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -28,24 +32,30 @@ ESCAPES = {
 }
 
 
-def render(table: Table) -> str:
-    r"""A ``table`` environment to ``\input``; needs ``\usepackage{booktabs,graphicx}``."""
-    grid = lay_out(table)
-    lines = ["% needs \\usepackage{booktabs,graphicx}", r"\begin{table}", r"\centering"]
-    lines += tabular(grid)
-    models = ", ".join(table.models)
-    lines.append(rf"\caption{{Model: {escape(models)}.}}")
+def latex_page(table: RunsTable) -> str:
+    r"""A table of runs to ``\input``."""
     notes = table.notes
-    below = [f"[{k}] {text}" for k, text in enumerate(grid.footnotes, start=1)]
-    marked = any(cell.best for row in grid.rows for cell in row.cells)
-    below += [f"Bold: {BEST}"] * marked
-    below += [*notes.general, *notes.failed, *notes.settings, *notes.provenance]
-    lines += [r"\par\raggedright\footnotesize", *(rf"{escape(text)}\par" for text in below)]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+    below = [*table.text_grid.numbered_footnotes, *table.reading]
+    below += [*notes.failed, *notes.settings, *notes.provenance]
+    caption = f"Model: {', '.join(table.models)}."
+    return "\n".join([PACKAGES, *environment(table.text_grid, caption, below)]) + "\n"
+
+
+def environment(grid: Grid, caption: str, below: Iterable[str]) -> list[str]:
+    """A ``table`` environment: the table, its caption, and lines of small text below it."""
+    return [
+        r"\begin{table}",
+        r"\centering",
+        *tabular(grid),
+        rf"\caption{{{escape(caption)}}}",
+        r"\par\raggedright\footnotesize",
+        *(rf"{escape(text)}\par" for text in below),
+        r"\end{table}",
+    ]
 
 
 def tabular(grid: Grid) -> list[str]:
-    """A grid as a ``tabular`` that is no wider than the line."""
+    """A ``tabular`` that is no wider than the line."""
     names = [*grid.label_titles, *(column.metric for column in grid.columns)]
     layout = "".join("l" if name in LEFT else "r" for name in names)
     groups, rules = _groups([c.group for c in grid.columns], len(grid.label_titles))
@@ -79,15 +89,12 @@ def escape(text: str) -> str:
 
 def _groups(names: list[str], labels: int) -> tuple[str, str]:
     """The first heading line, equal neighbours merged, and the short rules under it."""
-    cells, rules = [""] * labels, []
-    start = 0
-    while start < len(names):
-        end = start
-        while end + 1 < len(names) and names[end + 1] == names[start]:
-            end += 1
-        cells.append(rf"\multicolumn{{{end - start + 1}}}{{c}}{{{escape(names[start])}}}")
-        rules.append(rf"\cmidrule(lr){{{labels + start + 1}-{labels + end + 1}}}")
-        start = end + 1
+    cells, rules, start = [""] * labels, [], labels + 1
+    for name, same in groupby(names):
+        width = len(list(same))
+        cells.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(name)}}}")
+        rules.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}")
+        start += width
     return " & ".join(cells), " ".join(rules)
 
 

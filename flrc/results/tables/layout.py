@@ -1,4 +1,4 @@
-"""A study's table: how it is laid out (``table.yaml``), what the paper has (``expected.yaml``)."""
+"""How a table is laid out: the default for any runs, or a study's ``table.yaml``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from flrc.errors import UserError
 from flrc.results.tables.facts import Facts
 
 TABLE = "table.yaml"
-EXPECTED = "expected.yaml"
 BASELINE = "Baseline"
 LAYER = frozenset({"block", "projection"})
 """Facts of a layer."""
@@ -19,12 +18,12 @@ LAYER = frozenset({"block", "projection"})
 
 @dataclass(frozen=True)
 class Layout:
-    """A table.
+    """The layout of a table.
 
     Attributes:
-        caption: What it shows.
-        place: Where it stands in the paper.
-        rows: Facts of the label columns, outermost first.
+        caption: What the table shows.
+        place: Where the paper has it.
+        rows: Facts that distinguish the rows, outermost first.
         columns: Measurement name -> printed title, in order.
         group: Fact that heads groups of columns; empty for none.
         labels: Fact -> value -> printed name; its order is the order of rows and groups.
@@ -32,6 +31,10 @@ class Layout:
             is computed under another name (FLRC's constant plan is ``flra``); under ``measurement``
             the same for the part of a measurement's name before the metric.
         plots: What is drawn, by the names of ``flrc/results/studies/plots.py``.
+        headings: The label columns, if they are not the rows: facts, and ``n`` for the number of
+            runs.
+        item_errors: Whether a single run shows its standard error over the items, and several seeds
+            their deviation where it is zero.
     """
 
     caption: str
@@ -39,9 +42,11 @@ class Layout:
     rows: list[str]
     columns: dict[str, str]
     group: str = ""
-    labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    labels: dict[str, dict[Any, str]] = field(default_factory=dict)
     read_as: dict[str, dict[str, str]] = field(default_factory=dict)
     plots: list[str] = field(default_factory=lambda: ["quality"])
+    headings: list[str] = field(default_factory=list)
+    item_errors: bool = True
 
     @property
     def of_layers(self) -> bool:
@@ -61,9 +66,10 @@ class Layout:
         """The printed name of a fact's value; a dense run, which has few facts, is the baseline."""
         if value is None:
             return BASELINE
-        if fact == "rate":
+        printed = self.labels.get(fact, {})
+        if fact == "rate" and value not in printed:
             return f"{100 * value:g} %" if value else "-"
-        return self.labels.get(fact, {}).get(value, str(value))
+        return printed.get(value, str(value))
 
     def position(self, fact: str, value: Any) -> tuple[int, Any]:
         """Where a value stands among those of its fact."""
@@ -75,79 +81,28 @@ class Layout:
         return (len(names), value if isinstance(value, int | float) else str(value))
 
 
-@dataclass(frozen=True)
-class Order:
-    """A claim in machine form: ``above`` has the better ``metric``, all other facts equal.
-
-    Attributes:
-        metric: What both measure.
-        above: The facts of the better side.
-        below: Those of the other.
-        number: The other side's number where it is no row of ours: the dense model's speed-up is 1.
-        alike: The claim is that the two do not differ.
-    """
-
-    metric: str
-    above: Facts
-    below: Facts
-    number: float | None = None
-    alike: bool = False
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What the paper reports.
-
-    Attributes:
-        source: The paper.
-        place: Where in it.
-        rows: Facts and values of each row, in the paper's order.
-        claims: Its statements, in our words; ``small`` is what was found at small scale where no
-            order decides.
-        orders: Those of them that are an order.
-    """
-
-    source: str
-    place: str
-    rows: list[tuple[Facts, dict[str, float]]]
-    claims: list[dict[str, Any]]
-    orders: list[Order]
-
-
 def read_layout(folder: Path) -> Layout | None:
     """The layout of a study; None if the folder is not a study's.
 
     Raises:
         UserError: If the file is there and does not have the known form.
     """
-    values = _read(folder / TABLE)
+    values = read_yaml(folder / TABLE)
     if values is None:
         return None
     try:
         columns = {column["name"]: column["title"] for column in values.pop("columns")}
         return Layout(columns=columns, **values)
     except (KeyError, TypeError) as error:
-        raise _malformed(folder / TABLE, error) from error
+        raise malformed(folder / TABLE, error) from error
 
 
-def read_expected(folder: Path) -> Expected | None:
-    """The paper's numbers; None where the study is not the paper's.
+def read_yaml(path: Path) -> dict[str, Any] | None:
+    """The mapping in a file; None if there is no such file.
 
     Raises:
-        UserError: If the file is there and does not have the known form.
+        UserError: If it is not YAML, or not a mapping.
     """
-    values = _read(folder / EXPECTED)
-    if values is None:
-        return None
-    try:
-        rows = [(dict(row["where"]), dict(row["values"])) for row in values.pop("rows")]
-        orders = [Order(**order) for order in values.pop("orders")]
-        return Expected(rows=rows, orders=orders, **values)
-    except (KeyError, TypeError) as error:
-        raise _malformed(folder / EXPECTED, error) from error
-
-
-def _read(path: Path) -> dict[str, Any] | None:
     import yaml
 
     if not path.is_file():
@@ -155,13 +110,14 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
     except yaml.YAMLError as error:
-        raise _malformed(path, error) from error
+        raise malformed(path, error) from error
     if not isinstance(values, Mapping):
-        raise _malformed(path, TypeError("not a mapping"))
+        raise malformed(path, TypeError("not a mapping"))
     return dict(values)
 
 
-def _malformed(path: Path, error: Exception) -> UserError:
+def malformed(path: Path, error: Exception) -> UserError:
+    """What to raise for a file of a study that does not have the expected form."""
     return UserError(
         f"{path.name} does not have the form of a study's",
         given=f"{path}: {error}",

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from flrc.results.tables.grid import LEFT, Cell, Grid, lay_out
-from flrc.results.tables.notes import BEST
-from flrc.results.tables.table import Table
+from flrc.results.tables.grid import LEFT, Cell, Grid
+from flrc.results.tables.runs_table import RunsTable
 
 
-def render(table: Table) -> str:
-    """The table as a GitHub-flavoured Markdown page, notes below it."""
-    grid = lay_out(table)
+def markdown_page(table: RunsTable) -> str:
+    """A table of runs as a GitHub-flavoured Markdown page, notes below it."""
     parts = [f"Model: {', '.join(escape(model) for model in table.models)}", ""]
-    parts += [*lines(grid), ""]
+    parts += [*markdown_table(table.text_grid), ""]
     notes = table.notes
-    marked = any(cell.best for row in grid.rows for cell in row.cells)
     for title, texts in (
-        ("Reading", [f"Bold: {BEST}"] * marked + notes.general),
+        ("Reading", table.reading),
         ("Failed or unfinished", notes.failed),
         ("Settings", notes.settings),
         ("Made with", notes.provenance),
@@ -25,8 +22,8 @@ def render(table: Table) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def lines(grid: Grid) -> list[str]:
-    """A grid as the lines of a table, its footnotes below it."""
+def markdown_table(grid: Grid) -> list[str]:
+    """The lines of a table, its footnotes below it."""
     header = grid.label_titles + [escape(column.title) for column in grid.columns]
     body = [[escape(label) for label in r.labels] + [_cell(c) for c in r.cells] for r in grid.rows]
     left = [title in LEFT for title in header]
@@ -43,7 +40,7 @@ def lines(grid: Grid) -> list[str]:
         "-" * w if to_left else "-" * (w - 1) + ":" for w, to_left in zip(widths, left, strict=True)
     ]
     table = [line(header), line(rule), *(line(row) for row in body)]
-    notes = [f"- [{k}] {escape(text)}" for k, text in enumerate(grid.footnotes, start=1)]
+    notes = [f"- {escape(text)}" for text in grid.numbered_footnotes]
     return [*table, "", *notes] if notes else table
 
 
@@ -53,7 +50,7 @@ def _cell(cell: Cell) -> str:
 
 
 def escape(text: str) -> str:
-    """Keep a text from being read as markup: table bars, emphasis, HTML, line breaks."""
+    """Escape what would be read as markup: table bars, emphasis, HTML, line breaks."""
     for character in "\\|*`<":
         text = text.replace(character, f"\\{character}")
     return " ".join(text.split())

@@ -1,217 +1,185 @@
-"""Records as one table: aligned frames of means, deviations and counts, and notes."""
+"""A table: rows and columns of a layout, one value in each cell."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 
-import numpy as np
-import pandas as pd
+from flrc.results.tables.columns import SCHEDULED_TOLERANCE, Column
+from flrc.results.tables.facts import DENSE, Facts
+from flrc.results.tables.grid import MISSING, Cell, Grid, Row, shown_mean, shown_value
+from flrc.results.tables.layout import Layout
+from flrc.results.tables.value import Value
 
-from flrc.errors import UserError
-from flrc.results.records.distinct_models import distinct_models
-from flrc.results.records.record import Record
-from flrc.results.records.store import model_name, requested_rate
-from flrc.results.tables import notes as notes_module
-from flrc.results.tables.columns import (
-    COUNTS,
-    REALISED,
-    SEARCH,
-    Column,
-    measurement_columns,
-    rate_column,
-    scheduled,
-)
-from flrc.results.tables.labels import Presets, label_rows
-from flrc.results.tables.notes import Notes
+STORED = Column("targets/stored", "", "stored / dense", "")
+SPENT = Column("rate", "", "rate spent", "")
+TITLES = {"sensitivity": "score", "quantization": "precision"}
+"""Fact -> heading, where they differ."""
 
-INDEX = ("model", "rate", "method")
-CELL_RATE_TOLERANCE = 0.05
-"""How far the rates behind one cell may lie apart: seeds spend a schedule a little differently."""
+Key = tuple[object, ...]
+"""Values of the facts of a row, or of a group of columns."""
+Find = Callable[[Facts, str], Value | None]
+"""The value of a cell: facts of row and group, and name of the measurement."""
 
 
-class MixedRates(UserError):
-    """The seeds of one cell were measured at different rates."""
-
-
-RowKey = tuple[str, float, str]
-"""Model, requested rate, row label."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """One cell: mean and sample standard deviation over ``count`` seeds."""
-
-    mean: float
-    deviation: float
-    count: int
-
-
-@dataclass(frozen=True)
 class Table:
-    """A rendered table's content; all frames share rows (model, rate, method) and columns.
+    """Rows, groups of columns and values.
 
     Attributes:
-        mean: Mean over the seeds; NaN where the value is NaN or missing, which ``count`` tells
-            apart.
-        deviation: Sample standard deviation (n - 1) over the seeds; NaN for less than two.
-        stderr: Standard error over the items, where there is one seed and the evaluation gives one.
-        count: Seeds behind a cell; 0 where it is missing.
-        runs: Ids of the runs of each row, comma-separated.
-        columns: What the columns are, in order.
-        notes: What stands under the table.
+        layout: Its layout.
+        known: The facts whose rows and groups it has, one entry for each run.
+        find: Finds the value of a cell by its facts and the name of the measurement.
+        rows: The rows in order.
+        groups: The groups of columns in order; one empty one if the layout has none.
     """
 
-    mean: pd.DataFrame
-    deviation: pd.DataFrame
-    stderr: pd.DataFrame
-    count: pd.DataFrame
-    runs: pd.Series[str]
-    columns: list[Column]
-    notes: Notes
+    def __init__(self, layout: Layout, known: Sequence[Facts], find: Find) -> None:
+        """Rows and groups in the order of the layout."""
+        self.layout = layout
+        self.known = list(known)
+        self.find = find
+        self.runs_in = Counter(_key(facts, layout.rows) for facts in known)
+        self.rows = self._ordered(self.runs_in, layout.rows)
+        groups = [_key(facts, [layout.group]) for facts in known if layout.group in facts]
+        self.groups = self._ordered(groups, [layout.group]) if layout.group else [()]
+        self.value = cache(lambda row, name, group=(): find(self.asked(row, group), name))
+        """The value of a cell by row, measurement name and group; None if it was not measured."""
 
-    def cell(self, key: RowKey, column: str) -> Value:
-        """One cell by row (model, rate, method) and column name."""
-        frames = (self.mean, self.deviation, self.count)
-        mean, deviation, count = (cast("float", frame.loc[key, column]) for frame in frames)
-        return Value(float(mean), float(deviation), int(count))
+    def asked(self, row: Key, group: Key = ()) -> Facts:
+        """The facts of a cell; for a dense row only those that a dense run has."""
+        names = [*self.layout.rows, self.layout.group]
+        pairs = zip(names, [*row, *group], strict=False)
+        return {fact: value for fact, value in pairs if value is not None}
 
-    @property
-    def keys(self) -> list[RowKey]:
-        """The rows, in order."""
-        return [(str(model), float(rate), str(method)) for model, rate, method in self.mean.index]
+    def grid(
+        self,
+        columns: Sequence[Column],
+        *,
+        spent: bool = False,
+        keep_empty: bool = False,
+        footnote: Callable[[Facts, str], str] = lambda _facts, _name: "",
+    ) -> Grid:
+        """The cells as text.
 
-    @property
-    def models(self) -> list[str]:
-        """The models, in order."""
-        return list(dict.fromkeys(self.mean.index.get_level_values("model")))
-
-    @property
-    def seeds(self) -> pd.Series[int]:
-        """Runs of each row."""
-        return self.runs.map(lambda ids: len(ids.split(", ")))
-
-
-def build(records: Iterable[Record], presets: Presets | None = None) -> Table:
-    """The table of all finished runs; runs that failed or did not finish are named in the notes.
-
-    Args:
-        records: Any records; one that is given twice counts once.
-        presets: The components of each method's preset, for the row labels.
-
-    Raises:
-        MixedSettings: If a column would mix settings.
-        MixedRates: If a cell would mix rates.
-        UserError: If no run has finished.
-    """
-    given = distinct_models({str(record.run["id"]): record for record in records}.values())
-    finished = [record for record in given if record.run["status"] == "ok"]
-    if not finished:
-        raise UserError(
-            "no run has finished, so there is no table",
-            given=f"{len(given)} records: "
-            + ", ".join(f"{r.run['id']} {r.run['status']}" for r in given),
-            fix="python -m flrc.records show <id> says what went wrong",
-        )
-    measured = measurement_columns(finished)
-    searched = any(record.results.get("search", {}).get("probes") for record in finished)
-    columns = [REALISED, *measured, *COUNTS, *(SEARCH if searched else ())]
-    rows: dict[tuple[str, float, str], list[Record]] = defaultdict(list)
-    for record, label in zip(finished, label_rows(finished, presets or {}), strict=True):
-        rows[model_name(record), requested_rate(record), label].append(record)
-    methods = list(dict.fromkeys(label for _, _, label in rows))
-    keys = sorted(rows, key=lambda k: (k[0], _not_dense(k[2]), k[1], methods.index(k[2])))
-    index = pd.MultiIndex.from_tuples(keys, names=INDEX)
-    frames = {
-        what: pd.DataFrame(np.nan, index=index, columns=[c.name for c in columns], dtype=float)
-        for what in ("mean", "deviation", "stderr", "count")
-    }
-    for key in keys:
-        cells = _cells(key, rows[key])
-        for column in columns:
-            values, errors = cells.get(column.name, ([], []))
-            frames["count"].loc[key, column.name] = len(values)
-            with np.errstate(invalid="ignore"):  # the mean of inf and -inf is NaN, and is shown so
-                if values:
-                    frames["mean"].loc[key, column.name] = np.mean(values)
-                if len(values) > 1:
-                    frames["deviation"].loc[key, column.name] = np.std(values, ddof=1)
-            if len(values) == 1 and errors[0] is not None:
-                frames["stderr"].loc[key, column.name] = errors[0]
-    return Table(
-        mean=frames["mean"],
-        deviation=frames["deviation"],
-        stderr=frames["stderr"],
-        count=frames["count"].astype(int),
-        runs=pd.Series([", ".join(str(r.run["id"]) for r in rows[k]) for k in keys], index=index),
-        columns=columns,
-        notes=notes_module.collect(given, rows, measured, frames["count"]),
-    )
-
-
-def _not_dense(label: str) -> bool:
-    return label != "dense" and not label.startswith("dense ·")
-
-
-Cells = dict[str, tuple[list[float], list[float | None]]]
-
-
-def _cells(key: tuple[str, float, str], records: Sequence[Record]) -> Cells:
-    """Values and standard errors of a row's runs, by column."""
-    cells: Cells = defaultdict(lambda: ([], []))
-    rates: dict[str, list[float]] = defaultdict(list)
-
-    def add(name: str, value: Any, stderr: float | None = None) -> None:
-        if value is not None:
-            cells[name][0].append(float(value))
-            cells[name][1].append(stderr)
-
-    for record in records:
-        given = {m.name for m in record.measurements}
-        derived: dict[str, float] = {}
-        for m in record.measurements:
-            add(m.name, m.value, m.stderr)
-            rates[m.name].append(m.rate)
-            name = rate_column(m)
-            if name not in given and (name not in derived or scheduled(m, record)):
-                derived[name] = m.rate
-        for name, rate in derived.items():
-            add(name, rate)
-        for name, value in _counts(record).items():
-            add(name, value)
-    for name, found in rates.items():
-        if max(found) - min(found) > CELL_RATE_TOLERANCE:
-            model, rate, label = key
-            raise MixedRates(
-                f"{name} of {label} at rate {rate:g} on {model} was measured at different rates",
-                given=", ".join(
-                    f"{r.run['id']}: {value:g}" for r, value in zip(records, found, strict=False)
-                ),
-                allowed=f"rates that lie within {CELL_RATE_TOLERANCE} of each other",
-                fix="name a narrower folder: these runs do not differ in the seed only",
+        Args:
+            columns: The measurements; their direction is that of their values.
+            spent: Whether to add the stored share, and the spent rate where it is not the asked.
+            keep_empty: Whether to keep a column without any number.
+            footnote: What is missing of a cell; empty for nothing.
+        """
+        heads: list[Column] = []
+        cells: list[list[Cell]] = []  # by column
+        footnotes: dict[str, int] = {}
+        for group in self.groups:
+            label = self.layout.label(self.layout.group, group[0]) if group else None
+            for column in columns:
+                values = [self.value(row, column.name, group) for row in self.rows]
+                measured = [value for value in values if value is not None]
+                if not measured and not keep_empty:
+                    continue
+                better = measured[0].higher_is_better if measured else None
+                title = column.group if label is None else label
+                heads.append(replace(column, group=title, higher_is_better=better))
+                best = self._best(values, better)
+                cells.append([])
+                for row, value in zip(self.rows, values, strict=True):
+                    text = footnote(self.asked(row, group), column.name)
+                    note = footnotes.setdefault(text, len(footnotes) + 1) if text else 0
+                    cells[-1].append(self._cell(value, row in best, note))
+            if spent:
+                for head, column_cells in self._cost(columns, group):
+                    heads.append(replace(head, group=label or ""))
+                    cells.append(column_cells)
+        headings = self.layout.headings or self.layout.rows
+        rows = [
+            Row(
+                [self._label(heading, row) for heading in headings],
+                [column_cells[n] for column_cells in cells],
+                n > 0 and row[:-1] != self.rows[n - 1][:-1],
             )
-    return cells
+            for n, row in enumerate(self.rows)
+        ]
+        titles = [TITLES.get(heading, heading) for heading in headings]
+        return Grid(titles, heads, rows, list(footnotes))
+
+    def _ordered(self, keys: Counter[Key] | Sequence[Key], facts: list[str]) -> list[Key]:
+        return sorted(
+            dict.fromkeys(keys),
+            key=lambda key: [self.layout.position(f, v) for f, v in zip(facts, key, strict=True)],
+        )
+
+    def _cell(self, value: Value | None, best: bool, note: int) -> Cell:
+        text = shown_value(value, item_errors=self.layout.item_errors)
+        return Cell(text, best, note, value.runs if value else ())
+
+    def _label(self, heading: str, row: Key) -> str:
+        if heading == "n":
+            return str(self.runs_in[row])
+        return self.layout.label(heading, row[self.layout.rows.index(heading)])
+
+    def _facts(self, row: Key) -> Facts:
+        return dict(zip(self.layout.rows, row, strict=True))
+
+    def _cost(self, columns: Sequence[Column], group: Key) -> list[tuple[Column, list[Cell]]]:
+        """The rate that was spent, if any is not the asked one, and the share that is stored."""
+        furthest = [self._furthest(row, columns, group) for row in self.rows]
+        stored = [self.value(row, STORED.name, group) for row in self.rows]
+        shares = STORED, [_cell_of(value, lambda v: f"{v.mean:.2f}") for value in stored]
+        if not any(self._is_off(row, v) for row, v in zip(self.rows, furthest, strict=True) if v):
+            return [shares]
+        rates = [_cell_of(value, lambda v: f"{100 * v.rate:.1f} %") for value in furthest]
+        return [(SPENT, rates), shares]
+
+    def _furthest(self, row: Key, columns: Sequence[Column], group: Key) -> Value | None:
+        """The value of a row whose rate is the furthest from the asked one.
+
+        Perplexity is measured on the constant plan, a summary beside it under the schedule.
+        """
+        asked = self._facts(row).get("rate")
+        near = asked if isinstance(asked, float | int) else 0.0
+        values = [self.value(row, column.name, group) for column in columns]
+        measured = [value for value in values if value is not None]
+        return max(measured, key=lambda value: abs(value.rate - near), default=None)
+
+    def _is_off(self, row: Key, value: Value) -> bool:
+        asked = self._facts(row).get("rate")
+        # A table whose rows do not name the rate always shows it.
+        return not isinstance(asked, float | int) or abs(value.rate - asked) > SCHEDULED_TOLERANCE
+
+    def _best(self, values: Sequence[Value | None], better: bool | None) -> set[Key]:
+        """The best rows of each model and rate, without dense ones.
+
+        Equal texts share the mark, unless all of them are equal.
+        """
+        if better is None:
+            return set()
+        competing: dict[object, dict[Key, Value]] = {}
+        for row, value in zip(self.rows, values, strict=True):
+            facts = self._facts(row)
+            if value is not None and math.isfinite(value.mean) and not _is_dense(facts):
+                place = facts.get("model"), facts.get("rate")
+                competing.setdefault(place, {})[row] = value
+        marked: set[Key] = set()
+        for group in competing.values():
+            top = shown_mean((max if better else min)(group.values(), key=lambda v: v.mean))
+            equal = {row for row, value in group.items() if shown_mean(value) == top}
+            marked |= equal if len(equal) < len(group) else set()
+        return marked
 
 
-def _counts(record: Record) -> dict[str, float | None]:
-    parameters = record.results.get("parameters", {})
-    dense = parameters.get("targets_dense")
+def _cell_of(value: Value | None, text: Callable[[Value], str]) -> Cell:
+    return Cell(MISSING) if value is None else Cell(text(value), runs=value.runs)
 
-    def share(name: str) -> float | None:
-        value = parameters.get(name)
-        return 100 * value / dense if dense and value is not None else None
 
-    compress, evaluate = notes_module.seconds(record)
-    search = record.results.get("search", {})
-    return {
-        "realised": record.results.get("rate", {}).get("realised"),
-        "activated": share("targets_activated"),
-        "stored": share("targets_stored"),
-        "model_stored": parameters.get("model_stored"),
-        "compress_seconds": compress,
-        "evaluate_seconds": evaluate,
-        "search_passes": search.get("forward_passes"),
-        "search_seconds": search.get("seconds"),
-    }
+def _is_dense(facts: Facts) -> bool:
+    method = facts.get("method")
+    if method is None:
+        return facts.get("rate") == 0
+    return str(method).partition(" ·")[0] == str(DENSE["method"])
+
+
+def _key(facts: Facts, names: Sequence[str]) -> Key:
+    return tuple(facts.get(name) for name in names)

@@ -1,0 +1,116 @@
+"""Numbers that a record holds without listing them as measurements: shares, costs and times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flrc.results.records.measurement import Measurement
+from flrc.results.records.record import Record
+from flrc.results.records.store import requested_rate
+from flrc.results.tables.columns import COUNTS, REALISED, SEARCH
+
+COMPRESSION = frozenset(
+    {
+        "statistics",
+        "output gradients",
+        "decomposition",
+        "sensitivity",
+        "allocation",
+        "refinement",
+        "surgery",
+        "quantization",
+    }
+)
+"""Stages that make the compressed model."""
+PREPARATION = frozenset({"preflight", "load", "dense replies"})
+"""Stages that neither compress nor measure; every other stage is part of an evaluation."""
+
+
+def counts(record: Record) -> dict[str, Measurement]:
+    """The values of the columns ``REALISED``, ``COUNTS`` and ``SEARCH`` that the record knows."""
+    parameters = record.results.get("parameters", {})
+    search = record.results.get("search", {})
+    compress, evaluate = seconds(record)
+    values = {
+        "realised": record.results.get("rate", {}).get("realised"),
+        "activated": _percent_of_dense(parameters, "targets_activated"),
+        "stored": _percent_of_dense(parameters, "targets_stored"),
+        "model_stored": parameters.get("model_stored"),
+        "compress_seconds": compress,
+        "evaluate_seconds": evaluate,
+        "search_passes": search.get("forward_passes"),
+        "search_seconds": search.get("seconds"),
+    }
+    rate = requested_rate(record)
+    return {
+        c.name: Measurement(c.name, float(values[c.name]), c.unit, False, None, 1, {}, rate)
+        for c in (REALISED, *COUNTS, *SEARCH)
+        if values[c.name] is not None
+    }
+
+
+def derived(record: Record) -> list[Measurement]:
+    """Shares and times under the names by which a study's layout asks for them.
+
+    ``model/bytes_of_dense`` and ``model/flops_of_dense`` (of one token, without attention over the
+    context) refer to the whole model, ``targets/stored`` to the parameters of the targets.
+    """
+    results = record.results
+    parameters, sizes = results.get("parameters", {}), results.get("bytes", {})
+    values: dict[str, float] = {}
+    if sizes.get("model_dense"):
+        values["model/bytes_of_dense"] = sizes["model_stored"] / sizes["model_dense"]
+    if dense := parameters.get("targets_dense"):
+        if flops := results.get("flops_per_token"):
+            saved = 2 * (dense - parameters["targets_activated"])
+            values["model/flops_of_dense"] = flops / (flops + saved)
+        values["targets/stored"] = parameters["targets_stored"] / dense
+    if (spent := allocation_seconds(record)) is not None:
+        values["allocation/seconds"] = spent
+    rate = float(results.get("rate", {}).get("realised", 0.0))
+    return [
+        Measurement(name, value, "s" if name.endswith("seconds") else "", False, None, 1, {}, rate)
+        for name, value in values.items()
+    ]
+
+
+def seconds(record: Record) -> tuple[float | None, float | None]:
+    """Seconds of compression and of evaluation.
+
+    None where nothing was done, and where a part was read from the cache: the run then does not
+    know how long all of it takes.
+    """
+    stages = record.meta.get("stages", [])
+    compress = [stage for stage in stages if stage["name"] in COMPRESSION]
+    evaluate = [stage for stage in stages if stage["name"] not in COMPRESSION | PREPARATION]
+    return _total(compress), _total(evaluate)
+
+
+def allocation_seconds(record: Record) -> float | None:
+    """Seconds spent on choosing the ranks: scores, probes and the allocation itself.
+
+    None if a part was read from another run's cache and its time is unknown.
+    """
+    if "search" not in record.results:
+        return None
+    stages = {stage["name"]: stage for stage in record.meta.get("stages", [])}
+    scoring = stages.get("sensitivity")
+    if scoring is not None and scoring["cached"]:
+        return None
+    total = float(stages.get("allocation", {}).get("seconds", 0.0))
+    probes = float(record.results["search"].get("seconds") or 0.0)
+    # Probes read from the cache took their seconds in another run.
+    total = max(total, probes)
+    return total + (float(scoring["seconds"]) if scoring is not None else 0.0)
+
+
+def _percent_of_dense(parameters: Mapping[str, Any], name: str) -> float | None:
+    value, dense = parameters.get(name), parameters.get("targets_dense")
+    return 100 * value / dense if dense and value is not None else None
+
+
+def _total(stages: Sequence[Mapping[str, Any]]) -> float | None:
+    if not stages or any(stage["cached"] for stage in stages):
+        return None
+    return sum(float(stage["seconds"]) for stage in stages)
