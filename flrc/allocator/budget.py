@@ -1,4 +1,4 @@
-"""The one budget solver: from a growing family of ranks to ranks that meet the rate."""
+"""The budget solver of all allocators: real-valued ranks in, whole ranks at the rate out."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from flrc.plans.target import Target
 
 TOLERANCE = 1e-4
-"""Largest distance of realised and requested rate, where a single rank is a smaller step."""
+"""Largest difference of realised and requested rate, unless a single rank is a larger step."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the ranks must meet: ``sum of cost(rank) <= (1 - rate) * dense``, within bounds.
+    """The constraint on the ranks: ``sum of cost(rank) <= (1 - rate) * dense``, within bounds.
 
-    Ranks at or above break-even count as dense: inside the solver a rank runs from its lower to its
-    upper bound, and the form's ``dense_rank`` stands for the dense layer.
+    A layer at or above its break-even rank stays dense. The solver represents this by the form's
+    ``dense_rank``, the largest rank that it may choose.
 
     Attributes:
         targets: The layers.
@@ -59,8 +59,8 @@ class Budget:
             targets: The layers.
             form: What a rank costs.
             rate: Requested rate.
-            minimum_rank: Smallest rank of any target (cut to its break-even rank).
-            within: Plan at a lower rate that the answer must nest in (earlier phase of a schedule).
+            minimum_rank: Smallest rank of any target (at most its break-even rank).
+            within: Plan at a lower rate whose ranks are upper bounds (earlier phase of a schedule).
         """
         dense_ranks = [form.dense_rank(target) for target in targets]
         upper = list(dense_ranks)
@@ -79,65 +79,78 @@ class Budget:
 
     @property
     def parameters(self) -> int:
-        """Parameters that may be used: whole ones, ``(1 - rate) * dense`` without its rounding."""
+        """Parameters that may be used: ``(1 - rate) * dense``, rounded down up to float error."""
         return math.floor((1 - self.rate) * self.dense * (1 + 1e-14) + 1e-6)
 
     def cost(self, index: int, rank: int) -> int:
-        """Parameters of one target at a rank; the dense weight's from break-even on."""
+        """Parameters of one target at a rank; those of the dense weight from break-even on."""
         target = self.targets[index]
         if rank >= self.dense_ranks[index]:
             return target.dense
         return self.form.cost(rank, target)
+
+    def step(self, index: int, rank: int) -> int:
+        """Parameters that one more rank costs a target."""
+        return self.cost(index, rank + 1) - self.cost(index, rank)
 
     def total(self, ranks: Sequence[int]) -> int:
         """Parameters of all targets."""
         return sum(self.cost(index, rank) for index, rank in enumerate(ranks))
 
     def rate_of(self, parameters: int) -> float:
-        """The rate at which so many parameters are used, to four digits and never rounded up."""
+        """The rate at which this many parameters are used, rounded down to four digits."""
         return math.floor(1e4 * (1 - parameters / self.dense)) / 1e4
 
     def clip(self, ranks: Sequence[float]) -> list[int]:
-        """Whole ranks (rounded down) within the bounds."""
+        """Ranks rounded down and clipped to the bounds."""
         return [
             int(min(max(rank, low), high))
             for rank, low, high in zip(ranks, self.lower, self.upper, strict=True)
         ]
 
     def plan(self, ranks: Sequence[int], *, exact: bool = True) -> RankPlan:
-        """The plan of these ranks."""
+        """The plan with these ranks; from break-even on a target is dense."""
         named = {
             target.name: None if rank >= dense else rank
             for target, rank, dense in zip(self.targets, ranks, self.dense_ranks, strict=True)
         }
         return RankPlan.of(self.rate, named, self.targets, self.form, exact)
 
-    def check_reachable(self) -> None:
-        """Raise UserError if even the smallest or the largest allowed ranks miss the rate."""
-        smallest, largest = self.total(self.lower), self.total(self.upper)
+    def require(self, smallest: int, problem: str, given: str, fix: str) -> None:
+        """Raise UserError if ``smallest``, the fewest parameters possible, exceeds the budget."""
         if smallest > self.parameters:
             raise UserError(
-                "the rate cannot be reached with the given minimum rank",
-                given=f"rate={self.rate:g}, minimum rank {max(self.lower)}",
-                allowed=f"rate up to {self.rate_of(smallest):.4f} with this minimum rank",
-                fix="lower allocator.minimum_rank or the rate",
+                problem,
+                given=f"rate={self.rate:g}, {given}",
+                allowed=f"rate up to {self.rate_of(smallest):.4f}",
+                fix=fix,
             )
+
+    def check_reachable(self) -> None:
+        """Raise UserError if the smallest ranks exceed the budget or the largest fall short."""
+        self.require(
+            self.total(self.lower),
+            "the rate cannot be reached with the given minimum rank",
+            f"minimum rank {max(self.lower)}",
+            "lower allocator.minimum_rank or the rate",
+        )
+        largest = self.total(self.upper)
         if largest < self.parameters - TOLERANCE * self.dense:
             raise UserError(
                 "the rate cannot be reached with the given largest ranks",
                 given=f"rate={self.rate:g}",
-                allowed=f"rate from {1 - largest / self.dense:.4f} on",
+                allowed=f"a rate of at least {1 - largest / self.dense:.4f}",
                 fix="raise allocator.ceiling or the rate",
             )
 
 
 def solve(budget: Budget, ranks_at: Callable[[float], Sequence[float]]) -> RankPlan:
-    """The largest member of a growing family of ranks that fits the budget, filled up rank by rank.
+    """Bisects the scale of a family of ranks to the budget, then hands out the remainder.
 
-    ``ranks_at(R)`` gives a real rank per target, non-decreasing in ``R`` (for the paper's eq. 2
-    ``alpha / S * R``). ``R`` is bisected until the whole ranks, cut to their bounds, fit; what
-    clipping takes from one target thereby flows to all others. What is left is handed out one rank
-    at a time, largest cut-off fraction first (ties: model order), until no single rank fits.
+    ``ranks_at(R)`` gives a real rank per target, non-decreasing in ``R`` (``alpha / S * R`` in eq.
+    2 of FLRC). ``R`` is bisected until the rounded, clipped ranks just fit, so what clipping takes
+    from one target flows to all others. The remaining parameters are handed out one rank at a time,
+    largest rounded-off fraction first (ties: model order), until no single rank fits.
 
     Raises:
         UserError: If the bounds cannot meet the rate.
@@ -159,27 +172,23 @@ def solve(budget: Budget, ranks_at: Callable[[float], Sequence[float]]) -> RankP
             break
         low, high = (middle, high) if total(middle) <= budget.parameters else (low, middle)
 
-    wished = ranks_at(low)
-    ranks = budget.clip(wished)
-    order = sorted(range(len(ranks)), key=lambda i: (ranks[i] - wished[i], i))
+    real = ranks_at(low)
+    ranks = budget.clip(real)
+    order = sorted(range(len(ranks)), key=lambda i: (ranks[i] - real[i], i))
     left = budget.parameters - budget.total(ranks)
     handed_out = True
     while handed_out:
         handed_out = False
         for i in order:
-            step = budget.cost(i, ranks[i] + 1) - budget.cost(i, ranks[i])
+            step = budget.step(i, ranks[i])
             if ranks[i] < budget.upper[i] and step <= left:
                 ranks[i] += 1
                 left -= step
                 handed_out = True
 
     plan = budget.plan(ranks)
-    # Only a rank that some bound still allows is a step that could have been made.
-    steps = [
-        budget.cost(i, rank + 1) - budget.cost(i, rank)
-        for i, rank in enumerate(ranks)
-        if rank < budget.upper[i]
-    ]
+    # The smallest step that the bounds would still have allowed.
+    steps = [budget.step(i, rank) for i, rank in enumerate(ranks) if rank < budget.upper[i]]
     missed = abs(plan.realised - plan.requested)
     if missed > max(TOLERANCE, min(steps, default=0) / budget.dense):
         raise AssertionError(

@@ -1,4 +1,4 @@
-"""ATP: the keep ratio falls linearly with depth, the slope is measured."""
+"""ATP: the keep ratio falls linearly with depth; the slope is chosen by measuring."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flrc.allocator.base import ProbingAllocator
-from flrc.errors import UserError
+from flrc.allocator.keep_ratios import solve_keep_ratios
 
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 class DepthLinear(ProbingAllocator):
     """``keep_b = rho + beta (1/2 - b / (L - 1))``: early blocks keep more, by a measured slope.
 
-    ``rho`` is the share of parameters that is kept, ``b`` the block of ``L``. A grid of slopes from
-    0 (uniform) to ``2 min(rho, 1 - rho)``, where the first block is dense or the last one empty, is
-    measured; kept is the plan of least perplexity on the calibration sequences, the flatter of
-    equals.
+    ``rho`` is the share of parameters that is kept, ``b`` the block of ``L``. The slopes ``beta``
+    form a grid from 0 (uniform) to ``2 min(rho, 1 - rho)``, where the first block is dense or the
+    last one empty. The plan with the lowest perplexity on the calibration sequences is chosen; of
+    equal ones the flattest.
 
     Source: ATP (Huang et al., ICML 2025), as in the code of LEMS.
-    Differs: one factor on all keep ratios meets the rate exactly, and no rank falls below
+    Differs: one common factor on all keep ratios meets the rate exactly, and no rank falls below
         ``minimum_rank``.
 
     Attributes:
@@ -35,39 +35,30 @@ class DepthLinear(ProbingAllocator):
     slopes: int = 11
 
     def check(self) -> None:
-        """Ranges."""
+        """Also checks the size of the grid."""
         super().check()
-        self.require(self.slopes >= 2, "slopes", "a whole number from 2 on")
+        self.require(self.slopes >= 2, "slopes", "an integer of at least 2")
 
     def plan(self, budget: Budget, slope: float) -> RankPlan:
-        """The plan of one slope beta."""
-        from flrc.allocator.keep_ratios import solve_keep_ratios
-
+        """The plan for one slope ``beta``."""
         last = max(target.block for target in budget.targets)
         depth = [target.block / last if last > 0 else 0.5 for target in budget.targets]
-        # Rounding must not turn the empty last block's 0 into a negative number.
-        return solve_keep_ratios(
-            budget, [max(0.0, 1 - budget.rate + slope * (0.5 - d)) for d in depth]
-        )
+        # In the steepest plan the last block's ratio is 0; rounding must not make it negative.
+        keep = [max(0.0, 1 - budget.rate + slope * (0.5 - d)) for d in depth]
+        return solve_keep_ratios(budget, keep)
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
-        """The best slope's plan."""
+        """The plan of the slope with the lowest measured loss."""
+        from flrc.allocator.divergence import no_finite_loss
         from flrc.core.progress import progress
 
         steepest = 2 * min(budget.rate, 1 - budget.rate)
         plans = [self.plan(budget, steepest * i / (self.slopes - 1)) for i in range(self.slopes)]
         probe = evidence.probe(self.samples)
         probe.announce(self.name, plans=self.slopes)
-        losses = [
-            probe.plan(plan.ranks).loss
-            for plan in progress(plans, "measuring slopes over depth", len(plans))
-        ]
+        doing = "measuring slopes over depth"
+        losses = [probe.plan(plan.ranks).loss for plan in progress(plans, doing)]
         best = min(losses)
         if best == float("inf"):
-            raise UserError(
-                "the cut model gave no finite loss with any slope",
-                given=f"rate={budget.rate:g}",
-                allowed="a rate at which the model still gives finite numbers",
-                fix="a lower rate, or dtype=float32",
-            )
+            raise no_finite_loss("with any slope", f"rate={budget.rate:g}")
         return plans[losses.index(best)]

@@ -1,4 +1,4 @@
-"""How far a cut model is from the dense one on the same tokens (pure)."""
+"""Loss of a truncated model and its KL divergence from the dense one (pure maths)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from flrc.errors import UserError
+
 
 @dataclass(frozen=True)
 class Divergence:
-    """Means over the predicted tokens of all sequences (a sequence's first is not predicted).
+    """Means over the predicted tokens of all sequences (the first of each is not predicted).
 
     Attributes:
-        nll: Negative log likelihood of the tokens under the cut model, in nats per token.
-        kl: ``KL(dense || cut)`` of the next-token distributions, in nats per token.
+        nll: Negative log-likelihood of the tokens under the truncated model, in nats per token.
+        kl: ``KL(dense || truncated)`` of the next-token distributions, in nats per token.
     """
 
     nll: float
@@ -24,17 +26,17 @@ class Divergence:
 
     @property
     def perplexity(self) -> float:
-        """``exp(nll)``; infinite where that overflows or is no number."""
+        """``exp(nll)``; infinite where that overflows or is NaN."""
         return math.exp(self.nll) if self.nll < 700 else math.inf
 
     @property
     def loss(self) -> float:
-        """``nll``, or infinity where it is no number: a broken model is the worst there is."""
+        """``nll``; infinite where it is not finite, so that a broken model ranks last."""
         return self.nll if math.isfinite(self.nll) else math.inf
 
 
 class MeanDivergence:
-    """Divergence of sequences that arrive one after another; sums are float64."""
+    """Accumulates the divergence of sequences that arrive one by one, in float64."""
 
     def __init__(self) -> None:
         self._nll = self._kl = 0.0
@@ -43,20 +45,30 @@ class MeanDivergence:
     def add(
         self,
         dense: Float[Tensor, "*batch vocabulary"],
-        cut: Float[Tensor, "*batch vocabulary"],
+        truncated: Float[Tensor, "*batch vocabulary"],
         tokens: Int[Tensor, "*batch"],
     ) -> None:
-        """Add log-probabilities of both models for the tokens that came next."""
-        self._nll -= float(cut.gather(-1, tokens[..., None]).double().sum())
-        distances = nn.functional.kl_div(cut, dense, reduction="none", log_target=True).sum(-1)
-        self._kl += float(distances.double().sum())
+        """Add the log-probabilities of both models, and the tokens that did come next."""
+        self._nll -= float(truncated.gather(-1, tokens[..., None]).double().sum())
+        kl = nn.functional.kl_div(truncated, dense, reduction="none", log_target=True).sum(-1)
+        self._kl += float(kl.double().sum())
         self._count += tokens.numel()
 
     def result(self) -> Divergence:
-        """The means."""
+        """The means over all tokens added."""
         return Divergence(self._nll / self._count, self._kl / self._count)
 
 
 def log_probabilities(logits: Float[Tensor, "*batch v"]) -> Float[Tensor, "*batch v"]:
-    """In float32 or wider, whatever the model's dtype."""
+    """Log-softmax in float32 or wider, whatever the model's dtype."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+
+def no_finite_loss(where: str, given: str) -> UserError:
+    """The error of a search in which every model that was measured is broken."""
+    return UserError(
+        f"the truncated model gave no finite loss {where}",
+        given=given,
+        allowed="a rate at which the model still gives finite numbers",
+        fix="a lower rate, or dtype=float32",
+    )

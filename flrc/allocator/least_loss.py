@@ -1,4 +1,4 @@
-"""Least total loss under a parameter budget, by one Lagrange multiplier (pure)."""
+"""The plan with the least total loss under a parameter budget, by one Lagrange multiplier."""
 
 from __future__ import annotations
 
@@ -15,24 +15,22 @@ if TYPE_CHECKING:
 
 
 class _Curve:
-    """Loss and cost of the allowed ranks of one target; the last may be the dense layer."""
+    """Loss and cost of one target's allowed ranks, ascending; the last may be the dense layer."""
 
     def __init__(self, budget: Budget, index: int, loss: Tensor, choices: Sequence[int] | None):
         low, high = budget.lower[index], budget.upper[index]
         dense = budget.dense_ranks[index]
-        ranks = [r for r in (range(low, high + 1) if choices is None else choices)]
-        ranks = sorted({r for r in ranks if low <= r < dense and r <= high})
+        allowed = range(low, high + 1) if choices is None else choices
+        ranks = sorted({r for r in allowed if low <= r < dense and r <= high})
         if high >= dense:
             ranks.append(dense)
-        if not ranks:  # no choice lies within the bounds: the bounds themselves are what is left
-            ranks = [high]
         loss = loss.double()
-        self.ranks = ranks
+        self.ranks = ranks = ranks or [high]  # no choice within the bounds: take the upper one
         self.cost = torch.tensor([budget.cost(index, r) for r in ranks], dtype=torch.float64)
         self.loss = torch.tensor([0.0 if r >= dense else float(loss[r]) for r in ranks]).double()
 
     def best(self, price: float) -> int:
-        """Position of the least ``loss + price * cost``; the cheaper one of equals."""
+        """Position of the least ``loss + price * cost``; of equal ones the cheaper."""
         return int((self.loss + price * self.cost).argmin())
 
 
@@ -41,19 +39,19 @@ def least_loss_plan(
     losses: Sequence[Tensor],
     choices: Sequence[Sequence[int]] | None = None,
 ) -> RankPlan:
-    """The ranks of least total loss that fit the budget.
+    """The ranks with the least total loss that fit the budget.
 
-    For a price ``lambda`` per parameter each target by itself takes the rank of least
-    ``loss(r) + lambda cost(r)``; staying dense is one more choice, at the dense cost and loss 0.
-    The total cost falls as the price rises, so one bisection finds the price at which the budget
-    is met. Whatever the cost function, the ranks found are optimal for the budget they use
-    (Everett's theorem); what a jump between two choices leaves unused is then spent on single steps
-    of the greatest gain per parameter.
+    At a price ``lambda`` per parameter every target takes the rank that minimises
+    ``loss(r) + lambda cost(r)``, independently of all others; staying dense is one more choice,
+    with the dense cost and loss 0. The total cost falls as the price rises, so bisection finds the
+    price that meets the budget. Whatever the cost function, the result is optimal for the
+    parameters it uses (Everett's theorem). What a jump between two choices leaves unused is then
+    spent on single steps with the greatest gain per parameter.
 
     Args:
         budget: Bounds, costs and the parameters that may be used.
-        losses: By target, in the budget's order: ``(full rank + 1,)``, the loss at rank 0, 1, ...
-        choices: By target, the ranks that are allowed; None for all. The dense layer always is.
+        losses: ``(full rank + 1,)`` by target, in the budget's order: the loss at rank 0, 1, ...
+        choices: The allowed ranks by target; None for all. The dense layer always is allowed.
 
     Raises:
         UserError: If the bounds cannot meet the rate.
@@ -66,34 +64,35 @@ def least_loss_plan(
         for i, loss in enumerate(losses)
     ]
 
-    def at(price: float) -> list[int]:
+    def best_at(price: float) -> list[int]:
         return [curve.best(price) for curve in curves]
 
     def used(chosen: Sequence[int]) -> float:
         return sum(float(c.cost[k]) for c, k in zip(curves, chosen, strict=True))
 
-    chosen = at(0.0)
+    chosen = best_at(0.0)
     if used(chosen) > budget.parameters:
         low, high = 0.0, _ceiling(curves)
         for _ in range(200):
             middle = (low * high) ** 0.5 if low > 0 else high * 1e-6
             if not low < middle < high:
                 break
-            low, high = (low, middle) if used(at(middle)) <= budget.parameters else (middle, high)
-        chosen = at(high)
+            fits = used(best_at(middle)) <= budget.parameters
+            low, high = (low, middle) if fits else (middle, high)
+        chosen = best_at(high)
     _spend(curves, chosen, budget.parameters - used(chosen))
     return budget.plan([curve.ranks[k] for curve, k in zip(curves, chosen, strict=True)])
 
 
 def _ceiling(curves: Sequence[_Curve]) -> float:
     """A price at which every target takes its cheapest choice."""
-    worst = 0.0
+    steepest = 0.0
     for curve in curves:
         if len(curve.ranks) > 1:
-            saved = (curve.cost - curve.cost[0])[1:]
-            gained = (curve.loss[0] - curve.loss)[1:]
-            worst = max(worst, float((gained / saved).max()))
-    return max(worst * (1 + 1e-9), 1e-300)
+            cost = (curve.cost - curve.cost[0])[1:]
+            gain = (curve.loss[0] - curve.loss)[1:]
+            steepest = max(steepest, float((gain / cost).max()))
+    return max(steepest * (1 + 1e-9), 1e-300)
 
 
 def _spend(curves: Sequence[_Curve], chosen: list[int], left: float) -> None:
@@ -113,6 +112,5 @@ def _spend(curves: Sequence[_Curve], chosen: list[int], left: float) -> None:
         if cost <= left:
             chosen[i] += 1
             left -= cost
-            following = step(i)
-            if following is not None:
+            if (following := step(i)) is not None:
                 heapq.heappush(steps, following)

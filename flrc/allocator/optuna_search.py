@@ -1,4 +1,4 @@
-"""A few trials of a sampler: Optuna, in one place and quiet."""
+"""Minimises an expensive function of a few variables with one of Optuna's samplers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from flrc.allocator.divergence import no_finite_loss
 from flrc.core.progress import progress
-from flrc.errors import UserError, choose
+from flrc.errors import choose
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 
 SAMPLERS = ("gp", "tpe")
 WORST = 1e6
-"""What the sampler is told where the objective is larger or not finite."""
+"""What is reported to the sampler where the objective is larger or not finite."""
 
 
 def best_trial(
@@ -29,18 +30,18 @@ def best_trial(
     seed: int,
     doing: str,
 ) -> dict[str, float]:
-    """The values with the least objective among those a seeded sampler tries.
+    """The values with the lowest objective among those that a seeded sampler tries.
 
-    Trials run one after another, and nothing is stored; equal objectives go to the earlier trial.
+    Trials run one after another and nothing is stored. Of equal trials the earliest wins.
 
     Args:
-        trials: How many.
+        trials: Number of trials.
         space: Lowest and highest value by variable.
-        objective: What is to be small. Not finite: a broken model, the worst there is.
+        objective: The function to minimise; not finite where the model is broken.
         sampler: ``gp`` (Gaussian process, Bayesian optimisation) or ``tpe`` (tree-structured
             Parzen estimator); both draw their first ten trials at random.
-        seed: Of the sampler.
-        doing: What the progress bar says.
+        seed: Seed of the sampler.
+        doing: Text of the progress bar.
 
     Raises:
         UserError: If no trial gave a finite objective.
@@ -48,7 +49,7 @@ def best_trial(
     import optuna
 
     choose("sampler", sampler, SAMPLERS)
-    # Errors only: a warning of its own says that an accelerator package is not installed.
+    # Not warnings: Optuna warns about an optional package that is not installed.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     samplers: dict[str, Callable[[], BaseSampler]] = {
         "gp": lambda: optuna.samplers.GPSampler(seed=seed),
@@ -56,20 +57,15 @@ def best_trial(
     }
     study = optuna.create_study(sampler=samplers[sampler](), direction="minimize")
     best: tuple[float, dict[str, float]] = (math.inf, {})
-    for number in progress(range(trials), doing, trials):
+    for number in progress(range(trials), doing):
         trial = study.ask()
         values = {name: trial.suggest_float(name, *ends) for name, ends in space.items()}
-        found = objective(values)
-        study.tell(trial, min(found, WORST) if math.isfinite(found) else WORST)
-        log.debug("trial %d: %s gives %.6g", number, values, found)
-        if math.isfinite(found) and found < best[0]:
-            best = (found, values)
+        loss = objective(values)
+        study.tell(trial, min(loss, WORST) if math.isfinite(loss) else WORST)
+        log.debug("trial %d: %s gives %.6g", number, values, loss)
+        if math.isfinite(loss) and loss < best[0]:
+            best = (loss, values)
     if not best[1]:
-        raise UserError(
-            "the cut model gave no finite loss in any trial of the search",
-            given=f"{trials} trials",
-            allowed="a rate at which the model still gives finite numbers",
-            fix="a lower rate, or dtype=float32",
-        )
-    log.info("%s: the best of %d is %.6g, with %s", doing, trials, *best)
+        raise no_finite_loss("in any trial of the search", f"{trials} trials")
+    log.info("%s: the best of %d trials gives %.6g, with %s", doing, trials, *best)
     return best[1]

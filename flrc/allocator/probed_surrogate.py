@@ -1,4 +1,4 @@
-"""LEMS: spectra scaled to one measured divergence per target, solved for the least sum."""
+"""LEMS: spectra scaled to one measured divergence per target, minimised in sum."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from flrc.allocator.base import ProbingAllocator
+from flrc.allocator.budget import Budget, solve
+from flrc.allocator.keep_ratios import real_ranks
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from flrc.allocator.budget import Budget
+    from flrc.allocator.divergence import Divergence
     from flrc.allocator.evidence import Evidence
-    from flrc.allocator.probe import Divergence
     from flrc.form.base import Form
     from flrc.plans.rank_plan import RankPlan
     from flrc.plans.target import Target
@@ -23,19 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class ProbedSurrogate(ProbingAllocator):
-    """Least sum over targets of ``e(k) = KL_10 (1 - E(k)/E) / (1 - E(k0)/E) d_b``.
+    """Minimises the sum over targets of ``e(k) = KL_10 (1 - E(k)/E) / (1 - E(k0)/E) d_b``.
 
     ``E(k)`` is the energy of the first ``k`` singular values, ``k0`` the rank at 10 % of the dense
-    parameters, ``KL_10`` the measured divergence of the model with only this target cut to ``k0``.
-    The depth factor ``d_b = 1 + gamma S_b / S_0``, ``S_b = sum over blocks j >= b of
-    (j + 1)^-alpha``, makes early blocks dearer; ``alpha`` and ``gamma`` are those of the trial
-    whose whole plan diverges least. A target stays dense (error 0) or takes a rank that is a
-    multiple of 8 within a range of ratios.
+    parameters, ``KL_10`` the measured KL divergence with only this target truncated to ``k0``. The
+    depth factor ``d_b = 1 + gamma S_b / S_0``, ``S_b = sum over blocks j >= b of (j + 1)^-alpha``,
+    gives early blocks more weight; ``alpha`` and ``gamma`` are those of the trial whose whole plan
+    diverges least. A target stays dense (error 0) or takes a rank that is a multiple of 8 within a
+    range of keep ratios.
 
     Source: LEMS (ICML 2026), in the code of KFAC-SVD.
-    Differs: the sum is minimised by bisecting one Lagrange multiplier, not by an integer program
-        (Gurobi), and what is left then goes rank by rank to single targets, greatest gain first, so
-        that the rate is met exactly: those targets leave the multiples of 8.
+    Differs: the sum is minimised by bisecting one Lagrange multiplier instead of solving an integer
+        program (Gurobi). The remaining parameters then go rank by rank to single targets, greatest
+        gain first, so that the rate is met exactly; those targets' ranks are not multiples of 8.
 
     Attributes:
         probe_ratio: Keep ratio at which each target is measured.
@@ -64,10 +65,10 @@ class ProbedSurrogate(ProbingAllocator):
     SPECTRAL: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Ranges."""
+        """Also checks the ratios, the depth factor and the search."""
         super().check()
         self.require(0 < self.probe_ratio < 1, "probe_ratio", "a number above 0 and below 1")
-        self.require(self.multiple >= 1, "multiple", "a whole number from 1 on")
+        self.require(self.multiple >= 1, "multiple", "an integer of at least 1")
         for name in ("ratios", "ratios_high"):
             ends = getattr(self, name)
             self.require(
@@ -77,23 +78,23 @@ class ProbedSurrogate(ProbingAllocator):
             )
         self.require(self.alpha > 0, "alpha", "a number above 0")
         self.require(self.gamma > 0, "gamma", "a number above 0")
-        self.require(self.trials >= 1, "trials", "a whole number from 1 on")
-        self.require(self.seed >= 0, "seed", "a whole number from 0 on")
+        self.require(self.trials >= 1, "trials", "an integer of at least 1")
+        self.require(self.seed >= 0, "seed", "an integer of at least 0")
 
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
-        """The cheapest choices must reach the rate."""
+        """Also checks that the cheapest choices reach the rate."""
         super().check_reachable(targets, form, rate)
         self.choices(self.budget(targets, form, rate))
 
     def choices(self, budget: Budget) -> list[list[int]]:
-        """By target, the ranks it may be cut to.
+        """The ranks that each target may be truncated to.
 
         Raises:
-            UserError: If even the cheapest of them miss the rate.
+            UserError: If even the cheapest of them exceed the budget.
         """
         ends = "ratios" if budget.rate <= 0.5 else "ratios_high"
         lowest, highest = getattr(self, ends)
-        found, smallest = [], 0
+        choices, smallest = [], 0
         for i, target in enumerate(budget.targets):
             multiples = range(self.multiple, budget.dense_ranks[i], self.multiple)
             ranks = [
@@ -101,22 +102,19 @@ class ProbedSurrogate(ProbingAllocator):
                 for k in multiples
                 if lowest <= budget.form.cost(k, target) / target.dense <= highest
             ]
-            found.append(ranks)
+            choices.append(ranks)
             within = [k for k in ranks if budget.lower[i] <= k <= budget.upper[i]]
             smallest += budget.cost(i, min(within, default=budget.upper[i]))
-        if smallest > budget.parameters:
-            raise UserError(
-                "the lowest allowed ranks do not reach the rate",
-                given=f"rate={budget.rate:g}, ratios from {lowest:g} on, multiples of "
-                f"{self.multiple}",
-                allowed=f"rate up to {budget.rate_of(smallest):.4f}",
-                fix=f"a lower allocator.{ends}, or allocator.multiple=1",
-            )
-        return found
+        budget.require(
+            smallest,
+            "the lowest allowed ranks do not reach the rate",
+            f"ratios of at least {lowest:g}, multiples of {self.multiple}",
+            f"a lower allocator.{ends}, or allocator.multiple=1",
+        )
+        return choices
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
-        """The plan of least surrogate error, with the depth factor that was measured best."""
-        from flrc.allocator.keep_ratios import real_ranks
+        """The plan with the least surrogate error, under the depth factor of the best trial."""
         from flrc.allocator.optuna_search import best_trial
 
         choices = self.choices(budget)
@@ -133,7 +131,7 @@ class ProbedSurrogate(ProbingAllocator):
         def plan(values: Mapping[str, float]) -> RankPlan:
             depth = depth_factors(budget.targets, values["alpha"], values["gamma"])
             losses = [d * error for d, error in zip(depth, errors, strict=True)]
-            return least_sum(budget, losses, choices, self.multiple)
+            return filled_least_loss_plan(budget, losses, choices, self.multiple)
 
         best = best_trial(
             self.trials,
@@ -147,13 +145,13 @@ class ProbedSurrogate(ProbingAllocator):
 
 
 def surrogate(spectrum: Tensor, rank: int, measured: Divergence, name: str) -> Tensor:
-    """``(r + 1,)``: the error at rank 0, 1, ... r, without the depth factor.
+    """The error ``(r + 1,)`` at rank 0, 1, ... r, without the depth factor.
 
     Args:
         spectrum: Singular values ``(r,)``.
-        rank: Rank at which the target was measured.
-        measured: The divergence there.
-        name: Of the target.
+        rank: ``k0``, at which the target was measured.
+        measured: The divergence at that rank.
+        name: Name of the target, for the error.
 
     Raises:
         UserError: If the divergence is not finite.
@@ -162,33 +160,32 @@ def surrogate(spectrum: Tensor, rank: int, measured: Divergence, name: str) -> T
 
     if not math.isfinite(measured.kl):
         raise UserError(
-            f"the model gives no finite numbers with only {name} cut to rank {rank}",
+            f"the model gives no finite numbers with only {name} truncated to rank {rank}",
             given=f"KL {measured.kl}",
             allowed="a finite divergence",
             fix="dtype=float32, or another decomposition",
         )
     losses = truncation_losses(spectrum)
     at_rank = float(losses[rank])
-    # Nothing is dropped at that rank: nothing is lost by cutting, whatever was measured.
+    # Where that rank drops nothing, truncation costs nothing, whatever was measured.
     return losses * (max(measured.kl, 0.0) / at_rank if at_rank > 0 else 0.0)
 
 
 def depth_factors(targets: Sequence[Target], alpha: float, gamma: float) -> list[float]:
-    """``1 + gamma S_b / S_0`` by target: ``1 + gamma`` in the first block, falling with depth."""
+    """``d_b = 1 + gamma S_b / S_0`` by target: ``1 + gamma`` in the first block, then falling."""
     blocks = max(target.block for target in targets) + 1
     tails = [sum((j + 1) ** -alpha for j in range(b, blocks)) for b in range(blocks)]
     return [1 + gamma * tails[target.block] / tails[0] for target in targets]
 
 
-def least_sum(
+def filled_least_loss_plan(
     budget: Budget, losses: Sequence[Tensor], choices: Sequence[Sequence[int]], multiple: int
 ) -> RankPlan:
-    """The plan of least sum among the choices, then filled up to the exact rate.
+    """The plan with the least total loss among the choices, then filled up to the exact rate.
 
     What the choices leave unused goes to one target after another, at most ``multiple`` ranks each,
-    in descending order of loss per parameter of the next rank; a target that is dense has none.
+    in descending order of the loss that the next rank saves per parameter.
     """
-    from flrc.allocator.budget import solve
     from flrc.allocator.least_loss import least_loss_plan
 
     named = least_loss_plan(budget, losses, choices).ranks
@@ -201,8 +198,8 @@ def least_sum(
         k = chosen[i]
         if k >= budget.upper[i]:
             return -1.0
-        step = budget.cost(i, k + 1) - budget.cost(i, k)
-        return float(losses[i][k] - losses[i][min(k + 1, len(losses[i]) - 1)]) / step
+        saved = float(losses[i][k] - losses[i][min(k + 1, len(losses[i]) - 1)])
+        return saved / budget.step(i, k)
 
     order = sorted(range(len(chosen)), key=lambda i: (-gain(i), i))
     place = {i: position for position, i in enumerate(order)}

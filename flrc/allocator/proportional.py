@@ -1,16 +1,18 @@
-"""The paper's allocation: rank in proportion to the score."""
+"""FLRC's allocation: ranks in proportion to the scores."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from flrc.allocator.base import Allocator
+from flrc.allocator.budget import Budget, solve
+from flrc.allocator.keep_ratios import real_ranks
 from flrc.errors import UserError, choose
 
 if TYPE_CHECKING:
-    from flrc.allocator.budget import Budget
     from flrc.allocator.evidence import Evidence
     from flrc.form.base import Form
     from flrc.plans.rank_plan import RankPlan
@@ -24,8 +26,8 @@ class Proportional(Allocator):
     """``r = alpha / S * R_budget`` with ``R_budget`` solved for the requested parameter rate.
 
     Source: FLRC (arXiv 2510.09332), eq. 2 and algorithm 1.
-    Differs: the paper gives ``R_budget`` in ranks and leaves open what happens to ranks below 1 or
-        above full rank; taken literally the formula misses the rate by far.
+    Differs: the paper gives ``R_budget`` in ranks and does not say what happens to ranks below 1 or
+        above full rank; taken literally, the formula misses the rate by far.
 
     Attributes:
         redistribution: ``solved``: ``R_budget`` is found by bisection, so what clipping removes
@@ -45,7 +47,7 @@ class Proportional(Allocator):
     SCORED: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Ranges."""
+        """Also checks how ranks are redistributed, and their bounds."""
         super().check()
         choose("allocator.redistribution", self.redistribution, REDISTRIBUTIONS)
         self.require(0 <= self.floor <= 1, "floor", "a multiple of the uniform rank in [0, 1]")
@@ -58,9 +60,7 @@ class Proportional(Allocator):
     def budget(
         self, targets: Sequence[Target], form: Form, rate: float, within: RankPlan | None = None
     ) -> Budget:
-        """The budget with the bounds given as multiples of the uniform rank."""
-        from flrc.allocator.keep_ratios import real_ranks
-
+        """The budget, with ``floor`` and ``ceiling`` as further bounds."""
         budget = super().budget(targets, form, rate, within)
         for i, uniform in enumerate(real_ranks(budget, [1 - rate] * len(targets))):
             if self.ceiling is not None and rate > 0:
@@ -69,24 +69,21 @@ class Proportional(Allocator):
         return budget
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
-        """Ranks in proportion to the scores."""
-        from flrc.allocator.budget import solve
-        from flrc.allocator.keep_ratios import real_ranks
+        """Ranks in proportion to the scores.
 
+        Raises:
+            UserError: If a score is negative or not finite, or all are 0.
+        """
         alpha = [evidence.scores[target.name] for target in budget.targets]
-        if not (all(0 <= a < float("inf") for a in alpha) and sum(alpha) > 0):
-            bad = [
-                t.name
-                for t, a in zip(budget.targets, alpha, strict=True)
-                if not 0 <= a < float("inf")
-            ]
+        pairs = zip(budget.targets, alpha, strict=True)
+        bad = [target.name for target, a in pairs if not 0 <= a < math.inf]
+        if bad or sum(alpha) <= 0:
+            where = ", ".join(bad[:3])
             raise UserError(
-                "scores cannot be turned into ranks",
-                given=f"not finite or negative at {', '.join(bad[:3])}"
-                if bad
-                else "all scores are 0",
-                allowed="finite scores of at least 0, one above 0",
-                fix="calibrate in float32 (dtype=float32), or look at the calibration data",
+                "the scores cannot be turned into ranks",
+                given=f"not finite or negative for {where}" if bad else "all scores are 0",
+                allowed="finite scores of at least 0, at least one of them above 0",
+                fix="calibrate in float32 (dtype=float32), or check the calibration data",
             )
         total = sum(alpha)
         share = [a / total for a in alpha]
@@ -105,22 +102,22 @@ class Proportional(Allocator):
 def round_robin(
     share: Sequence[float], rank_sum: float, lower: Sequence[int], upper: Sequence[int]
 ) -> list[float]:
-    """Whole ranks of a given sum: proportional, cut, and the deficit handed out in turn.
+    """Whole ranks with a given sum: proportional, clipped, then the deficit handed out in rounds.
 
-    In each round every target below its bound gets one rank, in ascending order of (proportional
-    rank minus clipped rank).
+    In each round every target below its upper bound gets one rank, in ascending order of
+    (proportional rank minus clipped rank).
 
     Source: the Fisher allocator of Palu (github.com/shadowpa0327/Palu).
     """
-    wished = [s * rank_sum for s in share]
-    ranks = [int(min(max(w, lo), up)) for w, lo, up in zip(wished, lower, upper, strict=True)]
+    real = [s * rank_sum for s in share]
+    ranks = [int(min(max(r, lo), up)) for r, lo, up in zip(real, lower, upper, strict=True)]
     deficit = int(rank_sum) - sum(ranks)
-    order = sorted(range(len(ranks)), key=lambda i: (wished[i] - ranks[i], i))
+    order = sorted(range(len(ranks)), key=lambda i: (real[i] - ranks[i], i))
     while deficit > 0:
         open_ = [i for i in order if ranks[i] < upper[i]]
         if not open_:
             break
-        # All whole rounds that no target leaves early are taken at once.
+        # All full rounds until the first target reaches its bound, at once.
         rounds = min(deficit // len(open_), min(upper[i] - ranks[i] for i in open_))
         if rounds == 0:
             rounds, open_ = 1, open_[:deficit]

@@ -1,4 +1,4 @@
-"""PrunerGPT: keep shares by the order of the scores, not by their size."""
+"""PrunerGPT: keep ratios by the order of the scores, not by their size."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from flrc.allocator.base import Allocator
+from flrc.allocator.keep_ratios import solve_keep_ratios
 
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
@@ -15,17 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class RankOrder(Allocator):
-    """``keep = (1 - rate - a) + 2 a id / (N - 1)``, with ``id`` the ascending place of the score.
+    """``keep = (1 - rate - a) + 2 a id / (N - 1)``, with ``id`` the place of the score, ascending.
 
-    The least sensitive of the ``N`` targets keeps ``1 - rate - a``, the most sensitive ``1 - rate +
-    a``, the others lie evenly between; equal scores keep the model's order. Shares are cut to
-    [0, 1]; then one factor on all of them meets the rate in parameters (their mean meets it over
-    targets only).
+    The least sensitive of the ``N`` targets keeps ``1 - rate - a`` of its parameters, the most
+    sensitive ``1 - rate + a``, the others are evenly spaced between; equal scores keep the model's
+    order. Ratios are clipped to [0, 1]. Their mean meets the rate over targets; one common factor
+    then meets it in parameters.
 
     Source: Shao et al., "One-Shot Sensitivity-Aware Mixed Sparsity Pruning" (arXiv 2310.09499),
         algorithm 1, called PrunerGPT by FLRC.
-    Differs: the algorithm as printed calls this value the sparsity; the published code keeps this
-        share, as the text says (sensitive layers keep more), and so do we.
+    Differs: the algorithm as printed calls this value the sparsity. In the published code it is
+        the keep ratio, in line with the text (sensitive layers keep more), and so it is here.
 
     Attributes:
         half_width: ``a``, half the difference between the largest and the smallest keep ratio; 0 is
@@ -38,14 +39,12 @@ class RankOrder(Allocator):
     SCORED: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Range of the half width."""
+        """Also checks the half width."""
         super().check()
         self.require(0 <= self.half_width <= 0.5, "half_width", "a share in [0, 0.5]")
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
-        """Ranks whose keep shares rise evenly with the order of the scores."""
-        from flrc.allocator.keep_ratios import solve_keep_ratios
-
+        """Ranks whose keep ratios rise evenly in the order of the scores."""
         scores = [evidence.scores[target.name] for target in budget.targets]
         order = sorted(range(len(scores)), key=lambda i: (scores[i], i))
         middle, a = 1 - budget.rate, self.half_width

@@ -1,4 +1,4 @@
-"""Ranks from a file."""
+"""Ranks from the plan file of an earlier run."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flrc.allocator.base import Allocator
+from flrc.allocator.evidence import Evidence
 from flrc.errors import UserError
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.run_plans import phases_from_json
 
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
-    from flrc.allocator.evidence import Evidence
     from flrc.form.base import Form
-    from flrc.plans.rank_plan import RankPlan
     from flrc.plans.target import Target
 
 
 @dataclass
 class Replay(Allocator):
-    """Takes the plan of an earlier run (``plan.json``, maybe edited) made for the same rate.
+    """Takes the ranks from a ``plan.json``, edited or not, that was made for the same rate.
 
     Attributes:
         path: ``plan.json`` of an earlier run, possibly edited; it must hold the requested rate.
@@ -33,26 +34,23 @@ class Replay(Allocator):
     ALLOCATES: ClassVar[bool] = False
 
     def check(self) -> None:
-        """A path must be given and exist."""
+        """Also checks that the plan file exists."""
         super().check()
         if self.path is None or not Path(self.path).is_file():
             raise UserError(
                 "allocator=replay needs the plan file of an earlier run",
                 given=f"allocator.path={self.path}",
                 allowed="the path of a plan.json",
-                fix="python -m flrc.records ls shows the runs; their folders hold plan.json",
+                fix="python -m flrc.records ls lists the runs; each run's folder has a plan.json",
             )
 
     def describe(self) -> dict[str, Any]:
-        """The plan's content, not its path, is what counts."""
+        """The content of the plan file instead of its path."""
         plans = [plan.to_json() for plan in self._read()]
         return {**super().describe(), "path": None, "plans": plans}
 
     def _read(self) -> list[RankPlan]:
-        """The constant plan, and the plans of the phases."""
-        from flrc.plans.rank_plan import RankPlan
-        from flrc.plans.run_plans import phases_from_json
-
+        """The constant plan, then those of the phases."""
         try:
             content = json.loads(Path(str(self.path)).read_text("utf-8-sig"))
             constant = RankPlan.from_json(content["constant"])
@@ -67,21 +65,19 @@ class Replay(Allocator):
             ) from error
 
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
-        """The file must hold a plan for this rate and these targets."""
-        from flrc.allocator.evidence import Evidence
+        """Checks that the file has a plan for this rate and these targets."""
         from flrc.decomposition.factors import ZERO
 
-        # Which layers are dead is not known yet.
+        # It is not known yet which layers are dead, so rank 0 is accepted everywhere.
         dead = {target.name: ZERO for target in targets}
         self.allocate(Evidence(kept=dead), self.budget(targets, form, rate))
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """The stored ranks, checked against the model's targets."""
         from flrc.decomposition.factors import ZERO
-        from flrc.plans.rank_plan import RankPlan
 
         constant, *phases = self._read()
-        # At one rate the two may differ: a phase is bound to nest in the one before.
+        # At the same rate the two may differ: a phase must nest in the one before.
         ordered = [constant, *phases] if budget.phase else [*phases, constant]
         plans = {plan.requested: plan for plan in ordered}
         if budget.rate not in plans:
@@ -92,12 +88,12 @@ class Replay(Allocator):
             )
         stored = plans[budget.rate]
         ranks = stored.ranks
-        names = [target.name for target in budget.targets]
-        if set(ranks) != set(names):
-            odd = sorted(set(ranks) ^ set(names))
+        names = {target.name for target in budget.targets}
+        if set(ranks) != names:
+            differing = ", ".join(sorted(set(ranks) ^ names)[:3])
             raise UserError(
                 "the plan file was made for a model with other targets",
-                given=f"{self.path}: {len(ranks)} targets, differing at {', '.join(odd[:3])}",
+                given=f"{self.path}: {len(ranks)} targets, differing in {differing}",
                 allowed=f"the {len(names)} targets of this model",
             )
         for target, dense in zip(budget.targets, budget.dense_ranks, strict=True):
@@ -110,6 +106,6 @@ class Replay(Allocator):
                     allowed=f"{least} to {dense - 1} (below break-even), or null for dense",
                 )
         plan = RankPlan.of(budget.rate, ranks, budget.targets, budget.form)
-        # An edited file no longer holds the rate it was solved for.
-        untouched = abs(plan.realised - stored.realised) < 1e-12
-        return replace(plan, exact=stored.exact and untouched)
+        # The ranks of an edited file may no longer meet the rate that they were solved for.
+        unedited = abs(plan.realised - stored.realised) < 1e-12
+        return replace(plan, exact=stored.exact and unedited)

@@ -1,4 +1,4 @@
-"""ASVD's search: measure every layer at every ratio, then cut where it hurts least."""
+"""ASVD's search: measure every layer at every ratio, then truncate where it hurts least."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flrc.allocator.base import ProbingAllocator
-from flrc.errors import UserError
+from flrc.allocator.budget import Budget, solve
+from flrc.allocator.keep_ratios import real_ranks
 
 if TYPE_CHECKING:
-    from flrc.allocator.budget import Budget
     from flrc.allocator.evidence import Evidence
     from flrc.form.base import Form
     from flrc.plans.rank_plan import RankPlan
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 class SensitivitySearch(ProbingAllocator):
     """Sensitivity-based truncation rank search (STRS).
 
-    For each (target, ratio) the perplexity with only that target cut is measured on the calibration
-    sequences. Entries are sorted by perplexity, worst first; a search finds the index from which on
-    every entry can be applied, each target taking its smallest applied ratio, to meet the rate.
-    Targets that no applied entry names stay dense.
+    For each (target, ratio) the perplexity with only that target truncated is measured on the
+    calibration sequences. Entries are sorted by perplexity, worst first. The search finds the index
+    from which all entries are applied to meet the rate, each target taking its smallest applied
+    ratio. A target that no applied entry names stays dense.
 
     Source: ASVD (arXiv 2312.05821), section 3.3 and its published code.
-    Differs: the published index leaves the rate missed by up to one entry; here the target of the
-        entry at the index takes a rank between its two, so that the rate is met. The head is
-        neither searched nor counted. A rate that all targets at the smallest ratio do not reach is
-        an error; published is whatever comes out.
+    Differs: the published search misses the rate by up to one entry; here the target of the entry
+        at the index takes a rank between its two, so that the rate is met. The head is neither
+        searched nor counted. A rate that the smallest ratio in all targets does not reach is an
+        error; the published code returns what it has.
 
     Attributes:
         ratios: Keep ratios that are tried in every target.
@@ -40,43 +40,36 @@ class SensitivitySearch(ProbingAllocator):
     ratios: list[float] = field(default_factory=lambda: [0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
 
     def check(self) -> None:
-        """Ranges."""
+        """Also checks the ratios."""
         super().check()
         self.require(
             bool(self.ratios) and all(0 < ratio < 1 for ratio in self.ratios),
             "ratios",
-            "one number or more, each above 0 and below 1",
+            "at least one number, each above 0 and below 1",
         )
 
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
-        """The smallest ratio everywhere must reach the rate."""
+        """Also checks that the smallest ratio in every target reaches the rate."""
         super().check_reachable(targets, form, rate)
         self._check(self.budget(targets, form, rate))
 
     def _check(self, budget: Budget) -> None:
-        lowest = [ranks[0] for ranks in self._candidates(budget)]
-        smallest = budget.total(budget.clip(lowest))
-        if smallest > budget.parameters:
-            raise UserError(
-                "the smallest ratio in every layer does not reach the rate",
-                given=f"rate={budget.rate:g}, ratios from {min(self.ratios):g} on",
-                allowed=f"rate up to {budget.rate_of(smallest):.4f}",
-                fix="allocator.ratios=[0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9], as in the paper",
-            )
+        budget.require(
+            budget.total(budget.clip([ranks[0] for ranks in self._candidates(budget)])),
+            "the smallest ratio in every layer does not reach the rate",
+            f"ratios of at least {min(self.ratios):g}",
+            "allocator.ratios=[0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9], as in the paper",
+        )
 
     def _candidates(self, budget: Budget) -> list[list[int]]:
-        """By target its ranks at all ratios, ascending, whatever the budget's bounds."""
-        from flrc.allocator.keep_ratios import real_ranks
-
+        """Each target's ranks at all ratios, ascending; the budget's bounds are not applied."""
         by_ratio = [
             real_ranks(budget, [ratio] * len(budget.targets)) for ratio in sorted(self.ratios)
         ]
         return [[max(1, int(rank)) for rank in ranks] for ranks in zip(*by_ratio, strict=True)]
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
-        """Measures, sorts and searches."""
-        from flrc.allocator.budget import solve
-
+        """The plan at the index, possibly between two entries, that meets the rate."""
         self._check(budget)
         names = [target.name for target in budget.targets]
         candidates = dict(zip(names, self._candidates(budget), strict=True))
@@ -105,8 +98,8 @@ def applied_from(
     """Ranks when all entries from index 0, 1, ... on are applied; the last: none, all dense.
 
     Args:
-        entries: (sort key, position of the target, rank), in the order of the sort.
-        dense_ranks: By target, the rank that stands for dense.
+        entries: Sorted (sort key, position of the target, rank).
+        dense_ranks: The rank that stands for dense, by target.
     """
     ranks = list(dense_ranks)
     family = [list(ranks)]

@@ -1,4 +1,4 @@
-"""MoDeGPT: sparsity by a softmax of negative importance."""
+"""MoDeGPT: sparsity as a softmax of negative importance."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from flrc.allocator.base import Allocator
+from flrc.allocator.keep_ratios import capped_softmax, solve_keep_ratios
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
 class Softmax(Allocator):
     """``phi = N rate softmax(-s / epsilon)`` is the share of its parameters that a target loses.
 
-    The maximiser of ``sum s (1 - phi) + epsilon * entropy(phi)`` at a mean ``phi`` of the rate.
-    The softmax runs over the ``N`` targets; with a score per block (``block_influence``) and
-    equally many targets in each, that is the paper's softmax over blocks. ``phi`` above the ceiling
-    is cut and the excess goes to the others in proportion; then one factor on all keep shares
-    meets the rate in parameters.
+    It maximises ``sum s (1 - phi) + epsilon * entropy(phi)`` under the constraint that the mean
+    ``phi`` is the rate. The softmax runs over the ``N`` targets; with one score per block
+    (``block_influence``) and equally many targets in each it equals the paper's softmax over
+    blocks. ``phi`` is capped at the ceiling, with the excess redistributed in proportion; then one
+    common factor on all keep ratios meets the rate in parameters.
 
     Source: MoDeGPT (arXiv 2408.09632), theorem of its global sparsity allocation.
-    Differs: the paper bounds no ``phi``; it can exceed 1. The ceiling of 0.8 with redistribution is
-        that of a public re-implementation.
+    Differs: in the paper ``phi`` is unbounded and can exceed 1. The ceiling of 0.8 with
+        redistribution follows a public re-implementation.
 
     Attributes:
         epsilon: Temperature, in units of the score; larger is closer to uniform.
@@ -43,13 +44,13 @@ class Softmax(Allocator):
     SCORED: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Ranges."""
+        """Also checks the temperature and the ceiling."""
         super().check()
         self.require(self.epsilon > 0, "epsilon", "a number above 0")
         self.require(0 < self.ceiling <= 1, "ceiling", "a share in (0, 1]")
 
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
-        """The mean of what targets lose cannot exceed the ceiling of each."""
+        """Also checks that the rate, the mean of what targets lose, is below the ceiling."""
         if rate > self.ceiling:
             raise UserError(
                 "the rate is above what any layer may lose",
@@ -60,9 +61,7 @@ class Softmax(Allocator):
         super().check_reachable(targets, form, rate)
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
-        """Ranks that keep ``1 - phi``."""
-        from flrc.allocator.keep_ratios import capped_softmax, solve_keep_ratios
-
+        """Ranks that keep ``1 - phi`` of each target's parameters."""
         self.check_reachable(budget.targets, budget.form, budget.rate)
         logits = [-evidence.scores[target.name] / self.epsilon for target in budget.targets]
         removed = capped_softmax(logits, budget.rate, self.ceiling)

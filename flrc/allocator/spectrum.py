@@ -1,4 +1,4 @@
-"""Ours: the least dropped spectrum over all layers at once."""
+"""The least total truncation loss over all layers at once, from the spectra (ours)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Spectrum(Allocator):
     """Minimises the sum over all targets of the dropped squared singular values.
 
-    In the metric of ``kfac`` that sum is the second-order estimate of the loss of the whole model,
-    so layers compare with each other without a score, a weight or a probe. A target may stay dense,
-    at its full cost and no loss; costs are the form's own.
+    In the metric of ``kfac`` that sum is the second-order estimate of the whole model's loss, so
+    layers are comparable without scores, weights or probes. A target may stay dense, at its full
+    cost and without loss.
 
     Attributes:
         multiple: Ranks are multiples of this (8 suits GPU kernels); 1 for any rank.
@@ -31,12 +31,12 @@ class Spectrum(Allocator):
     SPECTRAL: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Range of the multiple."""
+        """Also checks the multiple."""
         super().check()
-        self.require(self.multiple >= 1, "multiple", "a whole number from 1 on")
+        self.require(self.multiple >= 1, "multiple", "an integer of at least 1")
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
-        """Ranks of least total loss."""
+        """The ranks with the least total loss."""
         from flrc.allocator.least_loss import least_loss_plan
         from flrc.decomposition.factors import truncation_losses
 

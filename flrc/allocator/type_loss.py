@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from flrc.allocator.base import Allocator
+from flrc.allocator.keep_ratios import capped_softmax, real_ranks, solve_keep_ratios
 
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
@@ -18,18 +19,18 @@ if TYPE_CHECKING:
 class TypeLoss(Allocator):
     """``R_w = G R s_w / sum s`` over the ``G`` targets of a type, with ``s = 1 / log(e + L)``.
 
-    ``R_w`` is the share of its parameters that a target loses; ``L`` is the root of the spectrum's
-    energy behind the rank of the requested rate: a target that loses much is compressed less.
-    A target's type is its projection (``q_proj`` ...; of a group its members' names), across all
-    blocks. ``R_w`` above 1 is cut to 1 and the excess goes to the other targets of the type in
-    proportion; then one factor on all keep shares meets the rate exactly.
+    ``R_w`` is the share of its parameters that a target loses; ``L`` is the truncation loss at the
+    uniform rank, ``sqrt(sum of sigma_i^2 beyond it)``: a target that would lose much is compressed
+    less. A target's type is its projection (``q_proj`` ...; the joined names for a group), across
+    all blocks. ``R_w`` is capped at 1, with the excess redistributed within the type in proportion;
+    then one common factor on all keep ratios meets the rate exactly.
 
     Source: SVD-LLM V2 (arXiv 2503.12340), algorithm 1.
     Differs: the paper's score is ``1 / log(L)``, which is undefined at ``L = 1`` and negative below
         it; an offset inside the logarithm keeps it in (0, 1] and decreasing. ``L`` is in the
         spectrum's own scale, a root mean square over tokens where the decomposition's Gram is a
-        mean over tokens; the paper's is summed over the calibration tokens. Its pseudocode uses
-        several names for one loss; each matrix's own is read, as its text says.
+        mean over tokens; the paper sums over the calibration tokens. Its pseudocode uses several
+        names for one loss; as its text says, each matrix has its own.
 
     Attributes:
         offset: Added to ``L`` inside the logarithm, above 1; with e, a target that loses nothing
@@ -42,14 +43,14 @@ class TypeLoss(Allocator):
     SPECTRAL: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Range of the offset."""
+        """Also checks the offset."""
         super().check()
-        self.require(self.offset > 1, "offset", "a number above 1: the logarithm must be positive")
+        self.require(
+            self.offset > 1, "offset", "a number above 1, so that the logarithm is above 0"
+        )
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
-        """Ranks whose removed shares follow the scores within each type."""
-        from flrc.allocator.keep_ratios import capped_softmax, real_ranks, solve_keep_ratios
-
+        """Ranks whose removed shares ``R_w`` follow the scores within each type."""
         uniform = real_ranks(budget, [1 - budget.rate] * len(budget.targets))
         losses = [
             float(evidence.spectrum(target.name)[int(rank) :].double().square().sum()) ** 0.5

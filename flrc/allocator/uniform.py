@@ -1,4 +1,4 @@
-"""The same rate everywhere."""
+"""The same keep ratio everywhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flrc.allocator.base import Allocator
+from flrc.allocator.keep_ratios import solve_keep_ratios
 
 if TYPE_CHECKING:
     from flrc.allocator.budget import Budget
@@ -15,20 +16,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Uniform(Allocator):
-    """Every target keeps the same share of its parameters, as near as whole ranks come.
+    """Every target keeps the same share of its parameters, up to rounding to whole ranks.
 
-    With two factors that is ``r = (1 - rate) m n / (m + n)``, rounded down, then filled up to the
-    exact budget; with any other form the rank that costs the same share.
+    For two factors ``r = (1 - rate) m n / (m + n)``, rounded down, then filled up to the exact
+    budget; for any other form the rank that costs the same share.
 
     Source: SVD-LLM (arXiv 2403.07378), section 3.1.
-    Differs: the published code leaves what rounding cuts off unused; here it is handed out, so that
-        every method is compared at the same realised rate.
+    Differs: the published code does not use what rounding leaves over; here it is handed out, so
+        that all methods are compared at the same realised rate.
     """
 
     name: str = "uniform"
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
-        """Ranks of equal keep shares."""
-        from flrc.allocator.keep_ratios import solve_keep_ratios
-
+        """Ranks with equal keep ratios."""
         return solve_keep_ratios(budget, [1.0] * len(budget.targets))

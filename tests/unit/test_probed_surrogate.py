@@ -25,7 +25,7 @@ def test_surrogate_by_hand() -> None:
     assert found.tolist() == pytest.approx([0.56, 0.2, 0.04, 0.0])
     assert surrogate(torch.zeros(3), 1, Divergence(0.0, 0.2), "a").tolist() == [0, 0, 0, 0]
     assert surrogate(spectrum, 1, Divergence(0.0, -1e-9), "a").min() == 0  # rounding below 0
-    with pytest.raises(UserError, match="only a cut to rank 1"):
+    with pytest.raises(UserError, match="only a truncated to rank 1"):
         surrogate(spectrum, 1, Divergence(0.0, float("nan")), "a")
 
 
