@@ -65,7 +65,11 @@ class Allocator(Component, ABC):
 
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
         """Raise UserError, from shapes only, if the rate cannot be met."""
-        self.budget(targets, form, rate).check_reachable()
+        self.check_budget(self.budget(targets, form, rate))
+
+    def check_budget(self, budget: Budget) -> None:
+        """Raise UserError if no ranks that this allocator may choose meet the budget."""
+        budget.check_reachable()
 
     @abstractmethod
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:

@@ -73,8 +73,7 @@ class Bayesian(ProbingAllocator):
         self.require(self.seed >= 0, "seed", "an integer of at least 0")
 
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
-        """Also checks that all kinds exist and that the rate leaves the other projections dense."""
-        super().check_reachable(targets, form, rate)
+        """Also checks that all kinds exist."""
         existing = {target.projection for target in targets}
         missing = [p for kind in self.kinds for p in kind if p not in existing]
         if missing:
@@ -84,9 +83,11 @@ class Bayesian(ProbingAllocator):
                 allowed=existing,
                 fix="grouping=separate, or allocator.kinds with this model's names",
             )
-        self._check(self.budget(targets, form, rate))
+        super().check_reachable(targets, form, rate)
 
-    def _check(self, budget: Budget) -> None:
+    def check_budget(self, budget: Budget) -> None:
+        """Also checks that the rate can be reached while the other projections stay dense."""
+        super().check_budget(budget)
         searched = {projection for kind in self.kinds for projection in kind}
         dense = sorted({target.projection for target in budget.targets} - searched)
         budget.require(
@@ -109,7 +110,7 @@ class Bayesian(ProbingAllocator):
         """The plan of the best trial."""
         from flrc.allocator.optuna_search import best_trial
 
-        self._check(budget)
+        self.check_budget(budget)
         probe = evidence.probe(self.samples)
         probe.announce(self.name, plans=self.trials)
         space = {"+".join(kind): (self.lowest, 1.0) for kind in self.kinds}

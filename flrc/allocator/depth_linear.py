@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from flrc.allocator.base import ProbingAllocator
+from flrc.allocator.budget import Budget
+from flrc.allocator.evidence import Evidence
 from flrc.allocator.keep_ratios import solve_keep_ratios
-
-if TYPE_CHECKING:
-    from flrc.allocator.budget import Budget
-    from flrc.allocator.evidence import Evidence
-    from flrc.plans.rank_plan import RankPlan
+from flrc.plans.rank_plan import RankPlan
 
 
 @dataclass

@@ -6,12 +6,9 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from flrc.allocator.budget import Budget, solve
-
-if TYPE_CHECKING:
-    from flrc.plans.rank_plan import RankPlan
+from flrc.plans.rank_plan import RankPlan
 
 
 def real_ranks(budget: Budget, keep: Sequence[float]) -> list[float]:
@@ -19,10 +16,6 @@ def real_ranks(budget: Budget, keep: Sequence[float]) -> list[float]:
 
     Inverts the form's cost, linearly between whole ranks: ``keep m n / (m + n)`` for two factors. A
     target that keeps everything gets its ``dense_rank``.
-
-    Args:
-        budget: Targets and form.
-        keep: By target, parameters kept over those of the dense weight, at least 0.
     """
     ranks: list[float] = []
     for target, dense_rank, ratio in zip(budget.targets, budget.dense_ranks, keep, strict=True):
@@ -55,11 +48,6 @@ def capped_softmax(logits: Sequence[float], mean: float, ceiling: float) -> list
     """``min(ceiling, c exp(logit))`` with the one ``c`` that gives the mean.
 
     What the ceiling takes from some is redistributed to the others in proportion.
-
-    Args:
-        logits: Finite numbers.
-        mean: Mean of the result, at least 0.
-        ceiling: Largest number in the result.
 
     Raises:
         ValueError: If the mean is above the ceiling.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from flrc.allocator.budget import Budget
-    from flrc.plans.rank_plan import RankPlan
+from flrc.allocator.budget import Budget
+from flrc.plans.rank_plan import RankPlan
 
 
 class _Curve:

@@ -35,7 +35,7 @@ def best_trial(
     Trials run one after another and nothing is stored. Of equal trials the earliest wins.
 
     Args:
-        trials: Number of trials.
+        trials: Number of models that are measured.
         space: Lowest and highest value by variable.
         objective: The function to minimise; not finite where the model is broken.
         sampler: ``gp`` (Gaussian process, Bayesian optimisation) or ``tpe`` (tree-structured

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from flrc.allocator.divergence import Divergence
     from flrc.allocator.evidence import Evidence
-    from flrc.form.base import Form
     from flrc.plans.rank_plan import RankPlan
     from flrc.plans.target import Target
 
@@ -81,10 +80,10 @@ class ProbedSurrogate(ProbingAllocator):
         self.require(self.trials >= 1, "trials", "an integer of at least 1")
         self.require(self.seed >= 0, "seed", "an integer of at least 0")
 
-    def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
+    def check_budget(self, budget: Budget) -> None:
         """Also checks that the cheapest choices reach the rate."""
-        super().check_reachable(targets, form, rate)
-        self.choices(self.budget(targets, form, rate))
+        super().check_budget(budget)
+        self.choices(budget)
 
     def choices(self, budget: Budget) -> list[list[int]]:
         """The ranks that each target may be truncated to.

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from flrc.allocator.base import ProbingAllocator
 from flrc.allocator.budget import Budget, solve
+from flrc.allocator.evidence import Evidence
 from flrc.allocator.keep_ratios import real_ranks
-
-if TYPE_CHECKING:
-    from flrc.allocator.evidence import Evidence
-    from flrc.form.base import Form
-    from flrc.plans.rank_plan import RankPlan
-    from flrc.plans.target import Target
+from flrc.plans.rank_plan import RankPlan
 
 
 @dataclass
@@ -48,12 +43,9 @@ class SensitivitySearch(ProbingAllocator):
             "at least one number, each above 0 and below 1",
         )
 
-    def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
+    def check_budget(self, budget: Budget) -> None:
         """Also checks that the smallest ratio in every target reaches the rate."""
-        super().check_reachable(targets, form, rate)
-        self._check(self.budget(targets, form, rate))
-
-    def _check(self, budget: Budget) -> None:
+        super().check_budget(budget)
         budget.require(
             budget.total(budget.clip([ranks[0] for ranks in self._candidates(budget)])),
             "the smallest ratio in every layer does not reach the rate",
@@ -70,7 +62,7 @@ class SensitivitySearch(ProbingAllocator):
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """The plan at the index, possibly between two entries, that meets the rate."""
-        self._check(budget)
+        self.check_budget(budget)
         names = [target.name for target in budget.targets]
         candidates = dict(zip(names, self._candidates(budget), strict=True))
         probe = evidence.probe(self.samples)

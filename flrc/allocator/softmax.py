@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from flrc.allocator.base import Allocator
+from flrc.allocator.budget import Budget
+from flrc.allocator.evidence import Evidence
 from flrc.allocator.keep_ratios import capped_softmax, solve_keep_ratios
 from flrc.errors import UserError
-
-if TYPE_CHECKING:
-    from flrc.allocator.budget import Budget
-    from flrc.allocator.evidence import Evidence
-    from flrc.form.base import Form
-    from flrc.plans.rank_plan import RankPlan
-    from flrc.plans.target import Target
+from flrc.plans.rank_plan import RankPlan
 
 
 @dataclass
@@ -49,20 +44,20 @@ class Softmax(Allocator):
         self.require(self.epsilon > 0, "epsilon", "a number above 0")
         self.require(0 < self.ceiling <= 1, "ceiling", "a share in (0, 1]")
 
-    def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
-        """Also checks that the rate, the mean of what targets lose, is below the ceiling."""
-        if rate > self.ceiling:
+    def check_budget(self, budget: Budget) -> None:
+        """Also checks that the rate, the mean of what targets lose, is not above the ceiling."""
+        if budget.rate > self.ceiling:
             raise UserError(
                 "the rate is above what any layer may lose",
-                given=f"rate={rate:g}, allocator.ceiling={self.ceiling:g}",
+                given=f"rate={budget.rate:g}, allocator.ceiling={self.ceiling:g}",
                 allowed=f"rate up to {self.ceiling:g} with this ceiling",
                 fix="raise allocator.ceiling or lower the rate",
             )
-        super().check_reachable(targets, form, rate)
+        super().check_budget(budget)
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """Ranks that keep ``1 - phi`` of each target's parameters."""
-        self.check_reachable(budget.targets, budget.form, budget.rate)
+        self.check_budget(budget)
         logits = [-evidence.scores[target.name] / self.epsilon for target in budget.targets]
         removed = capped_softmax(logits, budget.rate, self.ceiling)
         return solve_keep_ratios(budget, [1 - share for share in removed])

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from flrc.allocator.base import Allocator
+from flrc.allocator.budget import Budget
+from flrc.allocator.evidence import Evidence
 from flrc.allocator.keep_ratios import capped_softmax, real_ranks, solve_keep_ratios
-
-if TYPE_CHECKING:
-    from flrc.allocator.budget import Budget
-    from flrc.allocator.evidence import Evidence
-    from flrc.plans.rank_plan import RankPlan
+from flrc.plans.rank_plan import RankPlan
 
 
 @dataclass

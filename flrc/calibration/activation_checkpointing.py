@@ -1,36 +1,34 @@
-"""Backward passes that keep a block's input instead of everything inside it."""
+"""Activation checkpointing: backward passes that keep a block's input, not what it computes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
 
 from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.models.anatomy.placement import waits_on_host
 from flrc.models.anatomy.replaced_forwards import replaced
 from flrc.plans.target import Target
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 INSIDE = 3
-"""Numbers that a block's graph holds for each number that its layers hand on: norms, the activation
+"""Numbers in a block's graph for each number that its linear layers output: norms, the activation
 function and attention keep their own."""
 
 
 def graph_bytes(
     model: PreTrainedModel, targets: Sequence[Target], sequences: Sequence[Tensor]
 ) -> int:
-    """About what the graph of the longest sequence's forward pass holds, the head left out.
+    """Estimated size of the longest sequence's autograd graph, without the head.
 
-    It begins at the lowest block that has any of ``targets`` and goes through every layer from
-    there to the end of the model, whether it is a target or not.
+    The graph begins at the lowest block that has a target and contains every layer from there to
+    the end of the model.
     """
     _, blocks = decoder_blocks(model)
     passed = blocks[min(target.block for target in targets) :].modules()
@@ -43,30 +41,27 @@ def graph_bytes(
 def graph_fits(
     model: PreTrainedModel, targets: Sequence[Target], sequences: Sequence[Tensor], memory: float
 ) -> bool:
-    """Whether a sequence's graph is held whole: it takes no more than ``memory`` bytes.
+    """Whether a sequence's whole graph takes no more than ``memory`` bytes.
 
-    Never that of a model whose blocks visit the device: it would hold all of their weights.
+    Never for a model that is offloaded to the host: the graph would hold the weights of all blocks.
     """
     return not waits_on_host(model) and graph_bytes(model, targets, sequences) <= memory
 
 
 @contextmanager
 def checkpointed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
-    """While active, a block's inside is computed again when its gradients are.
+    """While active, each block's activations are recomputed in the backward pass.
 
-    The same operations on the same numbers, so gradients do not change; the price is one more
-    forward pass. Layers are called twice: what watches their inputs would see them twice.
+    The operations and the numbers are the same, so gradients do not change; it costs one more
+    forward pass. Layers are called twice, so hooks on their inputs see them twice.
 
     Args:
-        model: In evaluation mode (nothing is drawn inside a block).
-        wanted: Whether to; otherwise nothing happens.
+        model: In evaluation mode (nothing random happens inside a block).
+        wanted: If False, nothing changes.
     """
-    with ExitStack() as stack:
-        if wanted:
-            _, blocks = decoder_blocks(model)
-            stack.enter_context(
-                replaced((block, partial(_checkpointed, block.forward)) for block in blocks)
-            )
+    _, blocks = decoder_blocks(model)
+    wrapped = [(block, partial(_checkpointed, block.forward)) for block in blocks] if wanted else []
+    with replaced(wrapped):
         yield
 
 

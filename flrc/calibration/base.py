@@ -1,4 +1,4 @@
-"""What a calibration is: the token sequences that statistics and gradients are taken on."""
+"""What a calibration is: the token sequences for statistics and gradients."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ class Calibration(Component, ABC):
     """The override that makes sequences shorter."""
 
     def check(self) -> None:
-        """Ranges."""
-        self.require(self.samples >= 1, "samples", "a whole number from 1 on")
-        self.require(self.length >= 2, "length", "a whole number from 2 on")
+        """Checks the number and the length of sequences."""
+        self.require(self.samples >= 1, "samples", "an integer of at least 1")
+        self.require(self.length >= 2, "length", "an integer of at least 2")
 
     @abstractmethod
     def splits(self) -> list[tuple[str, str]]:
-        """The (data set, split) pairs that are read."""
+        """The (dataset, split) pairs that are read."""
 
     @abstractmethod
     def sequences(
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> list[Tensor]:
-        """Token ids ``(tokens,)`` of each sequence; the same for the same arguments.
+        """Token ids ``(tokens,)`` of each sequence; deterministic in the arguments.
 
         Raises:
-            UserError: If the data holds fewer sequences than asked for (says how many there are).
+            UserError: If the data has fewer sequences than requested (says how many it has).
         """
 
     def check_data(self, data: DataSource) -> None:
-        """Raise UserError if a data set is not there."""
+        """Raise UserError if a dataset is missing."""
         for dataset, split in self.splits():
             data.check_available(dataset, split)
 
     def inputs(self, data: DataSource) -> dict[str, Any]:
-        """All that decides the sequences besides tokenizer and seed: for ids and cache keys."""
+        """What determines the sequences besides tokenizer and seed: for ids and cache keys."""
         fingerprints = {f"{d}/{s}": data.fingerprint(d, s) for d, s in self.splits()}
         return {**self.describe(), "data": fingerprints}

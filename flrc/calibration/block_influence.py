@@ -1,44 +1,38 @@
-"""How much each decoder block turns the hidden states that pass through it."""
+"""Block influence: how much each decoder block rotates its hidden states."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from flrc.calibration.statistics import not_finite
 from flrc.core.progress import progress
 from flrc.models.anatomy.block_by_block import hidden_of
 from flrc.models.anatomy.blocks import decoder_blocks
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 
 def cosines(before: Tensor, after: Tensor) -> Tensor:
-    """Cosine of the angle between each token's states, float64.
-
-    Args:
-        before: ``(..., width)``.
-        after: ``(..., width)``; the result is ``(...)``, 0 where either state is 0.
-    """
+    """Cosine ``(...)`` between each token's states ``(..., width)``, float64; 0 where one is 0."""
     return nn.functional.cosine_similarity(before.double(), after.double(), dim=-1, eps=1e-30)
 
 
 @torch.no_grad()
 def block_influence(model: PreTrainedModel, sequences: Sequence[Tensor]) -> list[float]:
-    """``1 - mean cosine`` of input and output of every block, over all tokens of all sequences.
+    """``1 - mean cosine`` of each block's input and output, over all tokens of all sequences.
 
     Args:
         model: In evaluation mode.
-        sequences: Token ids ``(tokens,)`` each; taken one by one, so nothing is padded.
+        sequences: Token ids ``(tokens,)`` each; processed one by one, so nothing is padded.
 
     Returns:
-        By block, in [0, 2].
+        The influence by block, in [0, 2].
 
     Raises:
         UserError: If hidden states are not finite.
@@ -46,20 +40,21 @@ def block_influence(model: PreTrainedModel, sequences: Sequence[Tensor]) -> list
     _, blocks = decoder_blocks(model)
     sums = [0.0] * len(blocks)
 
-    def watch(index: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
-        def hook(
-            _block: nn.Module, positional: tuple[Any, ...], named: dict[str, Any], output: Any
-        ) -> None:
-            after = output[0] if isinstance(output, tuple) else output
-            sums[index] += float(cosines(hidden_of(positional, named), after).sum())
-
-        return hook
+    def add(
+        index: int,
+        _block: nn.Module,
+        positional: tuple[Any, ...],
+        named: dict[str, Any],
+        output: Any,
+    ) -> None:
+        after = output[0] if isinstance(output, tuple) else output
+        sums[index] += float(cosines(hidden_of(positional, named), after).sum())
 
     with ExitStack() as stack:
         for index, block in enumerate(blocks):
-            handle = block.register_forward_hook(watch(index), with_kwargs=True)
+            handle = block.register_forward_hook(partial(add, index), with_kwargs=True)
             stack.callback(handle.remove)
-        for sequence in progress(sequences, "influence of the blocks", len(sequences)):
+        for sequence in progress(sequences, "influence of the blocks"):
             model.base_model(input_ids=sequence[None].to(model.device), use_cache=False)
     for index, total in enumerate(sums):
         if not math.isfinite(total):

@@ -1,32 +1,29 @@
-"""Input statistics of a model, block by block: hooks live here, maths in ``statistics``."""
+"""Input statistics of a model, block by block: the hooks; the maths is in ``statistics``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from flrc.calibration.statistics import InputAccumulator, InputStatistics, not_finite
 from flrc.models.anatomy.block_by_block import block_calls
 from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.plans.target import Target
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 
 @contextmanager
 def input_hooks(
-    model: nn.Module, receive: Mapping[str, Callable[[Tensor], None]]
+    model: nn.Module, receivers: Mapping[str, Callable[[Tensor], None]]
 ) -> Iterator[None]:
-    """While active, hand what each named layer reads to its receiver, before the layer runs."""
+    """While active, each named layer's input is handed to its receiver before the layer runs."""
     with ExitStack() as stack:
-        for name, take in receive.items():
+        for name, receive in receivers.items():
             handle = model.get_submodule(name).register_forward_pre_hook(
-                lambda _module, arguments, take=take: take(arguments[0])
+                lambda _module, arguments, receive=receive: receive(arguments[0])
             )
             stack.callback(handle.remove)
         yield
@@ -39,27 +36,26 @@ def input_statistics(
     """Statistics of the inputs of all targets, one block at a time.
 
     The sequences' hidden states are carried from block to block, so only one block's statistics
-    exist at a time: ``sum of d_in^2`` float64 over its input groups, plus ``tokens * width`` for
-    the hidden states.
+    are held at a time: ``sum of d_in^2`` float64 numbers over its input groups, plus
+    ``tokens * width`` for the hidden states.
 
     Args:
         model: In evaluation mode.
         targets: From :func:`~flrc.models.anatomy.targets.find_targets`.
-        sequences: Token ids ``(tokens,)`` each; taken one by one, so nothing is padded.
+        sequences: Token ids ``(tokens,)`` each; processed one by one, so nothing is padded.
 
     Raises:
-        UserError: If a block's output is not finite: what lies behind it would be unknown.
+        UserError: If a block's output is not finite, so that nothing is known of the blocks above.
 
     Yields:
-        Block index and the statistics by input group. It shows no bar: whoever asks for the blocks
-        does something with each.
+        Block index and the statistics by input group. The caller shows the progress.
     """
     _, blocks = decoder_blocks(model)
     calls = [block_calls(model, sequence[None]) for sequence in sequences]
     for index, block in enumerate(blocks):
         groups = {t.input_group: t.d_in for t in targets if t.block == index}
         accumulators = {name: InputAccumulator(d_in, model.device) for name, d_in in groups.items()}
-        with input_hooks(model, {name: found.add for name, found in accumulators.items()}):
+        with input_hooks(model, {name: group.add for name, group in accumulators.items()}):
             for call in calls:
                 call.advance(index, block)
         if not all(bool(torch.isfinite(call.hidden).all()) for call in calls):

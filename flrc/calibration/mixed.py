@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from flrc.data.base import DataSource
 
 MAX_PROMPT_TOKENS = 1024
-"""Longer dialogues are cut at their end; none of DialogSum's is that long."""
+"""Longer dialogues are truncated at their end; none of DialogSum's is that long."""
 
 
 @dataclass
 class Mixed(Text):
-    """Text plus dialogues in the model's chat template, their reference summaries as replies.
+    """Text plus dialogues in the model's chat template, with their reference summaries as replies.
 
-    Calibration on encyclopaedia text alone makes a small chat model forget the chat format, and
-    every compressed reply collapses; generation studies use this one.
+    Calibrated on encyclopaedic text only, a small chat model forgets the chat format and its
+    replies collapse; generation studies use this calibration.
 
     Attributes:
         dialogues: Number of chat-formatted dialogues with their summaries, in addition to the text.
@@ -43,38 +43,38 @@ class Mixed(Text):
     dialogue_dataset: str = "dialogsum"
 
     def check(self) -> None:
-        """Ranges."""
+        """Also checks the dialogues."""
         super().check()
         choose_kind("calibration.dialogue_dataset", [self.dialogue_dataset], "summarization")
-        self.require(self.dialogues >= 0, "dialogues", "a whole number from 0 on")
+        self.require(self.dialogues >= 0, "dialogues", "an integer of at least 0")
 
     def splits(self) -> list[tuple[str, str]]:
-        """Text from the train splits, dialogues, where any are asked for, from validation."""
+        """The train splits of the text and, if there are dialogues, their validation split."""
         dialogues = [(self.dialogue_dataset, "validation")] if self.dialogues else []
-        return [*self.text_splits(), *dialogues]
+        return [*super().splits(), *dialogues]
 
     def sequences(
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> list[Tensor]:
-        """Text sequences first, then the dialogues, which have lengths of their own."""
+        """The text sequences, then the dialogues, each with its own length."""
         import random
 
         import torch
 
         from flrc.data.summarization_pairs import chat_example, read_pairs
 
-        chosen = self.text_sequences(data, tokenizer, seed)
+        chosen = super().sequences(data, tokenizer, seed)
         if not self.dialogues:
             return chosen
-        found = read_pairs(data, self.dialogue_dataset, "validation", None)
-        if len(found) < self.dialogues:
+        available = read_pairs(data, self.dialogue_dataset, "validation", None)
+        if len(available) < self.dialogues:
             raise UserError(
                 f"not enough calibration dialogues in {self.dialogue_dataset}/validation",
                 given=f"calibration.dialogues={self.dialogues}",
-                allowed=f"at most {len(found)}",
-                fix=f"calibration.dialogues={len(found)}",
+                allowed=f"at most {len(available)}",
+                fix=f"calibration.dialogues={len(available)}",
             )
-        for pair in random.Random(seed).sample(found, self.dialogues):
+        for pair in random.Random(seed).sample(available, self.dialogues):
             ids = chat_example(pair, tokenizer, MAX_PROMPT_TOKENS).ids
             chosen.append(torch.tensor(ids, dtype=torch.long))
         return chosen

@@ -1,4 +1,4 @@
-"""How the gradient of each token enters the Gram matrix of a layer's outputs."""
+"""Settings of the statistics of output gradients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LABELS = ("data", "model", "both")
 
 @dataclass(frozen=True)
 class OutputGradientSettings:
-    """Settings of the output-gradient statistics.
+    """How each token's gradient enters the Gram matrix of a layer's outputs.
 
     Attributes:
         labels: ``data``: gradients of the cross entropy of the text's own next tokens (empirical

@@ -1,20 +1,23 @@
-"""Gram matrices of the gradients at the targets' outputs, in one backward pass a block group.
+"""Gram matrices of the loss gradients at the targets' outputs: the hooks and backward passes.
 
-Where all Gram matrices fit, those of the inputs are taken in the same pass.
+Where all Gram matrices fit into memory, those of the inputs are taken in the same pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from flrc.calibration.activation_checkpointing import checkpointed, graph_fits
 from flrc.calibration.input_statistics import input_hooks
 from flrc.calibration.output_gradient_settings import OutputGradientSettings
+from flrc.calibration.sequence_loss import LOGITS, next_token_logits
 from flrc.calibration.statistics import (
     BlockStatistics,
     InputAccumulator,
@@ -28,15 +31,11 @@ from flrc.models.anatomy.block_by_block import HIDDEN, hidden_of
 from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.plans.target import Target
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 
 def block_groups(targets: Sequence[Target], limit: float) -> list[list[int]]:
-    """Consecutive blocks whose output Grams together stay within ``limit`` bytes (float32).
+    """Groups of consecutive blocks whose output Grams (float32) fit into ``limit`` bytes.
 
-    A block that is larger than the limit by itself makes a group of its own: that is the least
-    there can be.
+    A block that exceeds the limit by itself is a group of its own.
     """
     sizes: dict[int, int] = {}
     for target in targets:
@@ -55,7 +54,7 @@ def block_groups(targets: Sequence[Target], limit: float) -> list[list[int]]:
 def sequences_read(
     targets: Sequence[Target], sequences: Sequence[Tensor], enough: float | None
 ) -> int:
-    """How many sequences hold ``enough`` tokens for each channel of the widest target's outputs."""
+    """Number of sequences that together have ``enough`` tokens per channel of the widest output."""
     needed = float("inf") if enough is None else enough * max(target.d_out for target in targets)
     tokens = 0
     for number, sequence in enumerate(sequences):
@@ -75,22 +74,22 @@ def output_statistics(
 ) -> Iterator[tuple[int, dict[str, OutputStatistics]]]:
     """Statistics of the gradients at the outputs of all targets, block by block.
 
-    The loss is the summed cross entropy of a sequence's next tokens, or what ``settings.labels``
-    puts in their place; every pass draws the same. Weights ask for no gradient,
-    so the backward pass costs about as much as a forward pass. As many blocks are taken in one pass
-    as ``limit`` allows; the blocks below a group are run without a graph.
+    The loss is the summed cross entropy of a sequence's next tokens, or of the labels that
+    ``settings.labels`` asks for; every pass draws the same labels. Weights require no gradient, so
+    the backward pass costs about as much as a forward pass. One pass processes as many blocks as
+    ``limit`` allows; the blocks below them run without a graph.
 
     Args:
         model: In evaluation mode; left without gradients.
-        targets: Layers, or groups of layers (whose outputs are joined).
-        sequences: Token ids ``(tokens,)`` each; taken one by one, so nothing is padded.
+        targets: Layers, or groups of layers (whose outputs are concatenated).
+        sequences: Token ids ``(tokens,)`` each; processed one by one, so nothing is padded.
         settings: How gradients enter.
-        limit: Bytes of Gram matrices that may be held at a time; and of the graph of a sequence, of
-            which blocks are computed again if it is larger.
-        seed: Of what is drawn.
+        limit: Bytes of Gram matrices held at a time; if a sequence's graph is larger than this,
+            activations are recomputed.
+        seed: Seed of the labels.
 
     Yields:
-        Block index and the statistics by target name; they are dropped once yielded.
+        Block index and the statistics by target name; not kept here.
     """
     groups = block_groups(targets, limit)
     read = sequences[: sequences_read(targets, sequences, settings.enough)]
@@ -100,10 +99,10 @@ def output_statistics(
         if len(groups) > 1:
             doing += f", blocks {blocks[0]} to {blocks[-1]} (pass {number + 1} of {len(groups)})"
         with checkpointed(model, not graph_fits(model, members, read, limit)):
-            found = _collect(model, members, read, settings, seed, doing)
+            outputs = _collect(model, members, read, settings, seed, doing)
         for block in blocks:
             names = [target.name for target in members if target.block == block]
-            yield block, {name: found.pop(name).result() for name in names}
+            yield block, {name: outputs.pop(name).result() for name in names}
 
 
 def joint_statistics(
@@ -113,19 +112,19 @@ def joint_statistics(
     settings: OutputGradientSettings,
     seed: int = 0,
 ) -> Iterator[BlockStatistics]:
-    """Statistics of inputs and outputs from one forward and backward pass, all held together.
+    """Statistics of inputs and outputs from one forward and backward pass, all held at once.
 
-    The same as those of :func:`output_statistics` and
-    :func:`~flrc.calibration.input_statistics.input_statistics`, for one forward pass less.
+    Equal to those of :func:`output_statistics` and
+    :func:`~flrc.calibration.input_statistics.input_statistics`, with one forward pass fewer.
     """
     widths = {target.input_group: target.d_in for target in targets}
     inputs = {name: InputAccumulator(width, model.device) for name, width in widths.items()}
     doing = "inputs and gradients at the outputs"
     count = sequences_read(targets, sequences, settings.enough)
-    with input_hooks(model, {name: found.add for name, found in inputs.items()}):
+    with input_hooks(model, {name: group.add for name, group in inputs.items()}):
         outputs = _collect(model, targets, sequences[:count], settings, seed, doing)
         with torch.no_grad():
-            for sequence in progress(sequences[count:], "inputs", len(sequences) - count):
+            for sequence in progress(sequences[count:], "inputs"):
                 model.base_model(input_ids=sequence[None].to(model.device), use_cache=False)
     for block in sorted({target.block for target in targets}):
         members = [target for target in targets if target.block == block]
@@ -153,24 +152,24 @@ def _collect(
             joint = _Joint(len(target.layers), accumulators[target.name])
             for position, layer in enumerate(target.layers):
                 module = model.get_submodule(layer.name)
-                handle = module.register_forward_hook(joint.hook(position))
+                handle = module.register_forward_hook(partial(joint.watch, position))
                 stack.callback(handle.remove)
         generator = torch.Generator(model.device).manual_seed(seed)
-        for sequence in progress(sequences, doing, len(sequences)):
+        for sequence in progress(sequences, doing):
             ids = sequence.to(model.device)
             with torch.enable_grad():
-                logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
-                logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+                logits = next_token_logits(model, ids)
             if not bool(torch.isfinite(logits).all()):
-                raise not_finite("the model's logits on the calibration sequences")
-            logits.backward(logit_gradients(logits, ids[1:], settings.labels, generator))
+                raise not_finite(LOGITS)
+            gradient = logit_gradients(logits, ids[1:], settings.labels, generator)
+            logits.backward(gradient)  # type: ignore[no-untyped-call]
     return accumulators
 
 
 def _graph_starts_at(
     model: PreTrainedModel, targets: Sequence[Target], block: int
 ) -> Callable[[], None]:
-    """Let the graph begin at the input of a block; gives the function that undoes it."""
+    """Let the autograd graph begin at the input of a block; returns the function that undoes it."""
     model.requires_grad_(False)
 
     def begin(
@@ -186,24 +185,22 @@ def _graph_starts_at(
 
 
 class _Joint:
-    """Joins the gradients of a group's layers, token by token, before they are accumulated."""
+    """Concatenates the output gradients of a group's layers before they are accumulated."""
 
     def __init__(self, layers: int, accumulator: OutputAccumulator) -> None:
-        self.gradients: list[Tensor | None] = [None] * layers
+        self.layers = layers
+        self.gradients: dict[int, Tensor] = {}
         self.accumulator = accumulator
 
-    def hook(self, position: int) -> Callable[[nn.Module, object, Tensor], None]:
+    def watch(self, position: int, _module: nn.Module, _arguments: object, output: Tensor) -> None:
         """The forward hook of the layer at ``position``."""
+        if output.requires_grad:
+            output.register_hook(partial(self.receive, position))  # type: ignore[no-untyped-call]
 
-        def receive(gradient: Tensor) -> None:
-            self.gradients[position] = gradient
-            known = [g for g in self.gradients if g is not None]
-            if len(known) == len(self.gradients):
-                self.accumulator.add(known[0] if len(known) == 1 else torch.cat(known, dim=-1))
-                self.gradients = [None] * len(self.gradients)
-
-        def watch(_module: nn.Module, _arguments: object, output: Tensor) -> None:
-            if output.requires_grad:
-                output.register_hook(receive)  # type: ignore[no-untyped-call]
-
-        return watch
+    def receive(self, position: int, gradient: Tensor) -> None:
+        """Add all gradients of a sequence once the last of them has arrived."""
+        self.gradients[position] = gradient
+        if len(self.gradients) == self.layers:
+            parts = [self.gradients[i] for i in range(self.layers)]
+            self.accumulator.add(parts[0] if self.layers == 1 else torch.cat(parts, dim=-1))
+            self.gradients = {}

@@ -1,4 +1,4 @@
-"""Pure, mergeable accumulators of what calibration sees (no model, no hook, no file)."""
+"""Accumulators of calibration statistics (pure maths: no model, hook or file)."""
 
 from __future__ import annotations
 
@@ -15,29 +15,42 @@ SQUARED = (2.0**-50, 2.0**50)
 """Range of largest magnitudes whose squares are summed in float32 without loss."""
 
 
-def not_finite(what: str) -> UserError:
-    """The error of calibration whose numbers overflowed: what it would give means nothing."""
+def not_finite(numbers: str) -> UserError:
+    """The error of a calibration in which these numbers overflowed or are NaN."""
     return UserError(
-        f"{what} are not finite",
+        f"{numbers} are not finite",
         allowed="finite numbers on all calibration sequences",
-        fix="a dtype of wider range (dtype=float32 or dtype=bfloat16), or a sound checkpoint",
+        fix="a dtype with a wider range (dtype=float32 or dtype=bfloat16), or an intact checkpoint",
     )
 
 
 def summable(x: Tensor) -> Tensor:
-    """``x`` in a dtype in which sums of its squares neither overflow nor vanish.
+    """``x`` in a dtype in which sums of its squares neither overflow nor underflow.
 
-    At least float32; float64 where the largest magnitude is not in :data:`SQUARED`, so that what is
-    tiny is not taken for zero, nor what is huge for infinity. Zeros stay as they are.
+    At least float32; float64 where the largest magnitude is outside of :data:`SQUARED`.
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     largest = float(torch.stack(x.aminmax()).abs().max()) if x.numel() else 0.0
     return x if largest == 0 or SQUARED[0] <= largest <= SQUARED[1] else x.double()
 
 
+class _GramStatistics:
+    gram: Tensor
+
+    @property
+    def finite(self) -> bool:
+        """Whether all vectors that were added are finite."""
+        return bool(torch.isfinite(self.gram.diagonal()).all())
+
+    @property
+    def zero(self) -> bool:
+        """Whether all vectors that were added are zero."""
+        return not bool(self.gram.diagonal().any())
+
+
 @dataclass(frozen=True)
-class InputStatistics:
-    """What calibration knows of the inputs of one layer (shared by all layers of an input group).
+class InputStatistics(_GramStatistics):
+    """Statistics of the inputs of one layer (shared by all layers of an input group).
 
     Attributes:
         gram: ``(d_in, d_in)`` float64, mean over tokens of ``x x^T``.
@@ -49,17 +62,12 @@ class InputStatistics:
     mean_abs: Float[Tensor, " n"]
     tokens: int
 
-    @property
-    def finite(self) -> bool:
-        """Whether all inputs were."""
-        return bool(torch.isfinite(self.gram.diagonal()).all())
-
     def to(self, device: torch.device) -> InputStatistics:
         """The same on another device."""
         return InputStatistics(self.gram.to(device), self.mean_abs.to(device), self.tokens)
 
     def pooled(self, other: InputStatistics) -> InputStatistics:
-        """Of the tokens of both."""
+        """Statistics of the tokens of both."""
         tokens = self.tokens + other.tokens
         mine, theirs = self.tokens / tokens, other.tokens / tokens
         return InputStatistics(
@@ -70,8 +78,8 @@ class InputStatistics:
 
 
 @dataclass(frozen=True)
-class OutputStatistics:
-    """What calibration knows of the loss at the outputs of one target.
+class OutputStatistics(_GramStatistics):
+    """Statistics of the loss gradients at the outputs of one target.
 
     Attributes:
         gram: ``(d_out, d_out)``, mean over tokens of ``g g^T``, with ``g`` the gradient of a
@@ -82,11 +90,6 @@ class OutputStatistics:
     gram: Float[Tensor, "m m"]
     tokens: int
 
-    @property
-    def finite(self) -> bool:
-        """Whether all gradients were."""
-        return bool(torch.isfinite(self.gram.diagonal()).all())
-
     def to(self, device: torch.device) -> OutputStatistics:
         """The same on another device."""
         return OutputStatistics(self.gram.to(device), self.tokens)
@@ -94,10 +97,10 @@ class OutputStatistics:
 
 @dataclass(frozen=True)
 class BlockStatistics:
-    """What calibration knows of one block.
+    """Statistics of one block.
 
     Attributes:
-        block: Its index.
+        block: Index of the block.
         inputs: By input group; empty where nothing reads them.
         outputs: By target name; empty where nothing reads them.
     """
@@ -110,9 +113,8 @@ class BlockStatistics:
 class InputAccumulator:
     """Sums ``x x^T`` and ``|x|`` over chunks of tokens.
 
-    Products are taken in the inputs' dtype, at least float32 (:func:`summable`), and summed in
-    float64: a chunk of some thousand tokens loses nothing that matters, and float64 inputs stay
-    exact.
+    Products are computed in the inputs' dtype, at least float32 (:func:`summable`), and summed in
+    float64. For chunks of a few thousand tokens the rounding error is negligible.
     """
 
     def __init__(self, width: int, device: torch.device | str = "cpu") -> None:
@@ -121,20 +123,14 @@ class InputAccumulator:
         self.tokens = 0
 
     def add(self, inputs: Float[Tensor, "*batch n"]) -> None:
-        """Add the tokens of one chunk; no padding may be among them."""
+        """Add the tokens of one chunk, without padding."""
         x = summable(inputs.detach().reshape(-1, inputs.shape[-1]))
         self.gram += x.T @ x
         self.abs += x.abs().sum(0, dtype=torch.float64)
         self.tokens += x.shape[0]
 
-    def merge(self, other: InputAccumulator) -> None:
-        """Add what another accumulator has seen."""
-        self.gram += other.gram.to(self.gram.device)
-        self.abs += other.abs.to(self.abs.device)
-        self.tokens += other.tokens
-
     def result(self) -> InputStatistics:
-        """Means over all tokens seen; zeros where no token was."""
+        """Means over all tokens; zeros if there was none."""
         tokens = max(self.tokens, 1)
         return InputStatistics(self.gram / tokens, self.abs / tokens, self.tokens)
 
@@ -145,13 +141,13 @@ def logit_gradients(
     labels: str,
     generator: torch.Generator,
 ) -> Float[Tensor, "t v"]:
-    """Gradient with respect to the logits of the loss whose curvature is measured.
+    """Gradient, with respect to the logits, of the loss whose curvature is measured.
 
-    ``data``: ``p - y``, of the summed cross entropy of the text's next tokens ``y``. ``model``:
-    ``sqrt(p) e - p sum(sqrt(p) e)`` with ``e`` standard normal, of mean 0 and covariance
-    ``diag(p) - p p^T``, the curvature of the cross entropy itself: what labels drawn from the model
-    would give, with lighter tails. ``both``: their sum over ``sqrt(2)``; the second has mean 0, so
-    the Gram matrix is the mean of the two.
+    ``data``: ``p - y``, for the summed cross entropy of the text's next tokens ``y``. ``model``:
+    ``sqrt(p) e - p sum(sqrt(p) e)`` with ``e`` standard normal. Its mean is 0 and its covariance
+    ``diag(p) - p p^T``, the Hessian of the cross entropy: as for labels drawn from the model, but
+    with lighter tails. ``both``: their sum over ``sqrt(2)``; as the second has mean 0, the expected
+    Gram matrix is the mean of the two.
 
     Args:
         logits: At least float32.
@@ -162,7 +158,7 @@ def logit_gradients(
     Source: Martens and Grosse (arXiv 1503.05671), section 5, for the model's own labels.
     """
     p = logits.detach().softmax(-1)
-    # In place where it can be: a sequence's logits are the largest tensors of the pass.
+    # In place where possible: a sequence's logits are the largest tensors of the pass.
     gradient = None
     if labels in ("model", "both"):
         gradient = torch.empty_like(p).normal_(generator=generator).mul_(p.sqrt())
@@ -177,7 +173,7 @@ def logit_gradients(
 def token_gradients(
     gradients: Float[Tensor, "t m"], settings: OutputGradientSettings
 ) -> Float[Tensor, "s m"]:
-    """The gradients of one sequence as they enter the Gram matrix: ends dropped, norms clipped.
+    """The gradients of one sequence, with its ends dropped and the norms clipped.
 
     Source: KFAC-SVD (LEMS, openreview IjIgNPFuCt).
     """
@@ -187,16 +183,16 @@ def token_gradients(
         return kept
     norms = kept.norm(dim=1, keepdim=True)
     low, high = (bound * norms.mean() for bound in settings.clip)
-    # A token without any gradient has no direction that could be scaled up.
+    # A zero gradient has no direction and cannot be scaled up.
     scale = torch.where(norms > 0, norms.clamp(low, high) / norms, torch.zeros_like(norms))
     return kept * scale
 
 
 class OutputAccumulator:
-    """Sums ``g g^T`` over chunks of tokens, in the dtype of :func:`summable` gradients.
+    """Sums ``g g^T`` over the tokens of sequences, in the dtype of :func:`summable` gradients.
 
-    A chunk is a sequence; hundreds of chunks of non-negative diagonals lose nothing that a
-    shrinkage of some per cent would not hide, at half the memory of float64.
+    Over hundreds of sequences the rounding error in float32 is far below the effect of shrinkage,
+    at half the memory of float64.
     """
 
     def __init__(
@@ -223,11 +219,11 @@ class OutputAccumulator:
         self.tokens += g.shape[0]
 
     def result(self) -> OutputStatistics:
-        """Mean over all tokens seen; zeros where no gradient was."""
-        if self.gram is None:
-            nothing = torch.zeros(self.width, self.width, device=self.device)
-            return OutputStatistics(nothing, self.tokens)
-        return OutputStatistics(self.gram / max(self.tokens, 1), self.tokens)
+        """Mean over all tokens; zeros if there was none."""
+        gram = self.gram
+        if gram is None:
+            gram = torch.zeros(self.width, self.width, device=self.device)
+        return OutputStatistics(gram / max(self.tokens, 1), self.tokens)
 
 
 @dataclass(frozen=True)
@@ -235,9 +231,9 @@ class GradientStatistics:
     """Sums over one weight's entries, from gradients of the calibration loss.
 
     ``G_s`` is the gradient of the summed token loss of sequence ``s``, ``T_s`` its number of
-    predicted tokens. *Per sequence*: ``sum_s G_s^2 / T_s``, the empirical Fisher information on
-    sequences, so that sequences of different lengths mix. *Aggregated*: ``(sum_s G_s)^2 / sum_s
-    T_s``, Algorithm 1 of FLRC to the letter.
+    predicted tokens. *Per sequence*: ``G^2 = sum_s G_s^2 / T_s``, the empirical Fisher information
+    over sequences, normalised for their lengths. *Aggregated*: ``G^2 = (sum_s G_s)^2 / sum_s T_s``,
+    Algorithm 1 of FLRC to the letter.
 
     Attributes:
         importance: ``sum_i (G_i W_i)^2`` (FLRC eq. 1).
@@ -247,11 +243,16 @@ class GradientStatistics:
     importance: float
     gradient: float
 
+    def __add__(self, other: GradientStatistics) -> GradientStatistics:
+        return GradientStatistics(
+            self.importance + other.importance, self.gradient + other.gradient
+        )
+
 
 def gradient_sums(
     gradient: Float[Tensor, "m n"], weight: Float[Tensor, "m n"], tokens: int
 ) -> GradientStatistics:
-    """Squares of one gradient over its token count (not in float16, whose squares underflow).
+    """Statistics of one gradient, divided by its tokens (not in float16, whose squares underflow).
 
     Source: FLRC (arXiv 2510.09332), eq. 1 and 5.
     """
@@ -263,6 +264,6 @@ def gradient_sums(
 
 
 def _sum_of_squares(x: Float[Tensor, "m n"]) -> float:
-    """Chunks of a million entries as dot products, float32 where they can be; a float64 sum."""
+    """Dot products over chunks of a million entries, in float32 if possible, summed in float64."""
     parts = [torch.dot(part, part) for part in torch.split(summable(x).flatten(), 1 << 20)]  # type: ignore[no-untyped-call]
     return float(torch.stack(parts).double().sum())

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Text(Calibration):
-    """Non-overlapping windows of text, drawn without replacement, data sets in equal parts.
+    """Non-overlapping windows of text, drawn without replacement, in equal parts from all datasets.
 
     Source: the set-up of SVD-LLM and FLRC (appendix F), WikiText-2 train.
-    Differs: windows are taken from one token stream and never overlap; the published code draws
-        character offsets, so that windows may overlap, and skips those that are too short.
+    Differs: the windows tile one token stream and never overlap; the published code draws character
+        offsets, so its samples may overlap, and skips those that are too short.
 
     Attributes:
         datasets: Text data sets, read from their train split; ``samples`` is divided evenly among
@@ -32,24 +32,20 @@ class Text(Calibration):
     datasets: list[str] = field(default_factory=lambda: ["wikitext2"])
 
     def check(self) -> None:
-        """Every data set gets at least one sample."""
+        """Also checks that every dataset exists and contributes at least one sample."""
         super().check()
         choose_kind("calibration.datasets", self.datasets, "text")
         self.require(
             0 < len(self.datasets) <= self.samples,
             "datasets",
-            f"1 to {self.samples} data sets (samples)",
+            f"1 to {self.samples} datasets, no more than samples",
         )
 
-    def text_splits(self) -> list[tuple[str, str]]:
-        """The train split of each text data set."""
+    def splits(self) -> list[tuple[str, str]]:
+        """The train split of each dataset."""
         return [(dataset, "train") for dataset in self.datasets]
 
-    def splits(self) -> list[tuple[str, str]]:
-        """Text only."""
-        return self.text_splits()
-
-    def text_sequences(
+    def sequences(
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> list[Tensor]:
         """``samples`` sequences of ``length`` tokens."""
@@ -57,13 +53,7 @@ class Text(Calibration):
 
         share, extra = divmod(self.samples, len(self.datasets))
         chosen: list[Tensor] = []
-        for index, (dataset, split) in enumerate(self.text_splits()):
-            stream = token_stream(data.rows(dataset, split), tokenizer)
+        for index, dataset in enumerate(self.datasets):
+            stream = token_stream(data.rows(dataset, "train"), tokenizer)
             chosen += list(sample_windows(stream, self.length, share + (index < extra), seed))
         return chosen
-
-    def sequences(
-        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
-    ) -> list[Tensor]:
-        """The text sequences."""
-        return self.text_sequences(data, tokenizer, seed)

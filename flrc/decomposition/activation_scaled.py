@@ -19,9 +19,8 @@ class ActivationScaled(Decomposition):
     """SVD of ``W S`` with ``S = diag(mean |x_j| ** alpha)``, undone on the right.
 
     Source: ASVD (arXiv 2312.05821), eq. 6-8, alpha = 0.5.
-    Differs: an exact SVD instead of the randomised ``svd_lowrank`` of the published code, whose
-        result
-    depends on an unseeded draw.
+    Differs: an exact SVD. The published code calls the randomised ``svd_lowrank``, whose result
+        depends on an unseeded draw.
 
     Attributes:
         alpha: Exponent of the mean absolute activation, 0 (plain SVD) to 1.
@@ -33,7 +32,7 @@ class ActivationScaled(Decomposition):
     floor: float = 1e-6
 
     def check(self) -> None:
-        """Ranges of alpha and floor."""
+        """Checks ``alpha`` and ``floor``."""
         self.require(0 <= self.alpha <= 1, "alpha", "a number in [0, 1]")
         self.require(self.floor > 0, "floor", "a number above 0")
 

@@ -1,4 +1,4 @@
-"""What a decomposition is."""
+"""What a decomposition is: one weight in, ordered low-rank factors out."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class Decomposition(Component, ABC):
-    """Turns one weight and what calibration knows of it into ordered factors."""
+    """Turns one weight and its calibration statistics into ordered factors."""
 
     CALIBRATED: ClassVar[bool] = True
-    """Whether ``decompose`` reads the statistics; without it no calibration pass is run for it."""
+    """Whether ``decompose`` reads statistics, so that a calibration pass is needed."""
     TWO_SIDED: ClassVar[bool] = False
-    """Whether ``decompose`` reads gradients at the outputs; these cost a backward pass."""
+    """Whether ``decompose`` reads gradients at the outputs, which cost a backward pass."""
     COMPRESSES: ClassVar[bool] = True
-    """False only for ``none``: the model stays as it is, and rate is 0."""
+    """False only for ``none``: the model stays dense, and the rate is 0."""
 
     def gradients(self) -> OutputGradientSettings:
-        """How gradients enter the statistics of the outputs; read only if ``TWO_SIDED``."""
+        """How gradients enter the statistics of the outputs; read only if ``TWO_SIDED`` is set."""
         return OutputGradientSettings()
 
     @abstractmethod

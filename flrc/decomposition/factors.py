@@ -1,4 +1,4 @@
-"""Ordered low-rank factors of one weight: the value every decomposition returns."""
+"""Ordered low-rank factors of one weight: what every decomposition returns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 ZERO, DENSE = "zero", "dense"
-"""What a dead layer is kept as: see :attr:`Factors.kept`."""
+"""How a dead layer is kept: see :attr:`Factors.kept`."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Factors:
         right: ``(r, d_in)``, the right factor, rank-major.
         spectrum: ``(r,)``, non-increasing singular values in the decomposition's own metric; the
             squared loss of rank ``k`` in that metric is ``sum(spectrum[k:] ** 2)``.
-        rescue: What a numerical rescue did, in words; None where nothing had to be rescued.
-        kept: ``zero``: the layer's output is 0 at any rank, it needs none. ``dense``: nothing is
-            known of what it is for, it stays as it is. None: an allocator gives it its rank.
+        rescue: Description of a numerical fallback; None if there was none.
+        kept: ``zero``: the layer's output is 0 at any rank, so rank 0 suffices. ``dense``: there is
+            no basis for a rank, so the layer stays dense. None: an allocator chooses the rank.
     """
 
     left_t: Float[Tensor, "r d_out"]
@@ -35,10 +35,10 @@ class Factors:
     @property
     def rank(self) -> int:
         """Full rank ``r`` of the factors."""
-        return int(self.spectrum.shape[0])
+        return len(self.spectrum)
 
     def to(self, dtype: torch.dtype) -> Factors:
-        """The same, both factors in ``dtype``; the spectrum stays as it is."""
+        """The same with both factors in ``dtype``; the spectrum is unchanged."""
         return replace(self, left_t=self.left_t.to(dtype), right=self.right.to(dtype))
 
     def product(self, rank: int | None = None) -> Float[Tensor, "d_out d_in"]:
@@ -47,7 +47,7 @@ class Factors:
 
 
 def truncation_losses(spectrum: Float[Tensor, " r"]) -> Float[Tensor, " r+1"]:
-    """Squared loss of every rank 0 ... r in the decomposition's metric, float64."""
+    """Squared loss at rank 0, 1, ... r in the decomposition's metric, float64."""
     energy = spectrum.double().square().flip(0).cumsum(0).flip(0)
     return torch.cat([energy, energy.new_zeros(1)])
 

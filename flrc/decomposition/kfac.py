@@ -1,4 +1,4 @@
-"""Whitening of both sides of a weight, by its inputs and by the gradients at its outputs."""
+"""Whitening of a weight on both sides, by its inputs and by the gradients at its outputs."""
 
 from __future__ import annotations
 
@@ -18,25 +18,24 @@ if TYPE_CHECKING:
 
 @dataclass
 class Kfac(Decomposition):
-    """SVD of ``L_g^T W L_x`` with ``L_x L_x^T`` the inputs', ``L_g L_g^T`` the gradients' Gram.
+    """SVD of ``L_g^T W L_x``: ``C = L_x L_x^T`` the inputs', ``G = L_g L_g^T`` the gradients' Gram.
 
-    To second order, and with inputs and gradients of a token taken as independent, the loss of the
-    model rises by ``tr(G dW C dW^T) / 2 = ||L_g^T dW L_x||_F^2 / 2`` when a weight changes by
-    ``dW``: the dropped squared singular values are comparable over all layers of the model.
+    To second order, with the inputs and gradients of a token taken as independent, a change ``dW``
+    of a weight raises the model's loss by ``tr(G dW C dW^T) / 2 = ||L_g^T dW L_x||_F^2 / 2``. So
+    the dropped squared singular values are comparable across all layers of the model.
 
     Source: KFAC-SVD (LEMS, openreview IjIgNPFuCt); Martens and Grosse (arXiv 1503.05671) for the
         factorisation of the curvature.
-    Differs: the left factor is multiplied by ``L_g^T``, as the formula demands (the public code
-        multiplies by ``L_g``, which optimises another metric); float64; shrinkage by the number of
-        tokens, where the published one is fixed; half of the gradients from the model's own
-        labels; no tokens dropped and no gradient norms clipped
-        unless asked for.
+    Differs: the weight is multiplied by ``L_g^T``, as the formula demands (the public code
+        multiplies by ``L_g``, which optimises another metric); float64; shrinkage depends on the
+        number of tokens, where the published one is fixed; half of the gradients come from the
+        model's own labels; by default no tokens are dropped and no gradient norms are clipped.
 
-    Both Gram matrices are estimates, and the inverse of an estimate exaggerates what few tokens
-    showed. Each is shrunk towards a multiple of the identity,
-    ``(1 - a) M + a mean(diag M) I`` with ``1 - a = (1 - fixed) N / (N + prior d)`` for ``N`` tokens
-    and ``d`` channels: the posterior mean when ``prior`` tokens a channel of an isotropic prior had
-    been seen before (inverse Wishart), so few tokens are trusted less than many.
+    Both Gram matrices ``M`` are estimates, and inverting an estimate amplifies its noise. Each is
+    shrunk towards a multiple of the identity, ``(1 - a) M + a mean(diag M) I`` with
+    ``1 - a = (1 - fixed) N / (N + prior d)`` for ``N`` tokens and ``d`` channels: the posterior
+    mean under an isotropic inverse Wishart prior worth ``prior`` tokens per channel, so that an
+    estimate from fewer tokens is trusted less.
 
     Attributes:
         input_shrinkage: Share of the mean diagonal that is mixed into the inputs' Gram matrix, in
@@ -70,18 +69,18 @@ class Kfac(Decomposition):
     TWO_SIDED: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Ranges."""
+        """Checks shrinkage, priors and how gradients enter."""
         for name in ("input_shrinkage", "output_shrinkage"):
             self.require(0 <= getattr(self, name) < 1, name, "a number in [0, 1)")
         for name in ("input_prior", "output_prior"):
-            self.require(getattr(self, name) >= 0, name, "a number from 0 on")
+            self.require(getattr(self, name) >= 0, name, "a number of at least 0")
         choose("decomposition.labels", self.labels, LABELS)
         self.require(0 <= self.drop_tokens < 0.5, "drop_tokens", "a number in [0, 0.5)")
         bounds = self.clip
         self.require(
             bounds is None or (len(bounds) == 2 and 0 <= bounds[0] <= 1 <= bounds[1]),
             "clip",
-            "null, or two multiples of the mean norm around 1",
+            "null, or two multiples of the mean norm, one at most 1 and one at least 1",
             fix="decomposition.clip=[0.1,10]",
         )
         tokens = self.gradient_tokens
@@ -89,7 +88,7 @@ class Kfac(Decomposition):
         self.require(0 < self.cutoff < 1, "cutoff", "a number in (0, 1)")
 
     def gradients(self) -> OutputGradientSettings:
-        """How gradients enter the outputs' Gram."""
+        """How gradients enter the Gram matrix of the outputs."""
         clip = None if self.clip is None else (self.clip[0], self.clip[1])
         return OutputGradientSettings(self.labels, self.drop_tokens, clip, self.gradient_tokens)
 

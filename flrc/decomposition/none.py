@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class NoDecomposition(Decomposition):
-    """Leaves every layer dense; such a run has rate 0 whatever was asked."""
+    """Leaves every layer dense; the rate of such a run is 0, whatever was requested."""
 
     name: str = "none"
 
@@ -29,5 +29,5 @@ class NoDecomposition(Decomposition):
         inputs: InputStatistics | None,
         outputs: OutputStatistics | None = None,
     ) -> Factors:
-        """Never called: nothing is decomposed."""
+        """Raises TypeError: nothing is decomposed."""
         raise TypeError("the dense model is not decomposed")

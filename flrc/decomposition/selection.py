@@ -1,4 +1,4 @@
-"""The largest rows or columns of a weight: factors that cost nothing to make."""
+"""The largest rows or columns of a weight: factors that cost nothing to compute."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Selection(Decomposition):
-    """Rank r keeps the r rows (wide weights) or columns (tall ones) of the largest norm.
+    """Rank r keeps the r rows (wide weights) or columns (tall weights) with the largest norms.
 
-    The worst useful answer, without an SVD: for measuring the speed of ranks on models whose
-    weights are random anyway (``model=random``). The factors are as dense in memory as any others.
+    Not meant for accuracy: it needs no SVD, so it serves to measure the speed of ranks on models
+    with random weights (``model=random``). The factors are as large in memory as any others.
     """
 
     name: str = "selection"

@@ -1,9 +1,9 @@
 """Truncation-optimal factors of a weight under a quadratic metric (float64).
 
-Every decomposition here is one SVD of ``L_g^T W L_x`` for some transforms of inputs and outputs,
-undone on either side: ``W = (L_g^-T U Sigma) (V^T L_x^-1)``. They differ in the transforms only:
-identity, a diagonal, or a root of a Gram matrix. The singular values are split evenly,
-``sqrt(Sigma)`` on either side, which keeps both factors in the range of float16.
+All decompositions are one SVD of ``L_g^T W L_x``, with the transforms of inputs and outputs undone
+on either side: ``W = (L_g^-T U Sigma) (V^T L_x^-1)``. They differ only in the transforms: identity,
+a diagonal, or a root of a Gram matrix. The singular values are split evenly, ``sqrt(Sigma)`` on
+either side, which keeps both factors in the range of float16.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Root:
     Attributes:
         root: ``(n, n)`` float64; lower triangular where Cholesky succeeded.
         inverse: ``(n, n)`` float64.
-        rescue: None, or why the eigen path was taken and how many directions carry energy.
+        rescue: None, or why the eigen path was taken and how many directions have energy.
     """
 
     root: Float[Tensor, "n n"]
@@ -33,13 +33,10 @@ class Root:
 
 
 def shrinkage(fixed: float, prior: float, width: int, tokens: int) -> float:
-    """Share of the identity in a shrunk Gram: ``1 - (1 - fixed) tokens / (tokens + prior width)``.
+    """Share ``a`` of the identity in a shrunk Gram matrix of ``width`` channels.
 
-    Args:
-        fixed: Share whatever the number of tokens.
-        prior: Tokens per channel of an isotropic prior (inverse Wishart).
-        width: Channels.
-        tokens: Tokens of the estimate.
+    It is ``fixed`` without a prior, and larger the fewer tokens the estimate has compared with the
+    ``prior`` tokens per channel that an isotropic prior (inverse Wishart) is worth.
     """
     return 1 - (1 - fixed) * tokens / (tokens + prior * width)
 
@@ -58,21 +55,22 @@ def shrunk(gram: Float[Tensor, "n n"], share: float) -> Float[Tensor, "n n"]:
 def gram_root(gram: Float[Tensor, "n n"], cutoff: float, tokens: int | None = None) -> Root:
     """A root of a Gram matrix: Cholesky, or eigenvectors where it is singular.
 
-    Both give the same truncation loss (they differ by a rotation). Nothing is damped that carries
-    energy; directions without any count as if they had a trace of it, so they come last in every
-    decomposition, and full rank still returns the weight.
+    Both give the same truncation loss (they differ by a rotation). Directions with energy are not
+    damped. Those without get a trace of it, so they come last in every decomposition and full rank
+    still returns the weight.
 
-    A Gram matrix of ``k`` tokens, ``k`` well below ``n``, is singular; its eigenvectors are sought
-    among ``k`` directions, in some ``8 n^2 k`` operations and little memory beyond the two results
-    (8,192 channels, 2,048 tokens, two cores: 20 s, 1.35 GB), where all of them take ``9 n^3``.
+    The Gram matrix of ``k`` tokens, ``k`` well below ``n``, is singular. Its eigenvectors are
+    computed in a ``k``-dimensional subspace, in about ``8 n^2 k`` operations instead of ``9 n^3``
+    and with little memory beyond the two results (8,192 channels, 2,048 tokens, two cores: 20 s,
+    1.35 GB).
 
     Args:
         gram: ``(n, n)``, any float dtype; computed in float64.
         cutoff: Eigen path: eigenvalues below ``cutoff`` times the largest are raised to it.
-        tokens: How many tokens it is the mean over, where that bounds its rank.
+        tokens: Number of tokens that it is the mean over, where that bounds its rank.
 
     Raises:
-        ValueError: If the matrix is not finite or has no energy at all.
+        ValueError: If the matrix is not finite, or zero.
 
     Source: SVD-LLM (arXiv 2403.07378), section 3.1 (Cholesky); SVD-LLM V2 (2503.12340), theorem
         form (eigen).
@@ -81,8 +79,8 @@ def gram_root(gram: Float[Tensor, "n n"], cutoff: float, tokens: int | None = No
     if not bool(torch.isfinite(gram).all()):
         raise ValueError("the Gram matrix is not finite: the calibration inputs overflowed")
     few = tokens is not None and FEW * tokens <= len(gram)
-    if not few and (found := _cholesky(gram, cutoff)) is not None:
-        return found
+    if not few and (root := _cholesky(gram, cutoff)) is not None:
+        return root
     values, vectors = _leading(gram, tokens) if few and tokens else torch.linalg.eigh(gram)
     largest = float(values[-1])
     if largest <= 0:
@@ -100,21 +98,21 @@ def gram_root(gram: Float[Tensor, "n n"], cutoff: float, tokens: int | None = No
 
 
 FEW = 2
-"""Channels a token up to which a Gram matrix is treated as any other."""
+"""Channels per token from which on a Gram matrix counts as one of few tokens."""
 SPARE = 16
-"""Directions beyond the rank that :func:`_leading` looks at."""
+"""Random directions beyond the rank that :func:`_leading` draws."""
 
 
 def _cholesky(gram: Float[Tensor, "n n"], cutoff: float) -> Root | None:
-    """The triangular root; None where the matrix is singular, to rounding."""
+    """The triangular root; None if the matrix is singular up to rounding."""
     root, info = torch.linalg.cholesky_ex(gram)
     if int(info) != 0:
         return None
     diagonal = root.diagonal()
-    # A pivot lost in rounding "succeeds" with a root that cannot be inverted meaningfully.
+    # If a pivot is lost in rounding, Cholesky "succeeds" with a root that has no useful inverse.
     if float(diagonal.min()) ** 2 <= cutoff * float(diagonal.max()) ** 2:
         return None
-    # By columns, as LAPACK keeps them: the inverse then takes the identity's own memory.
+    # In LAPACK's column-major order, so that the inverse overwrites the identity.
     inverse = torch.eye(len(gram), dtype=gram.dtype, device=gram.device).T
     torch.linalg.solve_triangular(root, inverse, upper=False, out=inverse)
     return Root(root, inverse, None)
@@ -125,7 +123,7 @@ def _leading(
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, "n k"]]:
     """The largest eigenvalues, non-decreasing, and their vectors, of a matrix of at most this rank.
 
-    The range of a matrix of low rank is that of its product with as many random columns.
+    The range of a low-rank matrix is that of its product with at least as many random columns.
 
     Source: Halko, Martinsson and Tropp (arXiv 0909.4061), algorithms 4.1 and 5.3.
     """
@@ -141,16 +139,16 @@ def _leading(
 def _spread(
     vectors: Float[Tensor, "n k"], values: Float[Tensor, " k"], rest: float
 ) -> Float[Tensor, "n n"]:
-    """``V diag(values) V^T + rest I``: a symmetric root needs no vectors of what has no energy."""
-    found = (vectors * values) @ vectors.T
-    found.diagonal().add_(rest)
-    return found
+    """``V diag(values) V^T + rest I``: the symmetric root, with only the leading eigenvectors."""
+    symmetric = (vectors * values) @ vectors.T
+    symmetric.diagonal().add_(rest)
+    return symmetric
 
 
 def truncated(
     weight: Float[Tensor, "m n"], inputs: Root | None = None, outputs: Root | None = None
 ) -> Factors:
-    """Factors of ``weight`` whose every prefix minimises ``||L_g^T (W - W') L_x||_F`` at its rank.
+    """Factors whose every prefix minimises ``||L_g^T (W - W') L_x||_F`` at its rank.
 
     Args:
         weight: ``(d_out, d_in)``.
@@ -158,7 +156,7 @@ def truncated(
         outputs: ``L_g``, the transform of the outputs; None for the identity.
 
     Returns:
-        float64 factors ``L_g^-T U sqrt(Sigma)`` and ``sqrt(Sigma) V^T L_x^-1`` of full rank.
+        float64 factors ``L_g^-T U sqrt(Sigma)`` and ``sqrt(Sigma) V^T L_x^-1``, of full rank.
 
     Source: SVD-LLM (arXiv 2403.07378), eq. 7 and theorem 3.2, for the inputs; KFAC-SVD (LEMS,
         openreview IjIgNPFuCt) for both sides: the loss is the sum of the dropped squared singular
@@ -177,26 +175,24 @@ def truncated(
     if inputs is not None:
         right = right @ inputs.inverse
     rescues = [root.rescue for root in (inputs, outputs) if root is not None and root.rescue]
-    return Factors(
-        left_t.contiguous(), right.contiguous(), spectrum, "; ".join(rescues) if rescues else None
-    )
+    return Factors(left_t.contiguous(), right.contiguous(), spectrum, "; ".join(rescues) or None)
 
 
 GRAM_LIMIT = 1e-9
-"""Smallest over largest eigenvalue down to which the smaller Gram matrix stands in for the SVD."""
+"""Smallest over largest eigenvalue above which the Gram matrix is used instead of the SVD."""
 
 
 def singular_values(
     matrix: Float[Tensor, "m n"],
 ) -> tuple[Float[Tensor, "m r"], Float[Tensor, " r"], Float[Tensor, "r n"]]:
-    """``U``, ``sigma`` and ``V^T`` in float64, non-increasing, by the cheaper exact way.
+    """``U``, ``sigma`` and ``V^T`` in float64, non-increasing, by the cheaper exact method.
 
-    The eigenvectors of the smaller of ``M M^T`` and ``M^T M`` are one side's singular vectors; the
-    other side follows as ``U^T M / sigma``, so the product is ``M`` to rounding whatever the
-    eigenvectors are worth. Squaring puts an absolute error of some ``eps * sigma_1^2`` (2e-16) on
-    the squared singular values: where the smallest is above ``GRAM_LIMIT`` times the largest, every
-    truncation loss is right to about 1e-6 relative, at less than half of an SVD's time. Below that,
-    and for a matrix without full rank, the SVD itself is taken.
+    The eigenvectors of the smaller of ``M M^T`` and ``M^T M`` are the singular vectors of one side.
+    The other side is ``U^T M / sigma``, so the product is ``M`` up to rounding, whatever the error
+    of the eigenvectors. Squaring causes an absolute error of about ``eps * sigma_1^2`` (2e-16) in
+    the squared singular values. Where the smallest of them is above ``GRAM_LIMIT`` times the
+    largest, every truncation loss has a relative error of at most about 1e-6, in less than half the
+    time of an SVD. Otherwise, and for a rank-deficient matrix, the SVD itself is computed.
     """
     wide = matrix.shape[0] <= matrix.shape[1]
     gram = matrix @ matrix.T if wide else matrix.T @ matrix

@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Whitened(Decomposition):
-    """SVD of ``W L`` with ``L L^T`` the inputs' Gram: minimises the error of the layer's outputs.
+    """SVD of ``W L`` with ``L L^T`` the Gram of the inputs: minimises the layer's output error.
 
     Source: SVD-LLM (arXiv 2403.07378), section 3.1, whitening only (no update), as FLRC uses it
         (App. F).
-    Differs: float64 throughout; a singular Gram takes the eigen path with a relative cut-off and is
-        recorded
-    as a rescue, where the published code shifts the spectrum and goes on.
+    Differs: float64 throughout; a singular Gram takes the eigen path with a relative cutoff, a
+        fallback that is recorded, where the published code silently shifts the spectrum.
 
     Attributes:
         cutoff: Singular Gram matrix only: eigenvalues below this share of the largest are raised to
@@ -30,14 +29,14 @@ class Whitened(Decomposition):
     """
 
     VERSION: ClassVar[int] = 2
-    """Not raised for the root of few tokens: it differs in directions without energy alone, and the
-    losses of all ranks are the same."""
+    """Not raised for the root of few tokens: it differs only in directions without energy, and the
+    losses at all ranks are the same."""
 
     name: str = "whitened"
     cutoff: float = 1e-14
 
     def check(self) -> None:
-        """Range of the cut-off."""
+        """Checks the cutoff."""
         self.require(0 < self.cutoff < 1, "cutoff", "a number in (0, 1)")
 
     def decompose(

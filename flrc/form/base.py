@@ -20,8 +20,8 @@ class Form(Component, ABC):
     """Storage of factors of one target."""
 
     NESTED: ClassVar[bool] = True
-    """Whether a built layer's first ranks are the answer at that rank; without it a schedule stores
-    every rank that it asks for."""
+    """Whether the first ranks of a layer are its answer at a lower rank. If not, a schedule stores
+    the factors of each rank that it uses."""
 
     @abstractmethod
     def cost(self, rank: int, target: Target) -> int:
@@ -34,27 +34,26 @@ class Form(Component, ABC):
         """The layers that hold these factors, one for each layer of the target.
 
         Args:
-            left_t: ``(r, d_out)``, as precise as it is known; for a group the outputs of its layers
-                one after another. The form rounds to the model's dtype, last of all.
-            right: ``(r, d_in)``, likewise; shared by all layers of a group: it is stored once.
+            left_t: ``(r, d_out)`` in full precision, with the outputs of a group's layers
+                concatenated. Rounding to the model's dtype is the form's last step.
+            right: ``(r, d_in)``, likewise; shared by all layers of a group and stored once.
             linears: The dense layers that are replaced, in the order of ``target.layers``; their
-                biases stay on the outputs.
-            keep_dense: Whether the layers keep their dense weights too, for a phase that is dense.
+                biases are kept.
+            keep_dense: Whether to keep the dense weights too, for phases in which they are used.
         """
 
     def index_bytes(self, rank: int, target: Target) -> int:
-        """Bytes of integers stored beside the parameters; they are no parameters, and are told."""
+        """Bytes of integers stored besides the parameters; recorded, not counted as parameters."""
         return 0
 
     def dense_rank(self, target: Target) -> int:
-        """The smallest rank that costs no less than the dense weight: here a layer stays dense.
+        """The break-even rank, the smallest that costs at least the dense weight.
 
-        A layer above break-even would grow; the paper leaves such layers uncompressed (section
-        3.1).
+        From this rank on a layer stays dense, as in FLRC (section 3.1): it would only grow.
         """
         low, high = 1, min(target.d_out, target.d_in)
         if self.cost(high, target) < target.dense:
-            return high  # full rank is exact, and never costs more than it saves
+            return high  # every rank saves parameters; full rank is exact, so dense is as good
         while low < high:
             middle = (low + high) // 2
             if self.cost(middle, target) >= target.dense:

@@ -10,16 +10,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 REFRESH = 200
-"""Exchanges after which the coefficients are solved for again, so that rounding cannot pile up."""
+"""Exchanges after which the coefficients are recomputed, to limit accumulated rounding errors."""
 
 
 class Pivots(NamedTuple):
     """A right factor in terms of its pivot columns.
 
     Attributes:
-        order: ``(n,)`` int64: the ``r`` pivot columns, then the others, either in ascending order.
+        order: ``(n,)`` int64: the ``r`` pivot columns, then the others, both in ascending order.
         coefficients: ``(r, n - r)`` float64, ``A' = A_J^-1 A_rest``.
-        swaps: Exchanges of a pivot column that the bound took.
+        swaps: Number of exchanges of a pivot column.
     """
 
     order: Int[Tensor, " n"]
@@ -28,19 +28,19 @@ class Pivots(NamedTuple):
 
 
 def pivot_columns(right: Float[Tensor, "r n"], bound: float) -> Pivots:
-    """Choose ``r`` columns of a factor in which all others have coefficients of at most ``bound``.
+    """Choose ``r`` columns of a factor such that no coefficient of the others exceeds ``bound``.
 
-    Gaussian elimination with row pivoting on ``A^T`` is the start. It is blind to the scale of the
-    rows of ``A``, so graded singular values cost nothing: ``A^T = L U`` row-permuted, all grading
-    is in ``U``, and ``A' = (L_rest L_J^-1)^T`` needs ``L`` alone, whose entries are at most 1. Then
-    pivot columns are exchanged for others, the largest coefficient first. An exchange multiplies
-    ``|det A_J|`` by that coefficient, so it grows by more than ``bound > 1`` each time and the
-    exchanges end, whatever the factor. A factor without full row rank is handled too:
-    ``A_rest = A_J A'`` holds all the same.
+    The start is Gaussian elimination with row pivoting on ``A^T``. It is invariant to the scale of
+    the rows of ``A``, so graded singular values do no harm: in the row-permuted ``A^T = L U`` all
+    grading is in ``U``, and ``A' = (L_rest L_J^-1)^T`` needs only ``L``, whose entries are at most
+    1. Then pivot columns are exchanged for others, largest coefficient first. Each exchange
+    multiplies ``|det A_J|`` by that coefficient, more than ``bound > 1``, so the exchanges
+    terminate for every factor. A factor without full row rank is handled too: ``A_rest = A_J A'``
+    still holds.
 
     Args:
         right: ``(r, n)`` with ``r <= n``, any float dtype; computed in float64.
-        bound: Largest ``|A'|`` allowed, above 1.
+        bound: Largest magnitude of a coefficient, above 1.
 
     Raises:
         ValueError: If the factor is not finite, or has more rows than columns.
@@ -77,12 +77,12 @@ def pivot_columns(right: Float[Tensor, "r n"], bound: float) -> Pivots:
 def _exchange(
     basis: Float[Tensor, "r n"], coefficients: Float[Tensor, "r k"], bound: float
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, "r k"], int]:
-    """Exchange pivots until no coefficient is above ``bound``.
+    """Exchange pivots until no coefficient exceeds ``bound``.
 
     Args:
-        basis: ``(r, n)``, of which the first ``r`` columns are pivots.
-        coefficients: ``(r, n - r)``, of these pivots; overwritten.
-        bound: Largest magnitude allowed.
+        basis: ``(r, n)``, whose first ``r`` columns are the pivots.
+        coefficients: ``(r, n - r)``, in terms of these pivots; overwritten.
+        bound: As for :func:`pivot_columns`.
 
     Returns:
         The order of the basis' columns, the coefficients in that order, and the exchanges made.
@@ -101,7 +101,7 @@ def _exchange(
         if fine and not stale:
             return place, coefficients, swaps
         if fine or stale == REFRESH:
-            # Rounding of the updates is removed; what is returned is checked as it is.
+            # Removes the rounding errors of the updates; then the result is checked once more.
             coefficients = torch.linalg.solve(basis[:, place[:rank]], basis[:, place[rank:]])
             stale = 0
             continue

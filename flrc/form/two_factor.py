@@ -27,25 +27,13 @@ class TwoFactor(Form):
     def build(
         self, left_t: Tensor, right: Tensor, linears: Sequence[nn.Linear], keep_dense: bool
     ) -> list[nn.Module]:
-        """A rank-major ``LowRankLinear`` each; the right factor is shared."""
-        import torch
-
+        """One rank-major ``LowRankLinear`` per layer; the right factor is shared."""
+        from flrc.form.parts import parts
         from flrc.models.layers.low_rank_linear import LowRankLinear
         from flrc.models.layers.rows import FloatRows
-        from flrc.models.layers.shared_product import SharedProduct
 
-        like = linears[0].weight
-        factor = FloatRows(right.to(like))
-        shared = SharedProduct(len(linears)) if len(linears) > 1 else None
-        widths = [linear.out_features for linear in linears]
-        parts = torch.split(left_t.to(like), widths, dim=1)
+        factor = FloatRows(right.to(linears[0].weight))
         return [
-            LowRankLinear(
-                part.contiguous(),
-                factor,
-                None if linear.bias is None else linear.bias.data,
-                linear.weight.data if keep_dense else None,
-                shared,
-            )
-            for linear, part in zip(linears, parts, strict=True)
+            LowRankLinear(left, factor, bias, dense, shared)
+            for left, bias, dense, shared in parts(left_t, linears, keep_dense)
         ]

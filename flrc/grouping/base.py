@@ -19,4 +19,4 @@ class Grouping(Component, ABC):
 
     @abstractmethod
     def targets(self, layers: Sequence[Target]) -> list[Target]:
-        """The targets, in the order of their first layers; every layer is in exactly one."""
+        """The targets, in the order of their first layers; each layer belongs to exactly one."""

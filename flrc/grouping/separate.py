@@ -1,4 +1,4 @@
-"""Every layer by itself."""
+"""Every layer is a target of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Separate(Grouping):
-    """One target a layer."""
+    """One target per layer."""
 
     name: str = "separate"
 

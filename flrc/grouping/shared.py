@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Shared(Grouping):
     """Stacks the weights of layers that share an input: q, k and v; gate and up.
 
-    One SVD of the stacked weights gives one right factor for all of them: rank ``r`` costs
-    ``r (d_in + sum of d_out)`` parameters instead of ``r (d_in + d_out)`` for each.
+    One SVD of the stacked weights gives one right factor for all of them, so rank ``r`` costs
+    ``r (d_in + sum of d_out)`` parameters in total instead of ``r (d_in + d_out)`` per layer.
 
     Source: SkipCat (arXiv 2512.13494), section 3.1 (Cat).
     """
@@ -25,7 +25,7 @@ class Shared(Grouping):
     name: str = "shared"
 
     def targets(self, layers: Sequence[Target]) -> list[Target]:
-        """One target an input group."""
+        """One target per input group."""
         from flrc.plans.target import Target
 
         groups: dict[str, list[Target]] = {}

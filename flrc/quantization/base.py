@@ -1,4 +1,4 @@
-"""What a quantization is."""
+"""What a quantization is: the stored precision of a compressed model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Quantization(Component, ABC):
-    """Changes the stored precision of a compressed model, after surgery."""
+    """Changes the stored precision of a compressed model, once the factors are in place."""
 
     @abstractmethod
     def quantize(self, model: nn.Module, targets: Sequence[Target]) -> None:
-        """Quantise the targets in place, factored or dense; nothing else."""
+        """Quantise the targets in place, whether factored or dense, and nothing else."""

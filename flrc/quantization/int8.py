@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Int8(Quantization):
-    """Factors as 8-bit integers, one scale for each rank on either side; activations stay.
+    """Factors as 8-bit integers with one scale per rank on either side; activations stay in float.
 
     A scale belongs to one row of a rank-major factor, so a prefix of the rows takes a prefix of the
-    scales with it: every schedule runs on quantised factors as on others. Beside it each channel
-    has a power of two (:class:`~flrc.models.layers.int8_rows.Int8Rows`), and the first rank of a
-    two-factor layer 16 bits: inputs have a mean, the first rank carries it, and what is wrong with
-    it is the same for every token (SmolLM2-135M, kfac at 30 %: rounding that rank is nine tenths of
-    what int8 costs the factors in perplexity). In the pivoted form the identity is exact. Targets
-    that stay dense get one scale an output. Embeddings, norms and the head keep the run's dtype.
+    scales, and every schedule runs on quantised factors too. In addition each channel has a
+    power-of-two scale (:class:`~flrc.models.layers.int8_rows.Int8Rows`), and the first rank of a
+    two-factor layer has 16 bits: it carries the mean of the inputs, so its rounding error is the
+    same for every token (SmolLM2-135M, kfac at 30 %: rounding that rank causes nine tenths of the
+    factors' int8 loss in perplexity). In the pivoted form the identity is exact. Dense targets get
+    one scale per output. Embeddings, norms and the head keep the run's dtype.
 
     Source: FLRC (arXiv 2510.09332), appendix J: int8 on top of FLRC.
-    Differs: the paper does not say how it rounds.
+    Differs: the paper does not specify its rounding.
     """
 
     VERSION: ClassVar[int] = 2
@@ -36,7 +36,7 @@ class Int8(Quantization):
     name: str = "int8"
 
     def quantize(self, model: nn.Module, targets: Sequence[Target]) -> None:
-        """Round every matrix of every target, shared ones once."""
+        """Round every matrix of every target; shared matrices once."""
         from torch.nn import Linear
 
         from flrc.models.layers.compressed_layers import replace

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class NoRefinement(Refinement):
-    """Factors are prefixes of what the decomposition returned."""
+    """Factors stay prefixes of what the decomposition returned."""
 
     REFINES: ClassVar[bool] = False
 
@@ -25,5 +25,5 @@ class NoRefinement(Refinement):
     def refine(
         self, statistics: Statistics, plan: RankPlan
     ) -> Iterator[tuple[int, dict[str, Factors]]]:
-        """Nothing."""
+        """Yields nothing."""
         yield from ()

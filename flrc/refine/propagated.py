@@ -1,4 +1,4 @@
-"""Every layer decomposed again for the inputs that the compressed layers before it hand on."""
+"""Error propagation: every layer is decomposed again for the outputs of the compressed layers."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 @dataclass
 class Propagated(Refinement):
-    """One pass in the order of the model: a layer makes up for part of the error at its inputs.
+    """One pass through the model in which each layer compensates part of its inputs' error.
 
-    With ``x`` the inputs of a layer in the dense model and ``x'`` its inputs behind the compressed
-    layers before it, ``C' = mean x' x'^T`` and ``M = mean x x'^T``, the weight is first moved
-    towards the one that maps ``x'`` to the dense outputs, and then decomposed at its planned rank
-    in the metric of the inputs, ``x`` and ``x'`` pooled::
+    With ``x`` the inputs of a layer in the dense model, ``x'`` its inputs in the compressed model,
+    ``C' = mean x' x'^T`` and ``M = mean x x'^T``, the weight is first moved towards the one that
+    maps ``x'`` to the dense outputs, and then decomposed at its planned rank in the metric of ``x``
+    and ``x'`` pooled::
 
         W* = W + strength * W (M - C') (C' + (prior d / N) mean(diag C') I)^-1
 
-    for ``N`` tokens and ``d`` input channels. ``strength`` 1 is least squares. It is not the best
-    choice: least squares shrinks what the noise in ``x'`` hides, layer after layer. The damping is
-    what ``prior d`` tokens with ``x' = x`` would have added, so few tokens correct less than many.
-    No training: one solve and one SVD a layer.
+    for ``N`` tokens and ``d`` input channels. ``strength`` 1 is least squares, which is not the
+    best choice: layer after layer it shrinks what the noise in ``x'`` hides. The damping equals the
+    effect of ``prior d`` additional tokens with ``x' = x``, so few tokens correct less than many.
+    No training: one solve and one SVD per layer.
 
-    Source: the correction of the weight is Quantization Error Propagation's (arXiv 2504.09629),
-        there before rounding, with a strength as well (0.5).
-    Differs: before a truncation; damping by the number of tokens instead of a fixed share; with the
-        gradients' Gram (if the decomposition is two-sided) as measured on the dense model.
+    Source: the weight correction of Quantization Error Propagation (arXiv 2504.09629), applied
+        there before rounding, also with a strength (0.5).
+    Differs: applied before truncation; damping by the number of tokens instead of a fixed share; a
+        two-sided decomposition's gradient Gram is that of the dense model.
 
     Attributes:
         strength: Share of the least-squares correction of the weight that is applied, 0 to 1.
@@ -47,15 +47,15 @@ class Propagated(Refinement):
     samples: int = 12
 
     def check(self) -> None:
-        """Ranges."""
+        """Checks strength, prior and samples."""
         self.require(0 <= self.strength <= 1, "strength", "a number in [0, 1]")
         self.require(self.prior > 0, "prior", "a number above 0")
-        self.require(self.samples >= 1, "samples", "1 or more")
+        self.require(self.samples >= 1, "samples", "an integer of at least 1")
 
     def refine(
         self, statistics: Statistics, plan: RankPlan
     ) -> Iterator[tuple[int, dict[str, Factors]]]:
-        """See the class."""
+        """Factors of the corrected weights, block by block."""
         from flrc.refine.side_by_side import propagated_factors
 
         return propagated_factors(self, statistics, plan)

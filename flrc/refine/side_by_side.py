@@ -1,4 +1,4 @@
-"""Walks a model block by block, dense and compressed side by side, and decomposes again."""
+"""Runs the dense and the compressed model side by side, block by block, and refits each layer."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 def propagated_factors(
     settings: Propagated, statistics: Statistics, plan: RankPlan
 ) -> Iterator[tuple[int, dict[str, Factors]]]:
-    """See :class:`~flrc.refine.propagated.Propagated`.
+    """The refined factors of :class:`~flrc.refine.propagated.Propagated`.
 
-    All used sequences run through a block in one batch, once dense and once compressed; in the
-    compressed run the block's layers are cut as they are reached, each fitted to what it is handed
-    just then. Shorter sequences are padded at their ends, where nothing of a causal model looks.
-    Held at a time: ``tokens * (2 width + sum of d_in over input groups)`` numbers of the model's
-    dtype, and what one block computes.
+    All sequences pass through a block as one batch, first dense, then compressed. In the compressed
+    pass each layer is refitted to its actual inputs and truncated when it is reached. Shorter
+    sequences are padded at their ends, which no earlier token of a causal model attends to. Memory:
+    ``tokens * (2 width + sum of d_in over input groups)`` numbers of the model's dtype, plus what
+    one block computes.
     """
     model, targets = statistics.dense.model, statistics.dense.targets
     _, blocks = decoder_blocks(model)
@@ -56,28 +56,28 @@ def propagated_factors(
         with input_hooks(model, {leader: partial(inputs.__setitem__, leader) for leader in groups}):
             dense.advance(known.block, blocks[known.block])
         fit = _Fit(settings, statistics, plan.ranks, known, inputs, lengths)
-        with cut_on_arrival(model, groups, fit) as found:
+        with truncated_on_arrival(model, groups, fit) as factors:
             compressed.advance(known.block, blocks[known.block])
-        yield known.block, found
+        yield known.block, factors
 
 
 @contextmanager
-def cut_on_arrival(
+def truncated_on_arrival(
     model: nn.Module,
     groups: Mapping[str, Sequence[Target]],
     fit: Callable[[Sequence[Target], Tensor], dict[str, Factors]],
 ) -> Iterator[dict[str, Factors]]:
-    """While active, a named layer that is reached has its targets cut before it computes.
+    """While active, reaching a named layer truncates its targets before the layer computes.
 
     Args:
-        model: Its layers compute again what they did when the context ends.
+        model: Its layers are dense again when the context ends.
         groups: Targets by the layer that is the first of them to run.
-        fit: The factors of targets, by name, from what the layer is handed.
+        fit: Returns the factors of targets, by name, given the layer's input.
 
     Yields:
-        The factors so far.
+        The factors so far, by target name.
     """
-    found: dict[str, Factors] = {}
+    factors: dict[str, Factors] = {}
     with ExitStack() as stack:
         for name, targets in groups.items():
             module = model.get_submodule(name)
@@ -91,25 +91,25 @@ def cut_on_arrival(
             ) -> Tensor:
                 waiting.close()
                 fitted = fit(targets, x)
-                found.update(fitted)
+                factors.update(fitted)
                 cuts = [(t, (fitted[t.name].left_t, fitted[t.name].right)) for t in targets]
                 stack.enter_context(truncated(model, cuts))
                 return module.forward(x)  # type: ignore[no-any-return]
 
             waiting.enter_context(replaced([(module, arrive)]))
-        yield found
+        yield factors
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """Fits targets that read the same inputs, at their planned ranks.
+    """Refits targets that read the same inputs, at their planned ranks.
 
     Attributes:
         settings: Strength and damping of the correction.
         source: The decomposition and the model.
         ranks: Planned rank by target name.
         known: Statistics of the dense model.
-        dense: ``(sequences, tokens, d_in)`` by input group; dropped once used.
+        dense: Dense inputs ``(sequences, tokens, d_in)`` by input group; dropped once used.
         lengths: Tokens of each sequence; the rest is padding.
     """
 
@@ -120,19 +120,19 @@ class _Fit:
     dense: dict[str, Tensor]
     lengths: Sequence[int]
 
-    def __call__(self, targets: Sequence[Target], seen: Tensor) -> dict[str, Factors]:
+    def __call__(self, targets: Sequence[Target], compressed: Tensor) -> dict[str, Factors]:
         """Factors by target name, from the compressed inputs ``(sequences, tokens, d_in)``."""
         model = self.source.dense.model
         group, width = targets[0].input_group, targets[0].d_in
-        found = {target.name: _nothing(target) for target in targets}
+        result = {target.name: _rank_zero(target) for target in targets}
         targets = [target for target in targets if self.ranks[target.name] != 0]
         dense = self.dense.pop(group)
         if not targets:
-            return found
+            return result
         gram = InputAccumulator(width, model.device)
         cross = torch.zeros_like(gram.gram)
-        # OPT's feed-forward layers are handed all sequences in one row of tokens.
-        pair = (given.reshape(len(self.lengths), -1, width) for given in (dense, seen))
+        # OPT's feed-forward layers get all sequences as one row of tokens.
+        pair = (x.reshape(len(self.lengths), -1, width) for x in (dense, compressed))
         for x, rows, length in zip(*pair, self.lengths, strict=True):
             gram.add(rows[:length])
             cross += _product(x[:length], rows[:length])
@@ -153,12 +153,12 @@ class _Fit:
             outputs = self.known.outputs.get(target.name)
             gradients = None if outputs is None else outputs.to(model.device)
             factors = decompose_target(self.source.decomposition, target, weight, metric, gradients)
-            found[target.name] = _truncated(factors, self.ranks[target.name])
-        return found
+            result[target.name] = _truncated(factors, self.ranks[target.name])
+        return result
 
 
-def _nothing(target: Target) -> Factors:
-    """Rank 0."""
+def _rank_zero(target: Target) -> Factors:
+    """Factors of rank 0."""
     spectrum = torch.zeros(0, dtype=torch.float64)
     return Factors(
         spectrum.new_zeros(0, target.d_out), spectrum.new_zeros(0, target.d_in), spectrum
@@ -166,15 +166,15 @@ def _nothing(target: Target) -> Factors:
 
 
 def _truncated(factors: Factors, rank: int | None) -> Factors:
-    """Copies: views would hold the factors of full rank."""
+    """Copies of the first ranks: views would keep the full factors in memory."""
     return Factors(
         factors.left_t[:rank].clone(), factors.right[:rank].clone(),
         factors.spectrum[:rank].clone(), factors.rescue,
     )  # fmt: skip
 
 
-def _product(x: Tensor, seen: Tensor) -> Tensor:
-    """``sum over tokens of x x'^T``, as precise as :class:`InputAccumulator` takes it."""
-    x, seen = summable(x), summable(seen)
-    dtype = torch.promote_types(x.dtype, seen.dtype)
-    return x.to(dtype).T @ seen.to(dtype)
+def _product(dense: Tensor, compressed: Tensor) -> Tensor:
+    """``sum over tokens of x x'^T``, with the precision of :class:`InputAccumulator`."""
+    dense, compressed = summable(dense), summable(compressed)
+    dtype = torch.promote_types(dense.dtype, compressed.dtype)
+    return dense.to(dtype).T @ compressed.to(dtype)

@@ -1,4 +1,4 @@
-"""What a weight must become to give the dense outputs for other inputs (pure maths)."""
+"""The correction that makes a weight reproduce the dense outputs from other inputs (pure maths)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def corrected_weight(
         weight: ``W``, any float dtype.
         cross: ``M``, mean over tokens of ``x x'^T`` (dense inputs, compressed inputs).
         gram: ``C'``, mean over tokens of ``x' x'^T``.
-        strength: 0 leaves the weight, 1 minimises ``||W x - W* x'||`` (but for the damping).
-        damping: Share of the mean diagonal.
+        strength: 0 leaves the weight, 1 minimises ``||W x - W* x'||`` (up to the damping).
+        damping: Added to the diagonal, as a share of its mean.
     """
     weight, gram = weight.double(), gram.double()
     if not bool(gram.diagonal().any()):
-        return weight  # no input tells one weight from another
+        return weight  # all inputs are zero: nothing to correct
     damped = gram + damping * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
     correction: Tensor = torch.linalg.solve(damped, weight @ (cross.double() - gram), left=False)
     return weight + strength * correction

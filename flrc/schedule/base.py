@@ -12,14 +12,14 @@ from flrc.plans.phase import Phase
 
 @dataclass
 class Schedule(Component, ABC):
-    """Forward step -> rate. Step 1 is the prefill, which yields the first token."""
+    """The rate at each forward step. Step 1 is the prefill, which yields the first token."""
 
     DIRECTION: ClassVar[int] = 0
-    """1 if rates grow during a generation, -1 if they fall, 0 if they never change."""
+    """1 if rates rise during generation, -1 if they fall, 0 if they never change."""
 
     @abstractmethod
     def phases(self, rate: float) -> list[Phase]:
-        """The phases whose nominal average over forward steps is ``rate``; the first begins at 0.
+        """Phases whose nominal average rate over forward steps is ``rate``; the first begins at 0.
 
         Raises:
             UserError: If a phase's rate would leave [0, 1).

@@ -1,4 +1,4 @@
-"""Schedules that compete, and the rates at which each of them meets the requested average."""
+"""Candidate schedules, and the rates at which each of them meets the requested average."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from flrc.plans.phase import Phase
 
 DECIMALS = 3
-"""Rates of phases are rounded to a tenth of a point, so that a reply more or less changes none."""
+"""Rates are rounded to 0.1 percentage points, so that single replies do not change them."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A schedule of two phases, but for its level; or the constant one.
+    """A schedule of two phases whose rates are not fixed yet, or the constant schedule.
 
     Attributes:
         switch: Forward steps of the first phase, the prefill included; 0 for the constant schedule.
-        drop: What the second phase removes more than the first, as a share of the parameters;
-            negative if it removes less.
+        drop: How much more the second phase removes, as a share of the parameters; negative if it
+            removes less.
     """
 
     switch: int = 0
@@ -30,7 +30,7 @@ class Candidate:
         return self.drop == 0
 
     def share(self, lengths: Sequence[int]) -> float:
-        """Share of all forward steps that fall into the second phase, of replies of these lengths.
+        """``w``, the share of forward steps in the second phase, for replies of these lengths.
 
         Args:
             lengths: Forward steps of each reply: its tokens, the end-of-sequence token included.
@@ -38,15 +38,15 @@ class Candidate:
         return sum(max(0, length - self.switch) for length in lengths) / sum(lengths)
 
     def phases(self, rate: float, lengths: Sequence[int]) -> list[Phase] | None:
-        """The phases whose average over all forward steps of these replies is ``rate``.
+        """The phases whose average rate over all forward steps of these replies is ``rate``.
 
         With ``w`` the share of the second phase: ``(1 - w) r + w (r + drop) = rate``.
 
         Returns:
-            The phases; None if one of them would leave (0, 1), the dense model included.
+            The phases; None if one of the rates is outside of (0, 1).
 
         Source: FLRC (arXiv 2510.09332), section 3.2 and appendix C: the average of a schedule is
-            over every token that is used; it does not say of which lengths.
+            over all tokens; for which lengths is not said.
         """
         if self.constant:
             return [Phase(0.0, rate)]
@@ -60,19 +60,12 @@ class Candidate:
 def grid(
     switches: Sequence[int], drops: Sequence[float], direction: int, with_constant: bool
 ) -> list[Candidate]:
-    """All combinations, the constant schedule first.
-
-    Args:
-        switches: Steps of the first phase.
-        drops: Sizes of the change, above 0.
-        direction: 1 if the second phase removes more, -1 if less.
-        with_constant: Whether the constant schedule competes.
-    """
+    """All combinations, the constant schedule first; direction 1 means that the rate rises."""
     changing = [Candidate(switch, direction * drop) for switch in switches for drop in drops]
     return [Candidate(), *changing] if with_constant else changing
 
 
 def rounds(samples: int, number: int) -> list[int]:
-    """Items seen after each round of a successive halving: each twice those before, at last all."""
+    """Items seen after each round: twice as many each time, and all of them in the last."""
     counts = [-(-samples // 2 ** (number - 1 - i)) for i in range(number)]
     return list(dict.fromkeys(counts))

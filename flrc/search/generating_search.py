@@ -1,4 +1,4 @@
-"""Searches that generate replies on a calibration split, and what they read."""
+"""Searches that score schedules by replies generated on a calibration split."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METRICS = ("rougeL", "bertscore_f1")
 
 @dataclass
 class GeneratingSearch(ScheduleSearch):
-    """Scores schedules by the summaries that are generated under them.
+    """Scores schedules by the summaries generated under them.
 
     Attributes:
         dataset: Summarization data set that candidates are scored on.
@@ -54,16 +54,16 @@ class GeneratingSearch(ScheduleSearch):
     rouge_tokenizer: str = "default"
 
     def check(self) -> None:
-        """Ranges."""
+        """Checks the metric and the sizes of prompts, replies and batches."""
         choose("search.metric", self.metric, METRICS)
         bertscore_model(self.bertscore_model)
         choose("search.rouge_tokenizer", self.rouge_tokenizer, TOKENIZERS)
         for name in ("samples", "max_new_tokens", "max_prompt_tokens", "batch_size"):
-            self.require(getattr(self, name) >= 1, name, "1 or more")
-        self.require(self.stored is None or self.stored > 0, "stored", "null, or above 0")
+            self.require(getattr(self, name) >= 1, name, "an integer of at least 1")
+        self.require(self.stored is None or self.stored > 0, "stored", "null, or a number above 0")
 
     def check_data(self, data: DataSource) -> None:
-        """The items and the metric's model are there, and are not those of an evaluation."""
+        """Checks that the split exists and is not evaluated on, and that the metric can run."""
         from flrc.data.dataset_catalog import choose_kind, find
 
         choose_kind("search.dataset", [self.dataset], "summarization")
@@ -82,7 +82,7 @@ class GeneratingSearch(ScheduleSearch):
                 f"the schedule cannot be searched: {error.problem}",
                 given=error.given,
                 allowed=error.allowed,
-                fix=f"{error.fix}; or search=none, for the schedule's own phases",
+                fix=f"{error.fix}; or search=none to use the schedule's own phases",
             ) from error
         if self.metric == "bertscore_f1":
             bertscore_model(self.bertscore_model).check_available()
@@ -91,30 +91,30 @@ class GeneratingSearch(ScheduleSearch):
         """The items that schedules are scored on.
 
         Raises:
-            UserError: If the split has too few.
+            UserError: If the split has too few items.
         """
         from flrc.data.summarization_pairs import read_pairs
 
-        found = read_pairs(data, self.dataset, self.split)
-        if len(found) < self.samples:
+        available = read_pairs(data, self.dataset, self.split)
+        if len(available) < self.samples:
             raise UserError(
                 f"{data.label(self.dataset)}/{self.split} has too few items to search on",
                 given=f"search.samples={self.samples}",
-                allowed=f"at most {len(found)}",
-                fix=f"search.samples={len(found)}",
+                allowed=f"at most {len(available)}",
+                fix=f"search.samples={len(available)}",
             )
-        return Random(seed).sample(found, self.samples)
+        return Random(seed).sample(available, self.samples)
 
     def token_sequences(
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> TokenSequences:
-        """The prompts, once every pair can be scored."""
+        """The prompts, after checking that every pair can be scored."""
         from flrc.data.summarization_pairs import chat_prompt
         from flrc.data.token_sequences import TokenSequences
 
-        found = self.drawn(data, seed)
+        drawn = self.drawn(data, seed)
         check_pairs(
-            found,
+            drawn,
             f"{data.label(self.dataset)}/{self.split}",
             "search",
             rouge_tokenizer=self.rouge_tokenizer if self.metric == "rougeL" else None,
@@ -122,16 +122,16 @@ class GeneratingSearch(ScheduleSearch):
         )
         return TokenSequences(
             f"a prompt of {self.dataset} with its reply, in the search for a schedule",
-            [chat_prompt(pair, tokenizer, self.max_prompt_tokens).ids for pair in found],
+            [chat_prompt(pair, tokenizer, self.max_prompt_tokens).ids for pair in drawn],
             "search.max_prompt_tokens or search.max_new_tokens",
             self.max_new_tokens,
         )
 
     def inputs(self, data: DataSource) -> dict[str, Any]:
-        """Settings and the split's content; the batch size changes nothing."""
+        """Settings and the split's content; without the batch size, which changes no result."""
         settings = self.describe()
         del settings["batch_size"]
         if self.rouge_tokenizer == "default":
-            del settings["rouge_tokenizer"]  # as before there was another
+            del settings["rouge_tokenizer"]  # keeps the ids from before this option existed
         content = data.fingerprint(self.dataset, self.split)
         return {**settings, "dataset": data.label(self.dataset), "data": content}

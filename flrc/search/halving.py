@@ -1,34 +1,30 @@
-"""Successive halving over schedules of two phases."""
+"""Successive halving over two-phase schedules."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from flrc.search.base import SearchResult
+from flrc.schedule.base import Schedule
+from flrc.search.base import Compression, SearchResult
 from flrc.search.generating_search import GeneratingSearch
-
-if TYPE_CHECKING:
-    from flrc.schedule.base import Schedule
-    from flrc.search.base import Compression
 
 
 @dataclass
 class Halving(GeneratingSearch):
-    """Every switch point with every drop; after each round the better half goes on.
+    """Combines every switch point with every drop; after each round the better half stays.
 
-    The rates of a candidate are such that its average over the forward steps of realised replies is
-    the requested rate: at first of the constant schedule's replies, from the second round on of its
-    own; what is best in the end is scored once more at the rates that all its replies ask for. A
-    round generates for items that no round before has seen, and candidates are ranked by their mean
-    score over all items so far. With ``schedule=progressive`` the constant schedule competes too
-    and is never dropped, so what is found is no worse on these items; the control
-    ``schedule=increasing`` competes without it.
+    A candidate's rates average to the requested rate over the forward steps of realised replies: in
+    the first round those of the constant schedule, from the second round on its own. The best
+    candidate is finally scored once more at the rates that follow from all its replies. Each round
+    generates for new items, and candidates are ranked by their mean score over all items so far.
+    With ``schedule=progressive`` the constant schedule competes too and is never dropped, so the
+    winner is at least as good on these items; ``schedule=increasing`` is searched without it.
 
     Source: FLRC (arXiv 2510.09332), appendix C: candidates are scored on a calibration set (500
         dialogues of DialogSum's train split) by, for instance, BERTScore.
-    Differs: the paper gives neither candidates nor a strategy; successive halving (Jamieson and
-        Talwalkar, arXiv 1502.07943) is ours, and so are rates by realised lengths.
+    Differs: the paper specifies neither candidates nor a strategy; successive halving (Jamieson and
+        Talwalkar, arXiv 1502.07943) and rates by realised lengths are our choices.
 
     Attributes:
         rounds: Number of rounds; each sees twice the items of the one before, the last all of them,
@@ -45,13 +41,13 @@ class Halving(GeneratingSearch):
     drops: list[float] = field(default_factory=lambda: [0.1, 0.2])
 
     def check(self) -> None:
-        """Ranges."""
+        """Also checks rounds, switch points and drops."""
         super().check()
-        self.require(self.rounds >= 1, "rounds", "1 or more")
+        self.require(self.rounds >= 1, "rounds", "an integer of at least 1")
         self.require(
             bool(self.switches) and all(1 <= s < self.max_new_tokens for s in self.switches),
             "switches",
-            f"forward steps from 1 to {self.max_new_tokens - 1}",
+            f"numbers of forward steps from 1 to {self.max_new_tokens - 1}",
         )
         self.require(
             bool(self.drops) and all(0 < drop < 1 for drop in self.drops),
@@ -60,7 +56,7 @@ class Halving(GeneratingSearch):
         )
 
     def search(self, schedule: Schedule, rate: float, compression: Compression) -> SearchResult:
-        """See the class."""
+        """The best candidate after the last round, found by generating under each of them."""
         from flrc.search.candidates import grid, rounds
         from flrc.search.tournament import tournament
         from flrc.search.trials import Trials

@@ -1,4 +1,4 @@
-"""Successive halving of schedules, whatever a trial is."""
+"""Successive halving of candidate schedules, for any way to run a trial."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from flrc.search.candidates import Candidate
 
 @dataclass(frozen=True)
 class Trial:
-    """What came out of generating for some items under a schedule.
+    """The outcome of generating for some items under a schedule.
 
     Attributes:
-        scores: Of each item, larger is better.
+        scores: Score of each item; larger is better.
         lengths: Tokens of each reply, the end-of-sequence token included.
         rate: Average rate over the forward steps of these replies.
         stored: Stored parameters of the targets over dense ones.
@@ -30,8 +30,12 @@ class Trial:
     stored: float
 
 
+RunTrial = Callable[[list[Phase], range], Trial | str]
+"""Generates under phases for a range of items; returns the reason if it cannot."""
+
+
 @dataclass
-class _Running:
+class _Entrant:
     candidate: Candidate
     phases: list[Phase] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
@@ -44,16 +48,21 @@ class _Running:
     def score(self) -> float:
         return statistics.fmean(self.scores) if self.scores else float("-inf")
 
+    def add(self, trial: Trial) -> None:
+        """Add a trial on further items; rate and storage are those of the last one."""
+        self.scores += trial.scores
+        self.lengths += trial.lengths
+        self.rate, self.stored = trial.rate, trial.stored
+
     def row(self) -> dict[str, Any]:
+        count = len(self.scores)
         return {
             "switch": self.candidate.switch,
             "drop": self.candidate.drop,
             "phases": [{"step": p.step or 0, "rate": p.rate} for p in self.phases],
-            "items": len(self.scores),
-            "score": self.score if self.scores else None,
-            "stderr": statistics.stdev(self.scores) / len(self.scores) ** 0.5
-            if len(self.scores) > 1
-            else None,
+            "items": count,
+            "score": self.score if count else None,
+            "stderr": statistics.stdev(self.scores) / count**0.5 if count > 1 else None,
             "rate": self.rate,
             "tokens": statistics.fmean(self.lengths) if self.lengths else None,
             "stored": self.stored,
@@ -61,56 +70,31 @@ class _Running:
         }
 
 
-def _settle(
-    alive: list[_Running],
-    rate: float,
-    items: range,
-    trial: Callable[[list[Phase], range], Trial | str],
-) -> None:
-    """Sort by score, where the best has the rates that its own replies to all items ask for.
-
-    Its last rates were those of the items before the last round; with others it is another
-    schedule, so it is scored again, and may no longer be the best.
-    """
-    settled: set[int] = set()
-    while True:
-        alive.sort(key=lambda one: -one.score)
-        best = alive[0]
-        phases = best.candidate.phases(rate, best.lengths)
-        if id(best) in settled or phases is None or phases == best.phases:
-            return
-        settled.add(id(best))
-        outcome = trial(phases, items)
-        if isinstance(outcome, str):
-            return
-        best.phases, best.scores, best.lengths = phases, outcome.scores, outcome.lengths
-        best.rate, best.stored = outcome.rate, outcome.stored
+def _by_score(entrants: Sequence[_Entrant]) -> list[_Entrant]:
+    return sorted(entrants, key=lambda entrant: -entrant.score)
 
 
 def tournament(
-    candidates: Sequence[Candidate],
-    rate: float,
-    counts: Sequence[int],
-    trial: Callable[[list[Phase], range], Trial | str],
+    candidates: Sequence[Candidate], rate: float, counts: Sequence[int], run_trial: RunTrial
 ) -> tuple[list[Phase], list[dict[str, Any]]]:
     """The candidate with the best mean score after the last round.
 
     Args:
-        candidates: What competes; the constant schedule, if among them, is in every round.
+        candidates: The schedules that compete; the constant one is never dropped.
         rate: Average rate over the forward steps of realised replies.
-        counts: Items seen after each round.
-        trial: Generates under phases for a range of items; says why where it cannot.
+        counts: Number of items seen after each round.
+        run_trial: How a trial is run.
 
     Returns:
-        The phases of the best, and a row for each candidate, best first.
+        The phases of the best candidate, and a row for each candidate, best first.
 
     Raises:
         UserError: If no candidate can be run.
     """
-    running = [_Running(candidate) for candidate in candidates]
-    alive = list(running)
+    entrants = [_Entrant(candidate) for candidate in candidates]
+    alive = list(entrants)
     # The first lengths are those of the constant schedule, whether it competes or not.
-    first = trial([Phase(0.0, rate)], range(counts[0]))
+    first = run_trial([Phase(0.0, rate)], range(counts[0]))
     if isinstance(first, str):
         raise UserError(
             "not even the constant schedule can be run",
@@ -120,36 +104,62 @@ def tournament(
     seen = 0
     for number, count in enumerate(counts, 1):
         doing = f"searching the schedule, round {number} of {len(counts)}"
-        for one in progress(alive, doing, len(alive)):
-            phases = one.candidate.phases(rate, one.lengths or first.lengths)
+        for entrant in progress(alive, doing):
+            phases = entrant.candidate.phases(rate, entrant.lengths or first.lengths)
             outcome: Trial | str = "a phase's rate leaves (0, 1)"
             if phases is not None:
-                outcome = trial(phases, range(seen, count))
-                one.phases = phases
+                outcome = run_trial(phases, range(seen, count))
+                entrant.phases = phases
             if isinstance(outcome, str):
-                one.fate = outcome
-                continue
-            one.scores += outcome.scores
-            one.lengths += outcome.lengths
-            one.rate, one.stored = outcome.rate, outcome.stored
+                entrant.fate = outcome
+            else:
+                entrant.add(outcome)
         seen = count
-        alive = sorted((one for one in alive if not one.fate), key=lambda one: -one.score)
+        alive = _by_score([entrant for entrant in alive if not entrant.fate])
         if not alive:
             raise UserError(
                 "no schedule of the search can be run",
-                given="; ".join(dict.fromkeys(one.fate for one in running)),
+                given="; ".join(dict.fromkeys(entrant.fate for entrant in entrants)),
                 fix="other search.drops or search.switches, or a larger search.stored",
             )
         if number < len(counts):
-            kept = alive[: -(-len(alive) // 2)]
-            for one in alive[len(kept) :]:
-                if one.candidate.constant:
-                    kept.append(one)
-                else:
-                    one.fate = f"dropped after round {number}"
-            alive = kept
-    _settle(alive, rate, range(counts[-1]), trial)
-    for place, one in enumerate(alive, 1):
-        one.fate = "chosen" if place == 1 else "last round"
-    order = sorted(running, key=lambda one: (one.fate != "chosen", -len(one.scores), -one.score))
-    return alive[0].phases, [one.row() for one in order]
+            alive = _better_half(alive, number)
+    alive = _at_final_rates(alive, rate, range(counts[-1]), run_trial)
+    for place, entrant in enumerate(alive, 1):
+        entrant.fate = "chosen" if place == 1 else "last round"
+    order = sorted(entrants, key=lambda e: (e.fate != "chosen", -len(e.scores), -e.score))
+    return alive[0].phases, [entrant.row() for entrant in order]
+
+
+def _better_half(alive: Sequence[_Entrant], number: int) -> list[_Entrant]:
+    """The better half of the entrants, and the constant schedule."""
+    kept = list(alive[: -(-len(alive) // 2)])
+    for entrant in alive[len(kept) :]:
+        if entrant.candidate.constant:
+            kept.append(entrant)
+        else:
+            entrant.fate = f"dropped after round {number}"
+    return kept
+
+
+def _at_final_rates(
+    alive: Sequence[_Entrant], rate: float, items: range, run_trial: RunTrial
+) -> list[_Entrant]:
+    """Sorted by score, with the rates of the best recomputed from all of its replies.
+
+    Its last rates were computed from the replies before the last round. New rates make another
+    schedule, so it is scored again and may no longer be the best.
+    """
+    rescored: set[int] = set()
+    while True:
+        alive = _by_score(alive)
+        best = alive[0]
+        phases = best.candidate.phases(rate, best.lengths)
+        if id(best) in rescored or phases is None or phases == best.phases:
+            return alive
+        rescored.add(id(best))
+        outcome = run_trial(phases, items)
+        if isinstance(outcome, str):
+            return alive
+        best.phases, best.scores, best.lengths = phases, [], []
+        best.add(outcome)

@@ -1,4 +1,4 @@
-"""Generates under a schedule with the compressed model, and scores the replies."""
+"""Trials of a search: generates replies under a schedule, and scores them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class Trials:
-    """Trials of one search; replies are kept, so an interrupted search repeats none.
+    """Trials of one search; replies are cached, so an interrupted search continues where it was.
 
     Args:
-        search: What is generated for, and how it is scored.
-        compression: What generates.
+        search: The items, and how replies are scored.
+        compression: The model that generates.
     """
 
     def __init__(self, search: GeneratingSearch, compression: Compression) -> None:
@@ -39,24 +39,24 @@ class Trials:
         self.prompts = [list(ids) for ids in read.ids]
         self.made: dict[str, dict[str, Any]] = {}
         self.seconds_now = 0.0
-        """Of generating in this process."""
+        """Seconds of generating in this process."""
 
     def cost(self) -> dict[str, Any]:
-        """What the cache answered is counted, too."""
+        """Numbers of trials and replies, those from the cache included."""
         return {
             "trials": len(self.made),
             "replies": sum(len(known["replies"]) for known in self.made.values()),
         }
 
     def seconds(self) -> dict[str, float]:
-        """Of generating: in all, and in this process."""
+        """Seconds of generating: of all trials, and in this process."""
         return {
             "all": sum(known["seconds"] for known in self.made.values()),
             "now": self.seconds_now,
         }
 
     def __call__(self, phases: list[Phase], numbers: range) -> Trial | str:
-        """Generate for these items; why not, where the ranks do not reach or storage exceeds."""
+        """Generate for these items; or the reason, if the rate or the storage limit is not met."""
         planner, tokenizer = self.compression.planner, self.compression.tokenizer
         try:
             plans = planner.phases(phases)
@@ -94,24 +94,25 @@ class Trials:
     ) -> list[list[int]]:
         limit, entry = self.search.max_new_tokens, self.compression.entry
         prompts = [self.prompts[number] for number in numbers]
-        what = {
+        question = {
             "ranks": [plan.ranks for plan in plans],
             "steps": [phase["step"] for phase in decoder.describe(limit)],
             "prompts": prompts,
             "max_new_tokens": limit,
         }
-        name = f"{jsonfile.digest(what, 16)}.json"
+        name = f"{jsonfile.digest(question, 16)}.json"
+        replies: list[list[int]]
         if not entry.has(name):
-            begun = time.perf_counter()
+            begin = time.perf_counter()
             planner, factors = self.compression.planner, self.compression.factors
-            # Other forms are the same product, and take longer to build.
+            # Other forms give the same product and take longer to build.
             with compressed(decoder.model, planner.targets, plans, TwoFactor(), factors):
-                found = generate_replies(
+                replies = generate_replies(
                     decoder, prompts, batch_size=self.search.batch_size, max_new_tokens=limit
                 )
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - begin
             self.seconds_now += seconds
-            entry.write_json(name, {"replies": found, "seconds": seconds})
+            entry.write_json(name, {"replies": replies, "seconds": seconds})
         self.made[name] = entry.read_json(name)
-        replies: list[list[int]] = self.made[name]["replies"]
+        replies = self.made[name]["replies"]
         return replies

@@ -1,4 +1,4 @@
-"""MoDeGPT's score: how much a block turns its hidden states."""
+"""MoDeGPT's score: how much a block rotates its hidden states."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class BlockInfluence(Sensitivity):
     """``s = 1 - E[cos(x_in, x_out)]`` of the target's decoder block, over all calibration tokens.
 
-    Every target of a block has its block's score.
+    All targets of a block have the same score.
 
     Source: MoDeGPT (arXiv 2408.09632); block influence is from ShortGPT (arXiv 2403.03853).
     """

@@ -1,39 +1,28 @@
-"""The paper's score: squared product of gradient and weight."""
+"""FLRC's score: squared product of gradient and weight."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flrc.errors import choose
-from flrc.sensitivity.base import Gradients, Sensitivity
+from flrc.sensitivity.base import Gradients
+from flrc.sensitivity.gradient_score import GradientScore
 
 if TYPE_CHECKING:
     from flrc.calibration.dense_model import DenseModel
 
-REDUCTIONS = ("per_sequence", "aggregate")
-
 
 @dataclass
-class Fisher(Sensitivity):
+class Fisher(GradientScore):
     """``alpha = sum_i (G_i W_i)^2``.
 
     Source: FLRC (arXiv 2510.09332), eq. 1.
-    Differs: the gradient is squared per sequence by default, the empirical Fisher information;
-        Algorithm 1 read literally squares the gradient of the whole calibration set.
-
-    Attributes:
-        reduction: ``per_sequence``: the gradient of each sequence is squared. ``aggregate``: that
-            of the whole calibration set is squared.
+    Differs: by default the gradient is squared per sequence, which gives the empirical Fisher
+        information. Algorithm 1, read literally, squares the gradient of the whole calibration set.
     """
 
     name: str = "fisher"
-    reduction: str = "per_sequence"
-
-    def check(self) -> None:
-        """The reduction exists."""
-        choose("sensitivity.reduction", self.reduction, REDUCTIONS)
 
     def score(self, dense: DenseModel, gradients: Gradients) -> dict[str, float]:
-        """Importance by target."""
+        """Importance by target name."""
         return {n: g.importance for n, g in gradients(self.reduction).items()}

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 class HessianTrace(Sensitivity):
     """``|Tr(H)| / entries``, with ``H`` the Hessian of the model's mean token loss over a weight.
 
-    Estimated by Hutchinson: ``z^T H z`` averaged over random signs ``z``, one backward pass through
-    a backward pass each, all weights at once. A group's score is the mean of its members', weighted
-    by their entries.
+    Hutchinson's estimator: ``z^T H z`` averaged over random signs ``z``, each by a backward pass
+    through a backward pass, for all weights at once. A group's score is the mean of its members'
+    scores, weighted by their entries.
 
     Source: Shao et al., "One-Shot Sensitivity-Aware Mixed Sparsity Pruning" (arXiv 2310.09499),
         called PrunerGPT by FLRC.
-    Differs: the paper draws from a normal distribution, its code signs; signs have the smaller
-        variance. New directions are drawn for every sequence, so few draws for each are enough.
+    Differs: the paper draws ``z`` from a normal distribution, its code draws signs, as here: they
+        have the smaller variance. Directions are redrawn for every sequence, so few draws suffice.
 
     Attributes:
         draws: Random directions per sequence.
@@ -34,13 +34,10 @@ class HessianTrace(Sensitivity):
     samples: int | None = None
 
     def check(self) -> None:
-        """Counts."""
-        self.require(self.draws >= 1, "draws", "a whole number from 1 on")
-        self.require(
-            self.samples is None or self.samples >= 1,
-            "samples",
-            "a whole number from 1 on, or null for all",
-        )
+        """Checks the numbers of draws and sequences."""
+        self.require(self.draws >= 1, "draws", "an integer of at least 1")
+        enough = self.samples is None or self.samples >= 1
+        self.require(enough, "samples", "an integer of at least 1, or null for all")
 
     def score(self, dense: DenseModel, gradients: Gradients) -> dict[str, float]:
         """Mean Hessian trace by target."""

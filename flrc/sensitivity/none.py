@@ -1,4 +1,4 @@
-"""No scores: for allocators that need none."""
+"""No scores, for allocators that do not read any."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class NoSensitivity(Sensitivity):
-    """Scores nothing."""
+    """Computes no scores."""
 
     name: str = "none"
 
     CALIBRATED: ClassVar[bool] = False
 
     def score(self, dense: DenseModel, gradients: Gradients) -> dict[str, float]:
-        """Empty."""
+        """An empty dictionary."""
         return {}

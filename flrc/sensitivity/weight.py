@@ -1,4 +1,4 @@
-"""Ablation: the weight alone."""
+"""Ablation: only the weight, without the gradient."""
 
 from __future__ import annotations
 

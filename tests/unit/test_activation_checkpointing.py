@@ -14,7 +14,8 @@ from flrc.calibration import weight_gradients
 from flrc.calibration.activation_checkpointing import checkpointed, graph_bytes
 from flrc.calibration.output_gradient_settings import OutputGradientSettings
 from flrc.calibration.output_statistics import output_statistics
-from flrc.calibration.weight_gradients import aggregated, per_sequence, sequence_loss
+from flrc.calibration.sequence_loss import sequence_loss
+from flrc.calibration.weight_gradients import aggregated, per_sequence
 from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.models.anatomy.targets import find_targets
 from flrc.plans.target import Target
