@@ -60,7 +60,7 @@ MOST_THREADS = 1024
 
 @dataclass
 class Method:
-    """The preset's label; the components say what is computed, the label never enters an id.
+    """The label of the preset; the components decide what is computed.
 
     Attributes:
         name: Name of the preset; a label, which never enters an id.

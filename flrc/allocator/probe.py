@@ -57,7 +57,7 @@ class Probe:
         tokens: Largest number of tokens in one batch of candidates.
 
     Attributes:
-        cost: Cost of what this object measured.
+        cost: Cost of the measurements of this object.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The probes of one run: made when an allocator asks for them, and what they cost together."""
+"""The probes of one run, made when an allocator asks for them, and their total cost."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Subject:
         return 0.0 if plans is None else plans.constant.realised
 
     def dense(self) -> AbstractContextManager[PreTrainedModel]:
-        """The dense model beside the compressed one, run in the same way, while it is needed."""
+        """The dense model in addition to the compressed one, under the same runtime."""
         if self.load_dense is None:
             raise ValueError("this subject cannot load its dense model")
         return self.load_dense()

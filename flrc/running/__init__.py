@@ -1,1 +1,1 @@
-"""One run: what is checked before it, its identity, its stages."""
+"""One run: its checks, its identity, its stages and their costs."""

@@ -1,4 +1,4 @@
-"""What goes down a run, from its checks to its evaluations."""
+"""The context of a run: what every stage needs, from the checks to the evaluations."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class Context:
-    """One run: what was asked for, and what every stage needs to do its part.
+    """One run: its configuration, and everything that its stages share.
 
     Attributes:
         config: The whole configuration.
-        stages: Time and memory of what has been done.
+        stages: Time and memory of the stages so far.
         device: Where the model goes.
-        cache: What runs share.
-        tokenizer: The model's.
+        cache: Results that runs share.
+        tokenizer: The tokenizer of the model.
         sequences: Calibration sequences; empty if nothing is calibrated.
         tokens: Digests of the token ids that are read, by what they are read for: ``calibration``,
             ``search``, or an evaluation and its part.
         template_date: What the chat template prints as the date; None if it prints none.
-        shell_targets: What is compressed, found before any weight was read; None if nothing is, or
-            if finding it takes the weights.
+        shell_targets: The targets, if they were found before any weight was read; else None, also
+            if nothing is compressed.
         dense: The model, its targets and the calibration sequences; set when it is loaded.
     """
 

@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 def measure(
     context: Context, plans: Plans | None, replies: dict[str, list[list[int]]], dense_bytes: int
 ) -> list[Measurement]:
-    """All that the run asks for, on the model as it is executed; then what was known before.
+    """Every measurement that the run asks for, and those that earlier commands made of this model.
 
     Args:
-        context: The run; its model is compressed, or dense.
+        context: The run; its model is compressed, or dense, and is executed by its runtime.
         plans: The run's plans; None for the dense model.
         replies: Token ids of the dense model's replies by evaluation part.
         dense_bytes: Of the whole dense model.
@@ -48,7 +48,7 @@ def measure(
     context.stages.current = "runtime"
     with config.runtime.running(context.model, targets, dense_bytes):
         measured = evaluate(context, subject)
-    # What an earlier command measured on this very model stays in its record.
+    # What an earlier command measured on this model stays in its record.
     earlier = context.folder.read_record()
     names = {measurement.name for measurement in measured}
     kept = [] if earlier is None else [m for m in earlier.measurements if m.name not in names]

@@ -1,8 +1,8 @@
-"""Who a run is, and what its stages are cached under: every id and cache key is made here.
+"""Ids of runs and keys of cached results: all of them are made here.
 
-A run and a cached result are known by the digest of all that decides them. The leaves of these
-dictionaries come from the components (``describe``, ``inputs``, ``settings``); a change of a
-dictionary renames every run, or orphans every cached result, that has it.
+Each is the digest of a dictionary of everything that decides the run or the result. Components
+contribute their part (``describe``, ``inputs``, ``settings``). Changing a dictionary renames the
+runs, or orphans the cached results, that are identified by it.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def run_folder(config: RunConfig) -> RunFolder:
 class Entries:
     """The cache entries of a run's stages.
 
-    Two things are keyed elsewhere: a de-quantised GGUF file by its model source, which no run
-    decides; and what an entry holds in several files (probes, replies) by the file's name.
+    Two keys are made elsewhere: that of a de-quantised GGUF file by its model source, since it does
+    not depend on the run, and the names of several files in one entry (of probes and replies).
 
     Args:
         config: The run.

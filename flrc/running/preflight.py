@@ -1,4 +1,4 @@
-"""Checks that find everything that can be wrong before the first minute of work."""
+"""Checks before any work: everything that can be wrong is found here."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def prepare(config: RunConfig) -> Context:
 
 
 def check_model(context: Context, model: PreTrainedModel) -> DenseModel:
-    """Checks that need the weights: what is compressed, and that its blocks can be run one by one.
+    """Checks that need the weights: the targets, and that the blocks can be run one by one.
 
     Raises:
         UserError: The first thing that is wrong.

@@ -25,7 +25,7 @@ def allocate(
     """Ranks for the requested rate (eq. 2), and for any other.
 
     Returns:
-        What gives ranks for a rate, and what measuring the model for them has cost.
+        The planner, which gives ranks for any rate, and the cost of measuring the model for it.
     """
     config = context.config
     with context.stages("allocation"):

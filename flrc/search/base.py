@@ -49,7 +49,7 @@ class SearchResult:
 
     Attributes:
         phases: The best schedule.
-        candidates: One row a candidate, best first: ``switch``, ``drop``, ``phases``, ``items``,
+        candidates: One row per candidate, best first: ``switch``, ``drop``, ``phases``, ``items``,
             ``score``, ``stderr``, ``rate`` (realised), ``tokens`` (mean reply), ``stored``,
             ``fate``.
         cost: ``trials``, ``replies`` and, for the record, the ``candidates``.
@@ -85,7 +85,7 @@ class ScheduleSearch(Component, ABC):
         return TokenSequences("a prompt of the search", [], "search=none")
 
     def inputs(self, data: DataSource) -> dict[str, Any]:
-        """Settings and what is read: for ids and cache keys."""
+        """Settings and the content of the data that is read, for ids and cache keys."""
         return self.describe()
 
     @abstractmethod
