@@ -19,9 +19,7 @@ class LowRankLinear(FactoredLinear):
     Args:
         left_t: ``(r, d_out)``.
         right: ``(r, d_in)``; the same object in all layers of a group.
-        bias: ``(d_out,)`` or None; added to the output, as in the dense layer.
-        weight: ``(d_out, d_in)``, kept only if some phase of a schedule uses this layer dense.
-        shared: The same object in all layers of a group; None for a single layer.
+        bias, weight, shared: As in :class:`FactoredLinear`.
     """
 
     def __init__(

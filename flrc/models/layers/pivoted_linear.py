@@ -19,9 +19,7 @@ class PivotedLinear(FactoredLinear):
         left_t: ``(r, d_out)``.
         coefficients: ``(r, d_in - r)``; the same object in all layers of a group.
         order: ``(d_in,)`` int32: the ``r`` pivots, then the rest; stored as a buffer.
-        bias: ``(d_out,)`` or None; added to the output, as in the dense layer.
-        weight: ``(d_out, d_in)``, kept only if the layer must also run dense.
-        shared: The same object in all layers of a group; None for a single layer.
+        bias, weight, shared: As in :class:`FactoredLinear`.
     """
 
     order: Tensor

@@ -19,34 +19,27 @@ _TINY: dict[str, Any] = {
     "pad_token_id": 258,
 }
 
+_TIED = {"tie_word_embeddings": True}
+_WIDE_HEADS = {"head_dim": 16}
+
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny_llama": {**_TINY, "model_type": "llama", "num_key_value_heads": 4},
-    "tiny_llama_gqa": {
-        **_TINY,
-        "model_type": "llama",
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
-    },
+    "tiny_llama_gqa": {**_TINY, "model_type": "llama", "num_key_value_heads": 2, **_TIED},
     "tiny_mistral": {**_TINY, "model_type": "mistral", "num_key_value_heads": 2},
-    "tiny_qwen2": {
-        **_TINY,
-        "model_type": "qwen2",
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
-    },
-    "tiny_qwen3": {**_TINY, "model_type": "qwen3", "num_key_value_heads": 2, "head_dim": 16},
+    "tiny_qwen2": {**_TINY, "model_type": "qwen2", "num_key_value_heads": 2, **_TIED},
+    "tiny_qwen3": {**_TINY, "model_type": "qwen3", "num_key_value_heads": 2, **_WIDE_HEADS},
     "tiny_gemma": {
         **_TINY,
         "model_type": "gemma",
         "num_key_value_heads": 1,
-        "head_dim": 16,
-        "tie_word_embeddings": True,
+        **_WIDE_HEADS,
+        **_TIED,
     },
     "tiny_gemma3": {
         **_TINY,
         "model_type": "gemma3_text",
         "num_key_value_heads": 2,
-        "head_dim": 16,
+        **_WIDE_HEADS,
         "sliding_window": 16,
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
     },
