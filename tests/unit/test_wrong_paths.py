@@ -29,7 +29,7 @@ def _no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "file").write_text("{}")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    monkeypatch.setattr("flrc.models.checkpoints.huggingface.snapshot_download", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.chdir(tmp_path)
 
@@ -63,7 +63,7 @@ def test_a_repository_that_cannot_be_fetched(
         assert name == "owner/name"
         raise failure
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    monkeypatch.setattr("flrc.models.checkpoints.huggingface.snapshot_download", fail)
     with pytest.raises(UserError, match=f"owner/name .*{failure}"):
         FlrcForCausalLM.from_pretrained("owner/name")
 

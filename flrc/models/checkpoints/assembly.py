@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from flrc.errors import UserError
@@ -75,8 +76,6 @@ def read_tensors(folder: Path, files: Iterable[str]) -> dict[str, Tensor]:
     Raises:
         UserError: If a file is damaged.
     """
-    from safetensors.torch import load_file
-
     tensors: dict[str, Tensor] = {}
     for name in sorted(name for name in files if name.endswith(".safetensors")):
         with blaming(folder, name):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from huggingface_hub import save_torch_state_dict
 from torch import nn
 
 from flrc.core import jsonfile
@@ -69,8 +70,6 @@ def save(loaded: Loaded, folder: str | Path) -> None:
 
 
 def _write(loaded: Loaded, folder: Path) -> None:
-    from huggingface_hub import save_torch_state_dict
-
     model = loaded.model
     _write_config(model, folder)
     if model.generation_config is not None:

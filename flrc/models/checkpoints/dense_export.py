@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from flrc.core.progress import progress
+from flrc.models.checkpoints.huggingface import BASE
 from flrc.models.layers.compressed_layers import compressed_layers, replace
 from flrc.models.layers.dense_linear import DenseLinear
 from flrc.models.layers.factored_linear import FactoredLinear
@@ -62,10 +64,6 @@ def export(loaded: Loaded, folder: Path) -> None:
         loaded: From :func:`flrc.load`; densified in place.
         folder: Where to; must not exist or be empty.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    from flrc.models.checkpoints.huggingface import BASE
-
     model = loaded.model
     densify(model)
     base = type(model.config).__bases__[0]

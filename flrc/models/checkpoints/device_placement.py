@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from accelerate import dispatch_model, infer_auto_device_map
 from transformers import PreTrainedModel
 
 ALIGNMENT = 64
@@ -19,8 +20,6 @@ def placed(model: PreTrainedModel, device_map: Any, max_memory: Any) -> PreTrain
         device_map = {"": device_map}
     if isinstance(device_map, str) and device_map not in ("auto", "balanced", "sequential"):
         return _aligned(model.to(device_map))  # type: ignore[arg-type]
-    from accelerate import dispatch_model, infer_auto_device_map
-
     if isinstance(device_map, str):
         whole = model._no_split_modules or []
         device_map = infer_auto_device_map(model, max_memory, no_split_module_classes=list(whole))

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
+from huggingface_hub import snapshot_download
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -268,8 +271,6 @@ def empty(
     config: PreTrainedConfig, dtype: torch.dtype, attention: str | None = None
 ) -> PreTrainedModel:
     """The base model of a compressed model's config, dense, on the meta device."""
-    from accelerate import init_empty_weights
-
     options = {} if attention is None else {"attn_implementation": attention}
     with init_empty_weights(include_buffers=False):
         return model_class(type(config))._from_config(config, dtype=dtype, **options)  # type: ignore[arg-type, no-any-return]
@@ -281,9 +282,6 @@ def _folder(name: str | Path, options: dict[str, Any]) -> Path:
     Raises:
         UserError: If a path is not a folder, or the repository cannot be downloaded.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-
     within = options.pop("subfolder", None) or ""
     folder = Path(name).expanduser()
     if not folder.is_dir():
