@@ -48,7 +48,7 @@ def test_run_is_the_command_line(words: list[str], data_root: Path, tmp_path: Pa
         flrc.run("method=flcr")
     with pytest.raises(UserError, match="share of the target parameters"):
         flrc.run("method=flra", "rate=20")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be parsed"):
         flrc.run("method")
 
 
