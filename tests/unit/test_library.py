@@ -123,7 +123,7 @@ def test_mistakes_are_reported_before_the_model_changes(
         ({"rate": 0.0}, "nothing would be compressed"),
         ({"tokenizer": None}, "needs its tokenizer"),
         ({"calibration": ["a"]}, "too short"),
-        ({"overrides": ["evaluation=[efficiency]"]}, "beside the dense model"),
+        ({"overrides": ["evaluation=[efficiency]"]}, "compared with the dense model"),
         ({"overrides": ["ratee=1"]}, "no key or group"),
         ({"rate": 0.999999, "method": "svdllm", "calibration": TEXTS}, "rate"),
     ):
