@@ -23,7 +23,9 @@ def added(default: T) -> T:
     ``tokens: int = added(0)`` is left out of :func:`plain` while it is 0, so that every id, cache
     key and record from before the field existed stays the same.
     """
-    made: T = field(default_factory=partial(canonical, default), metadata={"added": default})
+    made: T = field(
+        default_factory=partial(canonical, default), metadata={"added": canonical(default)}
+    )
     return made
 
 

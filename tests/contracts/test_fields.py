@@ -54,7 +54,7 @@ def test_new_fields_are_marked(key: str) -> None:
 class Grown(Uniform):
     """A component that got two fields."""
 
-    share: float = added(0.3)
+    share: float = added(0.1 + 0.2)
     kinds: list[str] = added(["q", "k"])
 
 
