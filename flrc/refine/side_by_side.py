@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +15,14 @@ from flrc.calibration.statistics import BlockStatistics, InputAccumulator, not_f
 from flrc.core.progress import progress
 from flrc.decomposition.dead_layers import decompose_target
 from flrc.decomposition.factors import Factors
+from flrc.decomposition.statistics import Statistics
 from flrc.models.anatomy.block_by_block import block_calls
 from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.models.anatomy.replaced_forwards import replaced, truncated
+from flrc.plans.rank_plan import RankPlan
 from flrc.plans.target import Target
+from flrc.refine.propagated import Propagated
 from flrc.refine.weight_correction import corrected_weight
-
-if TYPE_CHECKING:
-    from flrc.decomposition.statistics import Statistics
-    from flrc.plans.rank_plan import RankPlan
-    from flrc.refine.propagated import Propagated
 
 
 @torch.no_grad()

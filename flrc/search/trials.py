@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flrc.core import jsonfile
 from flrc.errors import UserError
 from flrc.evaluation.reply_generation import generate_replies
 from flrc.form.surgery import compressed, stored_parameters
 from flrc.form.two_factor import TwoFactor
+from flrc.plans.phase import Phase
+from flrc.plans.rank_plan import RankPlan
 from flrc.plans.run_plans import Plans
 from flrc.runtime.decoding import Decoder
+from flrc.search.base import Compression
+from flrc.search.generating_search import GeneratingSearch
 from flrc.search.tournament import Trial
-
-if TYPE_CHECKING:
-    from flrc.plans.phase import Phase
-    from flrc.plans.rank_plan import RankPlan
-    from flrc.search.base import Compression
-    from flrc.search.generating_search import GeneratingSearch
 
 
 class Trials:

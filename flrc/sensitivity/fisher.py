@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from flrc.calibration.dense_model import DenseModel
 from flrc.sensitivity.base import Gradients
 from flrc.sensitivity.gradient_score import GradientScore
-
-if TYPE_CHECKING:
-    from flrc.calibration.dense_model import DenseModel
 
 
 @dataclass

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from flrc.calibration.dense_model import DenseModel
 from flrc.sensitivity.base import Gradients, Sensitivity
-
-if TYPE_CHECKING:
-    from flrc.calibration.dense_model import DenseModel
 
 
 @dataclass
