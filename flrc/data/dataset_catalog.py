@@ -68,109 +68,66 @@ class DatasetSpec:
 
 
 _ARC = ("question", "choices", "answerKey")
+_CHOICE = "multiple_choice"
 
 # Hub paths and configurations of the multiple-choice tasks are those in the task files of lm-eval
 # 0.4.13; a test compares them.
-_SPECS = (
+# fmt: off
+_SPECS = (  # name, kind, columns, texts, hub path
     DatasetSpec(
-        name="wikitext2",
-        kind="text",
-        columns=("text",),
-        texts=("text",),
-        hub_path="Salesforce/wikitext",
+        "wikitext2", "text", ("text",), ("text",), "Salesforce/wikitext",
         hub_config="wikitext-2-raw-v1",
     ),
     # C4 has 365 M documents. As in GPTQ, SparseGPT and SVD-LLM, only the first shard of each split
     # is read; its first 10,000 documents are several million tokens, more than any calibration or
     # evaluation here uses.
     DatasetSpec(
-        name="c4",
-        kind="text",
-        columns=("text",),
-        texts=("text",),
-        splits=("train", "validation"),
-        evaluation_split="validation",
-        hub_path="allenai/c4",
-        hub_files=MappingProxyType(
-            {
-                "train": "en/c4-train.00000-of-01024.json.gz",
-                "validation": "en/c4-validation.00000-of-00008.json.gz",
-            }
-        ),
+        "c4", "text", ("text",), ("text",), "allenai/c4",
+        splits=("train", "validation"), evaluation_split="validation",
+        hub_files=MappingProxyType({
+            "train": "en/c4-train.00000-of-01024.json.gz",
+            "validation": "en/c4-validation.00000-of-00008.json.gz",
+        }),
         hub_rows=10_000,
     ),
     DatasetSpec(
-        name="dialogsum",
-        kind="summarization",
-        columns=("id", "dialogue", "summary"),
-        texts=("dialogue", "summary"),
-        hub_path="knkarthick/dialogsum",
+        "dialogsum", "summarization", ("id", "dialogue", "summary"), ("dialogue", "summary"),
+        "knkarthick/dialogsum",
     ),
     DatasetSpec(
-        name="cnn_dailymail",
-        kind="summarization",
-        columns=("id", "article", "highlights"),
-        texts=("article", "highlights"),
-        hub_path="abisee/cnn_dailymail",
-        hub_config="3.0.0",
+        "cnn_dailymail", "summarization", ("id", "article", "highlights"),
+        ("article", "highlights"), "abisee/cnn_dailymail", hub_config="3.0.0",
     ),
     DatasetSpec(
-        name="arc_easy",
-        kind="multiple_choice",
-        columns=_ARC,
-        texts=("question",),
-        hub_path="allenai/ai2_arc",
-        hub_config="ARC-Easy",
+        "arc_easy", _CHOICE, _ARC, ("question",), "allenai/ai2_arc", hub_config="ARC-Easy"
     ),
     DatasetSpec(
-        name="arc_challenge",
-        kind="multiple_choice",
-        columns=_ARC,
-        texts=("question",),
-        hub_path="allenai/ai2_arc",
+        "arc_challenge", _CHOICE, _ARC, ("question",), "allenai/ai2_arc",
         hub_config="ARC-Challenge",
     ),
     DatasetSpec(
-        name="hellaswag",
-        kind="multiple_choice",
-        columns=("activity_label", "ctx_a", "ctx_b", "endings", "label"),
-        texts=("activity_label", "ctx_a", "ctx_b"),
+        "hellaswag", _CHOICE, ("activity_label", "ctx_a", "ctx_b", "endings", "label"),
+        ("activity_label", "ctx_a", "ctx_b"), "Rowan/hellaswag", evaluation_split="validation",
+    ),
+    DatasetSpec(
+        "openbookqa", _CHOICE, ("question_stem", "choices", "answerKey"), ("question_stem",),
+        "allenai/openbookqa", hub_config="main",
+    ),
+    DatasetSpec(
+        "winogrande", _CHOICE, ("sentence", "option1", "option2", "answer"),
+        ("sentence", "option1", "option2"), "allenai/winogrande", hub_config="winogrande_xl",
         evaluation_split="validation",
-        hub_path="Rowan/hellaswag",
     ),
     DatasetSpec(
-        name="openbookqa",
-        kind="multiple_choice",
-        columns=("question_stem", "choices", "answerKey"),
-        texts=("question_stem",),
-        hub_path="allenai/openbookqa",
-        hub_config="main",
+        "mathqa", _CHOICE, ("Problem", "options", "correct"), ("Problem", "options"),
+        "regisss/math_qa",
     ),
     DatasetSpec(
-        name="winogrande",
-        kind="multiple_choice",
-        columns=("sentence", "option1", "option2", "answer"),
-        texts=("sentence", "option1", "option2"),
+        "piqa", _CHOICE, ("goal", "sol1", "sol2", "label"), ("goal", "sol1", "sol2"), "baber/piqa",
         evaluation_split="validation",
-        hub_path="allenai/winogrande",
-        hub_config="winogrande_xl",
-    ),
-    DatasetSpec(
-        name="mathqa",
-        kind="multiple_choice",
-        columns=("Problem", "options", "correct"),
-        texts=("Problem", "options"),
-        hub_path="regisss/math_qa",
-    ),
-    DatasetSpec(
-        name="piqa",
-        kind="multiple_choice",
-        columns=("goal", "sol1", "sol2", "label"),
-        texts=("goal", "sol1", "sol2"),
-        evaluation_split="validation",
-        hub_path="baber/piqa",
     ),
 )
+# fmt: on
 
 DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in _SPECS}
 """Every data set by name."""

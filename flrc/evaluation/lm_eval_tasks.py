@@ -64,14 +64,19 @@ class Answers:
     items: list[dict[str, Any]]
 
 
+@cache
 def installed_definition(task: str) -> dict[str, Any]:
     """The task's definition in the installed lm-eval, with its functions resolved."""
-    return copy.copy(_installed(task))
+    import lm_eval.tasks
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    definition: dict[str, Any] = load_yaml(Path(lm_eval.tasks.__file__).parent / _FILES[task])
+    return definition
 
 
 def task_version(task: str) -> str:
     """The version of the task's definition; lm-eval raises it when numbers change."""
-    return str(_installed(task)["metadata"]["version"])
+    return str(installed_definition(task)["metadata"]["version"])
 
 
 def build_task(task: str, rows: list[dict[str, Any]]) -> ConfigurableTask:
@@ -89,7 +94,7 @@ def build_task(task: str, rows: list[dict[str, Any]]) -> ConfigurableTask:
     split = spec.evaluation_split
     # Other columns are not read by lm-eval, and may have different types in different rows.
     questions = Dataset.from_list([{name: row[name] for name in spec.columns} for row in rows])
-    definition = installed_definition(task)
+    definition = dict(installed_definition(task))
     # Fields of the other splits are removed: examples are not needed, and lm-eval would prefer test
     # to validation.
     evaluation_field = "test_split" if split == "test" else "validation_split"
@@ -236,15 +241,6 @@ def ask(
     values = results["results"][task]
     stderr = values["acc_stderr,none"]
     return Answers(float(values["acc,none"]), stderr if isinstance(stderr, float) else None, items)
-
-
-@cache
-def _installed(task: str) -> dict[str, Any]:
-    import lm_eval.tasks
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    definition: dict[str, Any] = load_yaml(Path(lm_eval.tasks.__file__).parent / _FILES[task])
-    return definition
 
 
 def _wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> HFLM:

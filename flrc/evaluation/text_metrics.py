@@ -17,16 +17,20 @@ from flrc.evaluation.text_metric_checks import (
     warn_of_truncation,
 )
 
-_FEATURES = datasets.Features(
-    {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-)
-
 
 class _TextMetric(evaluate.Metric):  # type: ignore[misc]
     """A metric that keeps its texts in memory, so that ``evaluate`` writes no files."""
 
     def __init__(self) -> None:
         super().__init__(keep_in_memory=True)
+
+    def _info(self) -> evaluate.MetricInfo:
+        text = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=str(self.__doc__),
+            citation="",
+            features=datasets.Features({"predictions": text, "references": text}),
+        )
 
     def _build_data_dir(self) -> str:
         return ""
@@ -44,14 +48,6 @@ class RougeL(_TextMetric):
         keeps the words of any script. In predictions, and below that share, the default tokenizer
         splits words at letters other than a to z and drops these letters ("café" is "caf").
     """
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="ROUGE-L F1",
-            citation="Lin 2004",
-            inputs_description="texts",
-            features=_FEATURES,
-        )
 
     def _compute(
         self, predictions: list[str], references: list[str], tokenizer: str = "default"
@@ -80,14 +76,6 @@ class BertScoreF1(_TextMetric):
     Differs: if more of a reference than :data:`~flrc.evaluation.text_metric_checks.MOST_LOST` is
         unknown to the encoder, a UserError is raised.
     """
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="BERTScore F1",
-            citation="Zhang et al. 2019",
-            inputs_description="texts",
-            features=_FEATURES,
-        )
 
     def _compute(
         self,
