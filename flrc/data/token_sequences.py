@@ -21,14 +21,14 @@ class TokenSequences:
     """The sequences that one stage of a run feeds to the model.
 
     Attributes:
-        what: What a sequence is, for errors: ``a window of wikitext2``.
+        label: What a sequence is, for errors: ``a window of wikitext2``.
         ids: Token ids of each sequence.
         fix: The override that makes the sequences shorter.
         new_tokens: Maximum length of the reply generated after each sequence, in tokens.
         last_is_fed: False if the last token of each sequence is only predicted.
     """
 
-    what: str
+    label: str
     ids: Sequence[Sequence[int] | Tensor]
     fix: str
     new_tokens: int = 0
@@ -57,13 +57,13 @@ class TokenSequences:
             model: Label of the model, for errors.
         """
         if any(len(sequence) == 0 for sequence in self.ids):
-            raise UserError(f"{self.what} is empty", given="0 tokens", allowed="one token or more")
+            raise UserError(f"{self.label} is empty", given="0 tokens", allowed="one token or more")
         prompt = max(map(len, self.ids), default=0)
         longest = prompt + max(self.new_tokens - 1, 0) - (not self.last_is_fed)
         if limits.context is not None and longest > limits.context:
             reply = f", {self.new_tokens} of them new" if self.new_tokens else ""
             raise UserError(
-                f"{self.what} is longer than the model's context length",
+                f"{self.label} is longer than the model's context length",
                 given=f"{prompt + self.new_tokens} tokens{reply}",
                 allowed=f"at most {limits.context} tokens ({model})",
                 fix=self.fix,
@@ -73,7 +73,7 @@ class TokenSequences:
         if low < 0 or (limits.vocabulary is not None and high >= limits.vocabulary):
             known = "0 or higher" if limits.vocabulary is None else f"0 to {limits.vocabulary - 1}"
             raise UserError(
-                f"{self.what} contains a token outside the model's vocabulary",
+                f"{self.label} contains a token outside the model's vocabulary",
                 given=f"token {low if low < 0 else high}",
                 allowed=f"{known} ({model})",
                 fix="use the tokenizer that belongs to this model",
