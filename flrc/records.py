@@ -12,13 +12,11 @@ from pathlib import Path
 from rich.console import Console
 
 from flrc.errors import UserError, nearest
+from flrc.results.pages.report import plain_console
 from flrc.results.records import show
 from flrc.results.records.paired import compare, items_of
 from flrc.results.records.record import Record
 from flrc.results.records.store import find_folders, find_records
-
-PIPED_WIDTH = 160
-"""Columns of text where there is no terminal to ask."""
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
@@ -28,17 +26,16 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         The exit code: 0, or 1 after a user's mistake.
     """
     options = _parser().parse_args(arguments)
-    width = None if sys.stdout.isatty() else PIPED_WIDTH
-    console = console or Console(width=width, markup=False, highlight=False)
+    console = console or plain_console()
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
         if options.command == "ls":
-            found = find_records(options.folder or options.runs)
-            if not found:
+            records = find_records(options.folder or options.runs)
+            if not records:
                 raise UserError(
-                    "no record in this folder", given=str(options.folder or options.runs)
+                    "no records in this folder", given=str(options.folder or options.runs)
                 )
-            console.print(show.listing(found, datetime.now(UTC)))
+            console.print(show.listing(records, datetime.now(UTC)))
         elif options.command == "show":
             console.print(show.whole(find(options.id, find_records(options.runs))))
         else:
@@ -47,11 +44,11 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
             pair = [find(wanted, records) for wanted in (options.first, options.second)]
             console.print(show.difference(*pair))
             first, second = (
-                next(items_of(folder, record) for folder, record in folders if record is one)
-                for one in pair
+                next(items_of(folder, record) for folder, record in folders if record is chosen)
+                for chosen in pair
             )
             if comparisons := compare(first, second):
-                names = [str(one.run["id"]) for one in pair]
+                names = [str(record.run["id"]) for record in pair]
                 console.print(show.paired(comparisons, *names))
     except UserError as error:
         Console(stderr=True).print(str(error), markup=False, style="red")
@@ -60,10 +57,10 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
 
 
 def find(run_id: str, records: Sequence[Record]) -> Record:
-    """The record whose id is, or begins with, ``run_id``.
+    """The record whose id is, or starts with, ``run_id``.
 
     Raises:
-        UserError: If none or several do; names the nearest id.
+        UserError: If there is none, naming the nearest id, or several.
     """
     matches = [record for record in records if str(record.run["id"]).startswith(run_id)]
     exact = [record for record in matches if record.run["id"] == run_id]
@@ -71,7 +68,7 @@ def find(run_id: str, records: Sequence[Record]) -> Record:
         return (exact or matches)[0]
     if matches:
         raise UserError(
-            "several runs have an id that begins like this",
+            "several runs have an id that starts like this",
             given=run_id,
             allowed=(str(record.run["id"]) for record in matches),
         )
@@ -80,7 +77,7 @@ def find(run_id: str, records: Sequence[Record]) -> Record:
     raise UserError(
         "no run has this id",
         given=run_id,
-        allowed=f"one of {len(known)} ids, or the beginning of one"
+        allowed=f"one of {len(known)} ids, or the start of one"
         + (f"; nearest: {known[match]}" if match else ""),
         fix="python -m flrc.records ls lists them; --runs names another folder",
     )
@@ -96,10 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     ls = commands.add_parser("ls", parents=[runs], help="one line per run")
     ls.add_argument("folder", type=Path, nargs="?", help="folder of the runs; the same as --runs")
     one = commands.add_parser("show", parents=[runs], help="everything about one run")
-    one.add_argument("id", help="the run's id or the beginning of it")
+    one.add_argument("id", help="the run's id or the start of it")
     two = commands.add_parser("diff", parents=[runs], help="what differs between two runs")
-    two.add_argument("first", help="the run's id or the beginning of it")
-    two.add_argument("second", help="the other run's id or the beginning of it")
+    two.add_argument("first", help="the run's id or the start of it")
+    two.add_argument("second", help="the other run's id or the start of it")
     return parser
 
 

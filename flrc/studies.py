@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not (study / TABLE).is_file():
             raise UserError(
-                "this folder is not a study's",
+                "this folder is not the folder of a study",
                 given=str(options.study),
                 allowed=sorted(str(path.parent) for path in study.parent.glob(f"*/{TABLE}"))
                 or "the folder of a study, such as experiments/table02",

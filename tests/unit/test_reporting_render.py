@@ -56,7 +56,7 @@ Model: smollm2_135m
 
 - Bold: best of its column among the methods at one rate (dense excluded).
 - Numbers on sample data (names that begin with sample_ or sotu_) come from the small texts \
-shipped with the code; they are not benchmark numbers and compare with no published table.
+shipped with the code; they are not benchmark numbers and not comparable with published ones.
 
 **Settings**
 
@@ -193,4 +193,4 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main([str(tmp_path), "--format", "markdown", "csv"], console) == 0
     assert sorted(f.name for f in (tmp_path / "report").iterdir()) == ["table.csv", "table.md"]
     assert main([str(tmp_path / "nowhere")], console) == 1
-    assert "no such folder" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err

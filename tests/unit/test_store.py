@@ -162,7 +162,7 @@ def test_what_a_newer_version_wrote_is_neither_read_nor_lost(tmp_path: Path) -> 
 
 
 def test_missing_runs_folder_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="does not exist"):
         find_records(tmp_path / "nowhere")
 
 

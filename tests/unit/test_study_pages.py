@@ -59,7 +59,7 @@ def test_a_stage_that_two_studies_have_counts_once_in_all_of_them(tmp_path: Path
     shutil.copytree(folder, shared)
     page = claims.write_claims(folder.parent).read_text("utf-8")
     assert page.count("2 runs, 180 minutes.") == 2
-    assert "all of them together took 3.0 hours" in page
+    assert "all studies together took 3.0 hours" in page
 
 
 def test_the_front_page_is_written_between_its_marks(tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_an_estimate_is_made_of_runs_of_the_method_in_the_study(tmp_path: Path) 
     runs = tmp_path / "runs"
     two = [waiting(record("svdllm", 0.3), runs), waiting(record("svdllm", 0.4), runs)]
     assert estimate(two, tmp_path) == (
-        "2 jobs would run, about 20 min in all by the records of runs like them."
+        "2 jobs would run, about 20 min in total, judging by similar runs."
     )
     text = estimate([*two, waiting(record("kfac", 0.3), runs)], tmp_path)
     assert text.startswith("3 jobs would run, about 20 min")
-    assert text.endswith("for 1 of these there is no run like it yet.")
+    assert text.endswith("there is no similar run yet for 1 of them.")
     assert estimate([waiting(record("kfac", 0.3), runs)], tmp_path) == (
-        "1 job would run; for 1 of these there is no run like it yet."
+        "1 job would run; there is no similar run yet for 1 of them."
     )

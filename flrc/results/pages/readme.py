@@ -1,4 +1,4 @@
-"""What a study's README says first."""
+"""Title and first paragraph of a study's README."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 
 
 def heading(readme: str) -> str:
-    """The first heading of a Markdown text; empty where there is none."""
+    """The first heading of a Markdown text; empty if there is none."""
     found = re.search(r"^#\s+(.+)$", readme, re.MULTILINE)
     return _unmarked(found[1]) if found else ""
 
 
 def first_paragraph(readme: str) -> str:
-    """The first paragraph that is neither heading, table, list nor code, without its markup."""
+    """The first paragraph that is not a heading, table, list or code, without its markup."""
     for block in re.split(r"\n\s*\n", readme):
         lines = [line for line in block.strip("\n").splitlines() if not line.startswith("#")]
         if lines and not re.match(r"\||[-*] |    |```|<", lines[0]):

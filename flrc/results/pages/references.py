@@ -1,4 +1,4 @@
-"""Summaries written by people, read from the data when a page is rendered: records keep none."""
+"""Reference summaries, read from the data when a page is written: records do not have them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class References:
-    """References by item id, for the very data that a run read and no other.
+    """References by item id, for exactly the data that a run read.
 
     Attributes:
-        sources: Where they are looked for: the sample data, and a folder if one is named.
+        sources: Where they are looked up: the sample data, and a folder if one is given.
     """
 
     def __init__(self, root: Path | None = None) -> None:
         """Look in the sample data and in ``root``, a folder as ``data=folder`` reads it.
 
         Raises:
-            UserError: If ``root`` is no folder.
+            UserError: If ``root`` is not a folder.
         """
         if root is not None and not root.is_dir():
             raise UserError("the data folder does not exist", given=root, fix="set --data DIR")
@@ -37,11 +37,11 @@ class References:
         self._found: dict[tuple[str, str, str], Mapping[str, str]] = {}
 
     def of(self, dataset: str, settings: Mapping[str, Any]) -> Mapping[str, str]:
-        """Item id -> reference; empty where no source has data of the run's fingerprint.
+        """Item id -> reference; empty if no source has data with the run's fingerprint.
 
         Args:
             dataset: Its name in the catalogue.
-            settings: Of the evaluation: ``split``, and ``data``, the fingerprint.
+            settings: Settings of the evaluation: ``split``, and ``data``, the fingerprint.
         """
         key = (dataset, str(settings.get("split")), str(settings.get("data")))
         if key not in self._found:
@@ -54,5 +54,5 @@ class References:
                 if source.fingerprint(dataset, split) == fingerprint:
                     return {p.id: p.reference for p in read_pairs(source, dataset, split)}
             except UserError:
-                continue  # this source lacks the data set: a page without references is a page
+                continue  # this source lacks the data set; the page then has no references
         return NONE

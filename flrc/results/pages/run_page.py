@@ -16,7 +16,7 @@ from flrc.results.records.store import model_name, requested_rate
 from flrc.results.tables.columns import dataset
 
 COUNTED = ("rate", "parameters", "bytes", "flops_per_token", "search", "phases")
-"""Results that are numbers without a table of their own."""
+"""Results without a table of their own."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Answers:
 
     Attributes:
         dataset: Its name.
-        total: Replies that there are.
-        settings: What they were generated under.
-        beside: Whether the dense model's replies are among the runs.
-        referenced: Whether the data's own references stand beside them.
-        samples: The first ones.
+        total: Number of replies.
+        settings: Settings of the generation.
+        beside: Whether the dense model's replies are available.
+        referenced: Whether the references of the data are available.
+        samples: The first replies.
     """
 
     dataset: str
@@ -48,20 +48,20 @@ class RunPage:
         anchor: Id of its section.
         run: Id, status, method, seed and the like, as recorded.
         model: The model's label.
-        rate: Requested.
+        rate: Requested rate.
         command: As it can be typed.
         facts: Name and value: when, where, on which commit.
         versions: Library and version.
-        fingerprints: What was read, and the digest of its content.
+        fingerprints: Model and data sets, and the digests of their content.
         config: The whole configuration.
         counts: Name and value of what was counted.
         measurements: Value, standard error, settings by number.
         settings: Texts of the numbered settings, from 1.
         layers: Ranks and errors.
-        candidates: Schedules that competed.
+        candidates: Schedules that were compared.
         stages: Time and memory.
-        rescues: Numerical rescues, one line each.
-        answers: Replies, by data set; empty where the folder keeps none.
+        rescues: Numerical fallbacks, one line each.
+        answers: Replies, by data set; empty if the folder has none.
     """
 
     anchor: str
@@ -90,14 +90,14 @@ def page_of_run(
     dense: Sequence[tuple[Record, list[Replies]]],
     references: References,
 ) -> RunPage:
-    """Collect what a record says.
+    """The page of a record.
 
     Args:
         anchor: Id of the section.
         record: The run.
         replies: What it generated, see :func:`flrc.results.pages.samples.replies`.
-        dense: The dense runs at hand with their replies.
-        references: Where those of people are looked up.
+        dense: The available dense runs with their replies.
+        references: Where reference summaries are looked up.
     """
     run, results, meta = record.run, record.results, record.meta
     measurements, settings = _measurements(record)
@@ -187,5 +187,5 @@ def _measurements(record: Record) -> tuple[Rows, list[str]]:
 
 
 def plain(value: Any) -> str:
-    """A value of a configuration as text: strings as they are, all else as JSON."""
+    """A value of a configuration as text: strings as they are, anything else as JSON."""
     return value if isinstance(value, str) else canonical(value)

@@ -13,7 +13,7 @@ from flrc.results.records.store import EVALUATIONS, RunFolder, model_name
 from flrc.results.tables.columns import dataset
 
 SAMPLES = "samples.json"
-"""In a run's folder: data set -> items, for records that are kept without their evaluations."""
+"""In a run's folder: data set -> items, for records that are stored without their evaluations."""
 SHOWN = 5
 
 Runs = Sequence[tuple[RunFolder, Record]]
@@ -21,12 +21,12 @@ Runs = Sequence[tuple[RunFolder, Record]]
 
 @dataclass(frozen=True)
 class Replies:
-    """What a run answered on one data set.
+    """The replies of a run on one data set.
 
     Attributes:
         dataset: Its name.
-        settings: Of the evaluation; empty where neither file nor record says.
-        items: Item id -> ``reply`` and whatever else was kept of it.
+        settings: Settings of the evaluation; empty if neither file nor record has them.
+        items: Item id -> ``reply`` and whatever else is stored of it.
     """
 
     dataset: str
@@ -40,9 +40,9 @@ class Sample:
 
     Attributes:
         item: Its id.
-        reply: The run's.
-        dense: The dense model's; None where there is none to show.
-        reference: What a person wrote; None where the data is not at hand.
+        reply: The run's reply.
+        dense: The dense model's reply; None if there is none.
+        reference: The reference; None if the data is not available.
         scores: The reply's scores, by name.
     """
 
@@ -54,7 +54,7 @@ class Sample:
 
 
 def replies(folder: RunFolder, record: Record) -> list[Replies]:
-    """What a run's folder holds: its evaluation's files, else ``samples.json``; nothing if neither.
+    """The replies in a run's folder: in its evaluation's files, else in ``samples.json``.
 
     A damaged file counts as missing, with a warning.
     """
@@ -82,7 +82,7 @@ def dense_replies(
     Args:
         mine: A run's replies.
         record: Its record.
-        dense: The dense runs at hand, with theirs.
+        dense: The available dense runs with their replies.
     """
     for other, theirs in dense:
         for candidate in theirs:
@@ -98,7 +98,7 @@ def dense_replies(
 def first(
     mine: Replies, dense: Replies | None, references: Mapping[str, str], count: int = SHOWN
 ) -> list[Sample]:
-    """The first items by id, numbers in it counted as numbers."""
+    """The first items, ordered by id with numbers compared as numbers."""
     found = []
     for item in sorted(mine.items, key=natural)[:count]:
         values = mine.items[item]
@@ -121,5 +121,5 @@ def _items(items: Any) -> dict[str, dict[str, Any]]:
 
 
 def natural(item: str) -> list[tuple[int, str]]:
-    """A sorting key by which ``test_2`` comes before ``test_10``."""
+    """A sorting key that puts ``test_2`` before ``test_10``."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", item)]

@@ -1,4 +1,4 @@
-"""How ranks and scores move with the seed and with the calibration tokens, from records alone."""
+"""How ranks and scores vary with the seed and with the number of calibration tokens."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from flrc.results.tables.labels import Presets, label_rows
 log = logging.getLogger(__name__)
 
 CELL = ["model", "rate", "method"]
-"""Runs that share these differ in the seed and in the calibration's size only."""
+"""Runs that share these differ only in the seed and in the calibration's size."""
 SIZE = ("samples", "length")
-"""Keys of a calibration that say how many tokens it reads."""
+"""Keys of a calibration that determine how many tokens it reads."""
 LAYER = ("target", "projection", "share", "score")
 
 
 def keep_shares(record: Record, phase: int | None = None) -> list[float]:
-    """Parameters that a step reads of each layer over its dense ones; 1 where it is kept dense.
+    """Share of each layer's dense parameters that a step reads; 1 for a layer kept dense.
 
     Args:
         record: A compressed run.
-        phase: Of which phase of its schedule, from 0; None for the constant plan's ranks.
+        phase: Phase of its schedule, from 0; None for the ranks of the constant plan.
 
     Raises:
-        UserError: If the record's form is none of this version's.
+        UserError: If this version does not know the record's form.
     """
     from flrc.plans.target import Target
 
@@ -55,16 +55,16 @@ def keep_shares(record: Record, phase: int | None = None) -> list[float]:
 
 
 def layers(records: Iterable[Record], presets: Presets | None = None) -> pd.DataFrame:
-    """One row for each layer of each finished run of a method that gives ranks.
+    """One row for each layer of each finished run with ranks.
 
     Args:
-        records: Any records; one that is given twice counts once, dense runs do not count.
+        records: Any records; one that is given twice counts once, dense runs are left out.
         presets: The components of each method's preset, for the labels.
 
     Returns:
         Columns ``model``, ``rate`` (requested), ``method`` (label), ``seed``, ``samples``,
         ``length``, ``tokens`` (``samples * length``), ``target``, ``projection``, ``share`` (see
-        :func:`keep_shares`), ``score`` (NaN where the allocator reads none).
+        :func:`keep_shares`), ``score`` (NaN if the allocator reads none).
     """
     given = {str(r.run["id"]): r for r in records if r.run["status"] == "ok"}
     chosen = [
@@ -100,7 +100,7 @@ def layers(records: Iterable[Record], presets: Presets | None = None) -> pd.Data
 
 
 def pairs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every two seeds at one calibration size, and each size with the largest one at one seed.
+    """Pairs of runs: two seeds at one calibration size, or a size and the largest at one seed.
 
     Args:
         frame: What :func:`layers` returns.
@@ -108,7 +108,7 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns ``model``, ``rate``, ``method``, ``tokens``, ``other_tokens`` (equal but for pairs
         of sizes), ``seed``, ``other_seed`` (equal for pairs of sizes), ``spearman_ranks`` (of the
-        keep shares), ``spearman_scores`` (both NaN where all layers are equal or there are no
+        keep shares), ``spearman_scores`` (both NaN if all layers are equal or there are no
         scores), ``mean_relative_difference`` (over the layers, ``2 |a - b| / (a + b)``).
 
     Raises:
@@ -137,7 +137,9 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
                 }
             )
         if len(found) == before:
-            log.warning("%s at rate %g on %s has no run to compare with", cell[2], cell[1], cell[0])
+            log.warning(
+                "%s at rate %g on %s has no run to compare it with", cell[2], cell[1], cell[0]
+            )
     if not found:
         runs_of = Counter(
             frame.drop_duplicates([*CELL, "seed", *SIZE])[CELL].itertuples(index=False)
@@ -148,7 +150,7 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
                 f"{method} at rate {rate:g} on {model}: {count}"
                 for (model, rate, method), count in runs_of.items()
             )
-            or "no finished run that gives ranks",
+            or "no finished run with ranks",
             allowed="two or more finished runs of one method, model and rate",
             fix="python run.py -m method=flra seed=0,1,2 calibration.samples=8,16,32",
         )
@@ -158,18 +160,20 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
 def write_stability(
     records: Sequence[Record], path: Path, presets: Presets | None = None
 ) -> tuple[Path, Path]:
-    """Draw the picture, and write its numbers (:func:`pairs`) as CSV beside it.
+    """Draw the plot, and write its numbers (:func:`pairs`) as CSV beside it.
 
     Returns:
-        The picture and the CSV, which has the same stem.
+        The plot and the CSV, which has the same stem.
 
     Raises:
-        UserError: If ``path`` is no ``.png``, or there is nothing to compare.
+        UserError: If ``path`` is not a ``.png``, or there is nothing to compare.
     """
     from flrc.results.plots.stability_plot import draw
 
     if path.suffix != ".png":
-        raise UserError("the picture is a PNG file", given=path, fix=str(path.with_suffix(".png")))
+        raise UserError(
+            "the plot can only be written as PNG", given=path, fix=str(path.with_suffix(".png"))
+        )
     frame = layers(records, presets)
     numbers = pairs(frame)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +188,7 @@ def _size(record: Record) -> tuple[int, int]:
 
 
 def _without_size(record: Record) -> Record:
-    """A copy for labels: the calibration's size counts as part of its seed."""
+    """A copy for labels, in which the calibration's size is part of the seed."""
     config = dict(record.run["config"])
     config["calibration"] = {k: v for k, v in config["calibration"].items() if k not in SIZE}
     seed = (record.run["seed"], *_size(record))
@@ -197,7 +201,7 @@ def _difference(a: pd.Series[float], b: pd.Series[float]) -> float:
 
 
 def _spearman(a: pd.Series[float], b: pd.Series[float]) -> float:
-    """Pearson correlation of ranks, ties at their mean rank; NaN if a side is equal throughout."""
+    """Correlation of ranks, ties at their mean rank; NaN if all values of a side are equal."""
     if a.isna().any() or b.isna().any() or a.nunique() < 2 or b.nunique() < 2:
         return float("nan")
     return float(a.rank().corr(b.rank()))

@@ -1,4 +1,4 @@
-"""The picture of :mod:`flrc.results.plots.stability`: agreement of runs, and the range of ranks."""
+"""The plot of :mod:`flrc.results.plots.stability`: agreement of runs, and the range of ranks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 WIDTH = 13.0
 ROW_HEIGHT = 4.6
-"""Inches; of one model and rate, for methods that leave this much room for their lanes."""
+"""Least height in inches for one model and rate."""
 LANE_HEIGHT = 1.25
 TICKS = 6
-"""At most so many token counts are written below an axis."""
+"""Token counts below an axis at most."""
 FEW_LAYERS = 80
-"""Up to here each layer is marked."""
+"""Up to this number of layers, each has a marker."""
 MEASURES = {
     "spearman_ranks": "Spearman correlation",
     "mean_relative_difference": "mean relative difference (%)",
@@ -31,8 +31,8 @@ MEASURES = {
 def draw(frame: pd.DataFrame, numbers: pd.DataFrame, path: Path) -> None:
     """Draw one row of panels for each model and rate.
 
-    Left: how well two runs agree, against the calibration tokens; where there is one number of
-    tokens, one line of points for each method. Right: each layer's keep share, mean and range, in a
+    Left: agreement of two runs against the calibration tokens, or if there is only one number of
+    tokens, a line of points for each method. Right: mean and range of each layer's keep share, in a
     lane for each method.
 
     Args:
@@ -95,7 +95,7 @@ Style = dict[str, tuple[str, str]]
 
 
 def _of_seeds(group: pd.DataFrame) -> bool:
-    """Whether a method has pairs of seeds; else it is drawn by its pairs of sizes."""
+    """Whether a method has pairs of seeds; otherwise its pairs of sizes are drawn."""
     return bool((group["seed"] != group["other_seed"]).any())
 
 
@@ -120,7 +120,9 @@ def _against_tokens(axes: Axes, some: pd.DataFrame, measure: str, style: Style) 
         colour, marker = style[method]
         for column, hollow in _curves(measure):
             points, seeds = _shown(some, column, method)
-            aside = 1.03 ** (2 * place - len(methods) + 1 + 0.6 * hollow)  # equal values both show
+            aside = 1.03 ** (
+                2 * place - len(methods) + 1 + 0.6 * hollow
+            )  # equal values stay visible
             face = "white" if hollow else colour
             axes.plot(points["tokens"] * aside, points["value"], marker, color=colour, alpha=0.6,
                       markersize=4, markerfacecolor=face)  # fmt: skip
@@ -158,7 +160,7 @@ def _strips(axes: Axes, some: pd.DataFrame, measure: str, style: Style) -> None:
 
 
 def _limits(measure: str, low: float, high: float) -> tuple[float, float]:
-    """Room enough that two nearly equal values look so, with perfect agreement in sight."""
+    """Limits wide enough that nearly equal values look so, and that include perfect agreement."""
     if measure == "spearman_ranks":
         low = min(low, 0.9)
         room = 0.06 * (1 - low)
@@ -168,7 +170,7 @@ def _limits(measure: str, low: float, high: float) -> tuple[float, float]:
 
 
 def _left_title(some: pd.DataFrame) -> str:
-    """What is compared, and for which methods there is no order of layers to compare."""
+    """What is compared, and the methods without an order of layers to compare."""
     tokens = set(some["tokens"]) | set(some["other_tokens"])
     at = f", {compact(tokens.pop())} calibration tokens" if len(tokens) == 1 else ""
     title = f"agreement of every two seeds{at}"
@@ -184,7 +186,7 @@ def _right_title(chosen: dict[str, pd.DataFrame]) -> str:
 
 
 def _places(lanes: Sequence[Axes], runs: pd.DataFrame) -> dict[str, float]:
-    """Where each target stands on the lanes' axis; writes the projections below the last lane."""
+    """Position of each target on the lanes' axis; labels the projections below the last lane."""
     start = 0.0
     places: dict[str, float] = {}
     ticks: dict[str, float] = {}
@@ -219,14 +221,14 @@ def _lane(
 
 
 def _most_tokens(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs at the largest calibration that has several seeds; all where none has."""
+    """The runs at the largest calibration that has several seeds; all if none has."""
     seeds = runs.groupby("tokens")["seed"].nunique()
     several = seeds.index[seeds > 1]
     return runs[runs["tokens"] == several.max()] if len(several) else runs
 
 
 def _apart(tokens: list[int]) -> list[int]:
-    """The token counts that have room for a label on a logarithmic axis, the largest first."""
+    """The token counts with room for a label on a logarithmic axis, the largest first."""
     kept: list[int] = []
     room = math.log(tokens[-1] / tokens[0]) / TICKS
     for count in reversed(tokens):

@@ -1,4 +1,4 @@
-"""Models that share a label, told apart."""
+"""Distinct labels for distinct models."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from flrc.results.records.store import model_name
 
 
 def distinct_models(records: Iterable[Record]) -> list[Record]:
-    """The records, with models that share a label told apart by their fingerprints.
+    """The records, with a part of the fingerprint added to labels that several models share.
 
-    Folders of one name, hands that set one label, and models in memory give two models one; their
+    Two folders of the same name, labels set by hand and models in memory can share a label; their
     rows must neither share a cell nor be compared as methods on one model.
     """
     given = list(records)

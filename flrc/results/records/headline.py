@@ -1,4 +1,4 @@
-"""Which of a run's numbers stand for it where there is little room."""
+"""The numbers that summarise a run where there is little room."""
 
 from __future__ import annotations
 

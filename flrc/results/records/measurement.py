@@ -1,4 +1,4 @@
-"""One number, and what one part of an evaluation gives."""
+"""One measured number, and the result of one part of an evaluation."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number, with what is needed to read it.
+    """One number and what is needed to interpret it.
 
     Attributes:
         name: ``<dataset>/<metric>``, the data set as :meth:`DataSource.label` calls it.
-        value: The number; never missing, may be non-finite, and then says so in every table.
+        value: The number; may be NaN or infinite, which every table then shows.
         unit: ``perplexity``, ``%``, ``tokens/s``, ``bytes`` ...
         higher_is_better: Direction.
-        stderr: Standard error over the items, where it is defined.
+        stderr: Standard error over the items, if it is defined.
         count: Number of items (windows, questions, dialogues) behind the value.
-        settings: Everything that defines the number; two values may be compared only where it is
-            equal.
+        settings: Everything that defines the number; two values are comparable only if their
+            settings are equal.
         rate: Share of the target parameters that one forward step does not use, as realised when
             this was taken.
     """
@@ -35,7 +35,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one part of an evaluation gives.
+    """The result of one part of an evaluation.
 
     Attributes:
         measurements: The numbers.

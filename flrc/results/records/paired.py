@@ -1,4 +1,4 @@
-"""Two runs on the same items, or several on the same seeds: is one better, or was it the draw?"""
+"""Paired tests: is one run better than another on the same items, or several on the same seeds?"""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 DRAWS = 10_000
 """Resamples of a bootstrap."""
 TASK, MEAN = "zeroshot/", "zeroshot/zeroshot mean_acc"
-"""How evaluation, part and score of a task's items begin; and those of the mean over the tasks."""
+"""Prefix of the names of a task's scores, and the name of the mean over the tasks."""
 NO_SCORES = ("tokens", "predicted", "gold")
-"""Ends of the names of counts and labels."""
+"""Suffixes of the names of counts and labels, which are not scores."""
 
 Parts = list[tuple[list[float], list[float]]]
 Items = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""Evaluation, part and settings -> item id -> what was kept of it."""
+"""Evaluation, part and settings -> item id -> what is stored of the item."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """The second run against the first, pair by pair.
+    """The second run compared with the first, in pairs.
 
     Attributes:
         name: Evaluation, part and score.
-        items: How many pairs: items, or seeds.
+        items: Number of pairs: items, or seeds.
         first: Mean of the first run.
         second: Mean of the second run.
-        low: Lower end of the 95 % interval of the mean difference.
+        low: Lower end of the 95 % confidence interval of the mean difference.
         high: Its upper end.
-        above: How likely the second mean is larger, by the same resamples or distribution; ties
-            count half.
+        above: Probability that the second mean is larger, by the same resamples or distribution;
+            ties count half.
     """
 
     name: str
@@ -52,13 +52,13 @@ class Paired:
 def bootstrap(
     first: Sequence[float], second: Sequence[float], name: str = "", seed: int = 0
 ) -> Paired:
-    """Paired bootstrap: items are drawn with replacement, both scores of an item together.
+    """Paired bootstrap: items are resampled with replacement, both scores of an item together.
 
     Args:
         first: Scores of the first run.
         second: Scores of the second run, the same items in the same order.
         name: What is compared.
-        seed: Of the resamples.
+        seed: Seed of the resampling.
 
     Source: Efron and Tibshirani (1993), chapter 13; Koehn (2004) for comparing systems.
     """
@@ -68,7 +68,7 @@ def bootstrap(
 def bootstrap_of_mean(
     parts: Sequence[tuple[Sequence[float], Sequence[float]]], name: str = "", seed: int = 0
 ) -> Paired:
-    """The same for a mean over parts (tasks) of their means: each part's items are drawn apart."""
+    """Paired bootstrap of a mean over parts (tasks): each part's items are resampled separately."""
     import numpy as np
 
     draw = np.random.default_rng(seed)
@@ -82,11 +82,11 @@ def bootstrap_of_mean(
 
 
 def student(first: Sequence[float], second: Sequence[float], name: str = "") -> Paired:
-    """Student's t interval of the mean difference of pairs: for seeds, too few to be resampled.
+    """Student's t interval of the mean difference of pairs: for seeds, too few to resample.
 
     Args:
-        first: Scores of the first side, one a seed.
-        second: Scores of the second, the same seeds in the same order.
+        first: Scores of the first side, one for each seed.
+        second: Scores of the second side, the same seeds in the same order.
         name: What is compared.
 
     Raises:
@@ -111,72 +111,72 @@ def student(first: Sequence[float], second: Sequence[float], name: str = "") -> 
 
 
 def _resampled_means(values: np.ndarray[Any, Any], draw: np.random.Generator) -> Any:
-    """Counts instead of indices: one multinomial draw a resample, in chunks of bounded memory."""
+    """Means of resamples; counts of items instead of indices, in chunks of bounded memory."""
     import numpy as np
 
     count = len(values)
     chunk = max(1, 4_000_000 // count)
-    found = [
+    sums = [
         draw.multinomial(count, np.full(count, 1 / count), size=min(chunk, DRAWS - begin)) @ values
         for begin in range(0, DRAWS, chunk)
     ]
-    return np.concatenate(found) / count
+    return np.concatenate(sums) / count
 
 
 def items_of(folder: RunFolder, record: Record) -> Items:
-    """What is known of every item behind a run's measurements."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    """What is stored of every item behind a run's measurements."""
+    by_part: dict[str, dict[str, dict[str, Any]]] = {}
     for _, values in folder.evaluations(record):
         items = [item for item in values.get("items", []) if "id" in item]
         if items:
             key = f"{values['evaluation']}/{values['part']} {canonical(values['settings'])}"
-            found[key] = {str(item["id"]): item for item in items}
-    return found
+            by_part[key] = {str(item["id"]): item for item in items}
+    return by_part
 
 
 def averaged(runs: Sequence[Items]) -> Items:
-    """Each item's scores as their mean over runs that differ in the seed, for :func:`compare`.
+    """The mean scores of each item over runs that differ in the seed, for :func:`compare`.
 
     Items that one of the runs lacks are left out.
     """
     keys = set.intersection(*(set(run) for run in runs))
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    by_part: dict[str, dict[str, dict[str, float]]] = {}
     for key in sorted(keys):
-        both = [item for item in runs[0][key] if all(item in run[key] for run in runs)]
-        found[key] = {item: _mean([_scores(run[key][item]) for run in runs]) for item in both}
-    return found
+        shared = [item for item in runs[0][key] if all(item in run[key] for run in runs)]
+        by_part[key] = {item: _mean([_scores(run[key][item]) for run in runs]) for item in shared}
+    return by_part
 
 
 def _mean(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: sum(one[name] for one in scores) / len(scores) for name in scores[0]}
+    return {name: sum(item[name] for item in scores) / len(scores) for name in scores[0]}
 
 
 def compare(first: Items, second: Items, only: str = "") -> list[Paired]:
-    """Every score of every item that two runs both have, under equal settings.
+    """Compare every score of the items that two runs share under equal settings.
 
-    A score is any number of an item that is no count or label, or whether its answer is right (in
-    per cent). Where several zero-shot tasks were answered, and by both runs the same ones, their
-    mean accuracy comes last.
+    A score is any number of an item that is not a count or label, or whether its answer is right
+    (in per cent). If both runs answered the same zero-shot tasks, and several, their mean accuracy
+    comes last.
 
     Args:
-        first: Of a run, see :func:`items_of`.
-        second: Of another.
-        only: End of the names of those that are wanted: ``/arc_easy acc``; all if empty.
+        first: Items of a run, see :func:`items_of`.
+        second: Items of another run.
+        only: Suffix of the names to compare, such as ``/arc_easy acc``; all if empty.
     """
-    found: dict[str, Parts] = {}
+    pairs: dict[str, Parts] = {}
     for key in sorted(first.keys() & second.keys()):
-        both = [item for item in first[key] if item in second[key]]
-        if len(both) < 2:
+        shared = [item for item in first[key] if item in second[key]]
+        if len(shared) < 2:
             continue
-        one, two = ([_scores(side[key][item]) for item in both] for side in (first, second))
+        one, two = ([_scores(side[key][item]) for item in shared] for side in (first, second))
         for name in one[0]:
             pair = ([scores[name] for scores in one], [scores[name] for scores in two])
-            found[f"{key.split(' ')[0]} {name}"] = [pair]
+            pairs[f"{key.split(' ')[0]} {name}"] = [pair]
     tasks = [{key for key in side if key.startswith(TASK)} for side in (first, second)]
-    answered = [parts[0] for name, parts in found.items() if name.startswith(TASK)]
+    answered = [parts[0] for name, parts in pairs.items() if name.startswith(TASK)]
     if tasks[0] == tasks[1] and len(answered) == len(tasks[0]) > 1:
-        found[MEAN] = answered
-    return [bootstrap_of_mean(parts, name) for name, parts in found.items() if name.endswith(only)]
+        pairs[MEAN] = answered
+    return [bootstrap_of_mean(parts, name) for name, parts in pairs.items() if name.endswith(only)]
 
 
 def _scores(item: Mapping[str, Any]) -> dict[str, float]:

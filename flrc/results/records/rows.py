@@ -1,4 +1,4 @@
-"""Parts of a record as tables of text: what the terminal and the HTML report both show."""
+"""Parts of a record as tables: for the terminal, the HTML report and the tracker."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 DASH = "\N{EN DASH}"
-"""What stands for a value that is not there."""
+"""Marks a missing value."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A table of text.
+    """A table.
 
     Attributes:
         titles: Headings of the columns.
-        rows: Cells, one list for each row.
+        rows: Cells, one list for each row: texts, or numbers and None for the tracker.
     """
 
     titles: list[str]
-    rows: list[list[str]]
+    rows: list[list[Any]]
 
 
 def candidates(search: Mapping[str, Any]) -> Rows:
-    """Every schedule that competed; ``search`` is a record's ``schedule_search``."""
-    found = []
+    """Every schedule that was compared; ``search`` is a record's ``schedule_search``."""
+    rows = []
     for row in search.get("candidates", []):
         rates = ", ".join(f"{phase['rate']:.3f}" for phase in row["phases"])
         numbers = [
@@ -39,36 +39,31 @@ def candidates(search: Mapping[str, Any]) -> Rows:
         ]
         drop = "constant" if row["drop"] == 0 else f"{row['drop']:+g}"
         switch = DASH if row["drop"] == 0 else f"after {row['switch']}"
-        found.append([switch, drop, rates, str(row["items"]), *numbers, str(row["fate"])])
+        rows.append([switch, drop, rates, str(row["items"]), *numbers, str(row["fate"])])
     titles = ["switch", "drop", "rates", "items", "score", "± stderr", "average", "stored", "fate"]
-    return Rows(titles, found)
+    return Rows(titles, rows)
 
 
 def stages(recorded: Sequence[Mapping[str, Any]]) -> Rows:
     """Seconds and peak memory of every stage of a run."""
-    found = []
+    rows = []
     for stage in recorded:
         peak = stage.get("peak_bytes")
-        found.append(
-            [
-                str(stage.get("name")),
-                f"{stage.get('seconds') or 0:.1f}",
-                "" if peak is None else f"{peak / 2**30:.2f} GiB",
-                "from the cache" if stage.get("cached") else "",
-            ]
-        )
-    return Rows(["stage", "seconds", "peak", "note"], found)
+        memory = "" if peak is None else f"{peak / 2**30:.2f} GiB"
+        note = "from the cache" if stage.get("cached") else ""
+        rows.append([str(stage.get("name")), f"{stage.get('seconds') or 0:.1f}", memory, note])
+    return Rows(["stage", "seconds", "peak", "note"], rows)
 
 
 def layers(recorded: Sequence[Mapping[str, Any]]) -> Rows:
-    """Rank and error of every layer; further columns where the record has them."""
+    """Rank and error of every layer; further columns if the record has them."""
     scored = any(layer.get("score") is not None for layer in recorded)
     phased = any(len(layer.get("phase_ranks") or []) > 1 for layer in recorded)
     pivoted = any("largest_coefficient" in layer for layer in recorded)
     titles = ["target", "shape", "rank"]
     titles += ["ranks by phase"] * phased + ["score"] * scored
     titles += ["relative error"] + ["largest coefficient"] * pivoted
-    found = []
+    rows = []
     for layer in recorded:
         cells = [str(layer.get("target")), " x ".join(map(str, layer.get("shape", [])))]
         cells.append(_rank(layer.get("rank")))
@@ -79,8 +74,8 @@ def layers(recorded: Sequence[Mapping[str, Any]]) -> Rows:
         cells.append(_digits(layer.get("relative_error")))
         if pivoted:
             cells.append(_digits(layer.get("largest_coefficient")))
-        found.append(cells)
-    return Rows(titles, found)
+        rows.append(cells)
+    return Rows(titles, rows)
 
 
 def _rank(rank: int | None) -> str:

@@ -1,4 +1,4 @@
-"""Records as a person reads them in a terminal: one line each, whole, or two beside each other."""
+"""Records in a terminal: one line each, all of one, or the difference of two."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def listing(records: Iterable[Record], now: datetime) -> Table:
 
 
 def whole(record: Record) -> Group:
-    """Everything a record holds, in the order in which a reader asks for it."""
+    """All of a record, the most important first."""
     run, results, meta = record.run, record.results, record.meta
     status = str(run["status"])
     parts: list[RenderableType] = [
@@ -77,7 +77,7 @@ def whole(record: Record) -> Group:
 
 
 def difference(first: Record, second: Record) -> Group:
-    """Configuration keys that differ, and how far the measurements lie apart."""
+    """Configuration keys that differ, and the differences of the measurements."""
     names = [str(record.run["id"]) for record in (first, second)]
     keys = Table("key", *names, title="configuration", title_justify="left")
     left, right = (flatten(record.run.get("config", {})) for record in (first, second))
@@ -95,7 +95,7 @@ def difference(first: Record, second: Record) -> Group:
 
 
 def paired(comparisons: Iterable[Paired], first: str, second: str) -> Table:
-    """Scores of the items that both runs have, with 95 % intervals of the mean difference."""
+    """Scores of the items that both runs share, with 95 % intervals of the mean difference."""
     table = Table(
         "score",
         "items",
@@ -121,7 +121,7 @@ def paired(comparisons: Iterable[Paired], first: str, second: str) -> Table:
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots; lists are values."""
+    """Nested mappings as a flat one, with keys joined by dots; lists are values."""
     if not isinstance(values, dict) or not values:
         return {prefix: values} if prefix else {}
     flat: dict[str, Any] = {}
@@ -131,7 +131,7 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def age(started: Any, now: datetime) -> str:
-    """How long ago a run began; ``started`` in ISO 8601, or seconds since 1970."""
+    """How long ago a run started; ``started`` in ISO 8601, or seconds since 1970."""
     if started is None:
         return DASH
     if isinstance(started, int | float):

@@ -1,4 +1,4 @@
-"""The folder of one run: its files, its lock, and how finished runs are found again."""
+"""The folder of one run: its files and its lock; and how to find the runs below a folder."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ RECORD = "record.json"
 PLAN = "plan.json"
 EVALUATIONS = "evaluations"
 NOT_RUNS = {EVALUATIONS, "wandb", "model"}
-"""Folders in which no record is looked for."""
+"""Folders that are not searched for records."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Everything on disk about one run.
+    """The files of one run.
 
     Attributes:
         path: ``runs/<model>/<decomposition>-<allocator>-<schedule>-r<rate>-<run_id>``.
@@ -40,7 +40,7 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """Where the compressed model is saved, if it is."""
+        """Folder of the compressed model, if it is saved."""
         return self.path / "model"
 
     @classmethod
@@ -61,10 +61,10 @@ class RunFolder:
 
     @contextmanager
     def lock(self, timeout: float = -1) -> Iterator[None]:
-        """Hold the folder alone; the operating system lets go however the process ends.
+        """Lock the folder; the operating system releases the lock however the process ends.
 
         Args:
-            timeout: Seconds to wait for another process; negative waits for as long as it takes.
+            timeout: Seconds to wait for another process; negative waits without limit.
 
         Raises:
             UserError: If another process still holds it after that time.
@@ -89,11 +89,11 @@ class RunFolder:
             held.release()
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a file of the folder, whole or not at all (see :mod:`flrc.core.jsonfile`)."""
+        """Write a file of the folder atomically (see :mod:`flrc.core.jsonfile`)."""
         jsonfile.write(self.path / name, value)
 
     def read_json(self, name: str) -> Any | None:
-        """A file's content; None if it is not there, or damaged (which is logged as a warning)."""
+        """A file's content; None if it is missing, or damaged (which is logged as a warning)."""
         path = self.path / name
         try:
             return jsonfile.read(path)
@@ -107,7 +107,7 @@ class RunFolder:
         """The run's record; None if there is none, or it is damaged (logged as a warning).
 
         Raises:
-            UserError: If a newer version wrote it: what it holds is neither lost nor overwritten.
+            UserError: If a newer version wrote it; it must not be overwritten.
         """
         values = self.read_json(RECORD)
         if values is None:
@@ -134,7 +134,7 @@ class RunFolder:
         self.write_json(RECORD, record.to_json())
 
     def read_plan(self) -> dict[str, Any] | None:
-        """The rank plan, as :meth:`write_plan` got it."""
+        """The rank plan that :meth:`write_plan` wrote."""
         values = self.read_json(PLAN)
         return values if isinstance(values, dict) else None
 
@@ -143,7 +143,7 @@ class RunFolder:
         self.write_json(PLAN, plan)
 
     def evaluation_file(self, name: str, part: str, settings: dict[str, Any]) -> str:
-        """Where one part of an evaluation is kept, relative to the folder."""
+        """File of one part of an evaluation, relative to the folder."""
         return f"{EVALUATIONS}/{_safe(name)}.{_safe(part)}-{jsonfile.digest(settings)}.json"
 
     def save_evaluation(
@@ -154,12 +154,12 @@ class RunFolder:
         outcome: Outcome,
         tokens: str | None = None,
     ) -> None:
-        """Keep a part that has just been computed, so that no restart computes it again.
+        """Save a part as soon as it is computed, so that a restart does not compute it again.
 
         Args:
-            name: The evaluation's.
-            part: The part.
-            settings: All that was asked for; they also decide the file's name.
+            name: Name of the evaluation.
+            part: Name of the part.
+            settings: All settings; they also determine the file's name.
             outcome: What was measured.
             tokens: Digest of the token ids that it was measured on.
         """
@@ -180,18 +180,18 @@ class RunFolder:
     def load_evaluation(
         self, name: str, part: str, settings: dict[str, Any], tokens: str | None = None
     ) -> Outcome | None:
-        """What :meth:`save_evaluation` kept, if it was made under exactly these settings.
+        """Load what :meth:`save_evaluation` saved, if it has exactly these settings.
 
         Args:
-            name: The evaluation's.
-            part: The part.
-            settings: All that is asked for.
-            tokens: Digest of the token ids that would be read. None where they are not known, and
-                version 0.1 wrote none: the run's id fixes model, tokenizer and data.
+            name: Name of the evaluation.
+            part: Name of the part.
+            settings: All settings.
+            tokens: Digest of the token ids that would be read; None if they are not known. Version
+                0.1 saved none: the run's id determines model, tokenizer and data.
 
         Returns:
-            None if there is no such file, or if it is damaged, not ``ok``, made under other
-            settings or on other tokens; all but the first are logged as a warning.
+            None if there is no such file, or if it is damaged, not ``ok``, or has other settings or
+            tokens; all but the first are logged as a warning.
 
         Raises:
             UserError: If a newer version wrote it.
@@ -215,9 +215,9 @@ class RunFolder:
             return None
 
     def evaluations(self, record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The evaluation files behind a record's measurements, by file name, with their content.
+        """Name and content of the evaluation files behind a record's measurements.
 
-        Others that the folder keeps were made under settings that were asked for before.
+        The folder may have others, from earlier commands with other settings.
         """
         known = {jsonfile.canonical(m) for m in record.results.get("measurements", [])}
         for path in sorted((self.path / EVALUATIONS).glob("*.json")):
@@ -239,9 +239,9 @@ def find_folders(root: Path) -> list[tuple[RunFolder, Record]]:
     """
     if not root.exists():
         raise UserError(
-            "there is no such folder of runs",
+            "the folder of runs does not exist",
             given=str(root),
-            allowed="a folder that holds runs, as paths.runs named it, or one run's folder",
+            allowed="a folder of runs (paths.runs), or the folder of one run",
             fix="python run.py",
         )
     found = []
@@ -260,13 +260,13 @@ def find_records(root: Path) -> list[Record]:
 
 
 def model_name(record: Record) -> str:
-    """The label of the model that a run compressed, else its name; ``?`` where it has neither."""
+    """The label of the model that a run compressed, else its name; ``?`` if it has neither."""
     model = record.run.get("config", {}).get("model", {})
     return str(model.get("label") or model.get("name") or "?")
 
 
 def requested_rate(record: Record) -> float:
-    """The rate that was asked for: from the results, or for a failed run from its configuration."""
+    """The requested rate: from the results, or for a failed run from its configuration."""
     rate = record.results.get("rate", {}).get("requested")
     if rate is None:
         rate = record.run.get("config", {}).get("rate", 0.0)

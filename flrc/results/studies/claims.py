@@ -14,14 +14,14 @@ from flrc.results.tables.section import Section
 
 HEAD = """# Experiments
 
-One folder a study: `table.yaml` (layout), `expected.yaml` (the paper's numbers), `results/`
+One folder for each study: `table.yaml` (layout), `expected.yaml` (the paper's numbers), `results/`
 (records, small scale), and rendered from them `table.md`, `table.tex`, `table.csv` and plots.
-`make table TABLE=02` computes what is missing of one and renders it.
+`make table TABLE=02` computes what is missing of a study and renders it.
 This page is rendered from the same records: `python -m flrc.studies claims experiments`.
 
 Small scale: SmolLM2-135M (a chat model of 135 M parameters), float32, two cores. What the paper
-found on models of 3 to 30 B parameters need not hold on it. Minutes are the sum of what the runs'
-stages took; what was cached by the run of another study counts there. Other work ran beside many
+found on models of 3 to 30 B parameters need not hold on it. Minutes are the sum over the stages of
+the runs; what another study's run had cached counts there. Other work ran at the same time as many
 of them."""
 SEPARATOR = "\n\n"
 
@@ -75,9 +75,9 @@ def _together(known: Sequence[Study]) -> str:
     }
     hours = sum(seconds for _, _, seconds in stages) / 3600
     return (
-        f"By their records all of them together took {hours:.1f} hours: a run that several studies "
-        "have counts in each of them, here its stages count once. A record has the stages of the "
-        "command that wrote it last, so some minutes are missing."
+        f"According to their records, all studies together took {hours:.1f} hours: a run that "
+        "belongs to several studies counts in each of them, but here its stages count once. A "
+        "record has the stages of the command that wrote it last, so some minutes are missing."
     )
 
 

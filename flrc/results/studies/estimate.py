@@ -28,19 +28,19 @@ def estimate(jobs: Sequence[dict[str, Any]], experiments: Path) -> str:
         known += find_records(folder) if folder.is_dir() else []
     total, unknown = 0.0, 0
     for job in jobs:
-        like = [
+        similar = [
             record.seconds
             for record in known
             if record.run.get("study") == job["study"]
             and facts_of(record.run["config"])["method"] == job["facts"]["method"]
         ]
-        total += statistics.median(like) if like else 0.0
-        unknown += not like
+        total += statistics.median(similar) if similar else 0.0
+        unknown += not similar
     text = f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} would run"
     if unknown < len(jobs):
-        text += f", about {_duration(total)} in all by the records of runs like them"
+        text += f", about {_duration(total)} in total, judging by similar runs"
     if unknown:
-        text += f"; for {unknown} of these there is no run like it yet"
+        text += f"; there is no similar run yet for {unknown} of them"
     return text + "."
 
 

@@ -27,12 +27,12 @@ NOT_FINITE = "a number is not finite"
 VERDICTS = ("does not hold", "not separated, reversed", "not separated", "holds")
 """From the worst for the claim to the best; equal numbers are not separated."""
 READING = (
-    "Told apart by the 95 % interval of the difference, in brackets: of one seed each, over the "
-    "items (paired bootstrap); of several, over the seeds (in pairs, Student's t) or over the "
-    "items' means, whichever is wider. Where there are no pairs, by "
+    "A difference is significant if its 95 % interval, in brackets, excludes 0: with one seed "
+    "each, over the items (paired bootstrap); with several, over the seeds (in pairs, Student's t) "
+    "or over the items' means, whichever is wider. Without pairs, it is significant beyond "
     f"{SEPARATED:g} standard errors of the difference (as if both sides were independent). "
     "Perplexities of one seed each are of the same tokens: any difference counts. "
-    "A speed-up is told apart from 1 where all its repeats lie on one side. "
+    "A speed-up differs significantly from 1 if all its repeats are on one side. "
     "That two are alike can be refuted here, not shown."
 )
 

@@ -71,7 +71,7 @@ class Column:
 
     @property
     def arrow(self) -> str:
-        """``↑`` or ``↓``; empty where there is no better."""
+        """``↑`` or ``↓``; empty if neither direction is better."""
         return {None: "", True: "↑", False: "↓"}[self.higher_is_better]
 
     @property

@@ -1,4 +1,4 @@
-"""What a run is, in the words of a table: method, rate, model, score, schedule ..."""
+"""The facts by which tables place a run: method, rate, model, score, schedule ..."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ DENSE: Facts = {"method": "dense", "rate": 0.0}
 def facts_of(config: Mapping[str, Any]) -> Facts:
     """The facts of a run with this configuration (``RunConfig.to_plain()``, ``record.run.config``).
 
-    A dense run has no others than model, method and rate: it stands for every value of the rest.
+    A dense run has only model, method and rate: it stands for every value of the other facts.
     """
     model = config["model"]
     dense = config["decomposition"]["name"] == "none" or not config["rate"]
-    found: Facts = {"model": str(model.get("label") or model["name"])}
+    facts: Facts = {"model": str(model.get("label") or model["name"])}
     if dense:
-        return found | DENSE
-    found |= {"method": str(config["method"]["name"]), "rate": float(config["rate"])}
-    found |= {slot: config[slot]["name"] for slot in (*METHOD_SLOTS, "runtime") if slot in config}
+        return facts | DENSE
+    facts |= {"method": str(config["method"]["name"]), "rate": float(config["rate"])}
+    facts |= {slot: config[slot]["name"] for slot in (*METHOD_SLOTS, "runtime") if slot in config}
     calibration = config["calibration"]
     text = calibration["name"] == "text"
     datasets = "_".join(calibration.get("datasets", ()))
-    return found | {
+    return facts | {
         "calibration": datasets if text else calibration["name"],
         "samples": calibration["samples"],
     }
 
 
 def matches(facts: Facts, asked: Facts) -> bool:
-    """Whether no fact contradicts; what ``facts`` lacks (dense runs do) contradicts nothing."""
+    """Whether no fact differs; a fact that ``facts`` lacks, as those of dense runs do, matches."""
     return all(fact not in facts or facts[fact] == value for fact, value in asked.items())

@@ -10,7 +10,7 @@ from flrc.results.tables.columns import Column
 from flrc.results.tables.value import Value
 
 MISSING = "\N{EN DASH}"
-"""What stands in a cell that was not measured."""
+"""Text of a cell that was not measured."""
 PREFIXES = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3}
 """Decimal prefixes of counts, the largest first."""
 

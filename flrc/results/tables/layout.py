@@ -13,7 +13,7 @@ from flrc.results.tables.facts import Facts
 TABLE = "table.yaml"
 BASELINE = "Baseline"
 LAYER = frozenset({"block", "projection"})
-"""Facts of a layer."""
+"""Facts that identify a layer."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Layout:
         read_as: Fact -> our value -> the paper's value that it stands for, where a row of the paper
             is computed under another name (FLRC's constant plan is ``flra``); under ``measurement``
             the same for the part of a measurement's name before the metric.
-        plots: What is drawn, by the names of ``flrc/results/studies/plots.py``.
+        plots: What is drawn, by the names of ``flrc/results/plots/figures.py``.
         headings: The label columns, if they are not the rows: facts, and ``n`` for the number of
             runs.
         item_errors: Whether a single run shows its standard error over the items, and several seeds
@@ -72,7 +72,7 @@ class Layout:
         return printed.get(value, str(value))
 
     def position(self, fact: str, value: Any) -> tuple[int, Any]:
-        """Where a value stands among those of its fact."""
+        """Sorting key of a value among those of its fact."""
         names = list(self.labels.get(fact, {}))
         if value is None:
             return (-1, "")
@@ -82,10 +82,10 @@ class Layout:
 
 
 def read_layout(folder: Path) -> Layout | None:
-    """The layout of a study; None if the folder is not a study's.
+    """The layout of a study; None if the folder has no ``table.yaml``.
 
     Raises:
-        UserError: If the file is there and does not have the known form.
+        UserError: If the file does not have the expected form.
     """
     values = read_yaml(folder / TABLE)
     if values is None:

@@ -17,16 +17,16 @@ DIGEST_SHOWN = 12
 """Digits of a fingerprint that are enough to distinguish two data sets by eye."""
 
 BEST = "best of its column among the methods at one rate (dense excluded)."
-"""What the renderers' mark of a cell means."""
+"""What the mark of a cell means."""
 
 SAMPLE = (
     "Numbers on sample data (names that begin with sample_ or sotu_) come from the small texts "
-    "shipped with the code; they are not benchmark numbers and compare with no published table."
+    "shipped with the code; they are not benchmark numbers and not comparable with published ones."
 )
 
 
 def settings(measured: Sequence[Column]) -> list[str]:
-    """One line per set of columns that share settings: what produced them."""
+    """One line for each set of columns that share settings: the settings."""
     shared: dict[str, list[Column]] = {}
     for column in measured:
         if column.settings:
@@ -40,7 +40,7 @@ def settings(measured: Sequence[Column]) -> list[str]:
 
 
 def provenance(records: Sequence[Record]) -> list[str]:
-    """Versions, commit, device, dtype, threads and calibration, each with the runs behind it."""
+    """Versions, commit, device, dtype, threads and calibration, with the number of runs of each."""
 
     def config(record: Record) -> str:
         group = record.run.get("config", {}).get("calibration")
@@ -71,7 +71,7 @@ def commit(record: Record, digits: int = 12) -> str:
 
 
 def _tally(values: Iterable[str]) -> str:
-    """The one value, or all of them with the number of runs behind each."""
+    """The value if all are equal, else each value with its number of runs."""
     counted = Counter(values)
     if len(counted) == 1:
         return next(iter(counted))

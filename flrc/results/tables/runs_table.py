@@ -179,7 +179,7 @@ class RunsTable(Table):
 
 
 def _layout(keys: Sequence[RowKey], *, several_seeds: bool) -> Layout:
-    """Rows by model and rate, dense first; label columns only where there is something to say."""
+    """Rows by model and rate, dense first; models and seeds are labels if there are several."""
     several_models = len({model for model, _, _ in keys}) > 1
     methods = sorted((label for _, _, label in keys), key=lambda m: m.partition(" ·")[0] != "dense")
     rates = sorted({rate for _, rate, _ in keys})
