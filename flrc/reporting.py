@@ -1,4 +1,4 @@
-"""``python -m flrc.reporting PATH``: tables, plots and pages from the records below a folder."""
+"""``python -m flrc.reporting PATH``: tables, plots and pages of the records below a folder."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         "--data",
         type=Path,
         metavar="DIR",
-        help="with --html: data set folders, so that references stand beside the replies",
+        help="with --html: data set folders, to show references beside the replies",
     )
     parser.add_argument(
         "--x", choices=sorted(AXES), default="rate", help="the plot's axis (default: rate)"
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         "--stability",
         type=Path,
         metavar="PNG",
-        help="also draw how ranks and scores move with seed and calibration tokens, numbers as CSV",
+        help="also plot how ranks and scores vary with seed and calibration tokens, numbers as CSV",
     )
     parser.add_argument(
         "--scale",

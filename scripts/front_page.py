@@ -21,19 +21,19 @@ MARK = re.compile(
 
 
 def fill(page: str, experiments: Path) -> str:
-    """The page with every table between ``<!-- table of STUDY: METRIC, ... -->`` and an end mark.
+    """The page with its tables filled in, between ``<!-- table of STUDY: METRIC, ... -->`` marks.
 
     Args:
         page: Its text.
         experiments: Folder of the studies.
 
     Raises:
-        UserError: If there is no such mark, or it names what the study does not have.
+        UserError: If there is no mark, or the study does not have what it names.
     """
     if MARK.search(page) is None:
         raise UserError(
             "the page has no place for a table",
-            given="neither mark",
+            given="no mark",
             allowed="<!-- table of table02: wikitext2/perplexity --> ... <!-- end -->",
         )
 
@@ -60,18 +60,18 @@ def table(study: Study, metrics: Sequence[str]) -> list[str]:
     rows = []
     for metric in metrics:
         for rate in rates:
-            found = [
+            values = [
                 value_of(study.runs, {"method": m, "rate": 0.0 if m == "dense" else rate}, metric)
                 for m in methods
             ]
-            ranked = [v.mean for m, v in zip(methods, found, strict=True) if v and m != "dense"]
+            ranked = [v.mean for m, v in zip(methods, values, strict=True) if v and m != "dense"]
             if not ranked:
                 continue
-            better = next(v.higher_is_better for v in found if v)
+            better = next(v.higher_is_better for v in values if v)
             top = (max if better else min)(ranked)
             cells = [
                 Cell(shown_mean(v), v.mean == top and m != "dense") if v else Cell(MISSING)
-                for m, v in zip(methods, found, strict=True)
+                for m, v in zip(methods, values, strict=True)
             ]
             rows.append(Row([f"{study.layout.columns[metric]}, {100 * rate:g} %"], cells))
     return markdown.markdown_table(Grid(["metric"], columns, rows))

@@ -65,9 +65,7 @@ def _print_tables(entries: Sequence[JobEntry], console: Console) -> None:
         if folder is not None and (record := RunFolder(Path(folder)).read_record()) is not None
     ]
     requested = {name for entry in entries for name in entry.measurements}
-    for record in records:  # earlier commands may have added other measurements
-        measured = record.results.get("measurements", [])
-        record.results["measurements"] = [m for m in measured if m["name"] in requested]
+    records = [record.only(requested) for record in records]
     if records:
         print_tables(records)
     if any(record.run["status"] == "ok" for record in records):

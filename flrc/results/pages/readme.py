@@ -7,8 +7,8 @@ import re
 
 def heading(readme: str) -> str:
     """The first heading of a Markdown text; empty if there is none."""
-    found = re.search(r"^#\s+(.+)$", readme, re.MULTILINE)
-    return _unmarked(found[1]) if found else ""
+    match = re.search(r"^#\s+(.+)$", readme, re.MULTILINE)
+    return _unmarked(match[1]) if match else ""
 
 
 def first_paragraph(readme: str) -> str:

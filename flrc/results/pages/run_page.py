@@ -162,12 +162,12 @@ def _command(recorded: str) -> str:
 
 
 def _fingerprints(record: Record) -> list[tuple[str, str]]:
-    found = {"model": record.meta.get("model_revision")}
-    found |= record.meta.get("data_revisions") or {}
+    digests = {"model": record.meta.get("model_revision")}
+    digests |= record.meta.get("data_revisions") or {}
     for m in record.measurements:
         if m.settings.get("data"):
-            found.setdefault(dataset(m.name), m.settings["data"])
-    return [(name, plain(value)) for name, value in found.items() if value]
+            digests.setdefault(dataset(m.name), m.settings["data"])
+    return [(name, plain(value)) for name, value in digests.items() if value]
 
 
 def _measurements(record: Record) -> tuple[Rows, list[str]]:

@@ -58,20 +58,21 @@ def replies(folder: RunFolder, record: Record) -> list[Replies]:
 
     A damaged file counts as missing, with a warning.
     """
-    found = []
+    known = []
     for path in sorted((folder.path / EVALUATIONS).glob("summarization.*.json")):
         values = folder.read_json(f"{EVALUATIONS}/{path.name}")
         if isinstance(values, dict):
             name = str(values.get("part", "?"))
             settings = values.get("settings") or {}
-            found.append(Replies(name, settings, _items(values.get("items"))))
-    if found:
-        return found
+            known.append(Replies(name, settings, _items(values.get("items"))))
+    if known:
+        return known
     kept = folder.read_json(SAMPLES)
     settings_of = {dataset(m.name): m.settings for m in record.measurements}
-    for name, items in kept.items() if isinstance(kept, dict) else ():
-        found.append(Replies(name, settings_of.get(name, {}), _items(items)))
-    return found
+    return [
+        Replies(name, settings_of.get(name, {}), _items(items))
+        for name, items in (kept.items() if isinstance(kept, dict) else ())
+    ]
 
 
 def dense_replies(
@@ -99,11 +100,11 @@ def first(
     mine: Replies, dense: Replies | None, references: Mapping[str, str], count: int = SHOWN
 ) -> list[Sample]:
     """The first items, ordered by id with numbers compared as numbers."""
-    found = []
+    samples = []
     for item in sorted(mine.items, key=natural)[:count]:
         values = mine.items[item]
         beside = dense.items.get(item, {}).get("reply") if dense else None
-        found.append(
+        samples.append(
             Sample(
                 item,
                 str(values.get("reply", "")),
@@ -112,7 +113,7 @@ def first(
                 {k: float(v) for k, v in values.items() if isinstance(v, float)},
             )
         )
-    return found
+    return samples
 
 
 def _items(items: Any) -> dict[str, dict[str, Any]]:

@@ -114,17 +114,17 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: If there is no such pair.
     """
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for cell, group in frame.groupby(CELL, sort=False):
         runs = dict(list(group.groupby(["tokens", *SIZE, "seed"])))  # sorted by these keys
         largest = max((key[:3] for key in runs), default=None)
-        before = len(found)
+        before = len(rows)
         for (one, first), (other, second) in itertools.combinations(runs.items(), 2):
             if one[:3] != other[:3] and (one[3] != other[3] or other[:3] != largest):
                 continue
             a = first.set_index("target")
             b = second.set_index("target").loc[a.index]
-            found.append(
+            rows.append(
                 {
                     **dict(zip(CELL, cell, strict=True)),
                     "tokens": one[0],
@@ -136,11 +136,11 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
                     "mean_relative_difference": _difference(a["share"], b["share"]),
                 }
             )
-        if len(found) == before:
+        if len(rows) == before:
             log.warning(
                 "%s at rate %g on %s has no run to compare it with", cell[2], cell[1], cell[0]
             )
-    if not found:
+    if not rows:
         runs_of = Counter(
             frame.drop_duplicates([*CELL, "seed", *SIZE])[CELL].itertuples(index=False)
         )
@@ -154,7 +154,7 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
             allowed="two or more finished runs of one method, model and rate",
             fix="python run.py -m method=flra seed=0,1,2 calibration.samples=8,16,32",
         )
-    return pd.DataFrame(found)
+    return pd.DataFrame(rows)
 
 
 def write_stability(

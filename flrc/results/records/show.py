@@ -26,9 +26,8 @@ STATUS_STYLE = {"ok": "green", "failed": "bold red", "running": "yellow"}
 
 def listing(records: Iterable[Record], now: datetime) -> Table:
     """One line per run: id, method, model, rate, seed, status, headline measurements, age."""
-    table = Table(
-        "id", "method", "model", "rate", "seed", "status", "measurements", "age", box=None
-    )
+    titles = ["id", "method", "model", "rate", "seed", "status", "measurements", "age"]
+    table = Table(*titles, box=None)
     for record in distinct_models(records):
         run = record.run
         status = str(run["status"])
@@ -96,27 +95,12 @@ def difference(first: Record, second: Record) -> Group:
 
 def paired(comparisons: Iterable[Paired], first: str, second: str) -> Table:
     """Scores of the items that both runs share, with 95 % intervals of the mean difference."""
-    table = Table(
-        "score",
-        "items",
-        first,
-        second,
-        "difference",
-        "95 % interval",
-        f"{second} above",
-        title="item by item (paired bootstrap)",
-        title_justify="left",
-    )
+    titles = ["score", "items", first, second, "difference", "95 % interval", f"{second} above"]
+    table = Table(*titles, title="item by item (paired bootstrap)", title_justify="left")
     for c in comparisons:
-        table.add_row(
-            c.name,
-            str(c.items),
-            f"{c.first:.4g}",
-            f"{c.second:.4g}",
-            f"{c.second - c.first:+.3g}",
-            f"{c.low:+.3g} to {c.high:+.3g}",
-            f"{c.above:.1%}",
-        )
+        means = [f"{c.first:.4g}", f"{c.second:.4g}", f"{c.second - c.first:+.3g}"]
+        interval = f"{c.low:+.3g} to {c.high:+.3g}"
+        table.add_row(c.name, str(c.items), *means, interval, f"{c.above:.1%}")
     return table
 
 

@@ -104,7 +104,7 @@ class RunFolder:
             return None
 
     def read_record(self) -> Record | None:
-        """The run's record; None if there is none, or it is damaged (logged as a warning).
+        """The run's record; None if it is missing, or damaged (which is logged as a warning).
 
         Raises:
             UserError: If a newer version wrote it; it must not be overwritten.
@@ -244,14 +244,14 @@ def find_folders(root: Path) -> list[tuple[RunFolder, Record]]:
             allowed="a folder of runs (paths.runs), or the folder of one run",
             fix="python run.py",
         )
-    found = []
+    known = []
     for folder, below, files in os.walk(root):
         below[:] = sorted(name for name in below if name not in NOT_RUNS)
         if RECORD in files:
             record = RunFolder(Path(folder)).read_record()
             if record is not None:
-                found.append((RunFolder(Path(folder)), record))
-    return sorted(found, key=lambda pair: (_order(pair[1]), str(pair[0].path)))
+                known.append((RunFolder(Path(folder)), record))
+    return sorted(known, key=lambda pair: (_order(pair[1]), str(pair[0].path)))
 
 
 def find_records(root: Path) -> list[Record]:
