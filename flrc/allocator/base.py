@@ -39,7 +39,7 @@ class Allocator(Component, ABC):
     ALLOCATES: ClassVar[bool] = True
     """False only for ``replay``, whose plan already has the ranks of dead targets."""
     PROBES: ClassVar[bool] = False
-    """Whether :meth:`allocate` measures the model on calibration sequences with targets cut."""
+    """Whether :meth:`allocate` measures the model with truncated targets."""
 
     def check(self) -> None:
         """``minimum_rank`` and ``samples`` are at least 1."""
@@ -83,6 +83,6 @@ class Allocator(Component, ABC):
 
 @dataclass
 class ProbingAllocator(Allocator):
-    """An allocator that measures the model with targets cut."""
+    """An allocator that measures the model with truncated targets."""
 
     PROBES: ClassVar[bool] = True

@@ -30,8 +30,8 @@ class Evidence:
         spectrum: Singular values ``(r,)`` of a target, in the decomposition's own metric and
             non-increasing: the squared loss of rank ``k`` is ``sum(spectrum[k:] ** 2)``. For
             ``SPECTRAL`` allocators.
-        probe: Measures the model with some targets cut, on the given number of calibration
-            sequences (None: all). For allocators that say ``PROBES``.
+        probe: Measures the model with some targets truncated, on the given number of
+            calibration sequences (None: all). For allocators that say ``PROBES``.
         kept: Dead targets by name: ``zero`` or ``dense``, as :class:`~flrc.decomposition.factors.
             Factors` has it. Their ranks are settled before: only ``replay`` meets them.
     """

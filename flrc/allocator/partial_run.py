@@ -25,7 +25,7 @@ class Cost:
     """Cost of measuring.
 
     Attributes:
-        probes: Single cuts and whole plans that were measured.
+        probes: Single truncations and whole plans that were measured.
         block_tokens: Tokens times decoder blocks that they went through.
         head_tokens: Tokens that went through the output head.
         seconds: Wall time.

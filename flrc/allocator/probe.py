@@ -35,7 +35,7 @@ VERSION = 1
 
 
 class Probe:
-    """Divergence of the model with targets cut (truncated) from the dense one.
+    """Divergence of the model with truncated targets from the dense one.
 
     A block's candidates start from the dense hidden states at that block, which are propagated
     once, and go through the remaining blocks together. Of the dense model only the output of the
@@ -48,7 +48,7 @@ class Probe:
 
     Args:
         model: The dense model in evaluation mode; it is left exactly as it was.
-        targets: What can be cut.
+        targets: What can be truncated.
         factors: ``(target name, rank) -> (left_t, right)``; the first rows of a higher rank's
             factors are those of a lower rank.
         sequences: Token ids ``(tokens,)``, two tokens or more each.
@@ -90,7 +90,7 @@ class Probe:
         return self._run.dense[0]
 
     def single(self, candidates: Mapping[str, Sequence[int]]) -> dict[str, list[Divergence]]:
-        """The model with only that target cut to that rank, everything else dense.
+        """The model with only that target truncated to that rank, everything else dense.
 
         Args:
             candidates: Ranks to try by target name.
@@ -103,7 +103,7 @@ class Probe:
             if wanted:
                 count = sum(len(ranks) for ranks in wanted.values())
                 steps = count * len(self._run.dense[1])
-                doing = f"measuring {count} cuts, block by block"
+                doing = f"measuring {count} truncations, block by block"
                 for _ in progress(self._measure(wanted), doing, steps):
                     pass
         return {n: [self._answer(_key(n, k)) for k in ranks] for n, ranks in candidates.items()}
@@ -138,7 +138,7 @@ class Probe:
     def announce(
         self, what: str, candidates: Mapping[str, Sequence[int]] | None = None, plans: int = 0
     ) -> None:
-        """Log, before measuring, what these single cuts and this many whole plans will cost."""
+        """Log, before measuring, the cost of these single truncations and this many plans."""
         with self._held():
             wanted = self._unknown(candidates or {})
         cuts = sum(len(ranks) for ranks in wanted.values())
@@ -148,8 +148,8 @@ class Probe:
         cost = Cost(cuts + plans, (blocks + plans * depth) * tokens, (cuts + plans) * tokens)
         passes = self.forwards(cost)
         log.info(
-            "%s: %d single-layer cuts (%d more are cached) and %d whole plans, each on %d "
-            "sequences (%d tokens): about %.0f forward passes",
+            "%s: %d single-layer truncations (%d more are cached) and %d whole plans, each on "
+            "%d sequences (%d tokens): about %.0f forward passes",
             *(what, cuts, known, plans, len(self._run.sequences), tokens, passes),
         )
         if cost.probes:
@@ -223,7 +223,7 @@ class Probe:
 
     @torch.no_grad()
     def _whole(self, cuts: dict[str, int]) -> Divergence:
-        """Every block with its cuts; only one block's factors are held at a time."""
+        """Every block with its truncations; only one block's factors are held at a time."""
         run = self._run
         batches = run.dense[1]
         hidden = [run.embed(batch) for batch in batches]
@@ -275,5 +275,5 @@ class Probe:
 
 
 def _key(name: str, rank: int) -> str:
-    """The key of a single cut."""
+    """The key of a single truncation."""
     return f"single/{name}/{rank}"

@@ -20,7 +20,7 @@ class ProbeCache:
     run that was interrupted, measure nothing twice.
 
     Args:
-        dense: The model, what can be cut, and the calibration sequences.
+        dense: The model, its targets and the calibration sequences.
         factors: ``(target name, rank) -> (left_t, right)``.
         entry: Where answers are cached.
     """

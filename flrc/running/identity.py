@@ -128,7 +128,7 @@ class Entries:
         return self._cache.entry("scores", {**self._measured(), **inputs})
 
     def probes(self) -> Entry:
-        """Divergences of the model with targets cut."""
+        """Divergences of the model with truncated targets."""
         return self._cache.entry("probes", self.factors().inputs)
 
     def replies(self) -> Entry:

@@ -266,14 +266,14 @@ def test_the_cost_is_reported_before(
     with caplog.at_level(logging.INFO):
         # Cuts in the first block and whole plans go through the whole model: 2 + 5 passes.
         probe.announce("search", first, plans=5)
-    assert "2 single-layer cuts" in caplog.text
+    assert "2 single-layer truncations" in caplog.text
     assert "5 whole plans" in caplog.text
     assert "4 sequences (67 tokens): about 7 forward passes" in caplog.text
     probe.single(first)
     caplog.clear()
     with caplog.at_level(logging.INFO):
         probe.announce("search", first)
-    assert "0 single-layer cuts (2 more are cached)" in caplog.text
+    assert "0 single-layer truncations (2 more are cached)" in caplog.text
 
 
 def test_sequences_must_predict_something(make_model: Callable[..., Any]) -> None:
