@@ -1,7 +1,7 @@
 """A run is a function: configuration in, record out.
 
-Reads like the paper's section 3, top to bottom. Imports torch; whoever must answer without it
-imports this module late.
+Reads like the paper's section 3, top to bottom. It imports torch, so code that has
+to answer without torch imports this module late.
 """
 
 from __future__ import annotations

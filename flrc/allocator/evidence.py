@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def _none(_name: str) -> Tensor:
-    raise LookupError("no spectra were given; the allocator must say SPECTRAL = True")
+    raise LookupError("no spectra were given; the allocator must set SPECTRAL = True")
 
 
 def _no_probe(_samples: int | None) -> Probe:
-    raise LookupError("no probe was given; the allocator must say PROBES = True")
+    raise LookupError("no probe was given; the allocator must set PROBES = True")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Evidence:
             non-increasing: the squared loss of rank ``k`` is ``sum(spectrum[k:] ** 2)``. For
             ``SPECTRAL`` allocators.
         probe: Measures the model with some targets truncated, on the given number of
-            calibration sequences (None: all). For allocators that say ``PROBES``.
+            calibration sequences (None: all). For allocators with ``PROBES``.
         kept: Dead targets by name: ``zero`` or ``dense``, as :class:`~flrc.decomposition.factors.
             Factors` has it. Their ranks are settled before: only ``replay`` meets them.
     """

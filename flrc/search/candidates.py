@@ -46,7 +46,7 @@ class Candidate:
             The phases; None if one of the rates is outside of (0, 1).
 
         Source: FLRC (arXiv 2510.09332), section 3.2 and appendix C: the average of a schedule is
-            over all tokens; for which lengths is not said.
+            over all tokens; the paper does not state the lengths.
         """
         if self.constant:
             return [Phase(0.0, rate)]

@@ -31,8 +31,8 @@ PUBLISHED = "published.json"
 """In the folder of a run or a study: digest, mode and offline files of what was sent, for each
 destination."""
 NO_ANSWER = "wandb/no-answer"
-"""In the folder of runs: its time says when W&B last did not answer, so that the jobs of a sweep
-do not all wait for it."""
+"""In the folder of runs: its timestamp shows when W&B last did not answer, so that not every job of
+a sweep waits for it."""
 PAUSE = 600
 """Seconds until W&B is asked again after that."""
 ANSWER, UPLOAD = 30.0, 300.0
@@ -217,7 +217,7 @@ def _check_answered(silent: Path) -> None:
 
 
 def ask_again(runs: Path) -> None:
-    """Forget that W&B did not answer: the user asks for it to be tried again."""
+    """Forget that W&B did not answer, because the user wants to try again."""
     (runs / NO_ANSWER).unlink(missing_ok=True)
 
 
