@@ -39,7 +39,7 @@ tables: install  ## all tables, and the page of claims
 	$(BIN)/python -m flrc.studies claims experiments
 
 test: install  ## run the test suite in two processes, without network: about twenty-five minutes on two cores
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: install  ## run the slow tests, on the real model and on data (../shared/data, if present)
 	$(BIN)/python -m pytest -m slow

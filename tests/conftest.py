@@ -90,6 +90,12 @@ def _repository_stays_clean() -> Iterator[None]:
     assert not left, f"tests left {sorted(left)} in the repository"
 
 
+@pytest.fixture(params=[0.3, pytest.param(1.0, marks=pytest.mark.slow)], ids=["few", "many"])
+def share(request: pytest.FixtureRequest) -> float:
+    """How many of its examples a fuzzed test draws: a part of them here, all in the slow tests."""
+    return float(request.param)
+
+
 @pytest.fixture(name="make_model", scope="session")
 def _make_model() -> Callable[..., PreTrainedModel]:
     """:func:`tiny.make_model`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,12 +28,20 @@ IDS = torch.arange(9)[None]
 DEEP = '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"
 
 
-@pytest.fixture
-def folder(make_model: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def original(
+    make_model: Callable[..., Any], tokenizer: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A saved checkpoint, of which every test gets a copy."""
     model = make_model()
     _, plans = built(model, *KINDS[0])
-    save(Loaded(model, tokenizer, plans), tmp_path / "model")
-    return tmp_path / "model"
+    save(Loaded(model, tokenizer, plans), path := tmp_path_factory.mktemp("saved") / "model")
+    return path
+
+
+@pytest.fixture
+def folder(original: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(original, tmp_path / "model")
 
 
 def reseal(folder: Path, change: Callable[[dict[str, Any]], object] = lambda _: None) -> None:
