@@ -13,17 +13,27 @@ from flrc.models.sources.byte_tokenizer import byte_tokenizer
 from flrc.pipeline import run
 
 PRESETS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+REPLIES = [
+    "search.samples=2",
+    "search.rounds=1",
+    "search.switches=[2,4]",
+    "search.max_new_tokens=8",
+]
 CHEAP = {
     "asvd": ["allocator.samples=1", "allocator.ratios=[0.4,0.9]"],
     "asvd_alloc": ["allocator.samples=1", "allocator.ratios=[0.4,0.9]"],
     "atp": ["allocator.samples=1", "allocator.slopes=3"],
     "bolaco_alloc": ["allocator.samples=1", "allocator.trials=3"],
+    "flrc": REPLIES,
+    "flrc_kfac": REPLIES,
+    "flrc_kfac_skip": REPLIES,
     "lems": ["allocator.samples=1", "allocator.trials=2"],
+    "plrd": REPLIES,
     "prunergpt_alloc": ["sensitivity.samples=2"],
 }
 """Searches on less than the published samples."""
-REPLIES = ["search.samples=2", "search.rounds=1", "search.max_new_tokens=8"]
-"""And those of the schedule, which generate text."""
+ALLOCATING = {"asvd", "asvd_alloc", "atp", "bolaco_alloc", "lems"}
+"""Those whose allocators search."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +67,6 @@ def test_preset(preset: str, shape: str, saved: Path, data_root: Path) -> None:
             f"paths.runs={saved / 'runs'}",
             f"paths.cache={saved / 'cache'}",
             *CHEAP.get(preset, []),
-            *REPLIES,
         )
     )
     assert record.run["status"] == "ok", record.run
@@ -71,8 +80,7 @@ def test_preset(preset: str, shape: str, saved: Path, data_root: Path) -> None:
         (1 - results["rate"]["realised"]) * counts["targets_dense"]
     )
     assert any(layer["rank"] is not None for layer in results["layers"])
-    searched = preset in CHEAP and preset != "prunergpt_alloc"
-    assert (results["search"]["probes"] > 0) == searched
+    assert (results["search"]["probes"] > 0) == (preset in ALLOCATING)
 
 
 @pytest.mark.parametrize("allocator", ["uniform", "proportional"])
