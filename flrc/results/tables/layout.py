@@ -119,7 +119,7 @@ def read_yaml(path: Path) -> dict[str, Any] | None:
 def malformed(path: Path, error: Exception) -> UserError:
     """What to raise for a file of a study that does not have the expected form."""
     return UserError(
-        f"{path.name} does not have the form of a study's",
+        f"{path.name} does not have the expected form",
         given=f"{path}: {error}",
         allowed="see the table.yaml and expected.yaml beside it",
     )

@@ -66,9 +66,10 @@ class Table:
 
         Args:
             columns: The measurements; their direction is that of their values.
-            spent: Whether to add the stored share, and the spent rate where it is not the asked.
+            spent: Whether to add the share of parameters that is stored, and the rate that was
+                spent if it differs from the requested one.
             keep_empty: Whether to keep a column without any number.
-            footnote: What is missing of a cell; empty for nothing.
+            footnote: Says what a cell lacks; empty if it lacks nothing.
         """
         heads: list[Column] = []
         cells: list[list[Cell]] = []  # by column
@@ -124,7 +125,7 @@ class Table:
         return dict(zip(self.layout.rows, row, strict=True))
 
     def _cost(self, columns: Sequence[Column], group: Key) -> list[tuple[Column, list[Cell]]]:
-        """The rate that was spent, if any is not the asked one, and the share that is stored."""
+        """The rate that was spent, if any differs from the requested one, and the stored share."""
         furthest = [self._furthest(row, columns, group) for row in self.rows]
         stored = [self.value(row, STORED.name, group) for row in self.rows]
         shares = STORED, [_cell_of(value, lambda v: f"{v.mean:.2f}") for value in stored]
@@ -134,20 +135,21 @@ class Table:
         return [(SPENT, rates), shares]
 
     def _furthest(self, row: Key, columns: Sequence[Column], group: Key) -> Value | None:
-        """The value of a row whose rate is the furthest from the asked one.
+        """The value of a row whose rate is the furthest from the requested one.
 
         Perplexity is measured on the constant plan, a summary beside it under the schedule.
         """
-        asked = self._facts(row).get("rate")
-        near = asked if isinstance(asked, float | int) else 0.0
+        requested = self._facts(row).get("rate")
+        near = requested if isinstance(requested, float | int) else 0.0
         values = [self.value(row, column.name, group) for column in columns]
         measured = [value for value in values if value is not None]
         return max(measured, key=lambda value: abs(value.rate - near), default=None)
 
     def _is_off(self, row: Key, value: Value) -> bool:
-        asked = self._facts(row).get("rate")
-        # A table whose rows do not name the rate always shows it.
-        return not isinstance(asked, float | int) or abs(value.rate - asked) > SCHEDULED_TOLERANCE
+        requested = self._facts(row).get("rate")
+        if not isinstance(requested, float | int):
+            return True  # the rows do not name the rate, so it is always shown
+        return abs(value.rate - requested) > SCHEDULED_TOLERANCE
 
     def _best(self, values: Sequence[Value | None], better: bool | None) -> set[Key]:
         """The best rows of each model and rate, without dense ones.
