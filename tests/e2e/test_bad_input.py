@@ -32,7 +32,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["experiment=table02", "evaluation=[perplexity]"],
         ["settings of zeroshot", "evaluation=[perplexity,zeroshot]"],
     ),
-    "no runs": (["paths.runs="], ["paths.runs=", "names no folder"]),
+    "no runs": (["paths.runs="], ["paths.runs=", "paths.runs is empty"]),
     "runs in a file": (["paths.runs=/dev/null/runs"], ["paths.runs=/dev/null/runs"]),
     "Hydra's folder in a file": (
         ["hydra.run.dir=/dev/null/run"],
