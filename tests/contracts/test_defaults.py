@@ -64,7 +64,7 @@ def check(path: Path, stated: dict[str, Any], schema: type) -> None:
     other = {key for key, value in stated.items() if value != default[key]}
     if "" in variants:
         assert variants == {""}, f"{path}: the whole file is a variant; no line need say so"
-        assert other, f"{path}: has the defaults of {schema.__name__}, and is no variant"
+        assert other, f"{path}: has the defaults of {schema.__name__}, so it is not a variant"
         return
     for key in sorted(other - variants):
         pytest.fail(
