@@ -198,7 +198,7 @@ def test_constant_inputs_have_one_direction(
 def test_tiny_and_huge_numbers_are_not_dead(
     method: str, size: float, make_model: Callable[..., Any], tokenizer: Any, words: list[str]
 ) -> None:
-    """What one layer scales up the next scales down: the model computes the same, also truncated."""
+    """What one layer scales up the next scales down: the model computes the same, truncated too."""
     found = []
     for factor in (1.0, size):
         model = make_model()
