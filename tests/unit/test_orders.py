@@ -22,11 +22,11 @@ from flrc.results.tables.value import Value
     ("better", "worse", "verdict"),
     [
         ((16.0, 0.5), (10.0, 0.5), "holds"),
-        ((11.0, 0.5), (10.0, 0.5), "not significant"),
-        ((9.5, 0.5), (10.0, 0.5), "not significant, reversed"),
+        ((11.0, 0.5), (10.0, 0.5), "not separated"),
+        ((9.5, 0.5), (10.0, 0.5), "not separated, reversed"),
         ((8.0, 0.5), (10.0, 0.5), "does not hold"),
         ((10.1, None), (10.0, None), "holds"),
-        ((10.0, None), (10.0, None), "not significant"),
+        ((10.0, None), (10.0, None), "not separated"),
         ((float("nan"), None), (10.0, None), "a number is not finite"),
     ],
 )
@@ -45,8 +45,8 @@ def test_perplexities_of_the_same_tokens_need_no_error() -> None:
     ("order", "equality"),
     [
         ("holds", "does not hold"),
-        ("not significant", "not significant"),
-        ("not significant, reversed", "not significant"),
+        ("not separated", "not separated"),
+        ("not separated, reversed", "not separated"),
         ("does not hold", "does not hold"),
         ("a number is not finite", "a number is not finite"),
     ],
@@ -93,7 +93,7 @@ def test_items_of_both_runs_decide_where_they_are_at_hand(tmp_path: Path) -> Non
     folder, made, folders = with_scores(
         tmp_path, {("svdllm", 0): items, ("flra", 0): [score + 1.0 for score in items]}
     )
-    assert verdict_of(folder, made) == ["96.00 / 95.00", "not significant"]
+    assert verdict_of(folder, made) == ["96.00 / 95.00", "not separated"]
     assert verdict_of(folder, made, folders) == ["96.00 / 95.00 (+1.0 to +1.0)", "holds"]
 
 
@@ -101,7 +101,7 @@ def test_a_claim_of_equality_is_refuted_by_a_difference(tmp_path: Path) -> None:
     items = [float(10 * k) for k in range(20)]
     for gains, verdict in (
         ([1.0] * 20, "does not hold"),
-        ([1.0, -1.0] * 10, "not significant"),
+        ([1.0, -1.0] * 10, "not separated"),
     ):
         better = [score + gain for score, gain in zip(items, gains, strict=True)]
         folder, made, folders = with_scores(
@@ -112,7 +112,7 @@ def test_a_claim_of_equality_is_refuted_by_a_difference(tmp_path: Path) -> None:
 
 def test_a_side_without_a_row_has_the_number_of_the_order(tmp_path: Path) -> None:
     scores = {("flra", 0): [8.0, 12.0] * 50}
-    for number, verdict in ((1.0, "not significant"), (40.0, "does not hold")):
+    for number, verdict in ((1.0, "not separated"), (40.0, "does not hold")):
         folder, made, folders = with_scores(tmp_path / verdict, scores, number=number)
         assert verdict_of(folder, made, folders) == [f"10.00 / {number:.2f}", verdict]
 
@@ -125,7 +125,7 @@ def test_repeats_tell_a_ratio_from_its_number(tmp_path: Path) -> None:
     (folder / "expected.yaml").write_text(yaml.safe_dump(EXPECTED | {"orders": [order]}), "utf-8")
     for ends, interval, verdict in (
         ((1.1, 1.3), "+0.10 to +0.30", "holds"),
-        ((0.9, 1.3), "-0.10 to +0.30", "not significant"),
+        ((0.9, 1.3), "-0.10 to +0.30", "not separated"),
     ):
         values = zip(("_lowest", "", "_highest"), (ends[0], 1.2, ends[1]), strict=True)
         made = [measurement(f"decode/speedup{name}", at, 0.2) for name, at in values]
@@ -143,10 +143,7 @@ def test_several_seeds_are_compared_in_pairs(tmp_path: Path) -> None:
     }
     folder, made, folders = with_scores(tmp_path, even)
     # 2 -+ 4.303 / sqrt(3): the seeds are what is uncertain.
-    assert verdict_of(folder, made, folders) == [
-        "137.00 / 135.00 (-0.5 to +4.5)",
-        "not significant",
-    ]
+    assert verdict_of(folder, made, folders) == ["137.00 / 135.00 (-0.5 to +4.5)", "not separated"]
     # The same gain on every seed, but all of it from two items: the items are.
     few = {
         (method, seed): [score + gain * (20.0 if k < 2 else 0.0) for k, score in enumerate(items)]
@@ -155,11 +152,11 @@ def test_several_seeds_are_compared_in_pairs(tmp_path: Path) -> None:
     }
     folder, made, folders = with_scores(tmp_path / "few", few)
     assert verdict_of(folder, made) == ["97.00 / 95.00 (+2.0 to +2.0)", "holds"]
-    assert verdict_of(folder, made, folders) == ["97.00 / 95.00 (+0.0 to +5.0)", "not significant"]
+    assert verdict_of(folder, made, folders) == ["97.00 / 95.00 (+0.0 to +5.0)", "not separated"]
     # Other seeds on one side: no pairs, the spread over seeds decides.
     other = {key: of for key, of in even.items() if key != ("flra", 2)}
     folder, made, folders = with_scores(tmp_path / "other", other)
-    assert verdict_of(folder, made, folders) == ["116.50 / 135.00", "not significant, reversed"]
+    assert verdict_of(folder, made, folders) == ["116.50 / 135.00", "not separated, reversed"]
 
 
 def test_perplexities_of_several_seeds_are_compared_in_pairs(tmp_path: Path) -> None:
@@ -167,5 +164,5 @@ def test_perplexities_of_several_seeds_are_compared_in_pairs(tmp_path: Path) -> 
     made = [perplexity("svdllm", at, seed=k) for k, at in enumerate((90.0, 70.0, 80.0))]
     near = [perplexity("flra", at, seed=k) for k, at in enumerate((88.0, 69.0, 77.0))]
     far = [perplexity("flra", at, seed=k) for k, at in enumerate((85.0, 64.0, 75.5))]
-    assert verdict_of(folder, made + near)[1] == "not significant"
+    assert verdict_of(folder, made + near)[1] == "not separated"
     assert verdict_of(folder, made + far)[1] == "holds"

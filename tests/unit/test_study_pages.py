@@ -41,7 +41,7 @@ def test_every_claim_stands_with_its_verdict_and_all_are_counted(tmp_path: Path)
     empty.mkdir()
     (empty / "table.yaml").write_text(yaml.safe_dump(LAYOUT), "utf-8")
     page = claims.write_claims(folder.parent).read_text("utf-8")
-    assert "1 holds, 0 not significant, 0 not significant, reversed, 1 does not hold" in page
+    assert "1 holds, 0 not separated, 0 not separated, reversed, 1 does not hold" in page
     assert "- FLRC is ahead (Section 0)." in page
     assert page.count("12 / 14") == 1
     assert "50.00 / 90.00 | holds" in " ".join(page.split())

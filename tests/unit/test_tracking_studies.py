@@ -175,8 +175,8 @@ def test_a_sweep_leaves_a_page_of_the_study_and_of_its_runs(
     assert summary["runs"] == 2
     assert {k: v for k, v in summary.items() if k.startswith("claims/")} == {
         "claims/holds": 1,
-        "claims/not_significant": 0,
-        "claims/not_significant_reversed": 0,
+        "claims/not_separated": 0,
+        "claims/not_separated_reversed": 0,
         "claims/does_not_hold": 0,
         "claims/a_number_is_not_finite": 0,
     }

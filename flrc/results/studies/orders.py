@@ -24,8 +24,8 @@ REPEATS = ("_lowest", "_highest")
 VERDICT = "verdict"
 """Name of the column that holds the verdict."""
 NOT_FINITE = "a number is not finite"
-VERDICTS = ("does not hold", "not significant, reversed", "not significant", "holds")
-"""From the worst for the claim to the best; a difference of 0 is not significant."""
+VERDICTS = ("does not hold", "not separated, reversed", "not separated", "holds")
+"""From the worst for the claim to the best; equal numbers are not separated."""
 READING = (
     "A difference is significant if its 95 % interval, in brackets, excludes 0: with one seed "
     "each, over the items (paired bootstrap); with several, over the seeds (in pairs, Student's t) "
