@@ -261,9 +261,9 @@ DAMAGED: dict[str, tuple[Spoil, str, str]] = {
     "a truncated header": (cut(WEIGHTS, 100), WEIGHTS, "truncated"),
     "seven bytes": (cut(WEIGHTS, 7), WEIGHTS, "truncated"),
     "no bytes": (cut(WEIGHTS, 0), WEIGHTS, "truncated"),
-    "an endless header": (content(WEIGHTS, header(1 << 60, "{}")), WEIGHTS, "begin"),
+    "an endless header": (content(WEIGHTS, header(1 << 60, "{}")), WEIGHTS, "no safetensors"),
     "a header of nothing": (content(WEIGHTS, header(2, "[]")), WEIGHTS, "AttributeError|TypeErr"),
-    "a page": (content(WEIGHTS, "<html>not found</html>" * 9), WEIGHTS, "begin"),
+    "a page": (content(WEIGHTS, "<html>not found</html>" * 9), WEIGHTS, "no safetensors"),
     "trailing bytes": (
         lambda d: (d / WEIGHTS).write_bytes((d / WEIGHTS).read_bytes() + b"x"), WEIGHTS, "long",
     ),
