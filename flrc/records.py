@@ -16,7 +16,7 @@ from flrc.results.pages.report import plain_console
 from flrc.results.records import show
 from flrc.results.records.paired import compare, items_of
 from flrc.results.records.record import Record
-from flrc.results.records.store import find_folders, find_records
+from flrc.results.records.store import find_folders, find_records, no_records
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
@@ -30,11 +30,10 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
         if options.command == "ls":
-            records = find_records(options.folder or options.runs)
+            folder = options.folder or options.runs
+            records = find_records(folder)
             if not records:
-                raise UserError(
-                    "no records in this folder", given=str(options.folder or options.runs)
-                )
+                raise no_records(folder)
             console.print(show.listing(records, datetime.now(UTC)))
         elif options.command == "show":
             console.print(show.whole(find(options.id, find_records(options.runs))))

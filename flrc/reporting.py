@@ -16,7 +16,7 @@ from flrc.results.pages import html, report
 from flrc.results.pages.references import References
 from flrc.results.plots import stability
 from flrc.results.plots.plot import AXES
-from flrc.results.records.store import RECORD, find_folders, find_records
+from flrc.results.records.store import RECORD, find_folders, find_records, no_records
 from flrc.results.studies.files import FORMATS, print_study, write_study
 from flrc.results.studies.study import read_study, results_of
 from flrc.results.tables.labels import presets
@@ -75,11 +75,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
             return _list(_study(options, console), console)
         records = find_records(options.path)
         if not records:
-            raise UserError(
-                "no records in this folder",
-                given=str(options.path),
-                allowed="a folder that holds record.json files, at any depth",
-            )
+            raise no_records(options.path)
         tables = options.format or not options.html
         if tables:
             report.print_tables(records, console)

@@ -465,9 +465,13 @@ def test_what_a_readme_says_first() -> None:
 def test_a_command_can_be_typed() -> None:
     record = factory.record("kfac")
     record.meta["command"] = "run.py method=kfac"
-    assert page_of_run("run-x", record, [], [], References()).command == "python run.py method=kfac"
+    assert (
+        page_of_run("run-x", record, [], [], References())["command"] == "python run.py method=kfac"
+    )
     record.meta["command"] = "python run.py method=kfac"
-    assert page_of_run("run-x", record, [], [], References()).command == "python run.py method=kfac"
+    assert (
+        page_of_run("run-x", record, [], [], References())["command"] == "python run.py method=kfac"
+    )
 
 
 @pytest.mark.parametrize(

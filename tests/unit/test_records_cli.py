@@ -11,7 +11,8 @@ import records_factory as factory
 from rich.console import Console
 
 from flrc.records import main
-from flrc.results.records.show import age, flatten
+from flrc.results.records.rows import flatten
+from flrc.results.records.show import age
 from flrc.results.records.store import RunFolder
 
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from flrc.core.jsonfile import canonical
-from flrc.errors import UserError
 from flrc.results.pages.readme import first_paragraph, heading
 from flrc.results.pages.references import References
-from flrc.results.pages.run_page import RunPage, page_of_run, plain
-from flrc.results.pages.samples import Replies, replies
-from flrc.results.plots.figures import Figure, figures
+from flrc.results.pages.run_page import page_of_run
+from flrc.results.pages.samples import replies
+from flrc.results.plots.figures import figures
 from flrc.results.plots.style import names
 from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.record import Record
-from flrc.results.records.rows import Rows
-from flrc.results.records.store import RunFolder, find_folders
+from flrc.results.records.rows import Rows, plain
+from flrc.results.records.store import RunFolder, find_folders, no_records
 from flrc.results.studies.sections import sections_of_folder
 from flrc.results.studies.study import RESULTS
 from flrc.results.tables.columns import measurement_columns, settings_groups
@@ -48,12 +48,7 @@ class Link:
 
 @dataclass(frozen=True)
 class LinkedSection:
-    """A section whose cells link to the runs behind them.
-
-    Attributes:
-        section: The table and its text.
-        anchors: Run id -> id of its section on the page.
-    """
+    """A section whose cells link to the runs behind them: run id -> id of its section."""
 
     section: Section
     anchors: Mapping[str, str]
@@ -68,44 +63,19 @@ class LinkedSection:
     def headings(self) -> list[tuple[str, int]]:
         """The first line of the heading: each data set and the number of its columns."""
         columns = [] if self.section.grid is None else self.section.grid.columns
-        return [(name, len(list(some))) for name, some in groupby(c.group for c in columns)]
-
-
-@dataclass
-class Chapter:
-    """A study, or any folder of runs, in the report.
-
-    Attributes:
-        name: Name of the folder.
-        anchor: Id of its section.
-        title: Title of its README, else its name.
-        intro: First paragraph of its README; empty if there is none.
-        parts: Its tables.
-        figures: Its plots.
-        settings: The settings under which its numbers were measured.
-        provenance: Versions, commits, devices.
-        runs: All its runs, failed ones too.
-    """
-
-    name: str
-    anchor: str
-    title: str
-    intro: str
-    parts: list[LinkedSection]
-    figures: list[Figure]
-    settings: list[str]
-    provenance: list[str]
-    runs: list[Link]
+        return [
+            (name, len(list(some))) for name, some in itertools.groupby(c.group for c in columns)
+        ]
 
 
 @dataclass
 class Pages:
-    """The run pages; a record in several studies has one.
+    """The sections of the runs, by id; a record in several studies has one.
 
     Attributes:
-        anchors: Content of the record -> id of its section.
-        runs: Id of the section -> folder, record.
-        studies: Id of the section -> anchors and titles of the studies that hold the run.
+        anchors: Content of the record -> id.
+        runs: Folder and record.
+        studies: Anchors and titles of the studies that hold the run.
     """
 
     anchors: dict[str, str] = field(default_factory=dict)
@@ -139,17 +109,16 @@ def write_report(root: Path, output: Path, references: References | None = None)
     Raises:
         UserError: If the folder does not exist or holds no record.
     """
-    known = _with_distinct_models([(f, find_folders(f)) for f in _studies(root)])
+    found = [(folder, find_folders(folder)) for folder in _studies(root)]
+    # Distinct labels for distinct models, the same in all studies.
+    records = iter(distinct_models(record for _, runs in found for _, record in runs))
+    known = [(folder, [(run, next(records)) for run, _ in runs]) for folder, runs in found]
     if not any(runs for _, runs in known):
-        raise UserError(
-            "no records in this folder",
-            given=str(root),
-            allowed="a folder that holds record.json files, at any depth",
-        )
+        raise no_records(root)
     pages, known_presets = Pages(), presets()
-    chapters = [chapter(folder, runs, pages, known_presets) for folder, runs in known]
+    chapters = [_chapter(folder, runs, pages, known_presets) for folder, runs in known]
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(to_html(chapters, pages, references or References()), encoding="utf-8")
+    output.write_text(_to_html(chapters, pages, references or References()), encoding="utf-8")
     return output
 
 
@@ -159,12 +128,11 @@ def _with_distinct_models(known: list[tuple[Path, Runs]]) -> list[tuple[Path, Ru
     return [(folder, [(run, next(records)) for run, _ in runs]) for folder, runs in known]
 
 
-def chapter(folder: Path, runs: Runs, pages: Pages, presets: Presets) -> Chapter:
+def _chapter(folder: Path, runs: Runs, pages: Pages, presets: Presets) -> dict[str, Any]:
     """A study's chapter of the report; its runs are added to ``pages``."""
     name = folder.resolve().name
     text = (folder / README).read_text("utf-8-sig") if (folder / README).is_file() else ""
-    title, intro = heading(text) or name, first_paragraph(text)
-    anchor = f"study-{_safe(name)}"
+    anchor, title = f"study-{_safe(name)}", heading(text) or name
     records = [record for _, record in runs]
     links = [
         Link(pages.add(run, record), str(record.run["id"]), label, record)
@@ -175,23 +143,20 @@ def chapter(folder: Path, runs: Runs, pages: Pages, presets: Presets) -> Chapter
         where += [(anchor, title)] if (anchor, title) not in where else []
     groups = _groups(folder, runs, links)
     finished = [record for record in records if record.run["status"] == "ok"]
-    lines: list[str] = []
-    for group in settings_groups(finished):
-        lines += settings(measurement_columns(group))
-    return Chapter(
-        name=name,
-        anchor=anchor,
-        title=title,
-        intro=intro,
-        parts=_parts(folder, groups, presets),
-        figures=figures([[link.record for link in g] for g in groups.values()], presets),
-        settings=list(dict.fromkeys(lines)),
-        provenance=provenance(finished) if finished else [],
-        runs=links,
-    )
+    lines = [settings(measurement_columns(group)) for group in settings_groups(records)]
+    return {
+        "anchor": anchor,
+        "title": title,
+        "intro": first_paragraph(text),
+        "parts": _parts(folder, groups, presets),
+        "figures": figures([[link.record for link in g] for g in groups.values()], presets),
+        "settings": list(dict.fromkeys(itertools.chain(*lines))),
+        "provenance": provenance(finished),
+        "runs": links,
+    }
 
 
-def to_html(chapters: Sequence[Chapter], pages: Pages, references: References) -> str:
+def _to_html(chapters: Sequence[Mapping[str, Any]], pages: Pages, references: References) -> str:
     """Fill the template; everything but our own style and script is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -204,32 +169,29 @@ def to_html(chapters: Sequence[Chapter], pages: Pages, references: References) -
         lstrip_blocks=True,
     )
     environment.tests["numeric"] = is_numeric
-    environment.filters |= {"plain": plain, "numeric_columns": numeric_columns}
+    environment.filters |= {"plain": plain, "numeric_columns": _numeric_columns}
     style, script = ((PAGE / name).read_text("utf-8") for name in ("report.css", "report.js"))
-    replied: dict[str, list[Replies]] = {
-        anchor: replies(folder, record) for anchor, (folder, record) in pages.runs.items()
-    }
+    replied = {anchor: replies(folder, record) for anchor, (folder, record) in pages.runs.items()}
     dense = [
         (record, replied[anchor])
         for anchor, (_, record) in pages.runs.items()
         if record.run["method"] == "dense"
     ]
-    run_pages: list[RunPage] = [
-        page_of_run(anchor, record, replied[anchor], dense, references)
-        for anchor, (_, record) in pages.runs.items()
-    ]
     return environment.get_template("report.html").render(
         studies=chapters,
-        runs=run_pages,
+        runs=[
+            page_of_run(anchor, record, replied[anchor], dense, references)
+            for anchor, (_, record) in pages.runs.items()
+        ],
         studies_of=pages.studies,
         style=Markup(style),
         script=Markup(script),
-        style_hash=digest(style),
-        script_hash=digest(script),
+        style_hash=_digest(style),
+        script_hash=_digest(script),
     )
 
 
-def digest(text: str) -> str:
+def _digest(text: str) -> str:
     """A source expression of a content security policy that allows only this text."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
@@ -239,7 +201,7 @@ def is_numeric(text: str) -> bool:
     return re.match(r"[-+]?\d[\d.]*(e[-+]?\d+)?([kMGT]\b|%|\s|$)", text) is not None
 
 
-def numeric_columns(shown: Rows) -> list[bool]:
+def _numeric_columns(shown: Rows) -> list[bool]:
     """Which columns hold numbers, apart from what marks a missing one or a dense layer."""
     columns = list(zip(*shown.rows, strict=True))
     return [

@@ -69,9 +69,8 @@ def print_tables(records: Sequence[Record], console: Console | None = None) -> N
     Runs that failed are listed under the last table; if none has finished, only they are listed.
     """
     console = console or plain_console()
-    finished = [record for record in records if record.run["status"] == "ok"]
     others = [record for record in records if record.run["status"] != "ok"]
-    groups = settings_groups(finished)
+    groups = settings_groups(records)
     if not groups:
         try:
             RunsTable(others)

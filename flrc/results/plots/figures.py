@@ -81,7 +81,7 @@ def _image(file: Path, caption: str, alt: str) -> Figure:
 def _bars(records: Sequence[Record], path: Path, presets: Presets) -> list[Path]:
     """The headline metrics of the groups without a Pareto plot: all have one cost."""
     written: list[Path] = []
-    for group in settings_groups([record for record in records if record.run["status"] == "ok"]):
+    for group in settings_groups(records):
         table = RunsTable(group, presets)
         if pareto_plot.quality(table) and not pareto_plot.axes_of(table):
             written += plot.draw(table, path.with_stem(f"{path.stem}-{len(written)}"))

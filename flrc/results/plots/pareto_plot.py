@@ -27,9 +27,8 @@ def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) 
     Returns:
         The files; none if no two points of a metric differ in their costs.
     """
-    groups = settings_groups([record for record in records if record.run["status"] == "ok"])
     written: list[Path] = []
-    for group in groups:
+    for group in settings_groups(records):
         name = path if not written else path.with_stem(f"{path.stem}-{len(written) + 1}")
         written += _draw(RunsTable(group, presets), name)
     return written

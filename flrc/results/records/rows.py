@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from flrc.core.jsonfile import canonical
+from flrc.results.records.measurement import Measurement
 
 DASH = "\N{EN DASH}"
 """Marks a missing value."""
@@ -21,6 +24,16 @@ class Rows:
 
     titles: list[str]
     rows: list[list[Any]]
+
+
+def measurements(measured: Iterable[Measurement]) -> Rows:
+    """Every measurement, with its settings in the last column."""
+    rows = []
+    for m in measured:
+        error = DASH if m.stderr is None else f"{m.stderr:.3g}"
+        values = [f"{m.value:.6g}", error, m.unit, str(m.count), f"{m.rate:.4f}"]
+        rows.append([m.name, *values, listed(m.settings)])
+    return Rows(["measurement", "value", "± stderr", "unit", "n", "rate", "settings"], rows)
 
 
 def candidates(search: Mapping[str, Any]) -> Rows:
@@ -76,6 +89,26 @@ def layers(recorded: Sequence[Mapping[str, Any]]) -> Rows:
             cells.append(_digits(layer.get("largest_coefficient")))
         rows.append(cells)
     return Rows(titles, rows)
+
+
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as a flat one, with keys joined by dots; lists are values."""
+    if not isinstance(values, dict) or not values:
+        return {prefix: values} if prefix else {}
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def plain(value: Any) -> str:
+    """A value of a configuration as text: strings as they are, anything else as JSON."""
+    return value if isinstance(value, str) else canonical(value)
+
+
+def listed(values: Mapping[str, Any], text: Callable[[Any], str] = plain) -> str:
+    """``key=value`` of nested mappings, separated by commas."""
+    return ", ".join(f"{key}={text(value)}" for key, value in flatten(values).items())
 
 
 def _rank(rank: int | None) -> str:

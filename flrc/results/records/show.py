@@ -18,7 +18,16 @@ from flrc.results.records.headline import headline
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.paired import Paired
 from flrc.results.records.record import Record
-from flrc.results.records.rows import DASH, Rows, candidates, layers, stages
+from flrc.results.records.rows import (
+    DASH,
+    Rows,
+    candidates,
+    flatten,
+    layers,
+    measurements,
+    plain,
+    stages,
+)
 from flrc.results.records.store import model_name, requested_rate
 
 STATUS_STYLE = {"ok": "green", "failed": "bold red", "running": "yellow"}
@@ -60,7 +69,7 @@ def whole(record: Record) -> Group:
         _tree("config", run.get("config", {})),
     ]
     if record.measurements:
-        parts += [_section("measurements"), _measurements(record.measurements)]
+        parts += [_section("measurements"), _table(measurements(record.measurements))]
     for key in ("rate", "parameters", "bytes", "flops_per_token", "phases", "search", "rescues"):
         if results.get(key) not in (None, [], {}):
             parts.append(_pairs({key: results[key]}))
@@ -83,7 +92,7 @@ def difference(first: Record, second: Record) -> Group:
     for key in sorted(left.keys() | right.keys()):
         if canonical(left.get(key)) != canonical(right.get(key)) or (key in left) != (key in right):
             keys.add_row(
-                key, *(_value(side[key]) if key in side else DASH for side in (left, right))
+                key, *(plain(side[key]) if key in side else DASH for side in (left, right))
             )
     numbers = Table("measurement", *names, "difference", title="measurements", title_justify="left")
     before, after = ({m.name: m for m in record.measurements} for record in (first, second))
@@ -102,16 +111,6 @@ def paired(comparisons: Iterable[Paired], first: str, second: str) -> Table:
         interval = f"{c.low:+.3g} to {c.high:+.3g}"
         table.add_row(c.name, str(c.items), *means, interval, f"{c.above:.1%}")
     return table
-
-
-def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as a flat one, with keys joined by dots; lists are values."""
-    if not isinstance(values, dict) or not values:
-        return {prefix: values} if prefix else {}
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def age(started: Any, now: datetime) -> str:
@@ -146,16 +145,12 @@ def _section(title: str) -> Text:
     return Text(f"\n{title}", style="bold")
 
 
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else canonical(value)
-
-
 def _pairs(values: dict[str, Any]) -> Table:
     table = Table.grid(padding=(0, 2))
     for key, value in values.items():
         if isinstance(value, dict):
-            value = ", ".join(f"{name} {_value(inner)}" for name, inner in value.items())
-        table.add_row(Text(key, style="cyan"), Text(_value(value)))
+            value = ", ".join(f"{name} {plain(inner)}" for name, inner in value.items())
+        table.add_row(Text(key, style="cyan"), Text(plain(value)))
     return table
 
 
@@ -165,18 +160,8 @@ def _tree(title: str, values: dict[str, Any], root: Tree | None = None) -> Tree:
         if isinstance(value, dict) and value:
             _tree(key, value, tree.add(Text(str(key))))
         else:
-            tree.add(Text(f"{key}: {_value(value)}"))
+            tree.add(Text(f"{key}: {plain(value)}"))
     return tree
-
-
-def _measurements(measurements: list[Measurement]) -> Table:
-    table = Table("name", "value", "± stderr", "unit", "n", "rate", "settings", box=None)
-    for m in measurements:
-        stderr = "" if m.stderr is None else f"{m.stderr:.3g}"
-        settings = ", ".join(f"{k}={_value(v)}" for k, v in m.settings.items())
-        rate = f"{m.rate:.4f}"
-        table.add_row(m.name, f"{m.value:.6g}", stderr, m.unit, str(m.count), rate, Text(settings))
-    return table
 
 
 def _table(shown: Rows) -> Table:

@@ -254,6 +254,15 @@ def find_folders(root: Path) -> list[tuple[RunFolder, Record]]:
     return sorted(known, key=lambda pair: (_order(pair[1]), str(pair[0].path)))
 
 
+def no_records(folder: Path) -> UserError:
+    """What to raise for a folder without records."""
+    return UserError(
+        "no records in this folder",
+        given=str(folder),
+        allowed="a folder that holds record.json files, at any depth",
+    )
+
+
 def find_records(root: Path) -> list[Record]:
     """The records of :func:`find_folders`."""
     return [record for _, record in find_folders(root)]

@@ -13,7 +13,7 @@ from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.headline import METRICS
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.record import Record
-from flrc.results.records.show import flatten
+from flrc.results.records.rows import flatten
 from flrc.results.records.store import model_name
 
 SCHEDULED_TOLERANCE = 1e-3
@@ -144,13 +144,13 @@ def check_settings(records: Iterable[Record]) -> None:
                     raise MixedSettings(m.name, keys, [other_id, run_id], shown)
 
 
-def settings_groups(records: Sequence[Record]) -> list[list[Record]]:
-    """Split records so that no group mixes settings; each joins the first that it agrees with.
+def settings_groups(records: Iterable[Record]) -> list[list[Record]]:
+    """Split the finished runs so that no group mixes settings; each joins the first that agrees.
 
     Models that share a label get distinct labels, the same in all groups.
     """
     groups: list[list[Record]] = []
-    for record in distinct_models(records):
+    for record in distinct_models(r for r in records if r.run["status"] == "ok"):
         for group in groups:
             try:
                 check_settings([*group, record])

@@ -9,7 +9,7 @@ from typing import Any
 
 from flrc.core.jsonfile import canonical
 from flrc.results.records.record import METHOD_SLOTS, Record
-from flrc.results.records.show import flatten
+from flrc.results.records.rows import flatten, plain
 from flrc.results.records.store import model_name, requested_rate
 
 NOT_METHOD = frozenset(
@@ -118,7 +118,7 @@ def _split(records: Sequence[Record], labels: list[str], view: Any) -> list[str]
         keys = [key for key in varying[label] if f" {key}=" not in label]
         # The name of a component implies the other keys of its slot.
         keys = [key for key in keys if not _follows(key, varying[label])]
-        parts = [f"{key.removesuffix('.name')}={_plain(values.get(key))}" for key in keys]
+        parts = [f"{key.removesuffix('.name')}={plain(values.get(key))}" for key in keys]
         split.append(" · ".join([label, *parts]))
     return split
 
@@ -126,10 +126,6 @@ def _split(records: Sequence[Record], labels: list[str], view: Any) -> list[str]
 def _follows(key: str, varying: Mapping[str, None]) -> bool:
     slot = key.partition(".")[0]
     return key != f"{slot}.name" and f"{slot}.name" in varying
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else canonical(value)
 
 
 def _split_repeats(records: Sequence[Record], labels: list[str]) -> list[str]:

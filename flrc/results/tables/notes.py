@@ -9,7 +9,7 @@ from typing import Any
 
 from flrc.core.jsonfile import canonical
 from flrc.results.records.record import Record
-from flrc.results.records.show import flatten
+from flrc.results.records.rows import listed, plain
 from flrc.results.records.store import model_name, requested_rate
 from flrc.results.tables.columns import Column
 
@@ -34,8 +34,7 @@ def settings(measured: Sequence[Column]) -> list[str]:
     lines = []
     for columns in shared.values():
         names = ", ".join(column.name for column in columns)
-        values = flatten(columns[0].settings)
-        lines.append(f"{names}: {', '.join(f'{k}={_plain(v)}' for k, v in values.items())}")
+        lines.append(f"{names}: {listed(columns[0].settings, _abridged)}")
     return lines
 
 
@@ -44,9 +43,7 @@ def provenance(records: Sequence[Record]) -> list[str]:
 
     def config(record: Record) -> str:
         group = record.run.get("config", {}).get("calibration")
-        if not isinstance(group, dict):
-            return "?"
-        return ", ".join(f"{key}={_plain(value)}" for key, value in flatten(group).items())
+        return listed(group, _abridged) if isinstance(group, dict) else "?"
 
     def versions(record: Record) -> str:
         known = record.meta.get("versions") or {}
@@ -89,6 +86,6 @@ def failure(record: Record) -> str:
     return f"{where}: failed in {run.get('stage', '?')}: {run.get('error', '?')}"
 
 
-def _plain(value: Any) -> str:
-    text = value if isinstance(value, str) else canonical(value)
+def _abridged(value: Any) -> str:
+    text = plain(value)
     return text[:DIGEST_SHOWN] if re.fullmatch(r"[0-9a-f]{32,}", text) else text

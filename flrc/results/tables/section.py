@@ -36,7 +36,7 @@ def runs_sections(records: Iterable[Record], presets: Presets, title: str = "") 
         presets: The components of each method's preset, for the row labels.
         title: Heading of the sections; a number follows where there are several.
     """
-    groups = settings_groups([record for record in records if record.run["status"] == "ok"])
+    groups = settings_groups(records)
     several = len(groups) > 1
     sections = []
     for number, group in enumerate(groups, start=1):
