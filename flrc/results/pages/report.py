@@ -70,22 +70,15 @@ def print_tables(records: Sequence[Record], console: Console | None = None) -> N
     """
     console = console or plain_console()
     others = [record for record in records if record.run["status"] != "ok"]
-    groups = settings_groups(records)
-    if not groups:
-        try:
-            RunsTable(others)
-        except UserError as error:
-            console.print(str(error))
-        return
+    groups = settings_groups(records) or [[]]
     if len(groups) > 1:
         console.print(
             f"These runs were measured under {len(groups)} different settings: one table for each."
         )
     known = presets()
-    for number, group in enumerate(groups, start=1):
-        last = number == len(groups)
+    for group in groups:
         try:
-            table = RunsTable([*group, *(others if last else [])], known)
+            table = RunsTable([*group, *(others if group is groups[-1] else [])], known)
         except UserError as error:  # one table that cannot be made must not hide the others
             console.print(str(error))
         else:

@@ -57,11 +57,7 @@ def distinct(
 
 
 def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
-    """Draw one panel for each set of scores, one line for each kind of projection.
-
-    Returns:
-        ``[path]``, or nothing if no run has scores.
-    """
+    """Draw one panel for each set of scores, one line for each kind of projection."""
     shown = distinct(records, presets)
     if not shown:
         return []

@@ -6,7 +6,15 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from flrc.results.plots.plot import AXES, DENSE, headline_columns, lines, position
+from flrc.results.plots.plot import (
+    AXES,
+    DENSE,
+    compressed_methods,
+    headline_columns,
+    lines,
+    position,
+    title,
+)
 from flrc.results.plots.style import legend, save
 from flrc.results.records.record import Record
 from flrc.results.tables.columns import Column, settings_groups
@@ -22,10 +30,8 @@ APART = 0.01
 def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
     """Draw a row of panels for each cost and model, and a column for each headline metric.
 
-    Records that were measured under several settings make several files, with numbered names.
-
-    Returns:
-        The files; none if no two points of a metric differ in their costs.
+    Records that were measured under several settings make several files, with numbered names. There
+    is none if no two points of a metric differ in their costs.
     """
     written: list[Path] = []
     for group in settings_groups(records):
@@ -74,14 +80,13 @@ def _draw(table: RunsTable, path: Path) -> list[Path]:
     columns = [c for c in quality(table) if any(_apart(_places(table, *row, c)) for row in rows)]
     if not columns:
         return []
-    methods = [m for m in dict.fromkeys(method for _, _, method in table.keys) if m != DENSE]
+    methods = compressed_methods(table)
     size = (max(4.6, 3.7 * len(columns)), 3.1 * len(rows) + 0.3 * math.ceil(len(methods) / 4))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(rows), len(columns), squeeze=False)
     for (model, x), line in zip(rows, panels, strict=True):
         for axes, column in zip(line, columns, strict=True):
-            several = len(table.models) > 1
-            axes.set_title(f"{model}\n{column.title}" if several else column.title, fontsize=9)
+            title(axes, table, model, column)
             lines(axes, table, model, column, methods, x)
     legend(figure, list(panels.flatten()), max(1, 2 * len(columns)))
     return save(figure, path)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from flrc.results.plots.style import colour, finish, legend, marker, save
 from flrc.results.records.headline import headline
-from flrc.results.records.measurement import Measurement
 from flrc.results.tables.columns import Column
 from flrc.results.tables.grid import shown_mean
 from flrc.results.tables.runs_table import RowKey, RunsTable
@@ -39,16 +38,13 @@ def draw(table: RunsTable, path: Path, x: str = "rate") -> list[Path]:
         path: The PNG file.
         x: ``rate``, or ``stored`` for the stored parameters; metrics measured under a schedule are
             drawn at the rate at which they were measured.
-
-    Returns:
-        ``[path]``, or nothing if the table has no measurements.
     """
     from matplotlib.figure import Figure
 
     columns = headline_columns(table)
     if not columns:
         return []
-    methods = [m for m in dict.fromkeys(method for _, _, method in table.keys) if m != DENSE]
+    methods = compressed_methods(table)
     rates = {rate for _, rate, method in table.keys if method != DENSE}
     bars = len(rates) <= 1
     across = min(len(columns), PANELS_ACROSS)
@@ -59,13 +55,12 @@ def draw(table: RunsTable, path: Path, x: str = "rate") -> list[Path]:
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(down * len(table.models), across, squeeze=False).flatten()
     for place, axes in enumerate(panels):
-        number_, panel = divmod(place, down * across)
+        number, panel = divmod(place, down * across)
         if panel >= len(columns):
             axes.set_axis_off()
             continue
-        model, column = table.models[number_], columns[panel]
-        several = len(table.models) > 1
-        axes.set_title(f"{model}\n{column.title}" if several else column.title, fontsize=9)
+        model, column = table.models[number], columns[panel]
+        title(axes, table, model, column)
         if bars:
             _bars(axes, table, model, column, [DENSE, *methods])
         else:
@@ -78,15 +73,22 @@ def draw(table: RunsTable, path: Path, x: str = "rate") -> list[Path]:
     return save(figure, path)
 
 
+def compressed_methods(table: RunsTable) -> list[str]:
+    """The row labels without dense, in order."""
+    return [m for m in dict.fromkeys(method for _, _, method in table.keys) if m != DENSE]
+
+
+def title(axes: Axes, table: RunsTable, model: str, column: Column) -> None:
+    """Write the metric above a panel, and the model if there are several."""
+    above = f"{model}\n" if len(table.models) > 1 else ""
+    axes.set_title(above + column.title, fontsize=9)
+
+
 def headline_columns(table: RunsTable) -> list[Column]:
     """The columns of the headline metrics."""
-    by_name = {c.name: c for c in table.columns if c.settings or "/" in c.name}
-    candidates = [
-        Measurement(c.name, 0.0, c.unit, bool(c.higher_is_better), None, 0, {}, 0.0)
-        for c in by_name.values()
-        if c.higher_is_better is not None
-    ]
-    return [by_name[m.name] for m in headline(candidates)]
+    measured = (column for column in table.columns if column.settings or "/" in column.name)
+    by_name = {c.name: c for c in measured if c.higher_is_better is not None}
+    return [by_name[name] for name in headline(by_name)]
 
 
 def lines(
@@ -94,17 +96,11 @@ def lines(
 ) -> None:
     """Draw one panel: a line for each method over its rates, the dense model as a dashed line.
 
-    Args:
-        axes: The panel.
-        table: The table.
-        model: The model whose rows are drawn.
-        column: The metric.
-        methods: Row labels without dense; equal places have equal colours in every panel.
-        x: ``rate`` or ``stored``, see :func:`draw`.
+    Equal places in ``methods`` have equal colours in every panel; ``x`` is that of :func:`draw`.
     """
     lost = []
     drawn: list[float] = []
-    for number_, method in enumerate(methods):
+    for place, method in enumerate(methods):
         points = []
         for key, value in _values(table, model, method, column):
             if math.isfinite(value.mean):
@@ -120,10 +116,10 @@ def lines(
             values,
             yerr=deviations,
             label=method,
-            color=colour(number_),
-            marker=marker(number_),
-            markersize=max(5.0, 8.0 - number_),  # later lines are thinner: equal ones both show
-            linewidth=max(1.0, 2.6 - 0.4 * number_),
+            color=colour(place),
+            marker=marker(place),
+            markersize=max(5.0, 8.0 - place),  # later lines are thinner: equal ones both show
+            linewidth=max(1.0, 2.6 - 0.4 * place),
             capsize=2,
         )
     dense = _dense(table, model, column)
@@ -139,13 +135,13 @@ def lines(
 
 def _bars(axes: Axes, table: RunsTable, model: str, column: Column, methods: list[str]) -> None:
     names, values, texts, deviations, colours = [], [], [], [], []
-    for number_, method in enumerate(methods):
+    for place, method in enumerate(methods):
         for _, value in _values(table, model, method, column):
             names.append(method)
             texts.append(shown_mean(value))
             values.append(value.mean if math.isfinite(value.mean) else 0.0)
             deviations.append(_deviation(value))
-            colours.append("0.6" if method == DENSE else colour(number_ - 1))
+            colours.append("0.6" if method == DENSE else colour(place - 1))
     errors = deviations if any(deviations) else None
     axes.barh(names, values, 0.65, xerr=errors, color=colours, error_kw={"elinewidth": 1})
     for row, (mean, deviation) in enumerate(zip(values, deviations, strict=True)):

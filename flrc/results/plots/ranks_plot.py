@@ -79,11 +79,7 @@ def panels(records: Sequence[Record], presets: Presets | None = None) -> list[li
 
 
 def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
-    """Draw up to 12 heat maps that share one scale; the two phases of a run stand side by side.
-
-    Returns:
-        ``[path]``, or nothing if no run has ranks.
-    """
+    """Draw up to 12 heat maps that share one scale; the two phases of a run stand side by side."""
     from matplotlib.figure import Figure
 
     runs = panels(records, presets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +25,11 @@ LEGEND_WIDTH = 50
 
 @dataclass(frozen=True)
 class Timeline:
-    """The rate of one run over a reply.
+    """The rate of one run over a reply, at each forward step, the prefill first.
 
     Attributes:
-        name: The run's name, without its rate.
-        requested: The requested rate, an average over forward steps.
+        requested: An average over forward steps.
         average: The average over the replies of its evaluation; None if it generated none.
-        rates: The rate at each forward step, the prefill first.
     """
 
     name: str
@@ -66,11 +65,7 @@ def timelines(records: Sequence[Record], presets: Presets | None = None) -> list
 
 
 def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
-    """Draw one panel for each requested rate: a line for each run, constant ones dashed.
-
-    Returns:
-        ``[path]``, or nothing if no run has a schedule that changes.
-    """
+    """Draw one panel for each requested rate: a line for each run, constant ones dashed."""
     shown = timelines(records, presets)
     if not shown:
         return []
@@ -130,11 +125,7 @@ def _rates(record: Record, steps: int) -> list[float]:
     recorded = record.results["phases"]
     phases = [Phase(p.get("begin", 0.0), p["realised"], p.get("step")) for p in recorded]
     begins = first_steps(phases, steps)
-    return [
-        next(p.rate for p, begin in reversed(list(zip(phases, begins, strict=True)))
-             if begin <= step)
-        for step in range(steps)
-    ]  # fmt: skip
+    return [phases[bisect(begins, step) - 1].rate for step in range(steps)]
 
 
 def _average(record: Record) -> float | None:
@@ -145,10 +136,7 @@ def _average(record: Record) -> float | None:
 def _new_tokens(record: Record) -> int:
     """Length limit of replies in the evaluation, else in the schedule's search; 0 if unknown."""
     config = record.run.get("config", {})
-    groups = [config.get("evaluation"), {"search": config.get("search")}]
-    for group in groups:
-        parts = group.values() if isinstance(group, dict) else ()
-        for part in parts:
-            if isinstance(part, dict) and part.get("max_new_tokens"):
-                return int(part["max_new_tokens"])
-    return 0
+    evaluation = config.get("evaluation")
+    parts = [*(evaluation.values() if isinstance(evaluation, dict) else ()), config.get("search")]
+    limits = [part.get("max_new_tokens") for part in parts if isinstance(part, dict)]
+    return next((int(limit) for limit in limits if limit), 0)

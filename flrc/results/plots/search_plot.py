@@ -49,11 +49,7 @@ def costs(records: Sequence[Record], presets: Presets | None = None) -> list[Cos
 
 
 def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
-    """Draw one bar for the ranks and, where schedules were searched, one below for the schedule.
-
-    Returns:
-        ``[path]``, or nothing if no run searched.
-    """
+    """Draw one bar for the ranks and, where schedules were searched, one below for the schedule."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

@@ -77,9 +77,6 @@ def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) 
     """Draw one panel for each model, batch size and setting: two bars for each method and rate.
 
     Above the bars stands the speed-up: the median over the repeats, and its range.
-
-    Returns:
-        ``[path]``, or nothing if no run timed both models.
     """
     groups: dict[str, list[Pair]] = {}
     for pair in pairs(records, presets):

@@ -40,6 +40,7 @@ def listing(records: Iterable[Record], now: datetime) -> Table:
     for record in distinct_models(records):
         run = record.run
         status = str(run["status"])
+        values = {m.name: m.value for m in record.measurements}
         table.add_row(
             Text(str(run["id"]), no_wrap=True),
             str(run["method"]),
@@ -47,7 +48,7 @@ def listing(records: Iterable[Record], now: datetime) -> Table:
             f"{requested_rate(record):g}",
             str(run.get("seed", "")),
             Text(status, style=STATUS_STYLE.get(status, "")),
-            "\n".join(_line(m) for m in headline(record.measurements)) or _failure(run),
+            "\n".join(f"{name} {values[name]:.4g}" for name in headline(values)) or _failure(run),
             age(record.meta.get("started"), now),
         )
     return table
@@ -127,10 +128,6 @@ def age(started: Any, now: datetime) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _line(measurement: Measurement) -> str:
-    return f"{measurement.name} {measurement.value:.4g}"
 
 
 def _failure(run: dict[str, Any]) -> str:
