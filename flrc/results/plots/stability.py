@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 
 from flrc.core.component import discover
@@ -86,17 +85,9 @@ def layers(records: Iterable[Record], presets: Presets | None = None) -> pd.Data
             "tokens": samples * length,
         }
         for layer, share in zip(record.results["layers"], keep_shares(record), strict=True):
-            score = layer.get("score")
-            rows.append(
-                {
-                    **run,
-                    "target": layer["target"],
-                    "projection": layer["projection"],
-                    "share": share,
-                    "score": np.nan if score is None else float(score),
-                }
-            )
-    return pd.DataFrame(rows, columns=[*CELL, "seed", *SIZE, "tokens", *LAYER])
+            rows.append({"score": None, **layer, **run, "share": share})
+    frame = pd.DataFrame(rows, columns=[*CELL, "seed", *SIZE, "tokens", *LAYER])
+    return frame.astype({"score": float})
 
 
 def pairs(frame: pd.DataFrame) -> pd.DataFrame:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from flrc.results.plots.style import colour, marker
+from flrc.results.plots.style import colour, finish, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,31 +37,28 @@ def draw(frame: pd.DataFrame, numbers: pd.DataFrame, path: Path) -> None:
 
     Args:
         frame: Layers of runs, see :func:`~.stability.layers`.
-        numbers: Pairs of runs, see :func:`~.stability.pairs`; methods without a pair
-            are not drawn.
+        numbers: Pairs of runs, see :func:`~.stability.pairs`; no pair, no line.
         path: The PNG file.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    methods = list(dict.fromkeys(numbers["method"]))
-    style = {method: (colour(i), marker(i)) for i, method in enumerate(methods)}
-    cells = list(dict.fromkeys(zip(numbers["model"], numbers["rate"], strict=True)))
-    height = max(ROW_HEIGHT, 1.2 + LANE_HEIGHT * len(methods))
+    style = {name: (colour(i), marker(i)) for i, name in enumerate(numbers["method"].unique())}
+    cells = numbers.groupby(["model", "rate"], sort=False)
+    height = max(ROW_HEIGHT, 1.2 + LANE_HEIGHT * len(style))
     figure = Figure(figsize=(WIDTH, height * len(cells) + 0.6), layout="constrained")
     rows = figure.subfigures(len(cells), 1, squeeze=False)[:, 0]
-    for row, (model, rate) in zip(rows, cells, strict=True):
+    for row, ((model, rate), some) in zip(rows, cells, strict=True):
         row.suptitle(f"{model}, rate {rate:g}", fontsize=11)
         left, right = row.subfigures(1, 2, width_ratios=[1, 1.9])
-        some = numbers[(numbers["model"] == model) & (numbers["rate"] == rate)]
+        shown = {name: style[name] for name in style if name in set(some["method"])}
         runs = frame[(frame["model"] == model) & (frame["rate"] == rate)]
-        runs = runs[runs["method"].isin(some["method"])]
+        runs = runs[runs["method"].isin(shown)]
         several = len({*some["tokens"], *some["other_tokens"]}) > 1
         left.suptitle(_left_title(some), fontsize=9)
         agreement = left.subplots(2, 1)
         for axes, measure in zip(agreement, MEASURES, strict=True):
-            (_against_tokens if several else _strips)(axes, some, measure, style)
-        shown = [m for m in methods if m in set(some["method"])]
+            (_against_tokens if several else _strips)(axes, some, measure, shown)
         lanes = right.subplots(len(shown), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         chosen = {method: _most_tokens(runs[runs["method"] == method]) for method in shown}
         right.suptitle(_right_title(chosen), fontsize=9)
@@ -71,10 +68,10 @@ def draw(frame: pd.DataFrame, numbers: pd.DataFrame, path: Path) -> None:
         for axes, (method, group) in zip(lanes, chosen.items(), strict=True):
             axes.set_title(method, fontsize=8, loc="left", pad=2, color=style[method][0])
             _lane(axes, group, places, *style[method])
-        for axes in (*agreement, *lanes):
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.tick_params(labelsize=8)
-            axes.set_axisbelow(True)
+        for axes in agreement:
+            finish(axes, labels=8)
+        for axes in lanes:
+            finish(axes, "y", labels=8)
     handles = [Line2D([], [], color=c, marker=m, label=name) for name, (c, m) in style.items()]
     grey: dict[str, Any] = {"color": "0.35", "linestyle": "none", "marker": "o"}
     if numbers["spearman_scores"].notna().any():
@@ -99,43 +96,35 @@ def _of_seeds(group: pd.DataFrame) -> bool:
     return bool((group["seed"] != group["other_seed"]).any())
 
 
-def _shown(some: pd.DataFrame, measure: str, method: str) -> tuple[pd.DataFrame, bool]:
-    """Tokens and values of a method's pairs, and whether they are pairs of seeds."""
+def _curves(
+    some: pd.DataFrame, measure: str, method: str
+) -> Iterator[tuple[pd.DataFrame, bool, bool]]:
+    """Tokens and values of a method's pairs; whether of seeds; whether of scores (hollow)."""
     group = some[some["method"] == method]
     seeds = _of_seeds(group)
     group = group[group["seed"] != group["other_seed"]] if seeds else group
-    values = group[measure] * (100 if measure == "mean_relative_difference" else 1)
-    return pd.DataFrame({"tokens": group["tokens"], "value": values}).dropna(), seeds
-
-
-def _curves(measure: str) -> list[tuple[str, bool]]:
-    """The columns that a panel shows, and whether their markers are hollow."""
-    hollow = [("spearman_scores", True)] if measure == "spearman_ranks" else []
-    return [(measure, False), *hollow]
+    for column in (measure, "spearman_scores") if measure == "spearman_ranks" else (measure,):
+        values = group[column] * (1 if measure == "spearman_ranks" else 100)
+        points = pd.DataFrame({"tokens": group["tokens"], "value": values}).dropna()
+        yield points, seeds, column != measure
 
 
 def _against_tokens(axes: Axes, some: pd.DataFrame, measure: str, style: Style) -> None:
-    methods = [m for m in style if m in set(some["method"])]
-    for place, method in enumerate(methods):
-        colour, marker = style[method]
-        for column, hollow in _curves(measure):
-            points, seeds = _shown(some, column, method)
-            aside = 1.03 ** (
-                2 * place - len(methods) + 1 + 0.6 * hollow
-            )  # equal values stay visible
-            face = "white" if hollow else colour
-            axes.plot(points["tokens"] * aside, points["value"], marker, color=colour, alpha=0.6,
-                      markersize=4, markerfacecolor=face)  # fmt: skip
+    for place, (method, (hue, shape)) in enumerate(style.items()):
+        for points, seeds, hollow in _curves(some, measure, method):
+            # Equal values stay visible.
+            aside = 1.03 ** (2 * place - len(style) + 1 + 0.6 * hollow)
+            axes.plot(points["tokens"] * aside, points["value"], shape, color=hue, alpha=0.6,
+                      markersize=4, markerfacecolor="white" if hollow else hue)  # fmt: skip
             mean = points.groupby("tokens")["value"].mean()
             line = "--" if not seeds else ":" if hollow else "-"
-            axes.plot(mean.index * aside, mean, line, color=colour, linewidth=1.3)
+            axes.plot(mean.index * aside, mean, line, color=hue, linewidth=1.3)
     axes.set_xscale("log", base=2)
     axes.set_xticks(_apart(sorted(set(some["tokens"]))), minor=False)
     axes.xaxis.set_major_formatter(lambda tokens, _: compact(tokens))
     axes.set_ylabel(MEASURES[measure], fontsize=9)
     axes.margins(x=0.1, y=0.12)
     axes.set_ylim(*_limits(measure, *axes.get_ylim()))
-    axes.grid(alpha=0.25)
     if measure == "spearman_ranks":
         axes.tick_params(labelbottom=False)
     else:
@@ -143,20 +132,16 @@ def _against_tokens(axes: Axes, some: pd.DataFrame, measure: str, style: Style) 
 
 
 def _strips(axes: Axes, some: pd.DataFrame, measure: str, style: Style) -> None:
-    methods = [m for m in style if m in set(some["method"])]
-    for place, method in enumerate(methods):
-        colour, marker = style[method]
-        for column, hollow in _curves(measure):
-            points, _ = _shown(some, column, method)
+    for place, (method, (hue, shape)) in enumerate(style.items()):
+        for points, _, hollow in _curves(some, measure, method):
             height = [place + 0.22 * hollow - 0.11 * (measure == "spearman_ranks")] * len(points)
-            axes.plot(points["value"], height, marker, color=colour, alpha=0.75, markersize=6,
-                      markerfacecolor="white" if hollow else colour)  # fmt: skip
-    axes.set_yticks(range(len(methods)), [m.replace(" · ", "\n") for m in methods])
-    axes.set_ylim(len(methods) - 0.5, -0.5)
+            axes.plot(points["value"], height, shape, color=hue, alpha=0.75, markersize=6,
+                      markerfacecolor="white" if hollow else hue)  # fmt: skip
+    axes.set_yticks(range(len(style)), [name.replace(" · ", "\n") for name in style])
+    axes.set_ylim(len(style) - 0.5, -0.5)
     axes.set_xlabel(MEASURES[measure], fontsize=9)
     axes.margins(x=0.08)
     axes.set_xlim(*_limits(measure, *axes.get_xlim()))
-    axes.grid(alpha=0.25)
 
 
 def _limits(measure: str, low: float, high: float) -> tuple[float, float]:
@@ -207,17 +192,14 @@ def _lane(
     axes: Axes, runs: pd.DataFrame, places: dict[str, float], colour: str, marker: str
 ) -> None:
     """Keep share of each layer of one method: mean as a line, minimum to maximum as a band."""
-    small: dict[str, Any] = (
-        {"marker": marker, "markersize": 3} if runs["target"].nunique() <= FEW_LAYERS else {}
-    )
+    shape = marker if runs["target"].nunique() <= FEW_LAYERS else ""
     for _, group in runs.groupby("projection", sort=False):
         share = group.groupby("target", sort=False)["share"].agg(["mean", "min", "max"])
         at = [places[target] for target in share.index]
         axes.fill_between(at, share["min"], share["max"], color=colour, alpha=0.3, linewidth=0)
-        axes.plot(at, share["mean"], color=colour, linewidth=1.1, **small)
+        axes.plot(at, share["mean"], color=colour, linewidth=1.1, marker=shape, markersize=3)
     axes.tick_params(axis="x", length=0)
     axes.margins(x=0.01)
-    axes.grid(axis="y", alpha=0.25)
 
 
 def _most_tokens(runs: pd.DataFrame) -> pd.DataFrame:

@@ -29,13 +29,10 @@ CHARACTER = 0.072
 def panel_grid(
     count: int, across: int, size: Callable[[int, int], tuple[float, float]], **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with panels in rows.
+    """A figure with ``count`` panels in rows of at most ``across``.
 
-    Args:
-        count: Number of panels.
-        across: How many stand in a row at most.
-        size: Panels in a row and number of rows -> width and height in inches.
-        options: Options of ``Figure.subplots``.
+    ``size`` maps panels in a row and number of rows to width and height in inches; ``options`` are
+    those of ``Figure.subplots``.
     """
     from matplotlib.figure import Figure
 
@@ -64,12 +61,12 @@ def marker(place: int) -> str:
     return MARKERS[place % len(MARKERS)]
 
 
-def finish(axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
+def finish(axes: Axes, grid: Literal["both", "x", "y"] = "both", labels: float = 9) -> None:
     """Finish a panel that holds its data: two spines, a light grid behind, readable ticks."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, alpha=0.25)
     axes.set_axisbelow(True)
-    axes.tick_params(labelsize=9)
+    axes.tick_params(labelsize=labels)
 
 
 def legend(figure: Figure, panels: Iterable[Axes], across: int) -> None:
@@ -101,12 +98,9 @@ def finished(records: Iterable[Record]) -> list[Record]:
 def names(
     records: Sequence[Record], presets: Presets | None = None, *, rate: bool = True
 ) -> list[str]:
-    """A name for each run: row label, rate, and model and seed if they differ.
+    """A name for each run: row label, and model and seed if they differ.
 
-    Args:
-        records: Runs that are shown together.
-        presets: The components of each method's preset.
-        rate: Whether the rate is part of the name; without it runs may share one.
+    With ``rate``, which the name then includes, no two runs share one.
     """
     labels = label_rows(records, presets or {})
     if rate:
