@@ -20,11 +20,7 @@ from flrc.results.records.store import find_folders, find_records, no_records
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        The exit code: 0, or 1 after a user's mistake.
-    """
+    """Run the command line; returns the exit code: 0, or 1 after a user's mistake."""
     options = _parser().parse_args(arguments)
     console = console or plain_console()
     logging.basicConfig(format="%(levelname)s: %(message)s")

@@ -24,11 +24,7 @@ from flrc.results.tables.layout import TABLE
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        The exit code: 0, or 1 after a user's mistake.
-    """
+    """Run the command line; returns the exit code: 0, or 1 after a user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m flrc.reporting", description=__doc__)
     parser.add_argument("path", type=Path, help="folder of runs, or of one run")
     parser.add_argument("--output", type=Path, help="where the files go (default: PATH/report)")

@@ -17,11 +17,7 @@ from flrc.results.tables.layout import TABLE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        The exit code: 0, or 1 after a user's mistake.
-    """
+    """Run the command line; returns the exit code: 0, or 1 after a user's mistake."""
     options = _parser().parse_args(arguments)
     console = Console(highlight=False, markup=False)
     if options.command == "claims":

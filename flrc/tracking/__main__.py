@@ -25,11 +25,7 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        The exit code: 0; 1 after a user's mistake or if something could not be sent.
-    """
+    """Run the command line; returns 0, or 1 after a mistake or if something could not be sent."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
@@ -113,11 +109,7 @@ def _selected(
 def _publish_study(
     tracker: Wandb, options: argparse.Namespace, name: str, scale: str
 ) -> bool | None:
-    """Render a study from its present records and send it.
-
-    Returns:
-        Whether it was sent; None if it has nothing to show.
-    """
+    """Render a study from its present records and send it; None if it has nothing to show."""
     try:
         study = read_study_of_runs(options.runs, name, scale, options.experiments)
         if study is None:

@@ -25,22 +25,13 @@ class Tracker(Component, ABC):
         A failure of the service is logged as a warning and never raised: the record on disk is
         what counts, and ``python -m flrc.tracking publish`` sends it again.
 
-        Args:
-            record: The run's record.
-            folder: The run's folder, ``<runs>/<model>/<run>``.
-
         Returns:
             Whether the service has it; False after a failure.
         """
 
     @abstractmethod
     def publish_study(self, study: Study, scale: str, folder: Path) -> bool:
-        """Send a study's tables and plots, as :meth:`publish` sends a record.
-
-        Args:
-            study: The study.
-            scale: Its scale.
-            folder: The folder of its files, ``<runs>/studies/<study>-<scale>``.
+        """Send a study's tables and plots from ``folder``, as :meth:`publish` sends a record.
 
         Returns:
             Whether the service has all of it; False after a failure.

@@ -18,15 +18,11 @@ class Page:
 
     Attributes:
         id: Id of the W&B run; the same content under the same id is the same page.
-        name: Printed name.
         group: Study that computed it.
         job_type: The method's preset, or ``study``.
         tags: ``what:name``.
-        config: Plain values.
-        summary: Scalars.
-        tables: By key.
         notes: Text of the page's overview.
-        pictures: PNG files, by key.
+        pictures: PNG files, by key; so are the tables.
     """
 
     id: str

@@ -20,12 +20,7 @@ SAMPLE_COLUMNS = ("id", "reply", "rougeL", "bertscore_f1", "dense_agreement")
 
 
 def run_page(record: Record, folder: Path) -> Page:
-    """The page of a finished run.
-
-    Args:
-        record: Its record.
-        folder: ``<runs>/<model>/<run>``; has the generated text.
-    """
+    """The page of a finished run, whose folder (``<runs>/<model>/<run>``) has the replies."""
     folder = folder.resolve()
     tables = {"layers": _layers(record), "samples": _samples(record, folder)}
     return Page(

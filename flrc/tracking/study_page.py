@@ -21,13 +21,7 @@ OWN = "table"
 
 
 def study_page(study: Study, scale: str, folder: Path) -> Page:
-    """The page of a study.
-
-    Args:
-        study: The study.
-        scale: Its scale.
-        folder: The folder of its files, ``<runs>/studies/<study>-<scale>``.
-    """
+    """The page of a study, with the plots in ``folder``."""
     sections = sections_of(study)
     tables = {
         OWN if section is sections[0] else _key(section.title): _table(section.grid)

@@ -111,9 +111,6 @@ class Wandb(Tracker):
             folder: The folder of ``published.json``, two levels below the folder of runs.
             later: Arguments of the command that sends it later.
             only_changed: Whether to skip, online too, what was sent before and did not change.
-
-        Returns:
-            Whether it was sent, or did not have to be.
         """
         mode = _resolved(self.mode)
         silent = folder.resolve().parent.parent / NO_ANSWER
@@ -162,11 +159,7 @@ class Wandb(Tracker):
         files.write_json(PUBLISHED, sent)
 
     def _send(self, page: Page, mode: str, runs: Path) -> Path | None:
-        """Send the page as one W&B run.
-
-        Returns:
-            The folder of its offline files; None online.
-        """
+        """Send the page as one W&B run; returns the folder of its offline files."""
         import wandb
 
         with wandb.init(

@@ -17,11 +17,7 @@ NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class References:
-    """References by item id, for exactly the data that a run read.
-
-    Attributes:
-        sources: Where they are looked up: the sample data, and a folder if one is given.
-    """
+    """References by item id, for exactly the data that a run read."""
 
     def __init__(self, root: Path | None = None) -> None:
         """Look in the sample data and in ``root``, a folder as ``data=folder`` reads it.
@@ -39,9 +35,7 @@ class References:
     def of(self, dataset: str, settings: Mapping[str, Any]) -> Mapping[str, str]:
         """Item id -> reference; empty if no source has data with the run's fingerprint.
 
-        Args:
-            dataset: Its name in the catalogue.
-            settings: Settings of the evaluation: ``split``, and ``data``, the fingerprint.
+        ``settings`` are the evaluation's: ``split``, and ``data``, the fingerprint.
         """
         key = (dataset, str(settings.get("split")), str(settings.get("data")))
         if key not in self._found:

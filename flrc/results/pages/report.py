@@ -40,11 +40,8 @@ def write_tables(
     Args:
         records: Any records.
         output: Folder; created if it does not exist.
-        formats: Some of ``markdown``, ``csv``, ``latex``, ``plot``; all unless given.
+        formats: Some of ``FORMATS``; all unless given.
         x: The plot's horizontal axis: ``rate`` or ``stored``.
-
-    Returns:
-        The files, in the order of the formats. Without measurements there is no plot.
 
     Raises:
         UserError: If a format does not exist, no run has finished, or a column would mix settings.

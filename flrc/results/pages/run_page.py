@@ -34,12 +34,7 @@ def page_of_run(
 ) -> dict[str, Any]:
     """What the template shows of a record.
 
-    Args:
-        anchor: Id of the section.
-        record: The run.
-        replies: What it generated, see :func:`flrc.results.pages.samples.replies`.
-        dense: The available dense runs with their replies.
-        references: Where reference summaries are looked up.
+    ``dense`` are the available dense runs with their replies.
     """
     run, results, meta = record.run, record.results, record.meta
     git = meta.get("git") or {}

@@ -21,13 +21,7 @@ Runs = Sequence[tuple[RunFolder, Record]]
 
 @dataclass(frozen=True)
 class Replies:
-    """The replies of a run on one data set.
-
-    Attributes:
-        dataset: Its name.
-        settings: Settings of the evaluation; empty if neither file nor record has them.
-        items: Item id -> ``reply`` and whatever else is stored of it.
-    """
+    """The replies of a run on one data set: settings, and item id -> all that is stored of it."""
 
     dataset: str
     settings: dict[str, Any]
@@ -36,15 +30,7 @@ class Replies:
 
 @dataclass(frozen=True)
 class Sample:
-    """One item.
-
-    Attributes:
-        item: Its id.
-        reply: The run's reply.
-        dense: The dense model's reply; None if there is none.
-        reference: The reference; None if the data is not available.
-        scores: The reply's scores, by name.
-    """
+    """One reply, the dense model's and the reference if they are available, and its scores."""
 
     item: str
     reply: str
@@ -78,13 +64,7 @@ def replies(folder: RunFolder, record: Record) -> list[Replies]:
 def dense_replies(
     mine: Replies, record: Record, dense: Sequence[tuple[Record, list[Replies]]]
 ) -> Replies | None:
-    """The dense model's replies to the same data under the same settings.
-
-    Args:
-        mine: A run's replies.
-        record: Its record.
-        dense: The available dense runs with their replies.
-    """
+    """The dense model's replies to the same data under the same settings, if available."""
     for other, theirs in dense:
         for candidate in theirs:
             if (

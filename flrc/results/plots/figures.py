@@ -33,14 +33,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Figure:
-    """One image.
+    """One image, its PNG file as a ``data:`` address.
 
-    Attributes:
-        caption: What it shows.
-        alt: Alternative text: kind of plot, axes, lines.
-        uri: The PNG file as a ``data:`` address.
-        width: In CSS pixels (1/96 inch) at the size at which its text is 9 points high.
-        height: Likewise.
+    Width and height are in CSS pixels (1/96 inch), at the size at which its text is 9 points high.
     """
 
     caption: str
@@ -53,9 +48,7 @@ class Figure:
 def figures(groups: Sequence[Sequence[Record]], presets: Presets) -> list[Figure]:
     """Draw all plots that the records have data for; a warning names those that fail.
 
-    Args:
-        groups: Records of one study, by table: metrics are compared within a table only.
-        presets: The components of each method's preset, for the names.
+    ``groups`` are records of one study, by table: metrics are compared within a table only.
     """
     everything = [[record for group in groups for record in group]]
     drawn = []
@@ -107,13 +100,7 @@ if the records have nothing to draw."""
 
 @dataclass(frozen=True)
 class Plot:
-    """A kind of plot.
-
-    Attributes:
-        draw: Draws it.
-        caption: What it shows.
-        alt: Alternative text.
-    """
+    """A kind of plot: what it shows, and its alternative text (kind of plot, axes, lines)."""
 
     draw: Draw
     caption: str

@@ -32,8 +32,7 @@ class Panel:
     Attributes:
         title: The run, and for a schedule the steps that use these ranks.
         projections: Rows, as the layers name them.
-        shares: ``[projection][block]``, parameters kept over dense ones in [0, 1]; NaN where the
-            block has no such layer.
+        shares: ``[projection][block]``, parameters kept over dense ones in [0, 1]; NaN if missing.
     """
 
     title: str

@@ -21,7 +21,6 @@ class Cost:
     """Seconds of one method at one rate, means over its runs.
 
     Attributes:
-        name: Method and rate.
         ranks: For scores and for measuring models with trial ranks; 0 if the ranks need neither,
             None if no record has it (read from the cache, or not recorded).
         schedule: For comparing schedules on generated replies; None if there was no search.

@@ -23,13 +23,11 @@ ACROSS = 3
 
 @dataclass(frozen=True)
 class Pair:
-    """One compressed run and the dense model beside it.
+    """One compressed run and the dense model beside it, in tokens per second.
 
     Attributes:
         method: Row label.
         rate: Requested.
-        compressed: Tokens per second.
-        dense: Tokens per second.
         speedup: Lowest, median and highest ratio of two timings, one taken right after the other.
         setting: Model, part and settings, which are equal within a panel.
     """

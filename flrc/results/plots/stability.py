@@ -32,9 +32,7 @@ LAYER = ("target", "projection", "share", "score")
 def keep_shares(record: Record, phase: int | None = None) -> list[float]:
     """Share of each layer's dense parameters that a step reads; 1 for a layer kept dense.
 
-    Args:
-        record: A compressed run.
-        phase: Phase of its schedule, from 0; None for the ranks of the constant plan.
+    ``phase`` counts the phases of its schedule from 0; None means the ranks of the constant plan.
 
     Raises:
         UserError: If this version does not know the record's form.
@@ -54,11 +52,7 @@ def keep_shares(record: Record, phase: int | None = None) -> list[float]:
 
 
 def layers(records: Iterable[Record], presets: Presets | None = None) -> pd.DataFrame:
-    """One row for each layer of each finished run with ranks.
-
-    Args:
-        records: Any records; one that is given twice counts once, dense runs are left out.
-        presets: The components of each method's preset, for the labels.
+    """One row for each layer of each finished compressed run with ranks.
 
     Returns:
         Columns ``model``, ``rate`` (requested), ``method`` (label), ``seed``, ``samples``,
@@ -92,9 +86,6 @@ def layers(records: Iterable[Record], presets: Presets | None = None) -> pd.Data
 
 def pairs(frame: pd.DataFrame) -> pd.DataFrame:
     """Pairs of runs: two seeds at one calibration size, or a size and the largest at one seed.
-
-    Args:
-        frame: What :func:`layers` returns.
 
     Returns:
         Columns ``model``, ``rate``, ``method``, ``tokens``, ``other_tokens`` (equal but for pairs
@@ -152,9 +143,6 @@ def write_stability(
     records: Sequence[Record], path: Path, presets: Presets | None = None
 ) -> tuple[Path, Path]:
     """Draw the plot, and write its numbers (:func:`pairs`) as CSV beside it.
-
-    Returns:
-        The plot and the CSV, which has the same stem.
 
     Raises:
         UserError: If ``path`` is not a ``.png``, or there is nothing to compare.

@@ -32,12 +32,12 @@ def draw(frame: pd.DataFrame, numbers: pd.DataFrame, path: Path) -> None:
     """Draw one row of panels for each model and rate.
 
     Left: agreement of two runs against the calibration tokens, or if there is only one number of
-    tokens, a line of points for each method. Right: mean and range of each layer's keep share, in a
-    lane for each method.
+    tokens, a line of points for each method with a pair. Right: mean and range of each layer's
+    keep share, in a lane for each method.
 
     Args:
         frame: Layers of runs, see :func:`~.stability.layers`.
-        numbers: Pairs of runs, see :func:`~.stability.pairs`; no pair, no line.
+        numbers: Pairs of runs, see :func:`~.stability.pairs`.
         path: The PNG file.
     """
     from matplotlib.figure import Figure

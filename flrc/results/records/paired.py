@@ -34,8 +34,7 @@ class Paired:
         items: Number of pairs: items, or seeds.
         first: Mean of the first run.
         second: Mean of the second run.
-        low: Lower end of the 95 % confidence interval of the mean difference.
-        high: Its upper end.
+        low: Lower end of the 95 % confidence interval of the mean difference; ``high`` the upper.
         above: Probability that the second mean is larger, by the same resamples or distribution;
             ties count half.
     """
@@ -53,12 +52,6 @@ def bootstrap(
     first: Sequence[float], second: Sequence[float], name: str = "", seed: int = 0
 ) -> Paired:
     """Paired bootstrap: items are resampled with replacement, both scores of an item together.
-
-    Args:
-        first: Scores of the first run.
-        second: Scores of the second run, the same items in the same order.
-        name: What is compared.
-        seed: Seed of the resampling.
 
     Source: Efron and Tibshirani (1993), chapter 13; Koehn (2004) for comparing systems.
     """
@@ -83,11 +76,6 @@ def bootstrap_of_mean(
 
 def student(first: Sequence[float], second: Sequence[float], name: str = "") -> Paired:
     """Student's t interval of the mean difference of pairs: for seeds, too few to resample.
-
-    Args:
-        first: Scores of the first side, one for each seed.
-        second: Scores of the second side, the same seeds in the same order.
-        name: What is compared.
 
     Raises:
         ValueError: If there are fewer than two pairs.
@@ -156,12 +144,7 @@ def compare(first: Items, second: Items, only: str = "") -> list[Paired]:
 
     A score is any number of an item that is not a count or label, or whether its answer is right
     (in per cent). If both runs answered the same zero-shot tasks, and several, their mean accuracy
-    comes last.
-
-    Args:
-        first: Items of a run, see :func:`items_of`.
-        second: Items of another run.
-        only: Suffix of the names to compare, such as ``/arc_easy acc``; all if empty.
+    comes last. ``only`` is a suffix of the names to compare, such as ``/arc_easy acc``.
     """
     pairs: dict[str, Parts] = {}
     for key in sorted(first.keys() & second.keys()):

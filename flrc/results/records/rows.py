@@ -15,12 +15,7 @@ DASH = "\N{EN DASH}"
 
 @dataclass(frozen=True)
 class Rows:
-    """A table.
-
-    Attributes:
-        titles: Headings of the columns.
-        rows: Cells, one list for each row: texts, or numbers and None for the tracker.
-    """
+    """A table: cells are texts, or numbers and None for the tracker."""
 
     titles: list[str]
     rows: list[list[Any]]

@@ -30,11 +30,7 @@ NOT_RUNS = {EVALUATIONS, "wandb", "model"}
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run.
-
-    Attributes:
-        path: ``runs/<model>/<decomposition>-<allocator>-<schedule>-r<rate>-<run_id>``.
-    """
+    """One run: ``runs/<model>/<decomposition>-<allocator>-<schedule>-r<rate>-<run_id>``."""
 
     path: Path
 
@@ -63,11 +59,9 @@ class RunFolder:
     def lock(self, timeout: float = -1) -> Iterator[None]:
         """Lock the folder; the operating system releases the lock however the process ends.
 
-        Args:
-            timeout: Seconds to wait for another process; negative waits without limit.
-
         Raises:
-            UserError: If another process still holds it after that time.
+            UserError: If another process still holds it after ``timeout`` seconds (negative: no
+                limit).
         """
         self.path.mkdir(parents=True, exist_ok=True)
         held = FileLock(self.path / ".lock")
@@ -156,12 +150,8 @@ class RunFolder:
     ) -> None:
         """Save a part as soon as it is computed, so that a restart does not compute it again.
 
-        Args:
-            name: Name of the evaluation.
-            part: Name of the part.
-            settings: All settings; they also determine the file's name.
-            outcome: What was measured.
-            tokens: Digest of the token ids that it was measured on.
+        The settings also determine the file's name; ``tokens`` is the digest of the token ids that
+        were read.
         """
         self.write_json(
             self.evaluation_file(name, part, settings),
@@ -180,14 +170,9 @@ class RunFolder:
     def load_evaluation(
         self, name: str, part: str, settings: dict[str, Any], tokens: str | None = None
     ) -> Outcome | None:
-        """Load what :meth:`save_evaluation` saved, if it has exactly these settings.
+        """Load what :meth:`save_evaluation` saved, if it has exactly these settings and tokens.
 
-        Args:
-            name: Name of the evaluation.
-            part: Name of the part.
-            settings: All settings.
-            tokens: Digest of the token ids that would be read; None if they are not known. Version
-                0.1 saved none: the run's id determines model, tokenizer and data.
+        Version 0.1 saved no tokens: the run's id determines model, tokenizer and data.
 
         Returns:
             None if there is no such file, or if it is damaged, not ``ok``, or has other settings or

@@ -20,12 +20,6 @@ def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
     never a data set's own text). A record that is in ``results`` but not in ``runs``, because it
     was computed elsewhere, stays.
 
-    Args:
-        runs: Folder of the runs.
-        study: The study.
-        scale: Its scale.
-        results: The folder to copy to.
-
     Returns:
         The records' folders below ``results``.
 
@@ -63,10 +57,7 @@ def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
 def restore(results: Path, runs: Path) -> list[Path]:
     """Copy to ``runs`` what only ``results`` holds, so that only what is missing is computed.
 
-    Files that ``runs`` already has are not changed.
-
-    Returns:
-        The folders below ``runs`` to which something was copied.
+    Returns the folders below ``runs`` to which something was copied.
     """
     touched = []
     for job in manifest.read(results):

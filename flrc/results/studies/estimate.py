@@ -18,10 +18,6 @@ def estimate(jobs: Sequence[dict[str, Any]], experiments: Path) -> str:
 
     A job is expected to take as long as the runs of its method in the same study, here or as
     committed; stages that were read from the cache count with the time that this took.
-
-    Args:
-        jobs: The jobs that would run.
-        experiments: Folder of the studies.
     """
     known: list[Record] = []
     for folder in {Path(job["runs"]) for job in jobs} | {experiments / jobs[0]["study"] / RESULTS}:

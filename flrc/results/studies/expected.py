@@ -14,12 +14,9 @@ EXPECTED = "expected.yaml"
 
 @dataclass(frozen=True)
 class Order:
-    """A claim in machine form: ``above`` has the better ``metric``, all other facts equal.
+    """A claim in machine form: the better side of a ``metric``, and the other, all else equal.
 
     Attributes:
-        metric: The measurement that is compared.
-        above: Facts of the better side.
-        below: Facts of the other side.
         number: The other side's number if none of our rows has it: the dense model's speed-up is 1.
         alike: The claim is that the two do not differ.
     """
@@ -33,11 +30,9 @@ class Order:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the paper reports.
+    """What the paper reports, and where.
 
     Attributes:
-        source: The paper.
-        place: Where in it.
         rows: Facts and values of each row, in the paper's order.
         claims: Its claims, in our words; ``small`` says what was found at small scale if no order
             decides.

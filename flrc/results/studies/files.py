@@ -36,14 +36,7 @@ def write_study(
 ) -> list[Path]:
     """Write ``table.md``, ``table.tex``, ``table.csv`` and the study's plots below ``output``.
 
-    Args:
-        study: The study.
-        output: Folder; created if it does not exist.
-        folders: Run id -> path of its record, relative to ``output``.
-        formats: Some of ``markdown``, ``latex``, ``csv``, ``plot``.
-
-    Returns:
-        The files.
+    ``folders`` maps run ids to the paths of their records, relative to ``output``.
     """
     output.mkdir(parents=True, exist_ok=True)
     sections = sections_of(study)
@@ -69,11 +62,7 @@ def write_study_of_runs(study: Study, scale: str, runs: Path) -> list[Path]:
 
 
 def draw_plots(study: Study, output: Path) -> list[Path]:
-    """Draw the plots of the study's layout, as far as its records have anything to draw.
-
-    Returns:
-        ``<output>/<name>.png``, in the order of the layout.
-    """
+    """Draw the plots of the study's layout, as far as its records have anything to draw."""
     written: list[Path] = []
     for name in study.layout.plots if study.runs else ():
         path = output / f"{name}.png"

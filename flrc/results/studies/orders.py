@@ -52,14 +52,10 @@ def sections(layout: Layout, expected: Expected, runs: Sequence[TableRun]) -> li
 def verdict(
     better: Value, worse: Value, metric: str, interval: tuple[float, float] | None = None
 ) -> str:
-    """Whether the first is better than the second, and significantly so.
+    """Whether the first is better than the second, as claimed, and significantly so.
 
-    Args:
-        better: The number that is claimed to be the better one.
-        worse: The other.
-        metric: The measurement that is compared.
-        interval: Confidence interval of ``better`` minus ``worse``, if known; the difference is
-            significant if it excludes 0.
+    A difference is significant if ``interval``, the confidence interval of ``better`` minus
+    ``worse`` if known, excludes 0.
     """
     sign = 1 if better.higher_is_better else -1
     gain = sign * (better.mean - worse.mean)

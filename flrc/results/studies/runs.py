@@ -34,13 +34,7 @@ def runs_of(
     """The finished runs with their facts, in the words of the layout.
 
     A run that two methods share is named after the method that computed it first; its jobs say what
-    it is in this study.
-
-    Args:
-        records: Records of the study's runs.
-        layout: The study's table.
-        jobs: The study's jobs.
-        folders: Run id -> where its items are stored.
+    it is in this study. ``folders`` says where the items of a run (by its id) are stored.
 
     Raises:
         MixedModels: If two models have the same label.

@@ -20,15 +20,7 @@ RESULTS = "results"
 
 @dataclass(frozen=True)
 class Study:
-    """All that its page is made of.
-
-    Attributes:
-        name: Name of its folder.
-        layout: How its table is laid out.
-        expected: The paper's numbers, if the study is a table of the paper.
-        runs: What has been run.
-        jobs: What belongs to it, run or not.
-    """
+    """All that its page is made of: layout, the paper's numbers, runs, and jobs, run or not."""
 
     name: str
     layout: Layout
@@ -50,10 +42,6 @@ def results_of(folder: Path, scale: str) -> Path:
 def read_study(folder: Path, scale: str = "small") -> Study | None:
     """The study of ``experiments/<study>``; None if the folder has no ``table.yaml``.
 
-    Args:
-        folder: The study's folder.
-        scale: Which of its results.
-
     Raises:
         UserError: If a file is malformed, or a column would mix settings or versions.
     """
@@ -65,12 +53,6 @@ def read_study(folder: Path, scale: str = "small") -> Study | None:
 
 def read_study_of_runs(runs: Path, name: str, scale: str, experiments: Path) -> Study | None:
     """A study as its jobs and their records are below a folder of runs now.
-
-    Args:
-        runs: The folder of runs.
-        name: The study.
-        scale: Its scale.
-        experiments: Folder of the studies.
 
     Returns:
         None if it has no layout, or none of its jobs has finished.
@@ -98,11 +80,7 @@ def study_of(
 ) -> Study | None:
     """The study of these records; None if the folder has no ``table.yaml``.
 
-    Args:
-        folder: ``experiments/<study>``.
-        records: Records of its runs.
-        jobs: What belongs to it.
-        folders: Run id -> where its items are stored.
+    ``folders`` says where the items of a run (by its id) are stored.
     """
     layout = read_layout(folder)
     if layout is None:

@@ -27,13 +27,7 @@ RATES = frozenset({"rate", "rate_per_token"})
 
 
 class MixedSettings(UserError):
-    """A column would hold numbers that were measured in different ways.
-
-    Attributes:
-        column: The measurement's name.
-        keys: The settings that differ.
-        runs: Ids of one run for each of the settings.
-    """
+    """A column would hold numbers that were measured in different ways."""
 
     def __init__(self, column: str, keys: list[str], runs: list[str], values: list[str]) -> None:
         """Name column, keys and runs; ``values`` are the differing settings of each run."""
@@ -51,15 +45,14 @@ class MixedSettings(UserError):
 
 @dataclass(frozen=True)
 class Column:
-    """One column.
+    """One column: the name of its measurement, heading, and what defines its numbers.
 
     Attributes:
-        name: Name of the measurement.
         group: First line of the heading: the data set, or what is counted.
         metric: Second line: the metric.
         unit: Unit in the heading; empty if the metric names it.
         higher_is_better: Direction; None if neither direction is better.
-        settings: What defines the numbers; empty for columns that are not measurements.
+        settings: Empty for columns that are not measurements.
     """
 
     name: str

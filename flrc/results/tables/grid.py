@@ -25,7 +25,6 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: Its text, without markup.
         best: Whether it is the best of its column in its rate group.
         note: Number of the footnote that says what is missing; 0 for none.
         runs: Ids of the runs behind it.
@@ -39,13 +38,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: the label cells, then the value cells.
-
-    Attributes:
-        labels: One per label column of the grid.
-        cells: One per value column of the grid.
-        starts_group: Whether a rule separates it from the row above.
-    """
+    """One row: label cells, value cells, and whether a rule separates it from the row above."""
 
     labels: list[str]
     cells: list[Cell]
@@ -54,14 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Grid:
-    """All cells of a table.
-
-    Attributes:
-        label_titles: Headings of the label columns.
-        columns: The value columns.
-        rows: The rows.
-        footnotes: Texts of the footnotes; number k is the k-th.
-    """
+    """All cells of a table; footnote number k is the k-th."""
 
     label_titles: list[str]
     columns: list[Column]
@@ -116,9 +102,7 @@ def shown_mean(value: Value) -> str:
 def shown_value(value: Value | None, *, item_errors: bool) -> str:
     """The text of a cell: mean and spread.
 
-    Args:
-        value: The value; None if it was not measured.
-        item_errors: See :class:`~flrc.results.tables.layout.Layout`.
+    For ``item_errors`` see :class:`~flrc.results.tables.layout.Layout`.
     """
     if value is None:
         return MISSING

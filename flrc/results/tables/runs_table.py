@@ -57,19 +57,10 @@ class Notes:
 
 
 class RunsTable(Table):
-    """A table in the default layout.
-
-    Attributes:
-        columns: The columns that hold anything, in order.
-        notes: What is printed under the table.
-    """
+    """A table in the default layout: the columns that hold anything, and the notes below."""
 
     def __init__(self, records: Iterable[Record], presets: Presets | None = None) -> None:
         """The table of all finished runs; the notes name those that failed or did not finish.
-
-        Args:
-            records: Any records; one that is given twice counts once.
-            presets: The components of each method's preset, for the row labels.
 
         Raises:
             MixedSettings: If a column would mix settings.

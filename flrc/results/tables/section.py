@@ -15,13 +15,7 @@ from flrc.results.tables.runs_table import RunsTable
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a page.
-
-    Attributes:
-        title: Heading; empty for none.
-        text: Paragraphs.
-        grid: The table; None for text only.
-    """
+    """A section of a page: heading (empty for none), paragraphs, and a table if it has one."""
 
     title: str
     text: list[str] = field(default_factory=list)
@@ -29,12 +23,9 @@ class Section:
 
 
 def runs_sections(records: Iterable[Record], presets: Presets, title: str = "") -> list[Section]:
-    """One section for each group of runs that were measured under the same settings.
+    """One section for each group of finished runs that were measured under the same settings.
 
-    Args:
-        records: Runs that are shown together; those that did not finish are left out.
-        presets: The components of each method's preset, for the row labels.
-        title: Heading of the sections; a number follows where there are several.
+    A number follows ``title`` where there are several.
     """
     groups = settings_groups(records)
     several = len(groups) > 1

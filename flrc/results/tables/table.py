@@ -29,10 +29,8 @@ class Table:
     """Rows, groups of columns and values.
 
     Attributes:
-        layout: Its layout.
         known: The facts whose rows and groups it has, one entry for each run.
-        find: Finds the value of a cell by its facts and the name of the measurement.
-        rows: The rows in order.
+        rows: The rows in the order of the layout.
         groups: The groups of columns in order; one empty one if the layout has none.
     """
 

@@ -66,7 +66,6 @@ class TableRun:
     """A finished run as a table reads it.
 
     Attributes:
-        record: Its record.
         facts: What decides its row and its group of columns.
         measurements: By name, including those derived from the record.
         folder: Where its items are stored, for paired tests; None if they are not available.
