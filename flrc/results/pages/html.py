@@ -122,12 +122,6 @@ def write_report(root: Path, output: Path, references: References | None = None)
     return output
 
 
-def _with_distinct_models(known: list[tuple[Path, Runs]]) -> list[tuple[Path, Runs]]:
-    """The studies, with distinct labels for distinct models, the same in all studies."""
-    records = iter(distinct_models(record for _, runs in known for _, record in runs))
-    return [(folder, [(run, next(records)) for run, _ in runs]) for folder, runs in known]
-
-
 def _chapter(folder: Path, runs: Runs, pages: Pages, presets: Presets) -> dict[str, Any]:
     """A study's chapter of the report; its runs are added to ``pages``."""
     name = folder.resolve().name

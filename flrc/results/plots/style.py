@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -113,10 +113,6 @@ def names(
         labels = [f"{label}, {model}" for label, model in zip(labels, models, strict=True)]
     if not rate:
         return labels
-    seeds: dict[str, set[str]] = defaultdict(set)
-    for label, record in zip(labels, records, strict=True):
-        seeds[label].add(str(record.run.get("seed")))
-    return [
-        f"{label}, seed {record.run.get('seed')}" if len(seeds[label]) > 1 else label
-        for label, record in zip(labels, records, strict=True)
-    ]
+    seeded = [f"{n}, seed {r.run.get('seed')}" for n, r in zip(labels, records, strict=True)]
+    runs_of = Counter(name for name, _ in dict.fromkeys(zip(labels, seeded, strict=True)))
+    return [n if runs_of[n] == 1 else s for n, s in zip(labels, seeded, strict=True)]

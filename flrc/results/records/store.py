@@ -127,11 +127,6 @@ class RunFolder:
         """Write ``record.json``."""
         self.write_json(RECORD, record.to_json())
 
-    def read_plan(self) -> dict[str, Any] | None:
-        """The rank plan that :meth:`write_plan` wrote."""
-        values = self.read_json(PLAN)
-        return values if isinstance(values, dict) else None
-
     def write_plan(self, plan: dict[str, Any]) -> None:
         """Write ``plan.json``."""
         self.write_json(PLAN, plan)

@@ -10,7 +10,6 @@ from flrc.results.studies import orders
 from flrc.results.studies.study import Study, read_study
 from flrc.results.tables import markdown
 from flrc.results.tables.layout import TABLE
-from flrc.results.tables.section import Section
 
 HEAD = """# Experiments
 
@@ -46,16 +45,15 @@ def claims_page(known: Sequence[Study]) -> str:
         page = "table.md" if study.runs else "README.md"
         lines = [f"## [{study.name}]({study.name}/{page}): {study.layout.caption}"]
         lines.append(f"{study.layout.place}. {_extent(study)}")
-        for section in _claims(study):
-            lines += _bullets(section)
+        expected = study.expected
+        for section in orders.sections(study.layout, expected, study.runs) if expected else ():
+            texts = [text for text in section.text if text != orders.READING]
+            lines += ["\n".join(f"- {markdown.escape(text)}" for text in texts)] if texts else []
             if section.grid is not None:
                 lines.append("\n".join(markdown.markdown_table(section.grid)))
                 counted.update(row.cells[-1].text for row in section.grid.rows)
         parts.append(SEPARATOR.join(lines))
-    shown = [
-        *reversed(orders.VERDICTS),
-        *([orders.NOT_FINITE] if orders.NOT_FINITE in counted else []),
-    ]
+    shown = [*reversed(orders.VERDICTS), *{orders.NOT_FINITE} & counted.keys()]
     total = ", ".join(f"{counted[name]} {name}" for name in shown)
     summary = f"Orders that the paper claims, at every rate measured here: {total}."
     return SEPARATOR.join([HEAD, _together(known), summary, orders.READING, *parts]) + "\n"
@@ -79,17 +77,6 @@ def _together(known: Sequence[Study]) -> str:
         "belongs to several studies counts in each of them, but here its stages count once. A "
         "record has the stages of the command that wrote it last, so some minutes are missing."
     )
-
-
-def _claims(study: Study) -> list[Section]:
-    if study.expected is None:
-        return []
-    return orders.sections(study.layout, study.expected, study.runs)
-
-
-def _bullets(section: Section) -> list[str]:
-    texts = [text for text in section.text if text != orders.READING]
-    return ["\n".join(f"- {markdown.escape(text)}" for text in texts)] if texts else []
 
 
 def _extent(study: Study) -> str:

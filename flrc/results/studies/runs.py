@@ -79,17 +79,16 @@ def _layers(record: Record, layout: Layout) -> list[TableRun]:
 
 def _with_speedups(runs: list[TableRun]) -> list[TableRun]:
     """How many times faster each search is than ASVD's (the paper's section 4.4)."""
-    slow = [
-        run.measurements[SECONDS].value
-        for run in runs
-        if run.facts["method"] == "asvd_alloc" and SECONDS in run.measurements
-    ]
+    timed = [run for run in runs if SECONDS in run.measurements]
+    slow = [r.measurements[SECONDS].value for r in timed if r.facts["method"] == "asvd_alloc"]
 
     def with_speedup(run: TableRun) -> TableRun:
         own = run.measurements.get(SECONDS)
         if not slow or own is None or own.value <= 0:
             return run
-        faster = Measurement(SPEEDUP, slow[0] / own.value, "", True, None, 1, {}, own.rate)
+        faster = replace(
+            own, name=SPEEDUP, value=slow[0] / own.value, unit="", higher_is_better=True
+        )
         return replace(run, measurements={**run.measurements, SPEEDUP: faster})
 
     return [with_speedup(run) for run in runs]
