@@ -30,12 +30,7 @@ RECENT = 24 * 3600
 
 @dataclass(frozen=True)
 class Entry:
-    """One cached result: a folder of safetensors and JSON files.
-
-    Attributes:
-        path: The folder.
-        inputs: Everything that decides the result.
-    """
+    """One cached result: a folder of safetensors and JSON files, and all inputs that decide it."""
 
     path: Path
     inputs: dict[str, Any]
@@ -90,9 +85,8 @@ class Entry:
 
         temporary = self.path / f".{name}.{os.getpid()}"
         try:
-            save_file(
-                {k: t.detach().cpu().contiguous() for k, t in tensors.items()}, temporary, notes
-            )
+            plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(plain, temporary, notes)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, self.path / name)

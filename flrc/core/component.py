@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import importlib
 import pkgutil
+import re
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -15,6 +15,8 @@ from flrc.core.canonical import Canonical, canonical
 from flrc.errors import UserError
 
 T = TypeVar("T")
+
+_CONSTANT_NAME = re.compile(r"""^    name\s*:\s*str\s*=\s*["']\w""", re.MULTILINE)
 
 
 def added(default: T) -> T:
@@ -105,7 +107,8 @@ def discover(package: str, base: type[Component]) -> dict[str, type[Component]]:
     by_name: dict[str, type[Component]] = {}
     root = importlib.import_module(package)
     for info in pkgutil.iter_modules(root.__path__):
-        if info.ispkg or not _defines_component(Path(root.__path__[0]) / f"{info.name}.py"):
+        path = Path(root.__path__[0]) / f"{info.name}.py"
+        if info.ispkg or not _CONSTANT_NAME.search(path.read_text("utf-8")):
             continue
         module = importlib.import_module(f"{package}.{info.name}")
         for member in vars(module).values():
@@ -117,18 +120,3 @@ def discover(package: str, base: type[Component]) -> dict[str, type[Component]]:
             if by_name.setdefault(name, member) is not member:
                 raise TypeError(f"{member} and {by_name[name]} are both named {name!r}")
     return by_name
-
-
-@cache
-def _defines_component(path: Path) -> bool:
-    """Whether a file defines a class with a constant ``name: str = "..."``."""
-    return any(
-        isinstance(line, ast.AnnAssign)
-        and isinstance(line.target, ast.Name)
-        and line.target.id == "name"
-        and isinstance(line.value, ast.Constant)
-        and bool(line.value.value)
-        for node in ast.parse(path.read_text("utf-8")).body
-        if isinstance(node, ast.ClassDef)
-        for line in node.body
-    )

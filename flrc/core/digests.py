@@ -19,13 +19,7 @@ def file_digest(path: Path) -> str:
     timestamps are coarse, a file that has just been changed is read every time.
     """
     status = path.stat()
-    state = (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
+    state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if time.time_ns() - status.st_ctime_ns < TIMESTAMP_RESOLUTION:
         return _read(path, state)
     return _cached(path.absolute(), state)

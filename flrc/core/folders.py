@@ -21,11 +21,7 @@ INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def check_folders(runs: Path, cache: Path) -> None:
-    """Check the run's folders and those of its libraries.
-
-    Raises:
-        UserError: At the first that is not writable.
-    """
+    """Raise UserError at the first folder of the run or its libraries that is not writable."""
     for setting, folder in (("runs", runs), ("cache", cache)):
         check_writable(f"paths.{setting}", folder)
     for stage in cache.glob("*/"):  # stages may belong to different users
@@ -42,11 +38,7 @@ def check_folders(runs: Path, cache: Path) -> None:
 
 
 def temporary_folder() -> Path:
-    """The folder for temporary files.
-
-    Raises:
-        UserError: If there is no such folder.
-    """
+    """The folder for temporary files; raises UserError if there is no such folder."""
     try:
         return Path(tempfile.gettempdir())
     except FileNotFoundError as error:
@@ -84,8 +76,7 @@ def why_not_writable(folder: Path) -> str | None:
         return f"{nearest} is not writable ({error.strerror})"
 
 
-def _user() -> str:
-    """The user's name as torch uses it in a folder name."""
+def _user() -> str:  # as torch names its folder
     try:
         return getpass.getuser()
     except (KeyError, OSError):

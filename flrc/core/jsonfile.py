@@ -21,11 +21,7 @@ NON_FINITE = "non_finite"
 
 
 def encode(value: Any) -> Any:
-    """Plain JSON values: tuples become lists, non-finite floats become objects.
-
-    Raises:
-        TypeError: If a value has no JSON type or a key is not a string.
-    """
+    """Plain JSON: lists for tuples, objects for non-finite floats; raises TypeError otherwise."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -55,11 +51,7 @@ def digest(value: Any, digits: int = 10) -> str:
 
 
 def write(path: Path, value: Any) -> None:
-    """Write atomically: readers, also after a crash, see either the old or the new file.
-
-    The text is written to a temporary file in the same folder and flushed to disk; the file then
-    replaces ``path``.
-    """
+    """Write atomically: readers, also after a crash, see either the old or the new file."""
     text = json.dumps(encode(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(
@@ -78,10 +70,5 @@ def write(path: Path, value: Any) -> None:
 
 
 def read(path: Path) -> Any:
-    """Read a file written by :func:`write`.
-
-    Raises:
-        FileNotFoundError: If it does not exist.
-        ValueError: If it is truncated or not JSON.
-    """
+    """Read a file written by :func:`write`; raises ValueError if it is truncated or not JSON."""
     return json.loads(path.read_text(encoding="utf-8-sig"), object_hook=_decode)

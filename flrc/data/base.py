@@ -22,7 +22,8 @@ class DataSource(Component, ABC):
         """All rows of a split, in order, each with at least the columns in the catalog.
 
         Raises:
-            UserError: If the data set, the split or a column is missing; names file and line.
+            UserError: If the data set, the split, all rows or a column are missing, or a value has
+                the wrong type; names file and line.
         """
 
     def label(self, dataset: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +56,13 @@ def render(
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Turns, options: dict[str, Any]) -> str:
     problem = ""
-    for conversation in (list(turns), [_in_parts(turn) for turn in turns]):
+    in_parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
+    for conversation in (list(turns), in_parts):
         try:
             text = tokenizer.apply_chat_template(conversation, tokenize=False, **options)
             again = tokenizer.apply_chat_template(conversation, tokenize=False, **options)
         except Exception as error:  # a template is a program and may raise anything
-            problem = problem or _reason(error)
+            problem = problem or f"{type(error).__name__}: {error}".splitlines()[0]
             continue
         if not isinstance(text, str) or text != again:
             problem = "it renders the same conversation differently each time"
@@ -69,12 +70,8 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Turns, options: dict[st
         # Templates omit the reasoning of earlier replies on purpose, so these are not checked.
         contents = [turn["content"] for turn in turns if turn["role"] != "assistant"]
         lost = next(filter(None, (first_lost(content, text) for content in contents)), None)
-        if (
-            lost is None
-            and PRINTED_PARTS in text
-            and not any(PRINTED_PARTS in content for content in contents)
-        ):
-            lost = "the content, printed as a list of parts"
+        if PRINTED_PARTS in text and not any(PRINTED_PARTS in content for content in contents):
+            lost = lost or "the content, printed as a list of parts"
         if lost is None:
             return text
         problem = problem or f"it leaves out part of the text: {lost!r:.40}"
@@ -116,20 +113,14 @@ def reads_date(tokenizer: PreTrainedTokenizerBase) -> bool:
     conversations = [[question], [question, {"role": "assistant", "content": "b"}]]
     moments = (datetime(2001, 1, 2, 3, 4, 5), datetime(2013, 11, 30, 17, 28, 39))
     for turns in conversations:
-        try:
+        with suppress(UserError):
             first, second = (
                 render(tokenizer, turns, moment=moment, add_generation_prompt=len(turns) == 1)
                 for moment in moments
             )
-        except UserError:
-            continue
-        if first != second:
-            return True
+            if first != second:
+                return True
     return False
-
-
-def _in_parts(turn: dict[str, str]) -> dict[str, Any]:
-    return {**turn, "content": [{"type": "text", "text": turn["content"]}]}
 
 
 @contextmanager
@@ -151,7 +142,3 @@ def _stopped_clock(moment: datetime) -> Iterator[None]:
         yield
     finally:
         utils.datetime = running
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

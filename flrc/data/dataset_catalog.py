@@ -44,12 +44,9 @@ class DatasetSpec:
     def check_row(self, place: str, row: Mapping[str, Any]) -> None:
         """Check that every required column has a value, and that text columns hold strings.
 
-        Args:
-            place: File and line, or data set and row, for errors.
-            row: The values by column.
-
         Raises:
-            UserError: If a column is missing or null, or a text column holds another type.
+            UserError: If a column is missing or null, or a text column holds another type; names
+                the place: file and line, or data set and row.
         """
         missing = [column for column in self.columns if row.get(column) is None]
         if missing:
@@ -146,13 +143,7 @@ def find(dataset: str, split: str | None = None) -> DatasetSpec:
 
 
 def choose_kind(setting: str, datasets: Iterable[str], kind: str) -> None:
-    """Raise UserError unless every data set exists and is of the given kind.
-
-    Args:
-        setting: The configuration key that names them, for errors.
-        datasets: Names of data sets.
-        kind: ``text``, ``summarization`` or ``multiple_choice``.
-    """
+    """Raise UserError, naming the setting, unless every data set exists and is of this kind."""
     allowed = [name for name, spec in DATASETS.items() if spec.kind == kind]
     for dataset in datasets:
         choose(setting, dataset, allowed)

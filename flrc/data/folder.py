@@ -29,11 +29,7 @@ class Folder(JsonLinesSource):
             raise UserError("data=folder needs a folder", fix="data=folder data.root=DIR")
 
     def path(self, dataset: str, split: str) -> Path:
-        """The file of a split.
-
-        Raises:
-            UserError: If the folder or the file does not exist.
-        """
+        """The file of a split; raises UserError if the folder or the file does not exist."""
         find(dataset, split)
         root = Path(self.root).expanduser()
         if not root.is_dir():

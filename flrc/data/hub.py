@@ -37,11 +37,7 @@ class Hub(DataSource):
             choose("data.revisions", dataset, DATASETS)
 
     def rows(self, dataset: str, split: str) -> list[dict[str, Any]]:
-        """All rows of a split, in the published order; downloaded on first use.
-
-        Raises:
-            UserError: If the data cannot be downloaded, or lacks a column.
-        """
+        """All rows of a split, in the published order; downloaded on first use."""
         spec = find(dataset, split)
         return list(_fetch(spec, split, self._revision(spec), self.cache))
 

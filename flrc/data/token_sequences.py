@@ -51,10 +51,6 @@ class TokenSequences:
         """Raise UserError unless all tokens are in the vocabulary and fit the context length.
 
         The last token of a reply is never fed, so ``n`` new tokens take ``n - 1`` positions.
-
-        Args:
-            limits: Vocabulary size and context length of the model.
-            model: Label of the model, for errors.
         """
         if any(len(sequence) == 0 for sequence in self.ids):
             raise UserError(f"{self.label} is empty", given="0 tokens", allowed="one token or more")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flrc.core.component import Component
 from flrc.data.dataset_catalog import choose_kind, find
+from flrc.errors import UserError
 from flrc.results.records.measurement import Measurement, Outcome
 
 if TYPE_CHECKING:
@@ -68,10 +69,7 @@ class Evaluation(Component, ABC):
     """Measures a model. Its parts (data sets, tasks) are computed and saved one by one."""
 
     GENERATES: ClassVar[bool] = False
-    """True where text is generated: the run's schedule then applies.
-
-    Otherwise the constant plan is used.
-    """
+    """Whether text is generated, under the run's schedule; otherwise the constant plan is used."""
 
     @abstractmethod
     def parts(self) -> list[str]:
@@ -81,9 +79,24 @@ class Evaluation(Component, ABC):
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
         """Everything that decides the part's numbers (data, versions ...), as JSON values."""
 
-    @abstractmethod
+    def split(self, part: str) -> str:
+        """The evaluated split of a part that is a data set."""
+        return find(part).evaluation_split
+
     def check_data(self, data: DataSource) -> None:
         """Raise UserError, before any work, if data, splits or local metric models are missing."""
+        for part in self.parts():
+            data.check_available(part, self.split(part))
+
+    def require_enough(self, field: str, available: int, problem: str) -> None:
+        """Raise UserError with this problem if ``field`` asks for more items than available."""
+        asked = getattr(self, field)
+        if asked is not None and available < asked:
+            raise UserError(
+                problem,
+                given=f"evaluation.{self.name}.{field}={asked}",
+                allowed=f"at most {available}, or null for all",
+            )
 
     @abstractmethod
     def token_sequences(
@@ -95,14 +108,8 @@ class Evaluation(Component, ABC):
     ) -> TokenSequences:
         """Every token that the model will be fed; read before any work.
 
-        Args:
-            part: The part.
-            data: Where rows come from; all that are used are read and checked.
-            tokenizer: The model's tokenizer.
-            config: The model's config.
-
         Raises:
-            UserError: If a row is bad, or there are too few.
+            UserError: If a row that is used is bad, or there are too few.
         """
 
     @abstractmethod
@@ -114,11 +121,7 @@ class Evaluation(Component, ABC):
         raise TypeError(f"{self.name} generates no text")
 
     def replies(
-        self,
-        data: DataSource,
-        tokenizer: PreTrainedTokenizerBase,
-        decoder: Decoder,
-        part: str,
+        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, decoder: Decoder, part: str
     ) -> list[list[int]]:
         """Token ids of every reply of a part; only if ``GENERATES``."""
         raise TypeError(f"{self.name} generates no text")
@@ -146,11 +149,12 @@ class DatasetEvaluation(Evaluation):
         """The data sets."""
         return list(self.datasets)
 
-    def split(self, dataset: str) -> str:
-        """The split that is evaluated."""
-        return find(dataset).evaluation_split
-
-    def check_data(self, data: DataSource) -> None:
-        """Each data set is there."""
-        for dataset in self.datasets:
-            data.check_available(dataset, self.split(dataset))
+    def data_settings(self, part: str, data: DataSource) -> dict[str, Any]:
+        """Version of the evaluation; label, split and fingerprint of a data set."""
+        split = self.split(part)
+        return {
+            "version": type(self).VERSION,
+            "dataset": data.label(part),
+            "split": split,
+            "data": data.fingerprint(part, split),
+        }

@@ -156,14 +156,12 @@ class Efficiency(Evaluation):
             Measurement(f"{part}/{name}", value, unit, higher, None, count, settings, rate)
             for name, (value, unit, higher) in values.items()
         ]
-        seconds: list[dict[str, Any]] = [
-            {
-                name: {"prefill": t.prefill, "steps": t.steps, "streamed": t.streamed}
-                for name, t in row.items()
-            }
+        keys = ("prefill", "steps", "streamed")
+        items: list[dict[str, Any]] = [
+            {name: {key: getattr(timing, key) for key in keys} for name, timing in row.items()}
             for row in rows
         ]
-        return Outcome(measurements, [*seconds, {"roofline": dict(vars(limit))}])
+        return Outcome(measurements, [*items, {"roofline": dict(vars(limit))}])
 
 
 def _prompt(limits: Limits, batch: int, tokens: int) -> Tensor:
@@ -204,8 +202,8 @@ def summary(
             f"{label}bytes_per_token": (moved / batch, "bytes", False),
         }
         if streaming:
-            streamed = median(row[name].streamed for row in rows)
-            values[f"{label}streamed_bytes_per_step"] = (streamed / len(steps), "bytes", False)
+            per_step = median(row[name].streamed for row in rows) / len(steps)
+            values[f"{label}streamed_bytes_per_step"] = (per_step, "bytes", False)
         else:
             values |= {
                 f"{label}allowed_tokens_per_second": (batch * len(steps) / least, "tokens/s", True),
@@ -220,9 +218,8 @@ def summary(
             "speedup_highest": (max(ratios), "x", True),
             "prefill_speedup": (median(first), "x", True),
         }
-        mine_streamed = values.get("streamed_bytes_per_step", (0.0,))[0]
-        if mine_streamed:
-            less = values["dense_streamed_bytes_per_step"][0] / mine_streamed
+        if streamed := values.get("streamed_bytes_per_step", (0.0,))[0]:
+            less = values["dense_streamed_bytes_per_step"][0] / streamed
             values["streamed_ratio"] = (less, "x", True)
         if not streaming:
             faster = allowed["dense"] / allowed["compressed"]

@@ -20,7 +20,6 @@ from flrc.models.anatomy.input_limits import Limits
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask
-    from lm_eval.models.huggingface import HFLM
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # Paths of the task files, because lm-eval takes 15 seconds to index all of its 14,000 tasks.
@@ -74,18 +73,8 @@ def installed_definition(task: str) -> dict[str, Any]:
     return definition
 
 
-def task_version(task: str) -> str:
-    """The version of the task's definition; lm-eval raises it when numbers change."""
-    return str(installed_definition(task)["metadata"]["version"])
-
-
 def build_task(task: str, rows: list[dict[str, Any]]) -> ConfigurableTask:
-    """An lm-eval task with our rows.
-
-    Args:
-        task: Name of the task.
-        rows: The questions, in order, with the columns of the catalog.
-    """
+    """An lm-eval task with our rows, which have the columns of the catalog."""
     from datasets import Dataset, disable_progress_bars
     from lm_eval.api.task import ConfigurableTask
 
@@ -138,10 +127,7 @@ def question_tokens(
 ) -> list[list[int]]:
     """Token ids of every question with each of its answers, as lm-eval feeds them to the model.
 
-    Args:
-        task: From :func:`build_task`.
-        tokenizer: The model's tokenizer; not changed.
-        config: The model's config; the model itself is not needed.
+    The model itself is not needed; the tokenizer is not changed.
 
     Raises:
         UserError: If a question or answer has no tokens, so that lm-eval cannot score it.
@@ -197,22 +183,22 @@ def ask(
 ) -> Answers:
     """Ask a model a task's questions.
 
-    lm-eval's response cache is not used: its key does not contain the model.
-
-    Args:
-        task: The task's name.
-        rows: The questions.
-        model: The model, on its device; not changed.
-        tokenizer: Its tokenizer; not changed.
-        batch_size: Answers scored at once. When memory runs out it is halved and the task is asked
-            again.
+    lm-eval's response cache is not used: its key does not contain the model. Model and tokenizer
+    are not changed. When memory runs out, the batch size is halved and the task is asked again.
     """
     import numpy as np
     from lm_eval.evaluator import evaluate
+    from lm_eval.models.huggingface import HFLM
 
     built = build_task(task, rows)
+    # Without a context length in the config, lm-eval would truncate questions at its own default.
+    longest = Limits.of(model.config).context or UNLIMITED
+    own = copy.deepcopy(tokenizer)  # lm-eval sets a padding token on it
     while True:
-        wrapped = _wrap(model, tokenizer, batch_size)
+        with _ties_kept(model), _quiet("lm_eval.models.huggingface"):
+            wrapped = HFLM(
+                pretrained=model, tokenizer=own, batch_size=batch_size, max_length=longest
+            )
         try:
             results = evaluate(lm=wrapped, task_dict={"tasks": {task: built}})
             break
@@ -221,41 +207,21 @@ def ask(
         free_memory()
     items = []
     for sample in sorted(results["samples"][task], key=lambda sample: int(sample["doc_id"])):
-        doc, index = sample["doc"], int(sample["doc_id"])
+        index = int(sample["doc_id"])
         scores = [float(score) for score, _ in sample["filtered_resps"]]
-        gold = _gold(built, doc)
-        predicted = int(np.argmax(scores))
-        items.append(
-            {
-                "id": str(rows[index].get("id", index)),
-                "loglikelihoods": scores,
-                "predicted": predicted,
-                "gold": gold,
-                "correct": bool(sample["acc"]),
-            }
-        )
-        if items[-1]["correct"] != (predicted == gold):
-            raise RuntimeError(
-                f"{task}: lm-eval does not score by the most likely choice: {items[-1]}"
-            )
+        item = {
+            "id": str(rows[index].get("id", index)),
+            "loglikelihoods": scores,
+            "predicted": int(np.argmax(scores)),
+            "gold": _gold(built, sample["doc"]),
+            "correct": bool(sample["acc"]),
+        }
+        if item["correct"] != (item["predicted"] == item["gold"]):
+            raise RuntimeError(f"{task}: lm-eval does not score by the most likely choice: {item}")
+        items.append(item)
     values = results["results"][task]
     stderr = values["acc_stderr,none"]
     return Answers(float(values["acc,none"]), stderr if isinstance(stderr, float) else None, items)
-
-
-def _wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> HFLM:
-    from lm_eval.models.huggingface import HFLM
-
-    # Without a context length in the config, lm-eval would truncate questions at its own default.
-    longest = Limits.of(model.config).context or UNLIMITED
-    # lm-eval sets a padding token on the tokenizer, so it gets a copy.
-    with _ties_kept(model), _quiet("lm_eval.models.huggingface"):
-        return HFLM(
-            pretrained=model,
-            tokenizer=copy.deepcopy(tokenizer),
-            batch_size=batch_size,
-            max_length=longest,
-        )
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flrc.data.text import token_stream, windows
 from flrc.data.token_sequences import TokenSequences
-from flrc.errors import UserError
 from flrc.evaluation.base import DatasetEvaluation, Subject
 from flrc.results.records.measurement import Measurement, Outcome
 
@@ -56,15 +55,8 @@ class Perplexity(DatasetEvaluation):
 
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
         """Fingerprint of the data, windows and length."""
-        split = self.split(part)
-        return {
-            "version": type(self).VERSION,
-            "dataset": data.label(part),
-            "split": split,
-            "data": data.fingerprint(part, split),
-            "windows": self.windows,
-            "length": self.length,
-        }
+        own = {"windows": self.windows, "length": self.length}
+        return self.data_settings(part, data) | own
 
     def token_sequences(
         self,
@@ -78,15 +70,11 @@ class Perplexity(DatasetEvaluation):
         return TokenSequences(f"a window of {part}", ids, "evaluation.perplexity.length")
 
     def _windows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase, part: str) -> Tensor:
-        """``(windows, length)`` token ids."""
+        # (windows, length)
         stream = token_stream(data.rows(part, self.split(part)), tokenizer)
         available = windows(stream, self.length)
-        if self.windows is not None and self.windows > len(available):
-            raise UserError(
-                f"the text of {part} has {len(available)} windows of {self.length} tokens",
-                given=f"evaluation.perplexity.windows={self.windows}",
-                allowed=f"at most {len(available)}, or null for all",
-            )
+        problem = f"the text of {part} has {len(available)} windows of {self.length} tokens"
+        self.require_enough("windows", len(available), problem)
         return available[: self.windows]
 
     def evaluate(self, subject: Subject, part: str) -> Outcome:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from flrc.evaluation.shrinking_batches import in_batches
 from flrc.runtime.decoding import Decoder
@@ -16,34 +17,25 @@ def generate_replies(
     prompts: Sequence[Sequence[int]],
     *,
     batch_size: int,
-    max_new_tokens: int,
-    num_beams: int = 1,
     **options: Any,
 ) -> list[list[int]]:
     """Token ids of the reply to each prompt, up to and including its end-of-sequence token.
 
     Prompts are sorted by length, to reduce padding, and left-padded; all sequences of a batch are
-    at the same forward step. Batches are halved when memory runs out.
+    at the same forward step. Batches are halved when memory runs out. ``options`` are those of
+    :meth:`~flrc.runtime.decoding.Decoder.generate`.
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     ends = set(decoder.end_tokens())
-    padding = decoder.padding_token()
-    filler = padding if padding is not None else 0
+    filler = decoder.padding_token() or 0
     device = decoder.model.device
 
     def generate(batch: Sequence[int]) -> list[list[int]]:
-        width = max(len(prompts[i]) for i in batch)
-        ids = torch.full((len(batch), width), filler, dtype=torch.long)
-        mask = torch.zeros(len(batch), width, dtype=torch.long)
-        for row, i in enumerate(batch):
-            ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
-            mask[row, width - len(prompts[i]) :] = 1
+        rows = [torch.tensor(prompts[i]) for i in batch]
+        ids = pad_sequence(rows, True, filler, "left")
+        mask = pad_sequence([torch.ones_like(row) for row in rows], True, 0, "left")
         output = decoder.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            max_new_tokens=max_new_tokens,
-            num_beams=num_beams,
-            **options,
+            input_ids=ids.to(device), attention_mask=mask.to(device), **options
         )
         return [up_to_end(row, ends) for row in output.tolist()]
 
@@ -54,10 +46,8 @@ def generate_replies(
 
 def up_to_end(tokens: list[int], ends: set[int]) -> list[int]:
     """The tokens up to and including the first end-of-sequence token."""
-    for index, token in enumerate(tokens):
-        if token in ends:
-            return tokens[: index + 1]
-    return tokens
+    last = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
+    return tokens[: last + 1]
 
 
 def agreement(reply: Sequence[int], other: Sequence[int]) -> float:

@@ -33,12 +33,7 @@ class StepCost:
 
 
 def step_costs(
-    model: PreTrainedModel,
-    at: Mapping[int, RankPlan],
-    *,
-    batch: int,
-    prompt: int,
-    steps: int,
+    model: PreTrainedModel, at: Mapping[int, RankPlan], *, batch: int, prompt: int, steps: int
 ) -> list[StepCost]:
     """Costs of each step after the prefill; the plan of the last step is active afterwards.
 
@@ -50,15 +45,12 @@ def step_costs(
         steps: Forward steps, including the prefill.
     """
     costs = []
-    known: tuple[int, int] | None = None
+    size, count = weights_read(model)
     for step in range(steps):
         if step in at:
             activate(model, at[step])
-            known = None
-        if known is None:
-            known = weights_read(model)
+            size, count = weights_read(model)
         if step:
-            size, count = known
             cache = batch * cached_bytes(model, prompt + step)
             costs.append(StepCost(size, cache, 2 * batch * count))
     return costs

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flrc.data.summarization_pairs import Pair, chat_prompt, read_pairs
+from flrc.data.summarization_pairs import Encoded, Pair, chat_prompt, read_pairs
 from flrc.data.token_sequences import TokenSequences
-from flrc.errors import UserError, choose
+from flrc.errors import choose
 from flrc.evaluation.base import DatasetEvaluation, Subject
 from flrc.evaluation.bertscore_models import bertscore_model
 from flrc.evaluation.rouge_tokenizers import TOKENIZERS
@@ -86,13 +86,9 @@ class Summarization(DatasetEvaluation):
         config: PretrainedConfig,
     ) -> TokenSequences:
         """The prompts; checks that there are enough, and that every pair can be scored."""
-        pairs, prompts, _ = self._prompts(data, tokenizer, part)
-        if self.limit is not None and len(pairs) < self.limit:
-            raise UserError(
-                f"{data.label(part)} has {len(pairs)} items to summarize",
-                given=f"evaluation.summarization.limit={self.limit}",
-                allowed=f"at most {len(pairs)}, or null for all",
-            )
+        pairs, prompts = self._prompts(data, tokenizer, part)
+        problem = f"{data.label(part)} has {len(pairs)} items to summarize"
+        self.require_enough("limit", len(pairs), problem)
         check_pairs(
             pairs,
             f"{data.label(part)}/{self.split(part)}",
@@ -102,43 +98,33 @@ class Summarization(DatasetEvaluation):
         )
         return TokenSequences(
             f"a prompt of {part} with its reply",
-            prompts,
+            [prompt.ids for prompt in prompts],
             "evaluation.summarization.max_prompt_tokens or max_new_tokens",
             self.max_new_tokens,
         )
 
     def reply_settings(self, part: str, data: DataSource) -> dict[str, Any]:
         """Settings of the data, the prompts and the decoding."""
-        split = self.split(part)
-        return {
-            "version": type(self).VERSION,
-            "dataset": data.label(part),
-            "split": split,
-            "data": data.fingerprint(part, split),
-            "limit": self.limit,
-            "max_new_tokens": self.max_new_tokens,
-            "max_prompt_tokens": self.max_prompt_tokens,
-            "num_beams": self.num_beams,
-        }
+        names = ("limit", "max_new_tokens", "max_prompt_tokens", "num_beams")
+        return self.data_settings(part, data) | {name: getattr(self, name) for name in names}
 
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
         """Settings of replies and metrics; the ROUGE tokenizer only if it is not the default."""
-        other = self.rouge_tokenizer != "default"
-        return {
+        settings = {
             **self.reply_settings(part, data),
             "rouge_score": importlib.metadata.version("rouge_score"),
             "bert_score": importlib.metadata.version("bert_score"),
             "bertscore_model": self.bertscore_model,
             "stemmer": True,
-            **({"rouge_tokenizer": self.rouge_tokenizer} if other else {}),
         }
+        default = self.rouge_tokenizer == "default"
+        return settings if default else settings | {"rouge_tokenizer": self.rouge_tokenizer}
 
     def _prompts(
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, part: str
-    ) -> tuple[list[Pair], list[list[int]], list[bool]]:
+    ) -> tuple[list[Pair], list[Encoded]]:
         pairs = read_pairs(data, part, self.split(part), self.limit)
-        encoded = [chat_prompt(pair, tokenizer, self.max_prompt_tokens) for pair in pairs]
-        return pairs, [e.ids for e in encoded], [e.truncated for e in encoded]
+        return pairs, [chat_prompt(pair, tokenizer, self.max_prompt_tokens) for pair in pairs]
 
     def replies(
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, decoder: Decoder, part: str
@@ -146,10 +132,9 @@ class Summarization(DatasetEvaluation):
         """Token ids of every reply; those of the dense model are compared with these."""
         from flrc.evaluation.reply_generation import generate_replies
 
-        _, prompts, _ = self._prompts(data, tokenizer, part)
         return generate_replies(
             decoder,
-            prompts,
+            [prompt.ids for prompt in self._prompts(data, tokenizer, part)[1]],
             batch_size=self.batch_size,
             max_new_tokens=self.max_new_tokens,
             num_beams=self.num_beams,
@@ -160,73 +145,63 @@ class Summarization(DatasetEvaluation):
         from flrc.evaluation.reply_generation import agreement
         from flrc.evaluation.text_metrics import BertScoreF1, RougeL
 
-        pairs, prompts, truncated = self._prompts(subject.data, subject.tokenizer, part)
+        tokenizer = subject.tokenizer
+        pairs, prompts = self._prompts(subject.data, tokenizer, part)
         dense = subject.dense_replies[part]
         replies = (
             dense  # greedy decoding is deterministic: these are the same
             if subject.decoder.plans is None
-            else self.replies(subject.data, subject.tokenizer, subject.decoder, part)
+            else self.replies(subject.data, tokenizer, subject.decoder, part)
         )
-        texts = [subject.tokenizer.decode(r, skip_special_tokens=True).strip() for r in replies]
-        references = [pair.reference for pair in pairs]
-        copies = [
-            subject.tokenizer.decode(
-                subject.tokenizer(pair.source, add_special_tokens=False, verbose=False)[
-                    "input_ids"
-                ][: self.max_new_tokens]
-            )
-            for pair in pairs
-        ]
+        texts = [tokenizer.decode(reply, skip_special_tokens=True).strip() for reply in replies]
+        steps, copies = self.max_new_tokens, []
+        for pair in pairs:
+            source = tokenizer(pair.source, add_special_tokens=False, verbose=False)["input_ids"]
+            copies.append(tokenizer.decode(source[:steps]))
 
-        def rouge_l(predictions: list[str]) -> list[float]:
-            values: list[float] = RougeL().compute(
-                predictions=predictions, references=references, tokenizer=self.rouge_tokenizer
-            )["rougeL"]
-            return values
+        def percent(metric: Any, predictions: list[str], **options: str) -> list[float]:
+            references = [pair.reference for pair in pairs]
+            (values,) = metric.compute(
+                predictions=predictions, references=references, **options
+            ).values()
+            return [100 * value for value in values]
 
-        rouge, copied = rouge_l(texts), rouge_l(copies)
-        bert = BertScoreF1().compute(
-            predictions=texts, references=references, model=self.bertscore_model
-        )["bertscore_f1"]
-        same = [agreement(r, d) for r, d in zip(replies, dense, strict=True)]
+        rouge, copied = (
+            percent(RougeL(), predictions, tokenizer=self.rouge_tokenizer)
+            for predictions in (texts, copies)
+        )
+        bert = percent(BertScoreF1(), texts, model=self.bertscore_model)
+        same = [100 * agreement(r, d) for r, d in zip(replies, dense, strict=True)]
         lengths = [len(reply) for reply in replies]
-        steps = self.max_new_tokens
         rate = subject.decoder.rate_per_step(lengths, steps)
-        per_token = subject.decoder.rate_per_token(lengths, [len(p) for p in prompts], steps)
+        per_token = subject.decoder.rate_per_token(lengths, [len(p.ids) for p in prompts], steps)
         label, settings = subject.data.label(part), self.settings(part, subject.data)
-
-        def measured(
-            metric: str, values: Sequence[float], unit: str, higher: bool = True, scale: float = 100
-        ) -> Measurement:
-            mean, error = mean_and_error([scale * value for value in values])
-            return Measurement(
-                f"{label}/{metric}", mean, unit, higher, error, len(values), settings, rate
-            )
-
+        count = len(replies)
         measurements = [
-            measured("rougeL", rouge, "%"),
-            measured("bertscore_f1", bert, "%"),
-            measured("dense_agreement", same, "%"),
-            measured("copy_rougeL", copied, "%"),
-            measured("reply_tokens", lengths, "tokens", scale=1),
-            Measurement(f"{label}/rate", rate, "", False, None, len(replies), settings, rate),
-            Measurement(
-                f"{label}/rate_per_token", per_token, "", False, None, len(replies), settings, rate
-            ),
+            Measurement(f"{label}/{metric}", mean, unit, higher, error, count, settings, rate)
+            for metric, unit, higher, (mean, error) in (
+                ("rougeL", "%", True, mean_and_error(rouge)),
+                ("bertscore_f1", "%", True, mean_and_error(bert)),
+                ("dense_agreement", "%", True, mean_and_error(same)),
+                ("copy_rougeL", "%", True, mean_and_error(copied)),
+                ("reply_tokens", "tokens", True, mean_and_error(lengths)),
+                ("rate", "", False, (rate, None)),
+                ("rate_per_token", "", False, (per_token, None)),
+            )
         ]
         items = [
             {
                 "id": pair.id,
                 "reply": text,
                 "tokens": reply,
-                "rougeL": 100 * r,
-                "bertscore_f1": 100 * b,
-                "dense_agreement": 100 * s,
-                "prompt_tokens": len(prompt),
-                "truncated": shortened,
+                "rougeL": r,
+                "bertscore_f1": b,
+                "dense_agreement": s,
+                "prompt_tokens": len(prompt.ids),
+                "truncated": prompt.truncated,
             }
-            for pair, text, reply, r, b, s, prompt, shortened in zip(
-                pairs, texts, replies, rouge, bert, same, prompts, truncated, strict=True
+            for pair, text, reply, r, b, s, prompt in zip(
+                pairs, texts, replies, rouge, bert, same, prompts, strict=True
             )
         ]
         return Outcome(measurements, items)

@@ -57,12 +57,8 @@ class RougeL(_TextMetric):
         for number, reference in enumerate(references, start=1):
             check_words(reference, tokenizer, f"reference {number}")
         scorer = RougeScorer(["rougeL"], tokenizer=make_tokenizer(tokenizer))
-        return {
-            "rougeL": [
-                scorer.score(reference, prediction)["rougeL"].fmeasure
-                for prediction, reference in zip(predictions, references, strict=True)
-            ]
-        }
+        pairs = zip(references, predictions, strict=True)
+        return {"rougeL": [scorer.score(*pair)["rougeL"].fmeasure for pair in pairs]}
 
 
 class BertScoreF1(_TextMetric):
@@ -85,11 +81,8 @@ class BertScoreF1(_TextMetric):
         device: str = "cpu",
     ) -> dict[str, list[float]]:
         scores = [0.0] * len(predictions)
-        scored = [
-            i
-            for i, pair in enumerate(zip(predictions, references, strict=True))
-            if not any(map(is_blank, pair))
-        ]
+        pairs = enumerate(zip(predictions, references, strict=True))
+        scored = [i for i, pair in pairs if not any(map(is_blank, pair))]
         for i in scored:
             check_known(references[i], model, f"reference {i + 1}")
         if scored:

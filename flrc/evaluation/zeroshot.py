@@ -9,11 +9,16 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from flrc.data.base import DataSource
-from flrc.data.dataset_catalog import DATASETS, find
+from flrc.data.dataset_catalog import DATASETS
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError, choose
 from flrc.evaluation.base import Evaluation, Subject
-from flrc.evaluation.lm_eval_tasks import ask, checked_task, question_tokens, task_version
+from flrc.evaluation.lm_eval_tasks import (
+    ask,
+    checked_task,
+    installed_definition,
+    question_tokens,
+)
 from flrc.results.records.measurement import Measurement, Outcome
 
 if TYPE_CHECKING:
@@ -59,10 +64,10 @@ class ZeroShot(Evaluation):
 
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
         """Task and version, version of lm-eval, limit, metric and fingerprint of the data."""
-        split = find(part).evaluation_split
+        split = self.split(part)
         return {
             "task": part,
-            "task_version": task_version(part),
+            "task_version": str(installed_definition(part)["metadata"]["version"]),
             "lm_eval": version("lm_eval"),
             "metric": "acc",
             "shots": 0,
@@ -70,11 +75,6 @@ class ZeroShot(Evaluation):
             "split": split,
             "data": data.fingerprint(part, split),
         }
-
-    def check_data(self, data: DataSource) -> None:
-        """Raise UserError if the rows of a task are not available."""
-        for task in self.tasks:
-            data.check_available(task, find(task).evaluation_split)
 
     def token_sequences(
         self,
@@ -84,13 +84,8 @@ class ZeroShot(Evaluation):
         config: PretrainedConfig,
     ) -> TokenSequences:
         """Each of the requested questions with each of its answers."""
-        rows = data.rows(part, find(part).evaluation_split)
-        if self.limit is not None and len(rows) < self.limit:
-            raise UserError(
-                f"{data.label(part)} has {len(rows)} questions",
-                given=f"evaluation.zeroshot.limit={self.limit}",
-                allowed=f"at most {len(rows)}, or null for all",
-            )
+        rows = data.rows(part, self.split(part))
+        self.require_enough("limit", len(rows), f"{data.label(part)} has {len(rows)} questions")
         task = checked_task(part, rows[: self.limit])
         return TokenSequences(
             f"a question of {part} with an answer",
@@ -105,7 +100,7 @@ class ZeroShot(Evaluation):
         Items: ``id``, ``loglikelihoods`` of the choices, indices ``predicted`` and ``gold``, and
         ``correct``.
         """
-        rows = subject.data.rows(part, find(part).evaluation_split)[: self.limit]
+        rows = subject.data.rows(part, self.split(part))[: self.limit]
         answers = ask(part, rows, subject.model, subject.tokenizer, self.batch_size)
         measurement = Measurement(
             name=f"{subject.data.label(part)}/acc",
@@ -142,7 +137,6 @@ class ZeroShot(Evaluation):
                 given=", ".join(f"{m.name} at rate {m.rate:g}" for m in parts),
             )
         errors = [m.stderr for m in parts if m.stderr is not None]
-        complete = len(errors) == len(parts)
         return [
             Measurement(
                 name=f"{prefixes.pop()}zeroshot/mean_acc",
@@ -150,7 +144,7 @@ class ZeroShot(Evaluation):
                 unit="%",
                 higher_is_better=True,
                 # The errors are independent: the variance of a mean of k is their sum over k^2.
-                stderr=math.hypot(*errors) / len(parts) if complete else None,
+                stderr=math.hypot(*errors) / len(parts) if len(errors) == len(parts) else None,
                 count=sum(m.count for m in parts),
                 settings={
                     "metric": "mean_acc",

@@ -101,18 +101,14 @@ class Offload(Runtime):
     def running(
         self, model: nn.Module, targets: Sequence[Target], dense_bytes: int
     ) -> Iterator[None]:
-        """See :class:`~flrc.runtime.base.Runtime`.
-
-        Raises:
-            UserError: If the budget is too small for what must stay in memory and two matrices.
-        """
+        """See :class:`~flrc.runtime.base.Runtime`; UserError if not even two matrices fit."""
         from flrc.models.anatomy.placement import settle
         from flrc.runtime.weight_sources import DiskSource, PinnedSource, RateLimited
         from flrc.runtime.weight_streaming import Source, Streamed, Streamer
 
         model.eval()
         matrices = _matrices(model, targets)
-        moving, buffers = self._moving(model, [rows for rows, _ in matrices], dense_bytes)
+        moving, buffers = self._moving(model, list(matrices), dense_bytes)
         if not moving:
             settle(model)
             yield
@@ -127,9 +123,7 @@ class Offload(Runtime):
         if self.gb_per_second is not None:
             source = RateLimited(source, self.gb_per_second * 1e9)
         del held
-        numbers = {id(rows): number for number, rows in enumerate(moving)}
-        counts = [count for rows, count in matrices if id(rows) in numbers]
-        streamer = Streamer(source, counts, buffers)
+        streamer = Streamer(source, [matrices[rows] for rows in moving], buffers)
         for number, rows in enumerate(moving):
             rows.stream, rows.values = Streamed(streamer, number, rows.count), None
         settle(model)  # the rest of the model
@@ -141,11 +135,10 @@ class Offload(Runtime):
     def _moving(
         self, model: nn.Module, matrices: Sequence[Rows], dense_bytes: int
     ) -> tuple[list[Rows], int]:
-        """The matrices to be streamed, and the number of buffers for them."""
         from flrc.models.layers.sizes import stored_bytes
 
         # The scales of int8 rows are not included: they stay in memory.
-        sizes = {id(rows): rows.values.nbytes for rows in matrices if rows.values is not None}
+        sizes = {rows: rows.values.nbytes for rows in matrices if rows.values is not None}
         fixed = stored_bytes(model, [])["model_stored"] - sum(sizes.values())
         budget = self._bytes(dense_bytes)
         left = budget - fixed
@@ -165,14 +158,14 @@ class Offload(Runtime):
         left -= buffers * largest
         moving = []
         for rows in matrices:
-            if sizes[id(rows)] <= left:
-                left -= sizes[id(rows)]
+            if sizes[rows] <= left:
+                left -= sizes[rows]
             else:
                 moving.append(rows)
         return moving, buffers
 
 
-def _matrices(model: nn.Module, targets: Sequence[Target]) -> list[tuple[Rows, Callable[[], int]]]:
+def _matrices(model: nn.Module, targets: Sequence[Target]) -> dict[Rows, Callable[[], int]]:
     """All matrices of the targets in the order of use, each with a function for its active rows."""
     from torch.nn import Linear
 
@@ -181,7 +174,7 @@ def _matrices(model: nn.Module, targets: Sequence[Target]) -> list[tuple[Rows, C
     from flrc.models.layers.factored_linear import FactoredLinear
     from flrc.models.layers.rows import FloatRows
 
-    matrices: dict[int, tuple[Rows, Callable[[], int]]] = {}
+    matrices: dict[Rows, Callable[[], int]] = {}
     for name in (layer.name for target in targets for layer in target.layers):
         layer = model.get_submodule(name)
         if isinstance(layer, Linear):
@@ -189,8 +182,8 @@ def _matrices(model: nn.Module, targets: Sequence[Target]) -> list[tuple[Rows, C
             layer = DenseLinear(FloatRows(layer.weight.data), bias)
             replace(model, name, layer)
         if isinstance(layer, DenseLinear):
-            matrices[id(layer.weight)] = (layer.weight, partial(getattr, layer.weight, "count"))
+            matrices[layer.weight] = partial(getattr, layer.weight, "count")
         elif isinstance(layer, FactoredLinear):
             for rows, count in layer.matrices():
-                matrices.setdefault(id(rows), (rows, count))
-    return list(matrices.values())
+                matrices.setdefault(rows, count)
+    return matrices

@@ -60,11 +60,7 @@ class Spread(Runtime):
     def running(
         self, model: nn.Module, targets: Sequence[Target], dense_bytes: int
     ) -> Iterator[None]:
-        """See :class:`~flrc.runtime.base.Runtime`; the model stays on the GPUs afterwards.
-
-        Raises:
-            UserError: If the model does not fit on the GPUs.
-        """
+        """See :class:`~flrc.runtime.base.Runtime`; the model stays on the GPUs afterwards."""
         import torch
         from accelerate.utils import get_balanced_memory
 
@@ -114,12 +110,7 @@ def device_map(model: nn.Module, memory: Mapping[Device, int]) -> dict[str, Devi
 
 
 def spread(model: nn.Module, places: Mapping[str, Device]) -> None:
-    """Move modules to their devices, with hooks that move their inputs.
-
-    Args:
-        model: Changed in place.
-        places: From :func:`device_map`.
-    """
+    """Move modules to the places of :func:`device_map`, with hooks that move their inputs."""
     from accelerate import dispatch_model
 
     keys: Any = getattr(model, "_skip_keys_device_placement", None)

@@ -170,18 +170,10 @@ class Streamer:
 
 
 class Streamed(Stream):
-    """One matrix of a streamer.
-
-    Args:
-        streamer: The streamer, which all matrices share.
-        item: Index of the matrix.
-        count: Number of its rows.
-    """
+    """Matrix number ``item``, with ``count`` rows, of a streamer that all matrices share."""
 
     def __init__(self, streamer: Streamer, item: int, count: int) -> None:
-        self.streamer = streamer
-        self.item = item
-        self.count = count
+        self.streamer, self.item, self.count = streamer, item, count
 
     def use(self, rank: int | None, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """See :class:`~flrc.models.layers.rows.Stream`."""
@@ -190,9 +182,5 @@ class Streamed(Stream):
 
 def streamers(model: nn.Module) -> list[Streamer]:
     """The streamers of a model's matrices."""
-    unique = {
-        id(rows.stream.streamer): rows.stream.streamer
-        for rows in model.modules()
-        if isinstance(rows, Rows) and isinstance(rows.stream, Streamed)
-    }
-    return list(unique.values())
+    streams = (rows.stream for rows in model.modules() if isinstance(rows, Rows))
+    return list(dict.fromkeys(s.streamer for s in streams if isinstance(s, Streamed)))

@@ -20,13 +20,7 @@ from flrc.errors import UserError
 
 @dataclass(frozen=True)
 class ConfigLocation:
-    """Where Hydra finds the configuration.
-
-    Attributes:
-        folder: Folder of the configuration.
-        name: Name of its main file (``--config-name``).
-        extra_folder: A folder that takes precedence (``--config-dir``).
-    """
+    """``--config-path``, ``--config-name`` and ``--config-dir``, which takes precedence."""
 
     folder: str
     name: str = "config"
@@ -84,11 +78,7 @@ class Command:
 
 @lru_cache(maxsize=16)
 def loader(location: ConfigLocation) -> Any:
-    """Hydra's loader of the configuration.
-
-    Raises:
-        UserError: If the folder of ``--config-dir`` does not exist.
-    """
+    """Hydra's loader of the configuration; raises UserError if there is no ``--config-dir``."""
     setbase("1.3")
     setup_globals()
     path = create_config_search_path(location.folder)

@@ -86,10 +86,7 @@ def _check_folder(setting: str, config: DictConfig) -> None:
 
 
 def first_job(config: DictConfig) -> DictConfig:
-    """The configuration of a sweep's first job.
-
-    Args:
-        config: The sweep's configuration, in which swept keys have their defaults.
+    """The configuration of a sweep's first job; in ``config`` swept keys have their defaults.
 
     Raises:
         UserError: If a sweep has no values, or they cannot be enumerated.

@@ -43,16 +43,16 @@ def run(compose: Callable[[], Any]) -> None:
         if config.dry_run:
             entry = _plan(config)
         elif not job_process.is_isolated() and (config.workers > 0 or _in_parallel()):
-            isolated = _run_isolated(config)
-            if isolated is None:  # it has logged itself
+            error = _run_isolated(config)
+            if error is None:  # it has logged itself
                 return
-            entry = isolated
+            entry = JobEntry("failed", error=error)
         else:
             entry = _run_here(config)
-    except Exception as error:
-        print_failure(error, "a job failed")
-        problem = explained(error)
-        entry = JobEntry("failed", error=str(error) if problem is None else problem.problem)
+    except Exception as failure:
+        print_failure(failure, "a job failed")
+        problem = explained(failure)
+        entry = JobEntry("failed", error=str(failure) if problem is None else problem.problem)
     _log(entry, config)
 
 
@@ -72,15 +72,12 @@ def _run_here(config: RunConfig) -> JobEntry:
     if record.run["status"] == "ok":
         config.tracker.publish(record, folder.path)
     return JobEntry(
-        record.run["status"],
-        str(folder.path),
-        record.run.get("error"),
-        requested(config, folder),
+        record.run["status"], str(folder.path), record.run.get("error"), requested(config, folder)
     )
 
 
-def _run_isolated(config: RunConfig) -> JobEntry | None:
-    """Run the job in a process of its own; an entry only if that process did not end normally."""
+def _run_isolated(config: RunConfig) -> str | None:
+    """Run the job in a process of its own; returns why that process did not end normally."""
     overrides = _overrides()
     search_path = [
         override.input_line
@@ -92,19 +89,16 @@ def _run_isolated(config: RunConfig) -> JobEntry | None:
     job_log = JobLog.of_this_job()
     assert job_log is not None
     error = job_isolation.run(overrides, config.workers or UNLIMITED, job_log.sweep, composed)
-    if error is None:
-        return None
-    log.error("%s: %s", shlex.join(overrides), error)
-    return JobEntry("failed", error=error)
+    if error is not None:
+        log.error("%s: %s", shlex.join(overrides), error)
+    return error
 
 
 def _in_parallel() -> bool:
-    """Whether the launcher may run several jobs at a time."""
     return str(HydraConfig.get().runtime.choices["hydra/launcher"]) != "basic"
 
 
 def _overrides() -> list[str]:
-    """The overrides of this job."""
     return unresolved(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
@@ -114,10 +108,8 @@ def _log(entry: JobEntry, config: RunConfig | None) -> None:
     if job_log is None:
         return
     overrides = shlex.join(job_process.user_overrides(_overrides()))
-    entry = dataclasses.replace(entry, overrides=overrides)
-    if config is not None:
-        runs = str(config.runs_path())
-        entry = dataclasses.replace(entry, runs=runs, study=study_job(config))
+    runs, study = (None, None) if config is None else (str(config.runs_path()), study_job(config))
+    entry = dataclasses.replace(entry, overrides=overrides, runs=runs, study=study)
     try:
         job_log.add(entry)
     except OSError as error:

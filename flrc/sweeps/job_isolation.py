@@ -27,12 +27,7 @@ SINGLE_JOB = ("hydra.mode=RUN", "launcher=basic", "workers=0")
 
 
 def set_program(program: str, flags: Sequence[str] = ()) -> None:
-    """Tell all processes of this sweep which script to run for a job, and where.
-
-    Args:
-        program: The script.
-        flags: Flags with which it finds the same configuration.
-    """
+    """Tell all processes of this sweep which script, with which flags, to run for a job."""
     os.environ[PROGRAM] = os.path.abspath(program)
     os.environ[FOLDER] = os.getcwd()
     os.environ[FLAGS] = json.dumps(list(flags))
@@ -57,16 +52,14 @@ def run(
         flags, added = json.loads(os.environ.get(FLAGS, "[]")), [*composed, *SINGLE_JOB]
         command = [sys.executable, os.environ[PROGRAM], *flags, *overrides, *added]
         environment = os.environ | {SLOT: str(slot), ADDED: json.dumps(added)}
-        code = subprocess.run(
-            command, env=environment, cwd=os.environ[FOLDER], check=False
-        ).returncode
+        ended = subprocess.run(command, env=environment, cwd=os.environ[FOLDER], check=False)
+    code = ended.returncode
     if code == 0:
         return None
     if code > 0:
         return f"its process ended with exit code {code}"
-    name = signal.Signals(-code).name
-    hint = " (possibly out of memory)" if name == "SIGKILL" else ""
-    return f"its process was killed by {name}{hint}"
+    hint = " (possibly out of memory)" if -code == signal.SIGKILL else ""
+    return f"its process was killed by {signal.Signals(-code).name}{hint}"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,7 @@ NEEDED = 16384
 
 @dataclass(frozen=True)
 class StudyJob:
-    """What a job is within its study.
-
-    Attributes:
-        study: Name of the study.
-        scale: Scale of the study.
-        run: Id of the run.
-        place: Folder of the run, relative to the folder of runs.
-        facts: What the tables know of the run: method, rate, model ...
-        seed: Seed of the run.
-        tracker: The tracker's settings, as plain values.
-    """
+    """What a job is within its study; ``place`` is the run's folder below the folder of runs."""
 
     study: str
     scale: str
@@ -74,11 +65,7 @@ class JobEntry:
 
     @classmethod
     def from_line(cls, line: str) -> JobEntry:
-        """Read :meth:`to_line` back.
-
-        Raises:
-            ValueError: If the line is truncated.
-        """
+        """Read a line back; raises ValueError if it is truncated."""
         values = json.loads(line)
         study = values.pop("study")
         return cls(**values, study=None if study is None else StudyJob(**study))
@@ -120,11 +107,7 @@ class JobLog:
         return None if path is None else cls(Path(path))
 
     def create(self, folder: Path | None) -> Path:
-        """Create the file.
-
-        Args:
-            folder: The folder of runs; None if the sweep writes no records: the file is then in a
-                temporary folder.
+        """Create the file in the folder of runs; in a temporary folder if that is None.
 
         Returns:
             The folder of the file.
@@ -144,27 +127,20 @@ class JobLog:
             if folder.is_dir():
                 path.unlink(missing_ok=True)
             self._remove_folders()
+            denied = UserError(
+                "records cannot be written",
+                given=f"paths.runs={folder}: {error}",
+                allowed="a folder that can be created and written to",
+                fix="paths.runs=FOLDER",
+            )
             full = explained(error) if error.errno in DISK_FULL else None
-            raise (
-                full
-                or UserError(
-                    "records cannot be written",
-                    given=f"paths.runs={folder}: {error}",
-                    allowed="a folder that can be created and written to",
-                    fix="paths.runs=FOLDER",
-                )
-            ) from error
+            raise full or denied from error
         self.path = path
         os.environ[JOB_LOG] = str(path)
         return folder
 
     def add(self, entry: JobEntry) -> None:
-        """Append one line.
-
-        Raises:
-            OSError: If it cannot be written, except in the sweep's own process, which keeps the
-                entry in memory.
-        """
+        """Append a line, or raise OSError; the sweep's own process then keeps it in memory."""
         if self.path is None:
             self._unwritten.append(entry)
             return
@@ -203,11 +179,9 @@ class JobLog:
     def _remove_folders(self) -> None:
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
-        for folder in self._new_folders:
-            try:
+        with suppress(OSError):  # at the first that is not empty
+            for folder in self._new_folders:
                 folder.rmdir()
-            except OSError:  # not empty
-                return
 
 
 _own_log: JobLog | None = None

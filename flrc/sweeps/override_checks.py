@@ -24,16 +24,9 @@ MOST_VARIANTS = 16
 
 
 def check_overrides(location: ConfigLocation, overrides: Sequence[str]) -> None:
-    """Check group names, their options and configuration keys before Hydra composes anything.
+    """Raise UserError at the first wrong group, option or key, before Hydra composes anything.
 
     Hydra finds the same mistakes, but only job by job and without naming the nearest match.
-
-    Args:
-        location: Where the configuration is.
-        overrides: The command line without flags.
-
-    Raises:
-        UserError: At the first mistake.
     """
     parsed = parse(overrides, loader(location))
     # Hydra alone knows the options in additional folders.
@@ -96,11 +89,7 @@ def _groups(location: ConfigLocation) -> dict[str, list[str]]:
 
 
 def check_options(override: Any, options: list[str]) -> list[str]:
-    """The options of a group that an override chooses.
-
-    Raises:
-        UserError: If an option does not exist, or a group that takes one option is given a list.
-    """
+    """The options that an override chooses; UserError if one does not exist or is a list."""
     group = override.key_or_group
     entries = values(override)
     flat = [str(v) for entry in entries for v in (entry if isinstance(entry, list) else [entry])]

@@ -16,14 +16,7 @@ from flrc.errors import UserError
 
 
 def parse(overrides: Sequence[str], loader: Any = None) -> list[Any]:
-    """Parse overrides.
-
-    Args:
-        overrides: The command line without flags.
-        loader: Hydra's configuration loader, with which ``glob`` finds the options of a group.
-
-    Returns:
-        Hydra's ``Override`` objects.
+    """Hydra's ``Override`` objects; with Hydra's loader, ``glob`` finds the options of a group.
 
     Raises:
         UserError: At the first override that Hydra cannot parse.
@@ -41,11 +34,7 @@ def parse(overrides: Sequence[str], loader: Any = None) -> list[Any]:
 
 @contextmanager
 def composing(overrides: Sequence[str]) -> Iterator[None]:
-    """Inside, errors of Hydra and OmegaConf become a UserError that names the overrides.
-
-    Raises:
-        UserError: If no configuration can be composed, or a component rejects its values.
-    """
+    """Inside, errors of Hydra and OmegaConf become a UserError that names the overrides."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -102,7 +91,6 @@ def _unquoted(value: Any) -> Any:
 
 
 def _in_quotes(override: str) -> str | None:
-    """How to quote a value with characters that Hydra's grammar does not accept otherwise."""
     key, equals, value = override.partition("=")
     if not equals or not value or any(character in value for character in "'\"\\"):
         return None

@@ -20,11 +20,6 @@ from flrc.sweeps.study_report import report_study
 def report(entries: Sequence[JobEntry], experiments: Path, overrides: Sequence[str]) -> int:
     """Print and render the tables of a sweep, and list the jobs that failed.
 
-    Args:
-        entries: The job log.
-        experiments: Folder of the studies.
-        overrides: The command line without flags.
-
     Returns:
         1 if a table could not be rendered, else 0.
     """
@@ -58,14 +53,13 @@ def _groups(entries: Sequence[JobEntry]) -> list[list[JobEntry]]:
 
 def _print_tables(entries: Sequence[JobEntry], console: Console) -> None:
     """Print the table of jobs outside of studies, and write it to ``<runs>/tables/``."""
-    folders = dict.fromkeys(entry.folder for entry in entries if entry.folder)
-    records = [
-        record
-        for folder in folders
-        if folder is not None and (record := RunFolder(Path(folder)).read_record()) is not None
-    ]
+    folders = dict.fromkeys(Path(entry.folder) for entry in entries if entry.folder)
     requested = {name for entry in entries for name in entry.measurements}
-    records = [record.only(requested) for record in records]
+    records = [
+        record.only(requested)
+        for folder in folders
+        if (record := RunFolder(folder).read_record()) is not None
+    ]
     if records:
         print_tables(records)
     if any(record.run["status"] == "ok" for record in records):

@@ -29,13 +29,8 @@ def report_study(
     """Save the study's jobs, print its table, write it to ``<runs>/studies/<study>-<scale>``.
 
     The tracker of the jobs then publishes the study. A sweep over a part of the study adds its jobs
-    to the known ones; a sweep over the whole study replaces them.
-
-    Args:
-        entries: Jobs of one study at one scale in one folder of runs.
-        experiments: Folder of the studies.
-        overrides: The command line without flags.
-        console: Where the table is printed.
+    to the known ones; a sweep over the whole study replaces them. All entries are jobs of one study
+    at one scale in one folder of runs.
 
     Raises:
         UserError: If a column would mix settings or versions.
@@ -46,16 +41,9 @@ def report_study(
     runs, name, scale = Path(first.runs), first.study.study, first.study.scale
     folder = manifest_folder(runs, name, scale)
     jobs = [
-        Job(
-            run=entry.study.run,
-            folder=entry.study.place,
-            facts=entry.study.facts,
-            seed=entry.study.seed,
-            measurements=entry.measurements,
-            command=f"python run.py {entry.overrides}",
-        )
-        for entry in entries
-        if entry.study is not None
+        Job(s.run, s.place, s.facts, s.seed, e.measurements, f"python run.py {e.overrides}")
+        for e in entries
+        if (s := e.study) is not None
     ]
     if narrows(overrides):
         jobs += manifest.read(folder)
