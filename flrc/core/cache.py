@@ -106,9 +106,8 @@ class Entry:
 def locked(*entries: Entry | None) -> Iterator[None]:
     """Hold cache entries in the order given; one order everywhere prevents deadlocks."""
     with ExitStack() as stack:
-        for entry in entries:
-            if entry is not None:
-                stack.enter_context(entry.lock())
+        for entry in filter(None, entries):
+            stack.enter_context(entry.lock())
         yield
 
 

@@ -66,15 +66,13 @@ class Hub(DataSource):
 def _load_options(
     spec: DatasetSpec, split: str, revision: str, cache: str | None
 ) -> dict[str, Any]:
-    options: dict[str, Any] = {
+    return {
         "path": spec.hub_path,
         "name": spec.hub_config,
         "revision": revision,
         "cache_dir": cache,
+        "data_files": {split: spec.hub_files[split]} if split in spec.hub_files else None,
     }
-    if split in spec.hub_files:
-        options["data_files"] = {split: spec.hub_files[split]}
-    return options
 
 
 @lru_cache(maxsize=2)

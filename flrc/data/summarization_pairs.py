@@ -19,7 +19,7 @@ NO_THINKING: dict[str, Any] = {"enable_thinking": False}
 """Variables for the templates of reasoning models: the summary should come at once."""
 
 # The test split of DialogSum has three references per dialogue: test_0_1, test_0_2, test_0_3.
-_REFERENCE_NUMBER = re.compile(r"_\d+_(\d)$")
+_FURTHER_REFERENCE = re.compile(r"_\d+_[^\D1]$")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ def read_pairs(data: DataSource, dataset: str, split: str, limit: int | None = N
         UserError: If the data set or split does not exist.
     """
     task = TASKS[choose("summarization data set", dataset, TASKS)]
-    rows = [row for row in data.rows(dataset, split) if _is_first_reference(str(row["id"]))]
+    rows = [
+        row for row in data.rows(dataset, split) if not _FURTHER_REFERENCE.search(str(row["id"]))
+    ]
     return [
         Pair(str(row["id"]), row[task.source], row[task.reference], task.instruction)
         for row in rows[:limit]
@@ -117,11 +119,6 @@ def chat_example(pair: Pair, tokenizer: PreTrainedTokenizerBase, max_prompt_toke
     prompt = chat_prompt(pair, tokenizer, max_prompt_tokens)
     reply = _ids(tokenizer, _reply_text(pair, tokenizer), special=False)
     return Encoded([*prompt.ids, *reply], prompt.prompt_length, prompt.truncated)
-
-
-def _is_first_reference(row_id: str) -> bool:
-    number = _REFERENCE_NUMBER.search(row_id)
-    return number is None or number[1] == "1"
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:

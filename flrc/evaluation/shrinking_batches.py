@@ -52,18 +52,12 @@ def in_batches(
     """Results of all items, in order, computed batch by batch.
 
     When memory runs out, the batch and all later ones are computed at half the size; finished
-    results are kept. The results do not depend on the batch size.
-
-    Args:
-        items: The items.
-        size: Initial batch size.
-        compute: Returns one result for each item of a batch.
-        doing: Description for the progress bar.
+    results are kept. The results do not depend on the batch size. ``compute`` returns one result
+    for each item of a batch.
     """
     results: list[Result] = []
-    waiting = progress(items, doing, len(items))
     batch: list[Item] = []
-    for item in waiting:
+    for item in progress(items, doing, len(items)):
         batch.append(item)
         while batch and (len(batch) >= size or len(results) + len(batch) == len(items)):
             try:

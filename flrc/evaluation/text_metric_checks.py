@@ -44,15 +44,11 @@ def check_pairs(
 ) -> None:
     """Check that no text is blank, and that the metrics can score every reference.
 
-    Args:
-        pairs: The pairs that will be summarized and scored.
-        place: Data set and split, for errors.
-        group: The configuration group that chooses the metrics, for errors.
-        rouge_tokenizer: Tokenizer of ROUGE-L, if it is computed.
-        bertscore: Encoder of BERTScore, if it is computed.
+    Metrics without a tokenizer or an encoder are not computed, so they are not checked.
 
     Raises:
-        UserError: At the first text that fails; names the row.
+        UserError: At the first text that fails; names ``place``, the row, and the ``group`` of
+            options that chooses the metrics.
     """
     for pair in pairs:
         where = f"{place}, row {pair.id}"

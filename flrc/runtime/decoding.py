@@ -67,8 +67,7 @@ class Decoder:
         to the tokenizer would be outside the embedding.
         """
         token, known = self.tokenizer.pad_token_id, Limits.of(self.model.config).vocabulary
-        has = isinstance(token, int) and (known is None or token < known)
-        return token if has else None  # type: ignore[return-value]
+        return token if isinstance(token, int) and (known is None or token < known) else None
 
     @torch.no_grad()
     def generate(
@@ -161,7 +160,6 @@ class Decoder:
         return [(start, plan.realised) for start, plan in plans.items()] or [(0, 0.0)]
 
     def _rates(self, steps: int) -> list[float]:
-        """Rate of each of ``steps`` forward steps."""
         phases = self._phases(steps)
         starts = [start for start, _ in phases]
         return [phases[bisect_right(starts, step) - 1][1] for step in range(steps)]
@@ -169,10 +167,8 @@ class Decoder:
     def rate_per_step(self, lengths: Sequence[int], max_new_tokens: int) -> float:
         """Average rate over all forward steps of all replies.
 
-        Args:
-            lengths: Tokens of each reply up to and including the end-of-sequence token, which is
-                the number of its forward steps.
-            max_new_tokens: As for :meth:`generate`.
+        ``lengths`` are the tokens of each reply up to and including the end-of-sequence token,
+        which is the number of its forward steps.
         """
         rates = self._rates(max_new_tokens)
         return sum(sum(rates[:length]) for length in lengths) / sum(lengths)
@@ -182,10 +178,7 @@ class Decoder:
     ) -> float:
         """The other interpretation of the paper: every prompt token counts, at the prefill's rate.
 
-        Args:
-            lengths: As in :meth:`rate_per_step`.
-            prompts: Tokens of each prompt.
-            max_new_tokens: As for :meth:`generate`.
+        ``prompts`` are the tokens of each prompt; the rest is as in :meth:`rate_per_step`.
         """
         rates = self._rates(max_new_tokens)
         spent = sum(

@@ -60,11 +60,10 @@ def _exit_on_error() -> Iterator[None]:
 
 
 def _create_job_log(config: DictConfig) -> Path | None:
-    """Create the job log of a command whose first job has this configuration.
+    """Create the job log of a command whose first job has this configuration; its folder.
 
-    Returns:
-        Its folder: that of the runs, or a temporary one for a dry run in this process. None in the
-        process of a single job, whose sweep has created the log.
+    That is the folder of runs, or a temporary one for a dry run in this process. None in the
+    process of a single job, whose sweep has created the log.
     """
     job_log = JobLog.of_own_sweep()
     if job_log is None:

@@ -23,12 +23,7 @@ INTERRUPTED = 130
 
 
 def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
-    """Run one job or a sweep of jobs.
-
-    Args:
-        main: The function that Hydra wraps.
-        conf: Folder of the configuration.
-        arguments: The command line.
+    """Run one job or a sweep of jobs; ``conf`` is the folder of the configuration.
 
     Returns:
         Exit code: 0 if every job succeeded.
@@ -69,7 +64,7 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
 
 
 def _run_single_job(main: Callable[[], None]) -> int:
-    """Run the only job of this process; the process that started it reports to the user."""
+    # The process that started this one reports to the user.
     try:
         main()
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
@@ -63,7 +63,6 @@ def check_overrides(location: ConfigLocation, overrides: Sequence[str]) -> None:
 
 
 def _check_launcher(name: str) -> None:
-    """Raise UserError unless the launcher's Hydra plugin is installed."""
     if name == "basic":
         return
     plugin = f"hydra-{name.partition('_')[0]}-launcher"
@@ -167,10 +166,7 @@ def _known_keys(location: ConfigLocation, variant: tuple[str, ...]) -> frozenset
     return frozenset(_keys(OmegaConf.to_container(config, resolve=False)))
 
 
-def _keys(node: Any, prefix: str = "") -> set[str]:
-    if not isinstance(node, dict):
-        return set()
-    keys: set[str] = set()
-    for name, value in node.items():
-        keys |= {f"{prefix}{name}"} | _keys(value, f"{prefix}{name}.")
-    return keys
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    for name, value in node.items() if isinstance(node, dict) else ():
+        yield f"{prefix}{name}"
+        yield from _keys(value, f"{prefix}{name}.")
