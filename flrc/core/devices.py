@@ -9,11 +9,9 @@ from flrc.errors import UserError
 
 
 def resolve_device(device: str) -> torch.device:
-    """The torch device of this name.
+    """The device ``cpu``, ``cuda`` or ``cuda:<index>``; ``auto`` prefers CUDA if it is available.
 
-    Args:
-        device: ``cpu``, ``cuda`` or ``cuda:<index>``; ``auto`` is CUDA if available, else the CPU.
-            With several GPUs the jobs of a sweep take them in turn.
+    With several GPUs and ``auto`` the jobs of a sweep take them in turn.
 
     Raises:
         UserError: If the device is unknown or not available.

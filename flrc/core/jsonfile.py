@@ -54,11 +54,9 @@ def write(path: Path, value: Any) -> None:
     """Write atomically: readers, also after a crash, see either the old or the new file."""
     text = json.dumps(encode(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
-    )
+    number, temporary = tempfile.mkstemp(".tmp", f".{path.name}.", path.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(number, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -18,10 +18,8 @@ def peak_memory(peak: dict[str, int]) -> Iterator[None]:
     """Measure the peak resident, anonymous and device memory inside the block, in bytes.
 
     Linux resets and reports the resident peak. On other systems, and for anonymous memory, the peak
-    is sampled fifty times per second.
-
-    Args:
-        peak: Receives ``resident`` and, where known, ``anonymous`` and ``device``.
+    is sampled fifty times per second. ``peak`` receives ``resident`` and, where known,
+    ``anonymous`` and ``device``.
     """
     import torch
 

@@ -19,7 +19,7 @@ NO_THINKING: dict[str, Any] = {"enable_thinking": False}
 """Variables for the templates of reasoning models: the summary should come at once."""
 
 # The test split of DialogSum has three references per dialogue: test_0_1, test_0_2, test_0_3.
-_FURTHER_REFERENCE = re.compile(r"_\d+_[^\D1]$")
+_FURTHER_REFERENCE = re.compile(r"_\d+_(?!1)\d$")
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a prompt, or of a prompt and its summary.
-
-    Attributes:
-        ids: Token ids.
-        prompt_length: Number of tokens of the prompt.
-        truncated: Whether the source was truncated.
-    """
+    """Token ids of a prompt, or of a prompt and its summary; whether the source was truncated."""
 
     ids: list[int]
     prompt_length: int

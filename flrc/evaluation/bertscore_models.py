@@ -21,12 +21,7 @@ _FROM_HUB = {"roberta-large": 17, "bert-base-multilingual-cased": 9}
 
 @dataclass(frozen=True)
 class BertScoreModel:
-    """An encoder for BERTScore.
-
-    Attributes:
-        location: Folder or hub id.
-        layer: Hidden layer whose embeddings are compared.
-    """
+    """An encoder: folder or hub id, and the hidden layer whose embeddings are compared."""
 
     location: str
     layer: int

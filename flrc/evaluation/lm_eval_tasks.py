@@ -50,13 +50,7 @@ UNLIMITED = 2**31
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of a model to the questions of a task.
-
-    Attributes:
-        accuracy: Share of correct answers.
-        stderr: Standard error of the accuracy; None for a single question.
-        items: One object per question.
-    """
+    """Share of correct answers, its standard error if there are several, an item per question."""
 
     accuracy: float
     stderr: float | None
@@ -83,12 +77,11 @@ def build_task(task: str, rows: list[dict[str, Any]]) -> ConfigurableTask:
     split = spec.evaluation_split
     # Other columns are not read by lm-eval, and may have different types in different rows.
     questions = Dataset.from_list([{name: row[name] for name in spec.columns} for row in rows])
-    definition = dict(installed_definition(task))
     # Fields of the other splits are removed: examples are not needed, and lm-eval would prefer test
     # to validation.
     evaluation_field = "test_split" if split == "test" else "validation_split"
-    for name in DATA_FIELDS:
-        definition.pop(name, None)
+    installed = installed_definition(task).items()
+    definition = {name: value for name, value in installed if name not in DATA_FIELDS}
     definition |= {evaluation_field: split, "custom_dataset": lambda **_: {split: questions}}
     with _quiet("lm_eval.api.task"):
         built = ConfigurableTask(config=definition)

@@ -57,8 +57,7 @@ def timed(
     batch, prompt = ids.shape
     positions = torch.arange(prompt + steps, device=device).expand(batch, -1)
     position = positions[:, :prompt]
-    cache, fed, tokens, seconds = _cache(model, prompt + steps), ids, [], []
-    streamed = 0
+    cache, fed, tokens, seconds, streamed = _cache(model, prompt + steps), ids, [], [], 0
     for step in range(steps):
         if step == 1:
             streamed = sum(streamer.moved for streamer in streamers(model))
@@ -83,9 +82,9 @@ def timed(
 
 
 def _cache(model: PreTrainedModel, length: int) -> Cache:
-    """A cache, of fixed size if the runtime requires it."""
     from transformers import DynamicCache, StaticCache
 
+    # The runtime may require a fixed size.
     if model.generation_config.cache_implementation == "static":  # type: ignore[union-attr]
         return StaticCache(config=model.config, max_cache_len=length)
     return DynamicCache(config=model.config)

@@ -32,11 +32,9 @@ class Runtime(Component, ABC):
         """Raise UserError unless the runtime supports the device; called before any work."""
 
     def check_memory(self, dense: int, stays: int) -> None:
-        """Raise UserError if the memory limit is too small for a model; called before any work.
+        """Raise UserError if the memory limit is too small; called before any work.
 
-        Args:
-            dense: Bytes of the whole dense model.
-            stays: Bytes of the parameters that are not targets.
+        Both are bytes: of the whole dense model, and of the parameters that are not targets.
         """
 
     @abstractmethod
@@ -45,8 +43,6 @@ class Runtime(Component, ABC):
     ) -> AbstractContextManager[None]:
         """Inside, the model runs this way; a runtime that ``CONSUMES`` it leaves it unusable.
 
-        Args:
-            model: Compressed or dense; changed in place.
-            targets: The layers that can be compressed.
-            dense_bytes: Bytes of the whole dense model.
+        The model, compressed or dense, is changed in place. ``targets`` are the layers that can be
+        compressed, ``dense_bytes`` those of the whole dense model.
         """

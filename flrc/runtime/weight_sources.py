@@ -27,12 +27,8 @@ def _padded(size: int) -> int:
 class DiskSource(Source):
     """An unlinked file, read into page-aligned memory, bypassing the page cache.
 
-    Matrices are stored row by row, so the first rows are contiguous in the file.
-
-    Args:
-        matrices: ``(count, width)`` each; written once.
-        folder: Folder of the file, which is deleted when the source is closed or the process ends.
-        buffers: Number of buffers.
+    Matrices, each ``(count, width)``, are stored row by row, so the first rows are contiguous in
+    the file, which is deleted when the source is closed or the process ends.
 
     Attributes:
         cache: ``bypassed``; or ``dropped`` after every read, if the file system lacks ``O_DIRECT``.
@@ -97,10 +93,7 @@ class DiskSource(Source):
 class PinnedSource(Source):
     """Pinned host memory, copied on a separate CUDA stream while the device computes.
 
-    Args:
-        matrices: ``(count, width)`` each, on any device.
-        device: The GPU.
-        buffers: Number of buffers.
+    The matrices, each ``(count, width)``, may be on any device.
     """
 
     def __init__(self, matrices: Sequence[Tensor], device: torch.device, buffers: int) -> None:
@@ -141,14 +134,10 @@ class PinnedSource(Source):
 
 
 class RateLimited(Source):
-    """Another source with limited bandwidth.
+    """Another source, with a limit on the bandwidth of all its readers together.
 
     The speed of a disk varies between files and with its cache. With a limit below it, times depend
     only on the number of bytes that are moved.
-
-    Args:
-        source: The source of the matrices; the limit has no effect if it is slower.
-        bytes_per_second: Bandwidth of all readers together.
     """
 
     def __init__(self, source: Source, bytes_per_second: float) -> None:

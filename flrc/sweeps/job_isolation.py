@@ -45,8 +45,8 @@ def run(
         composed: Further overrides, for values that another process might compose differently.
 
     Returns:
-        Why the process did not end normally; None if it did. The job may have failed even then: it
-        has logged that itself.
+        Why the process did not end normally; None if it did, even if the job has failed, which it
+        has logged itself.
     """
     with _slot(workers, sweep) as slot:
         flags, added = json.loads(os.environ.get(FLAGS, "[]")), [*composed, *SINGLE_JOB]
