@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -51,13 +52,8 @@ class Form(Component, ABC):
 
         From this rank on a layer stays dense, as in FLRC (section 3.1): it would only grow.
         """
-        low, high = 1, min(target.d_out, target.d_in)
-        if self.cost(high, target) < target.dense:
-            return high  # every rank saves parameters; full rank is exact, so dense is as good
-        while low < high:
-            middle = (low + high) // 2
-            if self.cost(middle, target) >= target.dense:
-                high = middle
-            else:
-                low = middle + 1
-        return low
+        # If every rank saves parameters it is full rank, which is exact: dense is as good.
+        full = min(target.d_out, target.d_in)
+        return 1 + bisect_left(
+            range(1, full), target.dense, key=lambda rank: self.cost(rank, target)
+        )

@@ -77,15 +77,10 @@ def pivot_columns(right: Float[Tensor, "r n"], bound: float) -> Pivots:
 def _exchange(
     basis: Float[Tensor, "r n"], coefficients: Float[Tensor, "r k"], bound: float
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, "r k"], int]:
-    """Exchange pivots until no coefficient exceeds ``bound``.
+    """Exchange the first ``r`` columns of the basis until no coefficient exceeds ``bound``.
 
-    Args:
-        basis: ``(r, n)``, whose first ``r`` columns are the pivots.
-        coefficients: ``(r, n - r)``, in terms of these pivots; overwritten.
-        bound: As for :func:`pivot_columns`.
-
-    Returns:
-        The order of the basis' columns, the coefficients in that order, and the exchanges made.
+    Overwrites the coefficients. Returns the order of the basis' columns, the coefficients in that
+    order, and the number of exchanges.
     """
     rank, width = basis.shape
     place = torch.arange(width, device=basis.device)

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from flrc.errors import UserError
+from flrc.form.base import Form
 from flrc.models.anatomy.finite_weights import finite
 from flrc.models.layers.compressed_layers import replace
 from flrc.models.layers.factored_linear import FactoredLinear
 from flrc.models.layers.separate_linear import SeparateLinear
 from flrc.models.layers.sizes import target_parameters
 from flrc.models.layers.switching import activate
-from flrc.plans.rank_plan import plan_cost
-
-if TYPE_CHECKING:
-    from flrc.form.base import Form
-    from flrc.plans.rank_plan import RankPlan
-    from flrc.plans.run_plans import Plans
-    from flrc.plans.target import Target
+from flrc.plans.rank_plan import RankPlan, plan_cost
+from flrc.plans.run_plans import Plans
+from flrc.plans.target import Target
 
 
 def compress(
@@ -35,14 +31,8 @@ def compress(
 
     A layer stores the largest rank of any plan or, in a form that is not nested, one layer per
     rank; it keeps its dense weight only if some plan keeps it dense. The layers of a group share
-    the factor on the input side.
-
-    Args:
-        model: Changed in place.
-        targets: The layers, or groups of them.
-        plans: Every plan that will be activated.
-        form: How factors are stored.
-        factors: Maps target name and rank to ``(left_t, right)``.
+    the factor on the input side. ``plans`` are all that will be activated; ``factors`` maps a
+    target's name and a rank to ``(left_t, right)``.
 
     Raises:
         UserError: If factors overflow the model's dtype.
@@ -109,8 +99,7 @@ def compressed(
 
     The dense layers stay in memory meanwhile.
     """
-    names = [layer.name for target in targets for layer in target.layers]
-    dense = {name: _linear(model, name) for name in names}
+    dense = {part.name: _linear(model, part.name) for t in targets for part in t.layers}
     try:
         compress(model, targets, plans, form, factors)
         yield
@@ -127,20 +116,14 @@ def _linear(model: nn.Module, name: str) -> nn.Linear:
 
 def stored_parameters(targets: Sequence[Target], plans: Sequence[RankPlan], form: Form) -> int:
     """Parameters that must be stored to run all of these plans; computed, not measured."""
-    total = 0
-    for target in targets:
-        total += sum(form.cost(rank, target) for rank in _stored_ranks(target, plans, form))
-        total += target.dense if any(plan.ranks[target.name] is None for plan in plans) else 0
-    return total
+    kept = (t for t in targets if any(plan.ranks[t.name] is None for plan in plans))
+    costs = (form.cost(rank, t) for t in targets for rank in _stored_ranks(t, plans, form))
+    return sum(costs) + sum(target.dense for target in kept)
 
 
 def stored_index_bytes(targets: Sequence[Target], plans: Sequence[RankPlan], form: Form) -> int:
     """Bytes of the integers that the form stores beside the parameters; computed."""
-    return sum(
-        form.index_bytes(rank, target)
-        for target in targets
-        for rank in _stored_ranks(target, plans, form)
-    )
+    return sum(form.index_bytes(r, t) for t in targets for r in _stored_ranks(t, plans, form))
 
 
 def _stored_ranks(target: Target, plans: Sequence[RankPlan], form: Form) -> set[int]:

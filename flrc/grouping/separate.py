@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from flrc.grouping.base import Grouping
-
-if TYPE_CHECKING:
-    from flrc.plans.target import Target
+from flrc.plans.target import Target
 
 
 @dataclass

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from flrc.grouping.base import Grouping
-
-if TYPE_CHECKING:
-    from flrc.plans.target import Target
+from flrc.plans.target import Target
 
 
 @dataclass
@@ -26,8 +23,6 @@ class Shared(Grouping):
 
     def targets(self, layers: Sequence[Target]) -> list[Target]:
         """One target per input group."""
-        from flrc.plans.target import Target
-
         groups: dict[str, list[Target]] = {}
         for layer in layers:
             groups.setdefault(layer.input_group, []).append(layer)

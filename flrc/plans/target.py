@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,10 @@ class Target:
 
     def weight(self, model: nn.Module) -> Float[Tensor, "m n"]:
         """``(d_out, d_in)``: the dense weight, stacked for a group (a copy there)."""
+        import torch
+
         weights = [model.get_submodule(layer.name).weight for layer in self.layers]
-        tensors = [weight.data for weight in weights if isinstance(weight, Tensor)]
+        tensors = [weight.data for weight in weights if isinstance(weight, torch.Tensor)]
         return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
     @property

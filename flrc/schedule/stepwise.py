@@ -30,24 +30,14 @@ class Stepwise(Schedule):
         """Checks that shares and offsets match, and that offsets rise or fall as the class says."""
         same = len(self.shares) == len(self.offsets) > 0
         self.require(same, "offsets", f"one offset for each of the {len(self.shares)} shares")
-        self.require(
-            all(s > 0 for s in self.shares) and abs(sum(self.shares) - 1) < 1e-9,
-            "shares",
-            "numbers above 0 that sum to 1",
-        )
+        whole = all(s > 0 for s in self.shares) and abs(sum(self.shares) - 1) < 1e-9
+        self.require(whole, "shares", "numbers above 0 that sum to 1")
         mean = sum(s * o for s, o in zip(self.shares, self.offsets, strict=True))
-        self.require(
-            abs(mean) < 1e-9,
-            "offsets",
-            f"offsets whose average over the shares is 0, so that the average rate is the "
-            f"requested one (it is {mean:+.6g})",
-        )
-        rising = self.DIRECTION > 0
-        self.require(
-            self.offsets == sorted(self.offsets, reverse=not rising),
-            "offsets",
-            "non-decreasing numbers" if rising else "non-increasing numbers",
-        )
+        zero = "offsets whose average over the shares is 0, so that the average rate is the"
+        self.require(abs(mean) < 1e-9, "offsets", f"{zero} requested one (it is {mean:+.6g})")
+        falling = self.DIRECTION <= 0
+        allowed = f"non-{'increasing' if falling else 'decreasing'} numbers"
+        self.require(self.offsets == sorted(self.offsets, reverse=falling), "offsets", allowed)
 
     def phases(self, rate: float) -> list[Phase]:
         """One phase per share, at ``rate + offset``."""
