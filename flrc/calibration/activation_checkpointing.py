@@ -50,14 +50,11 @@ def graph_fits(
 
 @contextmanager
 def checkpointed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
-    """While active, each block's activations are recomputed in the backward pass.
+    """While active, each block's activations are recomputed in the backward pass, if ``wanted``.
 
-    The operations and the numbers are the same, so gradients do not change; it costs one more
-    forward pass. Layers are called twice, so hooks on their inputs see them twice.
-
-    Args:
-        model: In evaluation mode (nothing random happens inside a block).
-        wanted: If False, nothing changes.
+    The operations and the numbers are the same, so gradients do not change (nothing random happens
+    inside a block in evaluation mode); it costs one more forward pass. Layers are called twice, so
+    hooks on their inputs see them twice.
     """
     _, blocks = decoder_blocks(model)
     wrapped = [(block, partial(_checkpointed, block.forward)) for block in blocks] if wanted else []

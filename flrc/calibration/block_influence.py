@@ -25,14 +25,9 @@ def cosines(before: Tensor, after: Tensor) -> Tensor:
 
 @torch.no_grad()
 def block_influence(model: PreTrainedModel, sequences: Sequence[Tensor]) -> list[float]:
-    """``1 - mean cosine`` of each block's input and output, over all tokens of all sequences.
+    """``1 - mean cosine`` in [0, 2] of each block's input and output, over all tokens.
 
-    Args:
-        model: In evaluation mode.
-        sequences: Token ids ``(tokens,)`` each; processed one by one, so nothing is padded.
-
-    Returns:
-        The influence by block, in [0, 2].
+    The model is in evaluation mode; sequences ``(tokens,)`` are processed one by one, unpadded.
 
     Raises:
         UserError: If hidden states are not finite.
@@ -40,13 +35,8 @@ def block_influence(model: PreTrainedModel, sequences: Sequence[Tensor]) -> list
     _, blocks = decoder_blocks(model)
     sums = [0.0] * len(blocks)
 
-    def add(
-        index: int,
-        _block: nn.Module,
-        positional: tuple[Any, ...],
-        named: dict[str, Any],
-        output: Any,
-    ) -> None:
+    def add(index: int, _block: nn.Module, *call: Any) -> None:
+        positional, named, output = call
         after = output[0] if isinstance(output, tuple) else output
         sums[index] += float(cosines(hidden_of(positional, named), after).sum())
 

@@ -28,12 +28,8 @@ def quadratic_forms(
     """``z_w . (H z)_w`` for each weight ``w``, with ``H`` the Hessian over all weights together.
 
     Its mean over random signs ``z`` is the trace of the weight's own diagonal block of ``H``: what
-    the other weights add has mean 0.
-
-    Args:
-        gradients: Of a scalar with respect to the weights, with their graph (``create_graph``).
-        weights: ``w``.
-        directions: ``z``, with the weights' shapes and dtypes.
+    the other weights add has mean 0. The gradients are those of a scalar with respect to the
+    weights, with their graph; the directions ``z`` have the weights' shapes and dtypes.
     """
     known = [(g, z) for g, z in zip(gradients, directions, strict=True) if g.requires_grad]
     products = torch.autograd.grad(
@@ -53,20 +49,12 @@ def hessian_traces(
     draws: int,
     seed: int,
 ) -> dict[str, float]:
-    """Estimated (signed) trace of the Hessian of the mean token loss over each layer's weight.
+    """Estimated (signed) trace of the Hessian of the mean token loss, by layer (not by group).
 
-    Besides the model and one sequence's graph, memory holds three times the size of all weights.
-    Flash attention has no second derivative, so the plain kernel is used.
-
-    Args:
-        model: In evaluation mode; left without gradients.
-        targets: Layers, or groups of layers.
-        sequences: Token ids ``(tokens,)`` each.
-        draws: Random directions per sequence; all differ.
-        seed: Seed of the directions, which are drawn on the CPU: the same for every device.
-
-    Returns:
-        The mean over draws and tokens, by layer name (not by group).
+    Each sequence ``(tokens,)`` has its own ``draws`` random directions, drawn on the CPU: the same
+    for every device. Besides the model (in evaluation mode; left without gradients) and one
+    sequence's graph, memory holds three times the size of all weights. Flash attention has no
+    second derivative, so the plain kernel is used.
 
     Raises:
         UserError: If a loss is not finite.

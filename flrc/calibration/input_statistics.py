@@ -39,10 +39,7 @@ def input_statistics(
     are held at a time: ``sum of d_in^2`` float64 numbers over its input groups, plus
     ``tokens * width`` for the hidden states.
 
-    Args:
-        model: In evaluation mode.
-        targets: From :func:`~flrc.models.anatomy.targets.find_targets`.
-        sequences: Token ids ``(tokens,)`` each; processed one by one, so nothing is padded.
+    The model is in evaluation mode; sequences ``(tokens,)`` are processed one by one, unpadded.
 
     Raises:
         UserError: If a block's output is not finite, so that nothing is known of the blocks above.

@@ -5,9 +5,11 @@ Where all Gram matrices fit into memory, those of the inputs are taken in the sa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -37,9 +39,9 @@ def block_groups(targets: Sequence[Target], limit: float) -> list[list[int]]:
 
     A block that exceeds the limit by itself is a group of its own.
     """
-    sizes: dict[int, int] = {}
+    sizes: Counter[int] = Counter()
     for target in targets:
-        sizes[target.block] = sizes.get(target.block, 0) + 4 * target.d_out**2
+        sizes[target.block] += 4 * target.d_out**2
     groups: list[list[int]] = []
     held = 0.0
     for block in sorted(sizes):
@@ -55,13 +57,11 @@ def sequences_read(
     targets: Sequence[Target], sequences: Sequence[Tensor], enough: float | None
 ) -> int:
     """Number of sequences that together have ``enough`` tokens per channel of the widest output."""
-    needed = float("inf") if enough is None else enough * max(target.d_out for target in targets)
-    tokens = 0
-    for number, sequence in enumerate(sequences):
-        if tokens >= needed:
-            return number
-        tokens += len(sequence)
-    return len(sequences)
+    if enough is None:
+        return len(sequences)
+    needed = enough * max(target.d_out for target in targets)
+    ends = accumulate(len(sequence) for sequence in sequences)
+    return min(len(sequences), 1 + sum(tokens < needed for tokens in ends))
 
 
 def output_statistics(
@@ -79,14 +79,10 @@ def output_statistics(
     the backward pass costs about as much as a forward pass. One pass processes as many blocks as
     ``limit`` allows; the blocks below them run without a graph.
 
-    Args:
-        model: In evaluation mode; left without gradients.
-        targets: Layers, or groups of layers (whose outputs are concatenated).
-        sequences: Token ids ``(tokens,)`` each; processed one by one, so nothing is padded.
-        settings: How gradients enter.
-        limit: Bytes of Gram matrices held at a time; if a sequence's graph is larger than this,
-            activations are recomputed.
-        seed: Seed of the labels.
+    The model is in evaluation mode, and left without gradients; sequences ``(tokens,)`` are
+    processed one by one, unpadded. The outputs of a group's layers are concatenated. ``limit`` is
+    in bytes; if a sequence's graph is larger, activations are recomputed. The labels are drawn with
+    ``seed``.
 
     Yields:
         Block index and the statistics by target name; not kept here.
@@ -172,13 +168,9 @@ def _graph_starts_at(
     """Let the autograd graph begin at the input of a block; returns the function that undoes it."""
     model.requires_grad_(False)
 
-    def begin(
-        _module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def begin(_module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
         leaf = hidden_of(positional, named).detach().requires_grad_(True)
-        if positional:
-            return (leaf, *positional[1:]), named
-        return (), named | {HIDDEN: leaf}
+        return ((leaf, *positional[1:]), named) if positional else ((), named | {HIDDEN: leaf})
 
     _, blocks = decoder_blocks(model)
     return blocks[block].register_forward_pre_hook(begin, with_kwargs=True).remove
@@ -193,7 +185,6 @@ class _Joint:
         self.accumulator = accumulator
 
     def watch(self, position: int, _module: nn.Module, _arguments: object, output: Tensor) -> None:
-        """The forward hook of the layer at ``position``."""
         if output.requires_grad:
             output.register_hook(partial(self.receive, position))  # type: ignore[no-untyped-call]
 

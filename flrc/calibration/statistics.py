@@ -147,13 +147,8 @@ def logit_gradients(
     ``sqrt(p) e - p sum(sqrt(p) e)`` with ``e`` standard normal. Its mean is 0 and its covariance
     ``diag(p) - p p^T``, the Hessian of the cross entropy: as for labels drawn from the model, but
     with lighter tails. ``both``: their sum over ``sqrt(2)``; as the second has mean 0, the expected
-    Gram matrix is the mean of the two.
-
-    Args:
-        logits: At least float32.
-        following: The next tokens of the text.
-        labels: One of :data:`~flrc.calibration.output_gradient_settings.LABELS`.
-        generator: On the logits' device.
+    Gram matrix is the mean of the two. Logits are at least float32, with the generator on their
+    device.
 
     Source: Martens and Grosse (arXiv 1503.05671), section 5, for the model's own labels.
     """
@@ -201,18 +196,14 @@ class OutputAccumulator:
         device: torch.device | str = "cpu",
         settings: OutputGradientSettings | None = None,
     ) -> None:
-        self.width = width
-        self.device = device
         self.settings = settings or OutputGradientSettings()
-        self.gram: Tensor | None = None
+        self.gram = torch.zeros(width, width, dtype=torch.float32, device=device)
         self.tokens = 0
 
     def add(self, gradients: Float[Tensor, "*batch m"]) -> None:
         """Add the tokens of one sequence."""
         g = summable(gradients.detach().reshape(-1, gradients.shape[-1]))
         g = token_gradients(g, self.settings)
-        if self.gram is None:
-            self.gram = torch.zeros(self.width, self.width, dtype=g.dtype, device=self.device)
         dtype = torch.promote_types(self.gram.dtype, g.dtype)
         self.gram, g = self.gram.to(dtype), g.to(dtype)
         self.gram.addmm_(g.T, g)
@@ -220,10 +211,7 @@ class OutputAccumulator:
 
     def result(self) -> OutputStatistics:
         """Mean over all tokens; zeros if there was none."""
-        gram = self.gram
-        if gram is None:
-            gram = torch.zeros(self.width, self.width, device=self.device)
-        return OutputStatistics(gram / max(self.tokens, 1), self.tokens)
+        return OutputStatistics(self.gram / max(self.tokens, 1), self.tokens)
 
 
 @dataclass(frozen=True)

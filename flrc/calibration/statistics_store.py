@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import TypeVar
 
 from safetensors import safe_open
+from torch import Tensor
 
 from flrc.calibration.statistics import InputStatistics, OutputStatistics
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from flrc.core.cache import Entry
-    from flrc.plans.target import Target
+from flrc.core.cache import Entry
+from flrc.plans.target import Target
 
 Statistics = TypeVar("Statistics", InputStatistics, OutputStatistics)
 
@@ -34,64 +32,33 @@ def output_bytes(targets: Sequence[Target]) -> int:
     return sum(4 * target.d_out**2 for target in targets)
 
 
-def stored_inputs(
-    collect: Callable[[], Iterator[tuple[int, dict[str, InputStatistics]]]],
-    targets: Sequence[Target],
+def stored(
+    kind: type[Statistics],
+    collect: Callable[[], Iterator[tuple[int, dict[str, Statistics]]]],
+    names: Collection[tuple[int, str]],
     entry: Entry | None,
-) -> Iterator[tuple[int, dict[str, InputStatistics]]]:
-    """Input statistics by input group: from the cache entry, else collected and, if small, kept.
+) -> Iterator[tuple[int, dict[str, Statistics]]]:
+    """Statistics by name, block by block: from the cache entry, else collected and, if small, kept.
 
     Args:
+        kind: Their class.
         collect: Measures them, block by block.
-        targets: The layers.
+        names: Pairs of block and name: of the input group, or of the target for its outputs.
         entry: Where they are kept; None if they are too large.
     """
-
-    def read(tensor: Callable[[str], Tensor], name: str, tokens: int) -> InputStatistics:
-        return InputStatistics(tensor(f"{name}/gram"), tensor(f"{name}/mean_abs"), tokens)
-
-    groups = [(target.block, target.input_group) for target in targets]
-    return _stored(collect, groups, entry, read)
-
-
-def stored_outputs(
-    collect: Callable[[], Iterator[tuple[int, dict[str, OutputStatistics]]]],
-    targets: Sequence[Target],
-    entry: Entry | None,
-) -> Iterator[tuple[int, dict[str, OutputStatistics]]]:
-    """Output statistics by target: as :func:`stored_inputs`."""
-
-    def read(tensor: Callable[[str], Tensor], name: str, tokens: int) -> OutputStatistics:
-        return OutputStatistics(tensor(f"{name}/gram"), tokens)
-
-    return _stored(collect, [(target.block, target.name) for target in targets], entry, read)
-
-
-def _stored(
-    collect: Callable[[], Iterator[tuple[int, dict[str, Statistics]]]],
-    names: Sequence[tuple[int, str]],
-    entry: Entry | None,
-    read: Callable[[Callable[[str], Tensor], str, int], Statistics],
-) -> Iterator[tuple[int, dict[str, Statistics]]]:
-    """Statistics by name, block by block; ``names`` are pairs of block and name."""
     if entry is None:
         yield from collect()
     elif entry.done:
+        tensors = [field.name for field in fields(kind) if field.name != "tokens"]
         for block in sorted({block for block, _ in names}):
-            members = dict.fromkeys(name for of, name in names if of == block)
             with safe_open(entry.path / block_file(block), framework="pt") as file:
-                tokens = file.metadata()
-                yield (
-                    block,
-                    {
-                        name: read(
-                            file.get_tensor,
-                            name,
-                            int(tokens.get(f"{name}/tokens", tokens["tokens"])),
-                        )
-                        for name in members
-                    },
-                )
+                metadata = file.metadata()
+                statistics = {}
+                for name in (name for of, name in names if of == block):
+                    tokens = int(metadata.get(f"{name}/tokens", metadata["tokens"]))
+                    known = {tensor: file.get_tensor(f"{name}/{tensor}") for tensor in tensors}
+                    statistics[name] = kind(**known, tokens=tokens)
+            yield block, statistics
     else:
         for block, statistics in collect():
             entry.write_tensors(block_file(block), *_tensors(statistics))

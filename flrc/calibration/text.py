@@ -35,11 +35,8 @@ class Text(Calibration):
         """Also checks that every dataset exists and contributes at least one sample."""
         super().check()
         choose_kind("calibration.datasets", self.datasets, "text")
-        self.require(
-            0 < len(self.datasets) <= self.samples,
-            "datasets",
-            f"1 to {self.samples} datasets, no more than samples",
-        )
+        allowed = f"1 to {self.samples} datasets, no more than samples"
+        self.require(0 < len(self.datasets) <= self.samples, "datasets", allowed)
 
     def splits(self) -> list[tuple[str, str]]:
         """The train split of each dataset."""

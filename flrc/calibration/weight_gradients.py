@@ -74,7 +74,7 @@ def aggregated(
     tokens = sum(len(sequence) - 1 for sequence in sequences)
     blocks = sorted({target.block for target in targets})
     size = -(-len(blocks) // AGGREGATION_PASSES)
-    sums: dict[str, GradientStatistics] = {}
+    sums = {target.name: GradientStatistics(0.0, 0.0) for target in targets}
     for begin in range(0, len(blocks), size):
         group = [t for t in targets if t.block in blocks[begin : begin + size]]
         doing = f"aggregated gradients, blocks {begin} to {begin + size - 1}"
@@ -83,9 +83,7 @@ def aggregated(
                 for sequence in progress(sequences, doing):
                     sequence_loss(model, sequence).backward()  # type: ignore[no-untyped-call]
             for name, weight in weights.items():
-                if weight.grad is None:  # no token reached it
-                    sums[name] = GradientStatistics(0.0, 0.0)
-                else:
+                if weight.grad is not None:  # else no token reached it
                     sums[name] = gradient_sums(weight.grad, weight, tokens)
                 weight.grad = None
     return sums

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flrc.decomposition.base import Decomposition
+from flrc.decomposition.base import Decomposition, Inputs, Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from flrc.calibration.statistics import InputStatistics, OutputStatistics
     from flrc.decomposition.factors import Factors
 
 
@@ -36,12 +35,7 @@ class ActivationScaled(Decomposition):
         self.require(0 <= self.alpha <= 1, "alpha", "a number in [0, 1]")
         self.require(self.floor > 0, "floor", "a number above 0")
 
-    def decompose(
-        self,
-        weight: Tensor,
-        inputs: InputStatistics | None,
-        outputs: OutputStatistics | None = None,
-    ) -> Factors:
+    def decompose(self, weight: Tensor, inputs: Inputs, outputs: Outputs = None) -> Factors:
         """``W = (U Sigma) (V^T S^-1)`` from the SVD of ``W S``."""
         from flrc.decomposition.truncation import Root, truncated
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from flrc.calibration.output_gradient_settings import OutputGradientSettings
 from flrc.core.component import Component
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from flrc.calibration.statistics import InputStatistics, OutputStatistics
     from flrc.decomposition.factors import Factors
+
+Inputs: TypeAlias = "InputStatistics | None"
+Outputs: TypeAlias = "OutputStatistics | None"
 
 
 @dataclass
@@ -32,12 +35,7 @@ class Decomposition(Component, ABC):
         return OutputGradientSettings()
 
     @abstractmethod
-    def decompose(
-        self,
-        weight: Tensor,
-        inputs: InputStatistics | None,
-        outputs: OutputStatistics | None = None,
-    ) -> Factors:
+    def decompose(self, weight: Tensor, inputs: Inputs, outputs: Outputs = None) -> Factors:
         """Factors of full rank, every prefix of which is the method's answer at that rank.
 
         Args:

@@ -7,26 +7,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from flrc.calibration.statistics import InputStatistics, OutputStatistics
-from flrc.decomposition.base import Decomposition
+from flrc.decomposition.base import Decomposition, Inputs, Outputs
 from flrc.decomposition.factors import DENSE, ZERO, Factors
 from flrc.decomposition.truncation import truncated
 from flrc.plans.target import Target
 
 
-def why_dead(
-    weight: Tensor, inputs: InputStatistics | None, outputs: OutputStatistics | None
-) -> tuple[str, str] | None:
+def why_dead(weight: Tensor, inputs: Inputs, outputs: Outputs) -> tuple[str, str] | None:
     """Why a layer is dead, and whether it is kept as ``zero`` or ``dense``; None if it is not.
 
     Where weight times inputs is 0 on all of calibration, rank 0 loses nothing: ``zero``. Where no
     token or gradient shows what the layer's output is for, or where they overflowed, there is no
-    basis for any rank: ``dense``. Only exact zeros count.
-
-    Args:
-        weight: ``(d_out, d_in)``.
-        inputs: Statistics of its inputs; None if they are not read.
-        outputs: Statistics of the gradients at its outputs; None if they are not read.
+    basis for any rank: ``dense``. Only exact zeros count. Statistics that are not read are None.
     """
     if not bool(weight.any()):
         return "the weight is zero", ZERO
@@ -44,11 +36,7 @@ def why_dead(
 
 
 def decompose_target(
-    decomposition: Decomposition,
-    target: Target,
-    weight: Tensor,
-    inputs: InputStatistics | None,
-    outputs: OutputStatistics | None,
+    decomposition: Decomposition, target: Target, weight: Tensor, inputs: Inputs, outputs: Outputs
 ) -> Factors:
     """The factors of a target; a dead one is decomposed by plain SVD, and marked.
 

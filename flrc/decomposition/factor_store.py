@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from flrc.calibration.statistics_store import block_file
-
-if TYPE_CHECKING:
-    from flrc.core.cache import Entry
-    from flrc.decomposition.factors import Factors
-    from flrc.plans.target import Target
+from flrc.core.cache import Entry
+from flrc.decomposition.factors import Factors
+from flrc.plans.target import Target
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,8 @@ class StoredFactors:
     def factors(self, name: str, rank: int) -> tuple[Tensor, Tensor]:
         """``left_t (rank, d_out)`` and ``right (rank, d_in)``: only these rows are read."""
         with self._open(name) as file:
-            return (
-                file.get_slice(f"{name}/left_t")[:rank],
-                file.get_slice(f"{name}/right")[:rank],
-            )
+            left_t, right = (file.get_slice(f"{name}/{side}") for side in ("left_t", "right"))
+            return left_t[:rank], right[:rank]
 
     def spectrum(self, name: str) -> Tensor:
         """``(r,)`` singular values in the decomposition's metric."""
@@ -47,15 +43,12 @@ class StoredFactors:
 
     def rescues(self) -> dict[str, str]:
         """What numerical fallbacks did, by target name."""
-        rescues: dict[str, str] = self.entry.read_json("rescues.json")
-        return rescues
+        return dict(self.entry.read_json("rescues.json"))
 
     def kept(self) -> dict[str, str]:
         """Dead targets by name: ``zero`` or ``dense``."""
-        if not self.entry.has(KEPT):  # none, or an earlier version, which failed on dead targets
-            return {}
-        kept: dict[str, str] = self.entry.read_json(KEPT)
-        return kept
+        # No file: there are none, or an earlier version wrote the entry and failed on dead targets.
+        return dict(self.entry.read_json(KEPT)) if self.entry.has(KEPT) else {}
 
     def _open(self, name: str) -> Any:
         return safe_open(self.entry.path / block_file(self.targets[name].block), framework="pt")
@@ -90,13 +83,9 @@ def stored_dtype(dtype: torch.dtype) -> torch.dtype:
 def store_block(
     entry: Entry, block: int, by_target: Mapping[str, Factors], dtype: torch.dtype
 ) -> FactorNotes:
-    """Write the factors of one block into ``entry``.
+    """Write one block's factors, by target name, into an entry that the caller holds.
 
-    Args:
-        entry: Held by the caller.
-        block: Its index.
-        by_target: Factors by target name.
-        dtype: Of the model; see :func:`stored_dtype`.
+    They are stored in the :func:`stored_dtype` of a model of ``dtype``.
 
     Raises:
         ValueError: If factors are not finite.
@@ -107,9 +96,8 @@ def store_block(
         factors = factors.to(dtype)
         if not bool(torch.isfinite(factors.left_t).all() & torch.isfinite(factors.right).all()):
             raise ValueError(f"the factors of {name} are not finite")
-        tensors[f"{name}/left_t"] = factors.left_t
-        tensors[f"{name}/right"] = factors.right
-        tensors[f"{name}/spectrum"] = factors.spectrum
+        for part in ("left_t", "right", "spectrum"):
+            tensors[f"{name}/{part}"] = getattr(factors, part)
     notes = FactorNotes(
         {name: f.rescue for name, f in by_target.items() if f.rescue is not None},
         {name: f.kept for name, f in by_target.items() if f.kept is not None},

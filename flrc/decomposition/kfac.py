@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from flrc.calibration.output_gradient_settings import LABELS, OutputGradientSettings
-from flrc.decomposition.base import Decomposition
+from flrc.decomposition.base import Decomposition, Inputs, Outputs
 from flrc.errors import choose
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from flrc.calibration.statistics import InputStatistics, OutputStatistics
     from flrc.decomposition.factors import Factors
 
 
@@ -77,12 +76,9 @@ class Kfac(Decomposition):
         choose("decomposition.labels", self.labels, LABELS)
         self.require(0 <= self.drop_tokens < 0.5, "drop_tokens", "a number in [0, 0.5)")
         bounds = self.clip
-        self.require(
-            bounds is None or (len(bounds) == 2 and 0 <= bounds[0] <= 1 <= bounds[1]),
-            "clip",
-            "null, or two multiples of the mean norm, one at most 1 and one at least 1",
-            fix="decomposition.clip=[0.1,10]",
-        )
+        around = bounds is None or (len(bounds) == 2 and 0 <= bounds[0] <= 1 <= bounds[1])
+        allowed = "null, or two multiples of the mean norm, one at most 1 and one at least 1"
+        self.require(around, "clip", allowed, fix="decomposition.clip=[0.1,10]")
         tokens = self.gradient_tokens
         self.require(tokens is None or tokens > 0, "gradient_tokens", "null, or a number above 0")
         self.require(0 < self.cutoff < 1, "cutoff", "a number in (0, 1)")
@@ -92,12 +88,7 @@ class Kfac(Decomposition):
         clip = None if self.clip is None else (self.clip[0], self.clip[1])
         return OutputGradientSettings(self.labels, self.drop_tokens, clip, self.gradient_tokens)
 
-    def decompose(
-        self,
-        weight: Tensor,
-        inputs: InputStatistics | None,
-        outputs: OutputStatistics | None = None,
-    ) -> Factors:
+    def decompose(self, weight: Tensor, inputs: Inputs, outputs: Outputs = None) -> Factors:
         """``W = (L_g^-T U Sigma) (V^T L_x^-1)`` from the SVD of ``L_g^T W L_x``."""
         from flrc.decomposition.truncation import gram_root, shrinkage, shrunk, truncated
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from flrc.decomposition.base import Decomposition
+from flrc.decomposition.base import Decomposition, Inputs, Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from flrc.calibration.statistics import InputStatistics, OutputStatistics
     from flrc.decomposition.factors import Factors
 
 
@@ -23,11 +22,6 @@ class NoDecomposition(Decomposition):
     CALIBRATED: ClassVar[bool] = False
     COMPRESSES: ClassVar[bool] = False
 
-    def decompose(
-        self,
-        weight: Tensor,
-        inputs: InputStatistics | None,
-        outputs: OutputStatistics | None = None,
-    ) -> Factors:
+    def decompose(self, weight: Tensor, inputs: Inputs, outputs: Outputs = None) -> Factors:
         """Raises TypeError: nothing is decomposed."""
         raise TypeError("the dense model is not decomposed")

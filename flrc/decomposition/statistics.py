@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Any
 
 from flrc.calibration.activation_checkpointing import graph_fits
+from flrc.calibration.dense_model import DenseModel
 from flrc.calibration.input_statistics import input_statistics
 from flrc.calibration.output_statistics import joint_statistics, output_statistics
 from flrc.calibration.statistics import BlockStatistics, InputStatistics, OutputStatistics
-from flrc.calibration.statistics_store import (
-    input_bytes,
-    output_bytes,
-    stored_inputs,
-    stored_outputs,
-)
-
-if TYPE_CHECKING:
-    from flrc.calibration.dense_model import DenseModel
-    from flrc.core.cache import Entry
-    from flrc.decomposition.base import Decomposition
-
-Item = TypeVar("Item")
+from flrc.calibration.statistics_store import input_bytes, output_bytes, stored
+from flrc.core.cache import Entry
+from flrc.decomposition.base import Decomposition
 
 
-class Profiler(Protocol):
-    """Notes the time and memory that making items takes."""
-
-    def each(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield the items; making them counts as stage ``name``."""
+def _not_profiled(_name: str, items: Iterable[Any]) -> Iterable[Any]:
+    return items
 
 
 @dataclass(frozen=True)
@@ -51,15 +39,17 @@ class Statistics:
     outputs: Entry | None = None
     memory: float = 8e9
 
-    def blocks(self, profiler: Profiler | None = None) -> Iterator[BlockStatistics]:
+    def blocks(
+        self, profiled: Callable[[str, Iterable[Any]], Iterable[Any]] = _not_profiled
+    ) -> Iterator[BlockStatistics]:
         """The statistics of each block; empty where the decomposition reads none.
 
         The caller holds the cache entries. Inputs and outputs that are both read, both unknown and
         fit into memory together come from one pass, which counts as ``output gradients``.
 
         Args:
-            profiler: Where time and memory are noted, as ``statistics`` and ``output gradients``;
-                None if they are part of the caller's stage.
+            profiled: Yields items and notes the time and memory that making them takes, as stage
+                ``statistics`` or ``output gradients``.
 
         Yields:
             The statistics of one block, emptied when those of the next are asked for.
@@ -87,11 +77,13 @@ class Statistics:
                 lambda: ((both.block, both.outputs) for both in second),
             )
         if calibrated:
-            inputs = stored_inputs(collect_inputs, targets, self.inputs)
-            inputs = profiler.each("statistics", inputs) if profiler else inputs
+            names = dict.fromkeys((target.block, target.input_group) for target in targets)
+            inputs = stored(InputStatistics, collect_inputs, names, self.inputs)
+            inputs = profiled("statistics", inputs)
         if two_sided:
-            outputs = stored_outputs(collect_outputs, targets, self.outputs)
-            outputs = profiler.each("output gradients", outputs) if profiler else outputs
+            names = dict.fromkeys((target.block, target.name) for target in targets)
+            outputs = stored(OutputStatistics, collect_outputs, names, self.outputs)
+            outputs = profiled("output gradients", outputs)
         # Outputs first: their pass runs over the whole model before the inputs' begins.
         for (block, of_outputs), (same, of_inputs) in zip(outputs, inputs, strict=True):
             assert block == same

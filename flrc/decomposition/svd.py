@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from flrc.decomposition.base import Decomposition
+from flrc.decomposition.base import Decomposition, Inputs, Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from flrc.calibration.statistics import InputStatistics, OutputStatistics
     from flrc.decomposition.factors import Factors
 
 
@@ -22,12 +21,7 @@ class Svd(Decomposition):
 
     CALIBRATED: ClassVar[bool] = False
 
-    def decompose(
-        self,
-        weight: Tensor,
-        inputs: InputStatistics | None,
-        outputs: OutputStatistics | None = None,
-    ) -> Factors:
+    def decompose(self, weight: Tensor, inputs: Inputs, outputs: Outputs = None) -> Factors:
         """``W = U Sigma V^T``, truncated."""
         from flrc.decomposition.truncation import truncated
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from flrc.decomposition.base import Decomposition
+from flrc.decomposition.base import Decomposition, Inputs, Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from flrc.calibration.statistics import InputStatistics, OutputStatistics
     from flrc.decomposition.factors import Factors
 
 
@@ -39,12 +38,7 @@ class Whitened(Decomposition):
         """Checks the cutoff."""
         self.require(0 < self.cutoff < 1, "cutoff", "a number in (0, 1)")
 
-    def decompose(
-        self,
-        weight: Tensor,
-        inputs: InputStatistics | None,
-        outputs: OutputStatistics | None = None,
-    ) -> Factors:
+    def decompose(self, weight: Tensor, inputs: Inputs, outputs: Outputs = None) -> Factors:
         """``W = (U Sigma) (V^T L^-1)`` from the SVD of ``W L``."""
         from flrc.decomposition.truncation import gram_root, truncated
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from flrc.core.component import Component
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from flrc.decomposition.factors import Factors
     from flrc.decomposition.statistics import Statistics
     from flrc.plans.rank_plan import RankPlan
+
+FactorsByBlock: TypeAlias = "Iterator[tuple[int, dict[str, Factors]]]"
 
 
 @dataclass
@@ -23,9 +25,7 @@ class Refinement(Component, ABC):
     """False only for ``none``: the factors stay prefixes of the decomposition's."""
 
     @abstractmethod
-    def refine(
-        self, statistics: Statistics, plan: RankPlan
-    ) -> Iterator[tuple[int, dict[str, Factors]]]:
+    def refine(self, statistics: Statistics, plan: RankPlan) -> FactorsByBlock:
         """Block by block, factors of the planned rank for every target that the plan factors.
 
         Args:

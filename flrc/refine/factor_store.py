@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from flrc.decomposition.factor_store import (
-    FactorNotes,
-    StoredFactors,
-    finish_factors,
-    store_block,
-)
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from flrc.core.cache import Entry
-    from flrc.decomposition.statistics import Statistics
-    from flrc.plans.rank_plan import RankPlan
-    from flrc.refine.base import Refinement
+from flrc.core.cache import Entry
+from flrc.decomposition.factor_store import FactorNotes, StoredFactors, finish_factors, store_block
+from flrc.decomposition.statistics import Statistics
+from flrc.plans.rank_plan import RankPlan
+from flrc.refine.base import Refinement
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from flrc.refine.base import Refinement
+from flrc.plans.rank_plan import RankPlan
+from flrc.refine.base import FactorsByBlock, Refinement
 
 if TYPE_CHECKING:
-    from flrc.decomposition.factors import Factors
     from flrc.decomposition.statistics import Statistics
-    from flrc.plans.rank_plan import RankPlan
 
 
 @dataclass
@@ -22,8 +20,6 @@ class NoRefinement(Refinement):
 
     name: str = "none"
 
-    def refine(
-        self, statistics: Statistics, plan: RankPlan
-    ) -> Iterator[tuple[int, dict[str, Factors]]]:
+    def refine(self, statistics: Statistics, plan: RankPlan) -> FactorsByBlock:
         """Yields nothing."""
         yield from ()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flrc.refine.base import Refinement
+from flrc.plans.rank_plan import RankPlan
+from flrc.refine.base import FactorsByBlock, Refinement
 
 if TYPE_CHECKING:
-    from flrc.decomposition.factors import Factors
     from flrc.decomposition.statistics import Statistics
-    from flrc.plans.rank_plan import RankPlan
 
 
 @dataclass
@@ -52,9 +50,7 @@ class Propagated(Refinement):
         self.require(self.prior > 0, "prior", "a number above 0")
         self.require(self.samples >= 1, "samples", "an integer of at least 1")
 
-    def refine(
-        self, statistics: Statistics, plan: RankPlan
-    ) -> Iterator[tuple[int, dict[str, Factors]]]:
+    def refine(self, statistics: Statistics, plan: RankPlan) -> FactorsByBlock:
         """Factors of the corrected weights, block by block."""
         from flrc.refine.side_by_side import propagated_factors
 

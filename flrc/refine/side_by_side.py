@@ -21,6 +21,7 @@ from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.models.anatomy.replaced_forwards import replaced, truncated
 from flrc.plans.rank_plan import RankPlan
 from flrc.plans.target import Target
+from flrc.refine.base import FactorsByBlock
 from flrc.refine.propagated import Propagated
 from flrc.refine.weight_correction import corrected_weight
 
@@ -28,7 +29,7 @@ from flrc.refine.weight_correction import corrected_weight
 @torch.no_grad()
 def propagated_factors(
     settings: Propagated, statistics: Statistics, plan: RankPlan
-) -> Iterator[tuple[int, dict[str, Factors]]]:
+) -> FactorsByBlock:
     """The refined factors of :class:`~flrc.refine.propagated.Propagated`.
 
     All sequences pass through a block as one batch, first dense, then compressed. In the compressed
@@ -66,10 +67,8 @@ def truncated_on_arrival(
 ) -> Iterator[dict[str, Factors]]:
     """While active, reaching a named layer truncates its targets before the layer computes.
 
-    Args:
-        model: Its layers are dense again when the context ends.
-        groups: Targets by the layer that is the first of them to run.
-        fit: Returns the factors of targets, by name, given the layer's input.
+    A group is named after the layer that is the first to run; ``fit`` returns the factors of its
+    targets, by name, given that layer's input. The layers are dense again when the context ends.
 
     Yields:
         The factors so far, by target name.
@@ -99,23 +98,14 @@ def truncated_on_arrival(
 
 @dataclass(frozen=True)
 class _Fit:
-    """Refits targets that read the same inputs, at their planned ranks.
-
-    Attributes:
-        settings: Strength and damping of the correction.
-        source: The decomposition and the model.
-        ranks: Planned rank by target name.
-        known: Statistics of the dense model.
-        dense: Dense inputs ``(sequences, tokens, d_in)`` by input group; dropped once used.
-        lengths: Tokens of each sequence; the rest is padding.
-    """
+    """Refits targets that read the same inputs, at their planned ranks."""
 
     settings: Propagated
     source: Statistics
     ranks: Mapping[str, int | None]
-    known: BlockStatistics
-    dense: dict[str, Tensor]
-    lengths: Sequence[int]
+    known: BlockStatistics  # of the dense model
+    dense: dict[str, Tensor]  # (sequences, tokens, d_in) by input group; dropped once used
+    lengths: Sequence[int]  # tokens of each sequence; the rest is padding
 
     def __call__(self, targets: Sequence[Target], compressed: Tensor) -> dict[str, Factors]:
         """Factors by target name, from the compressed inputs ``(sequences, tokens, d_in)``."""
@@ -145,8 +135,8 @@ class _Fit:
             self.settings.strength,
             self.settings.prior * width / statistics.tokens,
         )
-        rows_of = [target.d_out for target in targets]
-        for target, weight in zip(targets, torch.split(moved, rows_of), strict=True):
+        parts = torch.split(moved, [target.d_out for target in targets])
+        for target, weight in zip(targets, parts, strict=True):
             outputs = self.known.outputs.get(target.name)
             gradients = None if outputs is None else outputs.to(model.device)
             factors = decompose_target(self.source.decomposition, target, weight, metric, gradients)
@@ -155,11 +145,8 @@ class _Fit:
 
 
 def _rank_zero(target: Target) -> Factors:
-    """Factors of rank 0."""
-    spectrum = torch.zeros(0, dtype=torch.float64)
-    return Factors(
-        spectrum.new_zeros(0, target.d_out), spectrum.new_zeros(0, target.d_in), spectrum
-    )
+    nothing = torch.zeros(0, dtype=torch.float64)
+    return Factors(nothing.new_zeros(0, target.d_out), nothing.new_zeros(0, target.d_in), nothing)
 
 
 def _truncated(factors: Factors, rank: int | None) -> Factors:

@@ -16,12 +16,9 @@ def corrected_weight(
 ) -> Float[Tensor, "m n"]:
     """``W + strength W (M - C') (C' + damping mean(diag C') I)^-1``, float64.
 
-    Args:
-        weight: ``W``, any float dtype.
-        cross: ``M``, mean over tokens of ``x x'^T`` (dense inputs, compressed inputs).
-        gram: ``C'``, mean over tokens of ``x' x'^T``.
-        strength: 0 leaves the weight, 1 minimises ``||W x - W* x'||`` (up to the damping).
-        damping: Added to the diagonal, as a share of its mean.
+    ``M`` (``cross``) is the mean over tokens of ``x x'^T`` for dense inputs ``x`` and compressed
+    inputs ``x'``, ``C'`` (``gram``) that of ``x' x'^T``. Strength 1 minimises ``||W x - W* x'||``
+    up to the damping.
     """
     weight, gram = weight.double(), gram.double()
     if not bool(gram.diagonal().any()):

@@ -73,7 +73,7 @@ def factorise(statistics: Statistics, entry: Entry, stages: Stages) -> StoredFac
             reads = statistics.decomposition.CALIBRATED and not known
             doing = "calibrating and decomposing" if reads else "decomposing"
             count = len({target.block for target in dense.targets})
-            blocks = progress(statistics.blocks(stages), f"{doing}, block by block", count)
+            blocks = progress(statistics.blocks(stages.each), f"{doing}, block by block", count)
             for block in blocks:
                 with stages("decomposition"):
                     stored = stored_before(entry, block.block)

@@ -11,18 +11,19 @@ from typing import Any
 
 import pytest
 import torch
+from made_plans import make_plans
 from tiny import compose
 from torch import nn
 
 import flrc
 from flrc.allocator.dead_targets import dead_ranks, dead_targets
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planner import Planner, make_plans
+from flrc.allocator.planner import Planner
 from flrc.allocator.replay import Replay
 from flrc.allocator.uniform import Uniform
 from flrc.calibration.input_statistics import input_statistics
 from flrc.calibration.statistics import InputAccumulator, InputStatistics
-from flrc.calibration.statistics_store import stored_inputs
+from flrc.calibration.statistics_store import stored
 from flrc.core import jsonfile
 from flrc.decomposition.dead_layers import why_dead
 from flrc.errors import UserError
@@ -355,9 +356,10 @@ def test_layers_may_see_different_numbers_of_tokens(
     last = list(known)[-1]
     known[last] = InputStatistics(known[last].gram * 0, known[last].mean_abs * 0, 0)
     entry = StageCache(tmp_path, 10**9).entry("statistics", {"of": "experts"})
+    names = [(target.block, target.input_group) for target in targets]
     with entry.lock():
-        list(stored_inputs(lambda: iter([(block, dict(known))]), targets, entry))
-    ((_, again),) = stored_inputs(lambda: iter(()), targets, entry)
+        list(stored(InputStatistics, lambda: iter([(block, dict(known))]), names, entry))
+    ((_, again),) = stored(InputStatistics, lambda: iter(()), names, entry)
     assert {name: one.tokens for name, one in again.items()} == {
         name: one.tokens for name, one in known.items()
     }
