@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from made_plans import make_plans
 from plain_factors import stacked_factors
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted

@@ -5,16 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from flrc.allocator.budget import Budget
+from flrc.allocator.evidence import Evidence
 from flrc.core.component import Component
-
-if TYPE_CHECKING:
-    from flrc.allocator.budget import Budget
-    from flrc.allocator.evidence import Evidence
-    from flrc.form.base import Form
-    from flrc.plans.rank_plan import RankPlan
-    from flrc.plans.target import Target
+from flrc.form.base import Form
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.target import Target
 
 
 @dataclass
@@ -44,9 +42,8 @@ class Allocator(Component, ABC):
     def check(self) -> None:
         """``minimum_rank`` and ``samples`` are at least 1."""
         self.require(self.minimum_rank >= 1, "minimum_rank", "an integer, 1 or more")
-        self.require(
-            self.samples is None or self.samples >= 1, "samples", "1 or more, or null for all"
-        )
+        enough = self.samples is None or self.samples >= 1
+        self.require(enough, "samples", "1 or more, or null for all")
 
     def describe(self) -> dict[str, Any]:
         """All settings; ``samples`` only if it is read."""
@@ -59,8 +56,6 @@ class Allocator(Component, ABC):
         self, targets: Sequence[Target], form: Form, rate: float, within: RankPlan | None = None
     ) -> Budget:
         """The number of parameters that the ranks may cost."""
-        from flrc.allocator.budget import Budget
-
         return Budget.of(targets, form, rate, minimum_rank=self.minimum_rank, within=within)
 
     def check_reachable(self, targets: Sequence[Target], form: Form, rate: float) -> None:
@@ -73,12 +68,7 @@ class Allocator(Component, ABC):
 
     @abstractmethod
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
-        """Ranks that meet the budget.
-
-        Args:
-            evidence: What is known of the targets.
-            budget: From :meth:`budget`.
-        """
+        """Ranks that meet the budget, which is one of :meth:`budget`."""
 
 
 @dataclass

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from flrc.allocator.base import ProbingAllocator
 from flrc.allocator.budget import Budget, solve
+from flrc.allocator.evidence import Evidence
 from flrc.allocator.keep_ratios import real_ranks
 from flrc.errors import UserError
+from flrc.form.base import Form
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.target import Target
 
-if TYPE_CHECKING:
-    from flrc.allocator.evidence import Evidence
-    from flrc.form.base import Form
-    from flrc.plans.rank_plan import RankPlan
-    from flrc.plans.target import Target
+KINDS = (("q_proj", "k_proj"), ("o_proj",), ("gate_proj",), ("up_proj",), ("down_proj",))
 
 
 @dataclass
@@ -44,15 +43,7 @@ class Bayesian(ProbingAllocator):
     """
 
     name: str = "bayesian"
-    kinds: list[list[str]] = field(
-        default_factory=lambda: [
-            ["q_proj", "k_proj"],
-            ["o_proj"],
-            ["gate_proj"],
-            ["up_proj"],
-            ["down_proj"],
-        ]
-    )
+    kinds: list[list[str]] = field(default_factory=lambda: [[*kind] for kind in KINDS])
     lowest: float = 0.2
     trials: int = 50
     kl_weight: float = 1e-3
@@ -62,11 +53,9 @@ class Bayesian(ProbingAllocator):
         """Also checks that kinds do not overlap, and the ranges of the search."""
         super().check()
         named = [projection for kind in self.kinds for projection in kind]
-        self.require(
-            bool(self.kinds) and all(self.kinds) and len(set(named)) == len(named),
-            "kinds",
-            "non-empty lists of projections, each projection in one list",
-        )
+        distinct = bool(self.kinds) and all(self.kinds) and len(set(named)) == len(named)
+        allowed = "non-empty lists of projections, each projection in one list"
+        self.require(distinct, "kinds", allowed)
         self.require(0 < self.lowest < 1, "lowest", "a number above 0 and below 1")
         self.require(self.trials >= 1, "trials", "an integer of at least 1")
         self.require(self.kl_weight >= 0, "kl_weight", "a number of at least 0")
@@ -120,5 +109,5 @@ class Bayesian(ProbingAllocator):
             return divergence.perplexity + self.kl_weight * divergence.kl
 
         doing = "searching ratios, trial by trial"
-        best = best_trial(self.trials, space, objective, sampler="gp", seed=self.seed, doing=doing)
+        best = best_trial(self.trials, space, objective, "GPSampler", seed=self.seed, doing=doing)
         return self.plan(budget, list(best.values()))

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from flrc.errors import UserError
+from flrc.form.base import Form
 from flrc.plans.rank_plan import RankPlan
-
-if TYPE_CHECKING:
-    from flrc.form.base import Form
-    from flrc.plans.target import Target
+from flrc.plans.target import Target
 
 TOLERANCE = 1e-4
 """Largest difference of realised and requested rate, unless a single rank is a larger step."""
@@ -55,20 +52,12 @@ class Budget:
     ) -> Budget:
         """A budget over all targets.
 
-        Args:
-            targets: The layers.
-            form: What a rank costs.
-            rate: Requested rate.
-            minimum_rank: Smallest rank of any target (at most its break-even rank).
-            within: Plan at a lower rate whose ranks are upper bounds (earlier phase of a schedule).
+        ``within`` is a plan at a lower rate whose ranks are upper bounds (an earlier phase of a
+        schedule).
         """
         dense_ranks = [form.dense_rank(target) for target in targets]
-        upper = list(dense_ranks)
-        if within is not None:
-            bounds = [within.ranks[target.name] for target in targets]
-            upper = [
-                d if b is None else min(d, b) for d, b in zip(dense_ranks, bounds, strict=True)
-            ]
+        bounds = [None if within is None else within.ranks[target.name] for target in targets]
+        upper = [d if b is None else min(d, b) for d, b in zip(dense_ranks, bounds, strict=True)]
         lower = [min(minimum_rank, u) for u in upper]
         return cls(targets, form, rate, lower, upper, dense_ranks)
 

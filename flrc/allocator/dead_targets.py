@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from flrc.decomposition.factors import DENSE, ZERO
-
-if TYPE_CHECKING:
-    from flrc.plans.rank_plan import RankPlan
-    from flrc.plans.target import Target
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.target import Target
 
 Ranks = dict[str, int | None]
 
@@ -20,11 +17,7 @@ def dead_targets(scores: Mapping[str, float], kept: Mapping[str, str]) -> dict[s
 
     A score is 0 if no gradient of the calibration loss reaches a layer, and infinite if one
     overflowed. What the layer's ranks are worth is then unknown, and in proportion to 0 it would
-    lose all but the last of them.
-
-    Args:
-        scores: By target name; empty if none are read.
-        kept: Dead targets of the decomposition, by name: ``zero`` or ``dense``.
+    lose all but the last of them. Everything is by target name, ``kept`` as ``zero`` or ``dense``.
     """
     silent = (name for name, score in scores.items() if score == 0 or not math.isfinite(score))
     return dict.fromkeys(silent, DENSE) | dict(kept)

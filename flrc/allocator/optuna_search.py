@@ -5,18 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from flrc.allocator.divergence import no_finite_loss
 from flrc.core.progress import progress
-from flrc.errors import choose
-
-if TYPE_CHECKING:
-    from optuna.samplers import BaseSampler
 
 log = logging.getLogger(__name__)
 
-SAMPLERS = ("gp", "tpe")
 WORST = 1e6
 """What is reported to the sampler where the objective is larger or not finite."""
 
@@ -25,8 +19,8 @@ def best_trial(
     trials: int,
     space: Mapping[str, tuple[float, float]],
     objective: Callable[[dict[str, float]], float],
-    *,
     sampler: str,
+    *,
     seed: int,
     doing: str,
 ) -> dict[str, float]:
@@ -38,8 +32,8 @@ def best_trial(
         trials: Number of models that are measured.
         space: Lowest and highest value by variable.
         objective: The function to minimise; not finite where the model is broken.
-        sampler: ``gp`` (Gaussian process, Bayesian optimisation) or ``tpe`` (tree-structured
-            Parzen estimator); both draw their first ten trials at random.
+        sampler: ``GPSampler`` (Gaussian process, Bayesian optimisation) or ``TPESampler``
+            (tree-structured Parzen estimator); both draw their first ten trials at random.
         seed: Seed of the sampler.
         doing: Text of the progress bar.
 
@@ -48,14 +42,9 @@ def best_trial(
     """
     import optuna
 
-    choose("sampler", sampler, SAMPLERS)
     # Not warnings: Optuna warns about an optional package that is not installed.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    samplers: dict[str, Callable[[], BaseSampler]] = {
-        "gp": lambda: optuna.samplers.GPSampler(seed=seed),
-        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
-    }
-    study = optuna.create_study(sampler=samplers[sampler](), direction="minimize")
+    study = optuna.create_study(sampler=getattr(optuna.samplers, sampler)(seed=seed))
     best: tuple[float, dict[str, float]] = (math.inf, {})
     for number in progress(range(trials), doing):
         trial = study.ask()

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from flrc.allocator.divergence import Divergence, MeanDivergence, log_probabilities
 from flrc.models.anatomy.block_by_block import BlockCall, block_calls
 from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.models.anatomy.replaced_forwards import replaced
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 @dataclass
@@ -138,12 +135,7 @@ class PartialRun:
         """A cost as a multiple of one forward pass of the dense model.
 
         Blocks and head count by their parameters; attention's quadratic part and the embedding are
-        left out.
-
-        Args:
-            cost: What to express.
-            tokens: Tokens of that pass, for example of all calibration sequences; None for the
-                probe's own.
+        left out. The pass is over ``tokens``; None for those of all sequences of this object.
         """
         tokens = self.tokens if tokens is None else tokens
         block = sum(p.numel() for p in self.blocks.parameters()) / len(self.blocks)

@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
 
+from flrc.allocator.base import Allocator
 from flrc.allocator.budget import Budget
 from flrc.allocator.dead_targets import dead_ranks
+from flrc.allocator.evidence import Evidence
 from flrc.errors import UserError
+from flrc.form.base import Form
+from flrc.plans.phase import Phase
 from flrc.plans.rank_plan import RankPlan, plan_cost
-from flrc.plans.run_plans import Plans
-
-if TYPE_CHECKING:
-    from flrc.allocator.base import Allocator
-    from flrc.allocator.evidence import Evidence
-    from flrc.form.base import Form
-    from flrc.plans.phase import Phase
-    from flrc.plans.target import Target
-    from flrc.schedule.base import Schedule
+from flrc.plans.target import Target
 
 
+@dataclass
 class Planner:
-    """Ranks of one compression at any rate; plans are remembered.
+    """Ranks of one compression at any rate; plans are remembered."""
 
-    Args:
-        allocator: How ranks are given.
-        targets: The layers, or groups of them.
-        form: What a rank costs.
-        evidence: What is known of the targets.
-    """
-
-    def __init__(
-        self, allocator: Allocator, targets: Sequence[Target], form: Form, evidence: Evidence
-    ) -> None:
-        self.allocator = allocator
-        self.targets = targets
-        self.form = form
-        self.evidence = evidence
-        self._constant: dict[float, RankPlan] = {}
-        self._phases: dict[tuple[float, ...], RankPlan] = {}
+    allocator: Allocator
+    targets: Sequence[Target]
+    form: Form
+    evidence: Evidence
+    _constant: dict[float, RankPlan] = field(default_factory=dict, init=False)
+    _phases: dict[tuple[float, ...], RankPlan] = field(default_factory=dict, init=False)
 
     def constant(self, rate: float) -> RankPlan:
         """The plan at a rate, which need not nest in another."""
@@ -107,10 +93,9 @@ class Planner:
             try:
                 plan = allocator.allocate(self.evidence, replace(budget, phase=phase))
             except UserError as error:
-                allowed = f"for the others, which would need rate={others_rate:.4f}: "
-                raise _unreachable(
-                    rate, ranks, f"{allowed}{error.allowed}", f": {error.problem}"
-                ) from error
+                needed = f"for the others, which would need rate={others_rate:.4f}"
+                allowed = f"{needed}: {error.allowed}"
+                raise _unreachable(rate, ranks, allowed, f": {error.problem}") from error
             ranks |= plan.ranks
             exact = plan.exact
         named = {target.name: ranks[target.name] for target in targets}
@@ -128,16 +113,3 @@ def _unreachable(
         allowed=allowed,
         fix="a lower rate, or calibration data that activate these layers",
     )
-
-
-def make_plans(
-    allocator: Allocator,
-    schedule: Schedule,
-    targets: Sequence[Target],
-    form: Form,
-    evidence: Evidence,
-    rate: float,
-) -> Plans:
-    """The constant plan, and those of the schedule's own phases."""
-    planner = Planner(allocator, targets, form, evidence)
-    return Plans(planner.constant(rate), planner.phases(schedule.phases(rate)))

@@ -6,25 +6,19 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from flrc.allocator.divergence import Divergence, MeanDivergence
 from flrc.allocator.partial_run import Batch, Cost, PartialRun
 from flrc.core import jsonfile
+from flrc.core.cache import Entry
 from flrc.core.progress import progress
 from flrc.models.anatomy.replaced_forwards import Factors, truncated
 from flrc.plans.target import Target
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from flrc.core.cache import Entry
-
-__all__ = ["Cost", "Divergence", "Probe"]
 
 log = logging.getLogger(__name__)
 
@@ -90,14 +84,7 @@ class Probe:
         return self._run.dense[0]
 
     def single(self, candidates: Mapping[str, Sequence[int]]) -> dict[str, list[Divergence]]:
-        """The model with only that target truncated to that rank, everything else dense.
-
-        Args:
-            candidates: Ranks to try by target name.
-
-        Returns:
-            A divergence for each rank, in the order given.
-        """
+        """The divergence of each rank by target name, with everything else dense."""
         with self._held():
             wanted = self._unknown(candidates)
             if wanted:
@@ -129,10 +116,7 @@ class Probe:
         return total
 
     def forwards(self, cost: Cost, tokens: int | None = None) -> float:
-        """A cost as a multiple of one dense forward pass over ``tokens`` (None: the probe's own).
-
-        See :meth:`flrc.allocator.partial_run.PartialRun.forwards`.
-        """
+        """See :meth:`flrc.allocator.partial_run.PartialRun.forwards`."""
         return self._run.forwards(cost, tokens)
 
     def announce(
@@ -186,9 +170,7 @@ class Probe:
             if not here:
                 continue
             full = {name: self.factors(name, ranks[-1]) for name, ranks in here.items()}
-            means = {
-                (name, rank): MeanDivergence() for name, ranks in here.items() for rank in ranks
-            }
+            means = {(n, rank): MeanDivergence() for n, ranks in here.items() for rank in ranks}
             for batch, below in zip(batches, hidden, strict=True):
                 yield from self._candidates(index, batch, below, full, means)
             self._save({_key(*cut): mean.result() for cut, mean in means.items()})
@@ -245,13 +227,9 @@ class Probe:
     @contextmanager
     def _held(self) -> Iterator[None]:
         """Hold the entry's lock, and read what is in it."""
-        if self.entry is None:
+        with nullcontext() if self.entry is None else self.entry.lock():
             self._since = time.perf_counter()
-            yield
-            return
-        with self.entry.lock():
-            self._since = time.perf_counter()
-            if self.entry.has(self._file):
+            if self.entry is not None and self.entry.has(self._file):
                 for key, (nll, kl, *cost) in self.entry.read_json(self._file).items():
                     self._known[key] = (Divergence(nll, kl), Cost(*cost))
             yield
@@ -275,5 +253,4 @@ class Probe:
 
 
 def _key(name: str, rank: int) -> str:
-    """The key of a single truncation."""
     return f"single/{name}/{rank}"

@@ -70,11 +70,8 @@ class ProbedSurrogate(ProbingAllocator):
         self.require(self.multiple >= 1, "multiple", "an integer of at least 1")
         for name in ("ratios", "ratios_high"):
             ends = getattr(self, name)
-            self.require(
-                len(ends) == 2 and 0 <= ends[0] < ends[1] <= 1,
-                name,
-                "two numbers in [0, 1], the lower one first",
-            )
+            ordered = len(ends) == 2 and 0 <= ends[0] < ends[1] <= 1
+            self.require(ordered, name, "two numbers in [0, 1], the lower one first")
         self.require(self.alpha > 0, "alpha", "a number above 0")
         self.require(self.gamma > 0, "gamma", "a number above 0")
         self.require(self.trials >= 1, "trials", "an integer of at least 1")
@@ -96,11 +93,9 @@ class ProbedSurrogate(ProbingAllocator):
         choices, smallest = [], 0
         for i, target in enumerate(budget.targets):
             multiples = range(self.multiple, budget.dense_ranks[i], self.multiple)
-            ranks = [
-                k
-                for k in multiples
-                if lowest <= budget.form.cost(k, target) / target.dense <= highest
-            ]
+            ratios = (budget.form.cost(k, target) / target.dense for k in multiples)
+            pairs = zip(multiples, ratios, strict=True)
+            ranks = [k for k, ratio in pairs if lowest <= ratio <= highest]
             choices.append(ranks)
             within = [k for k in ranks if budget.lower[i] <= k <= budget.upper[i]]
             smallest += budget.cost(i, min(within, default=budget.upper[i]))
@@ -136,7 +131,7 @@ class ProbedSurrogate(ProbingAllocator):
             self.trials,
             {"alpha": (0.0, self.alpha), "gamma": (0.0, self.gamma)},
             lambda values: probe.plan(plan(values).ranks).kl,
-            sampler="tpe",
+            "TPESampler",
             seed=self.seed,
             doing="searching the depth factor, trial by trial",
         )
@@ -146,11 +141,7 @@ class ProbedSurrogate(ProbingAllocator):
 def surrogate(spectrum: Tensor, rank: int, measured: Divergence, name: str) -> Tensor:
     """The error ``(r + 1,)`` at rank 0, 1, ... r, without the depth factor.
 
-    Args:
-        spectrum: Singular values ``(r,)``.
-        rank: ``k0``, at which the target was measured.
-        measured: The divergence at that rank.
-        name: Name of the target, for the error.
+    Singular values are ``(r,)``; ``rank`` is ``k0``, at which the target ``name`` was measured.
 
     Raises:
         UserError: If the divergence is not finite.
@@ -204,8 +195,7 @@ def filled_least_loss_plan(
     place = {i: position for position, i in enumerate(order)}
 
     def ranks_at(scale: float) -> list[float]:
-        return [
-            k + min(max(scale - multiple * place[i], 0), multiple) for i, k in enumerate(chosen)
-        ]
+        shares = (scale - multiple * place[i] for i in range(len(chosen)))
+        return [k + min(max(s, 0), multiple) for k, s in zip(chosen, shares, strict=True)]
 
     return solve(budget, ranks_at)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from flrc.allocator.base import Allocator
 from flrc.allocator.budget import Budget, solve
+from flrc.allocator.evidence import Evidence
 from flrc.allocator.keep_ratios import real_ranks
 from flrc.errors import UserError, choose
-
-if TYPE_CHECKING:
-    from flrc.allocator.evidence import Evidence
-    from flrc.form.base import Form
-    from flrc.plans.rank_plan import RankPlan
-    from flrc.plans.target import Target
+from flrc.form.base import Form
+from flrc.plans.rank_plan import RankPlan
+from flrc.plans.target import Target
 
 REDISTRIBUTIONS = ("solved", "round_robin", "literal")
 
@@ -51,11 +49,8 @@ class Proportional(Allocator):
         super().check()
         choose("allocator.redistribution", self.redistribution, REDISTRIBUTIONS)
         self.require(0 <= self.floor <= 1, "floor", "a multiple of the uniform rank in [0, 1]")
-        self.require(
-            self.ceiling is None or self.ceiling >= 1,
-            "ceiling",
-            "a multiple of the uniform rank, at least 1",
-        )
+        above = self.ceiling is None or self.ceiling >= 1
+        self.require(above, "ceiling", "a multiple of the uniform rank, at least 1")
 
     def budget(
         self, targets: Sequence[Target], form: Form, rate: float, within: RankPlan | None = None
@@ -75,8 +70,7 @@ class Proportional(Allocator):
             UserError: If a score is negative or not finite, or all are 0.
         """
         alpha = [evidence.scores[target.name] for target in budget.targets]
-        pairs = zip(budget.targets, alpha, strict=True)
-        bad = [target.name for target, a in pairs if not 0 <= a < math.inf]
+        bad = [t.name for t in budget.targets if not 0 <= evidence.scores[t.name] < math.inf]
         if bad or sum(alpha) <= 0:
             where = ", ".join(bad[:3])
             raise UserError(
@@ -93,9 +87,8 @@ class Proportional(Allocator):
             ranks = budget.clip([float(round(s * uniform_sum)) for s in share])
             return budget.plan(ranks, exact=False)
         if self.redistribution == "round_robin":
-            return solve(
-                budget, lambda scale: round_robin(share, scale, budget.lower, budget.upper)
-            )
+            low, high = budget.lower, budget.upper
+            return solve(budget, lambda scale: round_robin(share, scale, low, high))
         return solve(budget, lambda scale: [s * scale for s in share])
 
 

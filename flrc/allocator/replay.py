@@ -6,18 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from flrc.allocator.base import Allocator
+from flrc.allocator.budget import Budget
 from flrc.allocator.evidence import Evidence
 from flrc.errors import UserError
+from flrc.form.base import Form
 from flrc.plans.rank_plan import RankPlan
 from flrc.plans.run_plans import phases_from_json
-
-if TYPE_CHECKING:
-    from flrc.allocator.budget import Budget
-    from flrc.form.base import Form
-    from flrc.plans.target import Target
+from flrc.plans.target import Target
 
 
 @dataclass

@@ -37,11 +37,8 @@ class SensitivitySearch(ProbingAllocator):
     def check(self) -> None:
         """Also checks the ratios."""
         super().check()
-        self.require(
-            bool(self.ratios) and all(0 < ratio < 1 for ratio in self.ratios),
-            "ratios",
-            "at least one number, each above 0 and below 1",
-        )
+        inside = bool(self.ratios) and all(0 < ratio < 1 for ratio in self.ratios)
+        self.require(inside, "ratios", "at least one number, each above 0 and below 1")
 
     def check_budget(self, budget: Budget) -> None:
         """Also checks that the smallest ratio in every target reaches the rate."""
@@ -55,9 +52,8 @@ class SensitivitySearch(ProbingAllocator):
 
     def _candidates(self, budget: Budget) -> list[list[int]]:
         """Each target's ranks at all ratios, ascending; the budget's bounds are not applied."""
-        by_ratio = [
-            real_ranks(budget, [ratio] * len(budget.targets)) for ratio in sorted(self.ratios)
-        ]
+        count = len(budget.targets)
+        by_ratio = [real_ranks(budget, [ratio] * count) for ratio in sorted(self.ratios)]
         return [[max(1, int(rank)) for rank in ranks] for ranks in zip(*by_ratio, strict=True)]
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
@@ -89,9 +85,7 @@ def applied_from(
 ) -> list[list[int]]:
     """Ranks when all entries from index 0, 1, ... on are applied; the last: none, all dense.
 
-    Args:
-        entries: Sorted (sort key, position of the target, rank).
-        dense_ranks: The rank that stands for dense, by target.
+    Entries are (sort key, position of the target, rank), sorted.
     """
     ranks = list(dense_ranks)
     family = [list(ranks)]

@@ -39,7 +39,5 @@ class Spectrum(Allocator):
         from flrc.decomposition.factors import truncation_losses
 
         losses = [truncation_losses(evidence.spectrum(target.name)) for target in budget.targets]
-        if self.multiple == 1:
-            return least_loss_plan(budget, losses)
-        choices = [range(self.multiple, len(loss), self.multiple) for loss in losses]
-        return least_loss_plan(budget, losses, choices)
+        multiples = [range(self.multiple, len(loss), self.multiple) for loss in losses]
+        return least_loss_plan(budget, losses, None if self.multiple == 1 else multiples)

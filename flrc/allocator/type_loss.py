@@ -43,9 +43,8 @@ class TypeLoss(Allocator):
     def check(self) -> None:
         """Also checks the offset."""
         super().check()
-        self.require(
-            self.offset > 1, "offset", "a number above 1, so that the logarithm is above 0"
-        )
+        allowed = "a number above 1, so that the logarithm is above 0"
+        self.require(self.offset > 1, "offset", allowed)
 
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """Ranks whose removed shares ``R_w`` follow the scores within each type."""

@@ -26,13 +26,8 @@ if TYPE_CHECKING:
 class Compression:
     """Everything that is decided before the schedule is.
 
-    Attributes:
-        dense: The dense model; it is dense again when the search ends.
-        tokenizer: Its tokenizer.
-        data: Where items come from.
-        planner: Ranks for a rate.
-        factors: ``(target name, rank) -> (left_t, right)``.
-        entry: Where replies are kept.
+    The model is dense again when the search ends. ``factors`` maps a target's name and a rank to
+    ``(left_t, right)``; replies are kept in ``entry``.
     """
 
     dense: DenseModel
@@ -90,10 +85,4 @@ class ScheduleSearch(Component, ABC):
 
     @abstractmethod
     def search(self, schedule: Schedule, rate: float, compression: Compression) -> SearchResult:
-        """The best schedule for a rate.
-
-        Args:
-            schedule: Says in which direction rates change.
-            rate: Average over the forward steps of replies.
-            compression: What generates under it.
-        """
+        """The best schedule, in the direction of the given one, for an average rate over steps."""

@@ -32,8 +32,7 @@ class Candidate:
     def share(self, lengths: Sequence[int]) -> float:
         """``w``, the share of forward steps in the second phase, for replies of these lengths.
 
-        Args:
-            lengths: Forward steps of each reply: its tokens, the end-of-sequence token included.
+        A reply's forward steps are its tokens, the end-of-sequence token included.
         """
         return sum(max(0, length - self.switch) for length in lengths) / sum(lengths)
 

@@ -44,16 +44,11 @@ class Halving(GeneratingSearch):
         """Also checks rounds, switch points and drops."""
         super().check()
         self.require(self.rounds >= 1, "rounds", "an integer of at least 1")
-        self.require(
-            bool(self.switches) and all(1 <= s < self.max_new_tokens for s in self.switches),
-            "switches",
-            f"numbers of forward steps from 1 to {self.max_new_tokens - 1}",
-        )
-        self.require(
-            bool(self.drops) and all(0 < drop < 1 for drop in self.drops),
-            "drops",
-            "numbers in (0, 1)",
-        )
+        longest = self.max_new_tokens - 1
+        inside = bool(self.switches) and all(1 <= switch <= longest for switch in self.switches)
+        self.require(inside, "switches", f"numbers of forward steps from 1 to {longest}")
+        inside = bool(self.drops) and all(0 < drop < 1 for drop in self.drops)
+        self.require(inside, "drops", "numbers in (0, 1)")
 
     def search(self, schedule: Schedule, rate: float, compression: Compression) -> SearchResult:
         """The best candidate after the last round, found by generating under each of them."""
@@ -61,10 +56,9 @@ class Halving(GeneratingSearch):
         from flrc.search.tournament import tournament
         from flrc.search.trials import Trials
 
-        candidates = grid(
-            self.switches, self.drops, schedule.DIRECTION, with_constant=schedule.DIRECTION > 0
-        )
+        direction = schedule.DIRECTION
+        candidates = grid(self.switches, self.drops, direction, with_constant=direction > 0)
         with compression.entry.lock():
             trials = Trials(self, compression)
             best, rows = tournament(candidates, rate, rounds(self.samples, self.rounds), trials)
-        return SearchResult(best, rows, {**trials.cost(), "candidates": rows}, trials.seconds())
+        return trials.result(best, rows)

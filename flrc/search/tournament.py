@@ -49,7 +49,6 @@ class _Entrant:
         return statistics.fmean(self.scores) if self.scores else float("-inf")
 
     def add(self, trial: Trial) -> None:
-        """Add a trial on further items; rate and storage are those of the last one."""
         self.scores += trial.scores
         self.lengths += trial.lengths
         self.rate, self.stored = trial.rate, trial.stored
@@ -77,13 +76,10 @@ def _by_score(entrants: Sequence[_Entrant]) -> list[_Entrant]:
 def tournament(
     candidates: Sequence[Candidate], rate: float, counts: Sequence[int], run_trial: RunTrial
 ) -> tuple[list[Phase], list[dict[str, Any]]]:
-    """The candidate with the best mean score after the last round.
+    """The candidate with the best mean score after the last round; the constant is never dropped.
 
-    Args:
-        candidates: The schedules that compete; the constant one is never dropped.
-        rate: Average rate over the forward steps of realised replies.
-        counts: Number of items seen after each round.
-        run_trial: How a trial is run.
+    ``rate`` is the average over the forward steps of realised replies; ``counts`` are the items
+    seen after each round.
 
     Returns:
         The phases of the best candidate, and a row for each candidate, best first.

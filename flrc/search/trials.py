@@ -15,18 +15,13 @@ from flrc.plans.phase import Phase
 from flrc.plans.rank_plan import RankPlan
 from flrc.plans.run_plans import Plans
 from flrc.runtime.decoding import Decoder
-from flrc.search.base import Compression
+from flrc.search.base import Compression, SearchResult
 from flrc.search.generating_search import GeneratingSearch
 from flrc.search.tournament import Trial
 
 
 class Trials:
-    """Trials of one search; replies are cached, so an interrupted search continues where it was.
-
-    Args:
-        search: The items, and how replies are scored.
-        compression: The model that generates.
-    """
+    """Trials of one search; replies are cached, so an interrupted search continues where it was."""
 
     def __init__(self, search: GeneratingSearch, compression: Compression) -> None:
         self.search = search
@@ -36,22 +31,15 @@ class Trials:
         read = search.token_sequences(data, compression.tokenizer, seed)
         self.prompts = [list(ids) for ids in read.ids]
         self.made: dict[str, dict[str, Any]] = {}
-        self.seconds_now = 0.0
-        """Seconds of generating in this process."""
+        self.seconds_now = 0.0  # of generating in this process
 
-    def cost(self) -> dict[str, Any]:
-        """Numbers of trials and replies, those from the cache included."""
-        return {
-            "trials": len(self.made),
-            "replies": sum(len(known["replies"]) for known in self.made.values()),
-        }
-
-    def seconds(self) -> dict[str, float]:
-        """Seconds of generating: of all trials, and in this process."""
-        return {
-            "all": sum(known["seconds"] for known in self.made.values()),
-            "now": self.seconds_now,
-        }
+    def result(self, phases: list[Phase], candidates: list[dict[str, Any]]) -> SearchResult:
+        """What was chosen, and the cost, with that of replies from the cache included."""
+        made = self.made.values()
+        replies = sum(len(known["replies"]) for known in made)
+        cost = {"trials": len(made), "replies": replies, "candidates": candidates}
+        seconds = {"all": sum(known["seconds"] for known in made), "now": self.seconds_now}
+        return SearchResult(phases, candidates, cost, seconds)
 
     def __call__(self, phases: list[Phase], numbers: range) -> Trial | str:
         """Generate for these items; or the reason, if the rate or the storage limit is not met."""
@@ -75,10 +63,8 @@ class Trials:
     def _scores(self, texts: list[str], numbers: range) -> list[float]:
         from flrc.evaluation.text_metrics import BertScoreF1, RougeL
 
-        both = {
-            "predictions": texts,
-            "references": [self.pairs[number].reference for number in numbers],
-        }
+        references = [self.pairs[number].reference for number in numbers]
+        both = {"predictions": texts, "references": references}
         if self.search.metric == "rougeL":
             tokenizer = self.search.rouge_tokenizer
             values = RougeL().compute(**both, tokenizer=tokenizer)["rougeL"]
@@ -99,7 +85,6 @@ class Trials:
             "max_new_tokens": limit,
         }
         name = f"{jsonfile.digest(question, 16)}.json"
-        replies: list[list[int]]
         if not entry.has(name):
             begin = time.perf_counter()
             planner, factors = self.compression.planner, self.compression.factors
@@ -112,5 +97,4 @@ class Trials:
             self.seconds_now += seconds
             entry.write_json(name, {"replies": replies, "seconds": seconds})
         self.made[name] = entry.read_json(name)
-        replies = self.made[name]["replies"]
-        return replies
+        return list(self.made[name]["replies"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from made_plans import make_plans
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.decomposition.svd import Svd
 from flrc.evaluation.reply_generation import up_to_end

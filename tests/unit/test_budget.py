@@ -9,10 +9,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from layers import BLOCK, FORM, allocate, check, cost, first_dense_rank, heavy, layers, rates
 from layers import shapes as some_shapes
+from made_plans import make_plans
 
 from flrc.allocator.budget import Budget
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planner import make_plans
 from flrc.allocator.proportional import Proportional
 from flrc.allocator.uniform import Uniform
 from flrc.errors import UserError

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from made_plans import make_plans
 from plain_factors import stacked_factors
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.evaluation.efficiency import Efficiency, summary
 from flrc.evaluation.roofline import Roofline

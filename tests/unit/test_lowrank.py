@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_plans import make_plans
 from torch import Tensor, nn
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.decomposition.svd import Svd
 from flrc.form.surgery import check_counts, compress, stored_parameters

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from made_plans import make_plans
 from plain_factors import stacked_factors
 from torch import Tensor
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.errors import UserError
 from flrc.form.pivoted import Pivoted

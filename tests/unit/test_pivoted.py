@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_plans import make_plans
 from plain_factors import stacked_factors
 from right_factors import NASTY, random
 from tiny import compose
 from torch import Tensor, nn
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.calibration.dense_model import DenseModel
 from flrc.config import components

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_plans import make_plans
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planner import make_plans
 from flrc.allocator.proportional import Proportional
 from flrc.allocator.replay import Replay
 from flrc.errors import UserError

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from made_plans import make_plans
 
 from flrc.allocator.evidence import Evidence
-from flrc.allocator.planner import make_plans
 from flrc.allocator.uniform import Uniform
 from flrc.errors import UserError
 from flrc.evaluation.base import Subject
