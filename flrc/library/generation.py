@@ -16,7 +16,7 @@ from flrc.evaluation.reply_generation import generate_replies
 from flrc.models.anatomy.input_limits import Limits
 from flrc.models.checkpoints.checkpoint import Loaded
 from flrc.models.checkpoints.checkpoint import load as load_folder
-from flrc.models.checkpoints.manifest import FILE, reason
+from flrc.models.checkpoints.manifest import FILE, refusing
 from flrc.runtime.decoding import Decoder
 
 if TYPE_CHECKING:
@@ -58,23 +58,15 @@ def prompt_ids(model: Loaded, turns: str | Sequence[dict[str, str]]) -> list[int
     """
     if isinstance(turns, str):
         turns = [{"role": "user", "content": turns}]
-    tokenizer = model.tokenizer
-    try:
-        if has_template(tokenizer):
+    tokenizer, templated = model.tokenizer, has_template(model.tokenizer)
+    problem = "the conversation cannot be turned into a prompt"
+    accepted = "texts, in turns that the chat template accepts"
+    with refusing(lambda why: UserError(problem, given=why, allowed=accepted)):
+        if templated:
             text = render(tokenizer, turns, moment=None, add_generation_prompt=True)
         else:
             text = "\n\n".join(turn["content"] for turn in turns)
-        ids: list[int] = tokenizer(text, add_special_tokens=not has_template(tokenizer))[
-            "input_ids"
-        ]
-    except UserError:
-        raise
-    except Exception as error:  # the caller's turns may hold anything
-        raise UserError(
-            "the conversation cannot be turned into a prompt",
-            given=reason(error),
-            allowed="texts, in turns that the chat template accepts",
-        ) from error
+        ids: list[int] = tokenizer(text, add_special_tokens=not templated)["input_ids"]
     return ids
 
 

@@ -28,13 +28,10 @@ def assemble(
         model: Built from the config on the meta device; changed in place, then on the CPU.
         manifest: From :func:`~flrc.models.checkpoints.manifest.read_manifest`.
         tensors: From :func:`read_tensors`.
-        folder: The checkpoint.
+        folder: The checkpoint, for UserErrors if its files do not fit each other.
 
     Returns:
         The plans; the model can run each of them.
-
-    Raises:
-        UserError: If the files do not fit each other.
     """
     with blaming(folder, f"{FILE} or {CONFIG}"):
         plans = Plans.from_json(manifest["plans"])
@@ -67,15 +64,7 @@ def _check_targets(model: nn.Module, plans: Plans) -> None:
 
 
 def read_tensors(folder: Path, files: Iterable[str]) -> dict[str, Tensor]:
-    """All tensors of the checkpoint's safetensors files.
-
-    Args:
-        folder: The checkpoint.
-        files: Names of its files.
-
-    Raises:
-        UserError: If a file is damaged.
-    """
+    """All tensors of the safetensors files among these; UserError if one is damaged."""
     tensors: dict[str, Tensor] = {}
     for name in sorted(name for name in files if name.endswith(".safetensors")):
         with blaming(folder, name):
@@ -90,17 +79,15 @@ def _assign(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
     for name, tensor in names.items():
         first.setdefault(id(tensor), name)
     sources = {name: first[id(tensor)] for name, tensor in names.items()}
-    missing = sorted(set(sources.values()) - set(tensors))
-    unknown = sorted(set(tensors) - set(sources.values()))
-    wrong = [
-        f"{name} is {tuple(tensors[name].shape)} {tensors[name].dtype}"
-        for name in sorted(set(tensors) & set(names))
-        if (tensors[name].shape, tensors[name].dtype) != (names[name].shape, names[name].dtype)
-    ]
+    stored = set(sources.values())
     problems = [
-        *(f"{name} is missing" for name in missing),
-        *(f"{name} is not part of the model" for name in unknown),
-        *wrong,
+        *(f"{name} is missing" for name in sorted(stored - tensors.keys())),
+        *(f"{name} is not part of the model" for name in sorted(tensors.keys() - stored)),
+        *(
+            f"{name} is {tuple(tensors[name].shape)} {tensors[name].dtype}"
+            for name in sorted(tensors.keys() & names.keys())
+            if (tensors[name].shape, tensors[name].dtype) != (names[name].shape, names[name].dtype)
+        ),
     ]
     if problems:
         raise UserError(
@@ -110,11 +97,13 @@ def _assign(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
         )
     model.load_state_dict({name: tensors[key] for name, key in sources.items()}, assign=True)
     for name, layer in model.named_modules():
-        if isinstance(layer, PivotedLinear):
-            order = layer.order.sort().values
-            if not torch.equal(order, torch.arange(len(order), dtype=order.dtype)):
-                raise UserError(
-                    "the compressed model's tensors are not valid factors",
-                    given=f"{folder}: {name}.order is not a permutation",
-                    fix=AGAIN,
-                )
+        if isinstance(layer, PivotedLinear) and not _is_permutation(layer.order):
+            raise UserError(
+                "the compressed model's tensors are not valid factors",
+                given=f"{folder}: {name}.order is not a permutation",
+                fix=AGAIN,
+            )
+
+
+def _is_permutation(order: Tensor) -> bool:
+    return torch.equal(order.sort().values, torch.arange(len(order), dtype=order.dtype))

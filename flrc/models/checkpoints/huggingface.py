@@ -41,6 +41,7 @@ from flrc.models.checkpoints.manifest import (
     json_object,
     read_manifest,
     reason,
+    refusing,
 )
 from flrc.models.layers.switching import Switch, activate
 from flrc.plans.run_plans import Plans
@@ -87,12 +88,7 @@ class FlrcConfig(PreTrainedConfig):  # type: ignore[misc]
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """A config of the base's class with these fields.
-
-        Raises:
-            UserError: If ``transformers`` has no causal language model of the base's type, or the
-                base's config refuses a field.
-        """
+        """A config of the base's class; UserError if ``transformers`` has none of these fields."""
         base = config_dict.get(BASE)
         if not _known(base):
             raise UserError(
@@ -102,13 +98,9 @@ class FlrcConfig(PreTrainedConfig):  # type: ignore[misc]
                 "such as llama or qwen2",
             )
         fields = {key: value for key, value in config_dict.items() if key != "model_type"}
-        try:
+        problem = f"the compressed model's {CONFIG} is not a valid {base} config"
+        with refusing(lambda why: UserError(problem, given=why)):
             return config_class(CONFIG_MAPPING[base]).from_dict(fields, **kwargs)
-        except Exception as error:  # each model type checks its fields in its own way
-            raise UserError(
-                f"the compressed model's {CONFIG} is not a valid {base} config",
-                given=reason(error),
-            ) from error
 
 
 class FlrcForCausalLM:
@@ -226,22 +218,14 @@ class Scheduled:
         return super().generate(*arguments, **options)  # type: ignore[misc]
 
     def save_pretrained(self, *_: Any, **__: Any) -> None:
-        """Not supported: the folder that was loaded is the checkpoint.
-
-        Raises:
-            NotImplementedError: Always.
-        """
+        """Not supported: the folder that was loaded is the checkpoint."""
         raise NotImplementedError(
             "copy the checkpoint's folder; python -m flrc.export writes a dense one"
         )
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
-    """The config of a checkpoint; code in the folder is never run.
-
-    Raises:
-        ValueError: If its model type is not ``flrc``.
-    """
+    """The config of a checkpoint, if its model type is ``flrc``; its code is never run."""
     kind = json_object(folder / CONFIG).get("model_type")
     if kind != MODEL_TYPE:
         raise ValueError(f"its model_type is {kind!r}, not {MODEL_TYPE!r}")
@@ -252,7 +236,6 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 
 def _known(kind: object) -> bool:
-    """Whether ``transformers`` has a causal language model of this type."""
     return (
         isinstance(kind, str)
         and kind in CONFIG_MAPPING
@@ -277,11 +260,7 @@ def empty(
 
 
 def _folder(name: str | Path, options: dict[str, Any]) -> Path:
-    """The folder of the files; a repository on the Hub is downloaded.
-
-    Raises:
-        UserError: If a path is not a folder, or the repository cannot be downloaded.
-    """
+    """The folder of the files; a repository on the Hub is downloaded."""
     within = options.pop("subfolder", None) or ""
     folder = Path(name).expanduser()
     if not folder.is_dir():

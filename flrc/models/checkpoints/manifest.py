@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     allowed = f"a folder that a run with model.save=true has written (format {FORMAT})"
     fix = "python run.py method=flrc rate=0.2 model.save=true"
-    try:
+    problem = f"not a compressed model: {FILE} cannot be read"
+    with refusing(
+        lambda why: UserError(problem, given=f"{folder} ({why})", allowed=allowed, fix=fix)
+    ):
         manifest: dict[str, Any] = read(regular(folder / FILE))
         version = manifest["format"]
-    except Exception as error:  # parsers raise many kinds of errors
-        raise UserError(
-            f"not a compressed model: {FILE} cannot be read",
-            given=f"{folder} ({reason(error)})",
-            allowed=allowed,
-            fix=fix,
-        ) from error
     if version != FORMAT:
         raise UserError(
             "the compressed model was saved in a format that is not supported",
@@ -65,11 +61,8 @@ def manifest_digest(manifest: dict[str, Any]) -> str:
 
 def listed(folder: Path) -> dict[str, dict[str, Any]]:
     """Size in bytes and SHA-256 of every file in a folder, by its name."""
-    return {
-        path.name: {"bytes": path.stat().st_size, "sha256": digest_of(path)}
-        for path in sorted(folder.iterdir())
-        if path.is_file()
-    }
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return {path.name: {"bytes": path.stat().st_size, "sha256": digest_of(path)} for path in files}
 
 
 def digest_of(path: Path) -> str:
@@ -114,11 +107,7 @@ def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def regular(path: Path) -> Path:
-    """The path of a regular file: not a folder, a pipe or a device, which could block.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
+    """The path of a regular file: not a folder, a pipe or a device, which could block."""
     if not path.is_file():
         raise FileNotFoundError(f"{path.name} is missing, or not a regular file")
     return path
@@ -128,9 +117,7 @@ def json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        TypeError: If it holds another JSON value.
-        ValueError: If it is not valid JSON.
+        FileNotFoundError, TypeError, ValueError: If there is none.
     """
     values = json.loads(regular(path).read_text("utf-8"))
     if not isinstance(values, dict):
@@ -139,18 +126,20 @@ def json_object(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def blaming(folder: Path, name: str) -> Iterator[None]:
-    """Turn any exception into a UserError that names this file of the checkpoint as damaged."""
+def refusing(refusal: Callable[[str], UserError]) -> Iterator[None]:
+    """Turn any exception into the UserError that this function makes of its reason."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # parsers of other packages raise many kinds of errors
-        raise UserError(
-            f"the compressed model's file {name} is damaged",
-            given=f"{folder} ({reason(error)})",
-            fix=AGAIN,
-        ) from error
+        raise refusal(reason(error)) from error
+
+
+def blaming(folder: Path, name: str) -> AbstractContextManager[None]:
+    """Turn any exception into a UserError that names this file of the checkpoint as damaged."""
+    problem = f"the compressed model's file {name} is damaged"
+    return refusing(lambda why: UserError(problem, given=f"{folder} ({why})", fix=AGAIN))
 
 
 def reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from flrc.errors import UserError
 from flrc.models.anatomy.finite_weights import check_finite
 from flrc.models.anatomy.placement import wait_on_host
-from flrc.models.checkpoints.manifest import reason
+from flrc.models.checkpoints.manifest import refusing
 from flrc.models.checkpoints.model_files import CONFIG
 
 if TYPE_CHECKING:
@@ -25,14 +25,11 @@ def load_model(
     """The dense model, after checking that its weights are finite.
 
     Args:
-        source: Where it comes from.
+        source: Where it comes from; raises UserError if it cannot be loaded.
         dtype: ``float32``, ``bfloat16``, ``float16`` or ``float64``.
         device: Where it goes.
         placement: ``device``: all of it is on the device. ``host``: each decoder block is on the
             device only while it computes.
-
-    Raises:
-        UserError: If the model cannot be loaded, or a weight is not finite.
     """
     model = source.load(dtype)
     check_finite(model, source.where)
@@ -56,21 +53,22 @@ def model_shell(source: ModelSource) -> PreTrainedModel:
     config = source.config()
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    try:
-        with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(
-                config,
-                attn_implementation="eager",
-                experts_implementation="batched_mm",
-                trust_remote_code=False,
-            )
-    except Exception as error:  # each model type checks its fields in its own way
-        raise UserError(
+
+    def refusal(why: str) -> UserError:
+        return UserError(
             f"no model can be built from the model's {CONFIG}",
-            given=f"{source.where}: {type(config).__name__}: {reason(error)}",
+            given=f"{source.where}: {type(config).__name__}: {why}",
             allowed="a config from which transformers can build a model",
             fix=f"the {CONFIG} that belongs to these weights",
-        ) from error
+        )
+
+    with refusing(refusal), torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config,
+            attn_implementation="eager",
+            experts_implementation="batched_mm",
+            trust_remote_code=False,
+        )
     return model.eval()
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flrc.errors import UserError
-from flrc.models.checkpoints.manifest import reason
+from flrc.models.checkpoints.manifest import refusing
 
 AGAIN = "copy or download the file again"
 CODES = {
@@ -24,11 +25,7 @@ Header = dict[str, dict[str, Any]]
 
 
 def header_of(path: Path) -> Header:
-    """The tensors of a weight file.
-
-    Raises:
-        UserError: If it cannot be read, or does not hold tensors by name.
-    """
+    """The tensors of a weight file; UserError unless it is sound and holds tensors by name."""
     return _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
 
 
@@ -39,15 +36,9 @@ def damaged(path: object, why: str, fix: str = AGAIN) -> UserError:
     )
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> AbstractContextManager[None]:
     """Turn any exception into :func:`damaged`."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # parsers raise many kinds of errors
-        raise damaged(path, reason(error)) from error
+    return refusing(partial(damaged, path))
 
 
 def _safetensors(path: Path) -> Header:
