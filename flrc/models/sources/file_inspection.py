@@ -48,14 +48,11 @@ NOTES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 
 
 def inspect(folder: Path, weights: bool = True) -> Header:
-    """Check every file that loading would read.
+    """Check every file that loading would read; returns the tensors of the weight files.
 
     Args:
         folder: A saved model.
         weights: Whether its weights must be present; a model from the Hub is downloaded later.
-
-    Returns:
-        The tensors of the weight files.
 
     Raises:
         UserError: If it is not a dense model, is quantized, or a file is missing, truncated or
@@ -85,21 +82,17 @@ def inspect(folder: Path, weights: bool = True) -> Header:
             allowed="model.safetensors or pytorch_model.bin, or an index and its shards",
             fix=f"model.path={folder / other[0]}" if other else AGAIN,
         )
-    index = files.pop(0) if files[0].name.endswith(INDEX) else None
-    if index is not None:
-        _check_shards(index, files)
-    headers = {path: header_of(path) for path in files}
-    if index is not None:
-        _check_index(index, headers)
+    if not files[0].name.endswith(INDEX):
+        return _joined({path: header_of(path) for path in files})
+    index, *shards = files
+    _check_shards(index, shards)
+    headers = {path: header_of(path) for path in shards}
+    _check_index(index, headers)
     return _joined(headers)
 
 
 def inspect_gguf(file: Path) -> None:
-    """Check a GGUF file; an adapter beside it would be loaded with it.
-
-    Raises:
-        UserError: If it is not a GGUF file, or there is an adapter.
-    """
+    """Raise UserError unless it is a GGUF file without an adapter, which would be loaded too."""
     check_kind(file.parent, ("adapter_config.json",))
     _check_content(file)
     with file.open("rb") as content:
@@ -124,10 +117,8 @@ def refuse_quantized(config: Mapping[str, Any], where: object) -> None:
     for key, value in config.items():
         if key in ("quantization_config", "compression_config") and value:
             known = value if isinstance(value, dict) else {}
-            method = known.get("quant_method") or ", ".join(
-                k for k, v in known.items() if v is True
-            )
-            raise quantized(where, f"{key}: {method or value}")
+            switches = ", ".join(k for k, v in known.items() if v is True)
+            raise quantized(where, f"{key}: {known.get('quant_method') or switches or value}")
         if isinstance(value, dict):
             refuse_quantized(value, where)
 

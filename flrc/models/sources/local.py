@@ -35,29 +35,21 @@ class Local(Pretrained):
         if not self.label:
             self.label = label_of(self.path) or "local"
 
-    def check_available(self) -> None:
-        """The path exists, and its files are complete and those of a dense model."""
-        self.check_files()
-
     def _place(self) -> Path:
         path = Path(str(self.path))
         if not path.exists():
             siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
             close = difflib.get_close_matches(path.name, siblings, n=1)
-            raise UserError(
-                "the model path does not exist",
-                given=f"model.path={self.path}",
-                allowed="a folder written by save_pretrained, or a .gguf file",
-                fix=f"model.path={path.parent / close[0]}" if close else "check the path",
-            )
+            fix = f"model.path={path.parent / close[0]}" if close else "check the path"
+            raise self._wrong_path("the model path does not exist", fix)
         if path.is_file() and (path.parent / CONFIG).is_file() and path.suffix in INSIDE:
-            raise UserError(
-                "the model path is a single file of a saved model",
-                given=f"model.path={self.path}",
-                allowed="a folder written by save_pretrained, or a .gguf file",
-                fix=f"model.path={path.parent}",
-            )
+            problem = "the model path is a single file of a saved model"
+            raise self._wrong_path(problem, f"model.path={path.parent}")
         return path
+
+    def _wrong_path(self, problem: str, fix: str) -> UserError:
+        allowed = "a folder written by save_pretrained, or a .gguf file"
+        return UserError(problem, given=f"model.path={self.path}", allowed=allowed, fix=fix)
 
     def fingerprint(self) -> str:
         """Digest of the files that loading reads."""

@@ -38,10 +38,6 @@ class Packaged(Pretrained):
             )
         return folder / self.file
 
-    def check_available(self) -> None:
-        """The package is installed, and its file is complete."""
-        self.check_files()
-
     def fingerprint(self) -> str:
         """Digest of the GGUF file, and of a tokenizer beside it."""
         place = self._place()

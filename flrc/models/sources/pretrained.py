@@ -8,7 +8,7 @@ import logging
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,9 +72,8 @@ class Pretrained(ModelSource):
         return str(self._folder() or self._place() or self.label)
 
     def _location(self) -> dict[str, Any]:
-        if self._converted is not None:
-            return {"pretrained_model_name_or_path": str(self._converted)}
-        return self._source()
+        converted = self._converted
+        return {"pretrained_model_name_or_path": str(converted)} if converted else self._source()
 
     def _folder(self) -> Path | None:
         """The folder that is loaded from; None for a GGUF file, or before a download."""
@@ -115,12 +114,11 @@ class Pretrained(ModelSource):
                 self._note(entry.read_json(IGNORED))
         self._converted = entry.path
 
-    def check_files(self, weights: bool = True) -> None:
-        """Raise UserError if a file on this machine is damaged, or not part of a dense model.
+    def check_available(self) -> None:
+        """The model is on this machine; its files are complete and those of a dense model."""
+        self._check_files(weights=True)
 
-        Args:
-            weights: Whether the weights must be present.
-        """
+    def _check_files(self, weights: bool) -> None:
         place = self._place()
         if place is not None and place.is_file():
             inspect_gguf(place)
@@ -143,11 +141,7 @@ class Pretrained(ModelSource):
         return tokenizer
 
     def config(self) -> PretrainedConfig:
-        """The config that is stored with the model.
-
-        Raises:
-            UserError: If it is not the config of a dense causal language model.
-        """
+        """The stored config; UserError if it is not of a dense causal language model."""
         from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
         location = self._location()
@@ -197,12 +191,11 @@ class Pretrained(ModelSource):
         """Warn once about tensors that are ignored."""
         if ignored and not self.ignored:
             self._ignored = ignored
-            log.warning(
-                "%s: %d tensors of the checkpoint are not part of the model and are ignored: %s",
-                self.label,
-                len(ignored),
-                ", ".join(ignored[:10]) + ", ..." * (len(ignored) > 10),
+            names = ", ".join(ignored[:10]) + ", ..." * (len(ignored) > 10)
+            message = (
+                "%s: %d tensors of the checkpoint are not part of the model and are ignored: %s"
             )
+            log.warning(message, self.label, len(ignored), names)
 
     @contextmanager
     def _access(self, location: dict[str, Any], part: str) -> Iterator[None]:
@@ -214,7 +207,7 @@ class Pretrained(ModelSource):
         except Exception as error:  # parsers of other packages raise many kinds of errors
             if isinstance(error, MemoryError) or MEMORY.search(str(error)):
                 raise
-            self.check_files(weights=part == "weights")
+            self._check_files(weights=part == "weights")
             folder, place = self._folder(), self._place()
             if folder is None and place is not None:
                 raise damaged(place, reason(error)) from error
@@ -246,8 +239,7 @@ def fingerprint_of(files: Sequence[Path]) -> str:
 
 
 def _sound(folder: Path) -> bool:
-    try:
+    with suppress(UserError):
         inspect(folder)
-    except UserError:
-        return False
-    return True
+        return True
+    return False

@@ -7,42 +7,38 @@ from __future__ import annotations
 
 from typing import Any
 
-_TINY: dict[str, Any] = {
-    "hidden_size": 48,
-    "intermediate_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "vocab_size": 260,
-    "max_position_embeddings": 4096,
-    "bos_token_id": 256,
-    "eos_token_id": 257,
-    "pad_token_id": 258,
-}
+_TOKENS = {"bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 258}
 
-_TIED = {"tie_word_embeddings": True}
-_WIDE_HEADS = {"head_dim": 16}
+
+def _tiny(model_type: str, key_value_heads: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "vocab_size": 260,
+        "max_position_embeddings": 4096,
+        **_TOKENS,
+        "model_type": model_type,
+        "num_key_value_heads": key_value_heads,
+        **fields,
+    }
+
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "tiny_llama": {**_TINY, "model_type": "llama", "num_key_value_heads": 4},
-    "tiny_llama_gqa": {**_TINY, "model_type": "llama", "num_key_value_heads": 2, **_TIED},
-    "tiny_mistral": {**_TINY, "model_type": "mistral", "num_key_value_heads": 2},
-    "tiny_qwen2": {**_TINY, "model_type": "qwen2", "num_key_value_heads": 2, **_TIED},
-    "tiny_qwen3": {**_TINY, "model_type": "qwen3", "num_key_value_heads": 2, **_WIDE_HEADS},
-    "tiny_gemma": {
-        **_TINY,
-        "model_type": "gemma",
-        "num_key_value_heads": 1,
-        **_WIDE_HEADS,
-        **_TIED,
-    },
-    "tiny_gemma3": {
-        **_TINY,
-        "model_type": "gemma3_text",
-        "num_key_value_heads": 2,
-        **_WIDE_HEADS,
-        "sliding_window": 16,
-        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
-    },
+    "tiny_llama": _tiny("llama", 4),
+    "tiny_llama_gqa": _tiny("llama", 2, tie_word_embeddings=True),
+    "tiny_mistral": _tiny("mistral", 2),
+    "tiny_qwen2": _tiny("qwen2", 2, tie_word_embeddings=True),
+    "tiny_qwen3": _tiny("qwen3", 2, head_dim=16),
+    "tiny_gemma": _tiny("gemma", 1, head_dim=16, tie_word_embeddings=True),
+    "tiny_gemma3": _tiny(
+        "gemma3_text",
+        2,
+        head_dim=16,
+        sliding_window=16,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    ),
     # Llama-3.2-1B, for measuring speed without a download.
     "llama3_2_1b": {
         "model_type": "llama",
@@ -57,8 +53,6 @@ SHAPES: dict[str, dict[str, Any]] = {
         "rms_norm_eps": 1e-5,
         "rope_theta": 500000.0,
         "tie_word_embeddings": True,
-        "bos_token_id": 256,
-        "eos_token_id": 257,
-        "pad_token_id": 258,
+        **_TOKENS,
     },
 }

@@ -70,23 +70,20 @@ def unused_tensors(
         where: The checkpoint's name in messages.
         tensors: Its content; None for a GGUF file, where ``info`` has all the names.
 
-    Returns:
-        Their names, sorted.
-
     Raises:
         UserError: If a tensor is missing, duplicated, has another shape, is quantized, or cannot be
             ignored.
     """
     tensors = tensors or {}
-    left = without_place(model, tensors, where)
-    missing = sorted(info["missing_keys"])
-    wrong = [
+    left = _without_place(model, tensors, where)
+    problems = [f"{name} is missing" for name in sorted(info["missing_keys"])]
+    problems += [
         f"{name} is {tuple(actual)}, the config asks for {tuple(expected)}"
         for name, actual, expected in sorted(info["mismatched_keys"])
     ]
     unexpected = sorted(info["unexpected_keys"])
-    if missing or wrong:
-        raise _misfit([*(f"{name} is missing" for name in missing), *wrong], unexpected, where)
+    if problems:
+        raise _misfit(problems, unexpected, where)
     needed = [name for name in unexpected if _changes(model, name)]
     for name in left:  # older models named their masks "bias"; a one-dimensional one is a bias
         if name.endswith(".bias") and BUFFERS.search(name) and len(tensors[name]["shape"]) == 1:
@@ -117,19 +114,12 @@ def unread_gguf(model: PreTrainedModel, file: str) -> set[str]:
     return {name for name in names if name not in known and "_exps." not in name}
 
 
-def without_place(model: PreTrainedModel, tensors: Header, where: str) -> list[str]:
+def _without_place(model: PreTrainedModel, tensors: Header, where: str) -> list[str]:
     """Names of a checkpoint's tensors that were not loaded.
 
     ``from_pretrained`` adds and removes a prefix, so two names can mean one parameter, and the last
-    one wins. It also skips some names silently.
-
-    Args:
-        model: As ``from_pretrained`` returns it.
-        tensors: The checkpoint's content.
-        where: The checkpoint's name in messages.
-
-    Raises:
-        UserError: If two tensors go to one parameter, or one of integers to a floating-point one.
+    one wins. It also skips some names silently. Two tensors for one parameter are refused here, and
+    integers for a floating-point one.
     """
     state, prefix = model.state_dict(), model.base_model_prefix
     rules = get_model_conversion_mapping(model)
