@@ -247,8 +247,11 @@ CALIBRATIONS: dict[str, tuple[Any, str]] = {
     "no unicode": (["fox \udcff ran away"], "not valid Unicode"),
     "one token": ([torch.tensor([5])], "too short.*sequence 0: 1 tokens"),
     "no token": (["a text", torch.tensor([], dtype=torch.long)], "too short.*sequence 1: 0 tokens"),
-    "an unknown token": ([torch.tensor([5, 100_000])], "does not have.*token 100000"),
-    "a token below 0": ([torch.tensor([5, -7])], "does not have.*token -7"),
+    "an unknown token": (
+        [torch.tensor([5, 100_000])],
+        "outside the model.s vocabulary.*token 100000",
+    ),
+    "a token below 0": ([torch.tensor([5, -7])], "outside the model.s vocabulary.*token -7"),
     "too long": ([torch.zeros(100_000, dtype=torch.long)], "longer than the model's context"),
 }
 
