@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,8 +37,7 @@ class Page:
 
     def digest(self) -> str:
         """Digest of everything on the page; of a picture its bytes, not its path."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["tables"] = {key: [t.titles, t.rows] for key, t in self.tables.items()}
+        values = vars(self) | {"tables": {k: [t.titles, t.rows] for k, t in self.tables.items()}}
         values["pictures"] = {
             key: hashlib.sha256(path.read_bytes()).hexdigest()
             for key, path in self.pictures.items()

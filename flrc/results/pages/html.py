@@ -95,16 +95,10 @@ class Pages:
 
 
 def write_report(root: Path, output: Path, references: References | None = None) -> Path:
-    """Write the report of all studies below a folder.
+    """Write the report of all studies below a folder (or of any folder of runs: one study).
 
-    Args:
-        root: Folder whose sub-folders hold ``results``, or any folder of runs: one study.
-        output: The file; its folder is created. It loads nothing: images, style and script are in
-            it, and its content security policy forbids the rest.
-        references: Where reference summaries are looked up; None for only the sample data.
-
-    Returns:
-        ``output``.
+    The file loads nothing: images, style and script are in it, and its content security policy
+    forbids the rest. Without ``references``, only those of the sample data are shown.
 
     Raises:
         UserError: If the folder does not exist or holds no record.

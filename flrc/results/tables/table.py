@@ -119,9 +119,6 @@ class Table:
             return str(self.runs_in[row])
         return self.layout.label(heading, row[self.layout.rows.index(heading)])
 
-    def _facts(self, row: Key) -> Facts:
-        return dict(zip(self.layout.rows, row, strict=True))
-
     def _cost(self, columns: Sequence[Column], group: Key) -> list[tuple[Column, list[Cell]]]:
         """The rate that was spent, if any differs from the requested one, and the stored share."""
         furthest = [self._furthest(row, columns, group) for row in self.rows]
@@ -137,16 +134,14 @@ class Table:
 
         Perplexity is measured on the constant plan, a summary beside it under the schedule.
         """
-        requested = self._facts(row).get("rate")
-        near = requested if isinstance(requested, float | int) else 0.0
+        near = self.asked(row).get("rate", 0.0)
         values = [self.value(row, column.name, group) for column in columns]
         measured = [value for value in values if value is not None]
         return max(measured, key=lambda value: abs(value.rate - near), default=None)
 
     def _is_off(self, row: Key, value: Value) -> bool:
-        requested = self._facts(row).get("rate")
-        if not isinstance(requested, float | int):
-            return True  # the rows do not name the rate, so it is always shown
+        # Where the rows do not name the rate, it is always shown.
+        requested = float(self.asked(row).get("rate", math.inf))
         return abs(value.rate - requested) > SCHEDULED_TOLERANCE
 
     def _best(self, values: Sequence[Value | None], better: bool | None) -> set[Key]:
@@ -158,7 +153,7 @@ class Table:
             return set()
         competing: dict[object, dict[Key, Value]] = {}
         for row, value in zip(self.rows, values, strict=True):
-            facts = self._facts(row)
+            facts = self.asked(row)
             if value is not None and math.isfinite(value.mean) and not _is_dense(facts):
                 place = facts.get("model"), facts.get("rate")
                 competing.setdefault(place, {})[row] = value
