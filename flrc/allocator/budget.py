@@ -23,8 +23,6 @@ class Budget:
     ``dense_rank``, the largest rank that it may choose.
 
     Attributes:
-        targets: The layers.
-        form: What a rank costs.
         rate: Requested rate, in [0, 1).
         lower: Smallest rank per target.
         upper: Largest rank per target, at most ``dense_rank``.

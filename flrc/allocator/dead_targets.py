@@ -32,12 +32,8 @@ def dead_ranks(
     many targets get rank 0 as ``spare`` allows, and the later ones stay dense. So a higher rate
     never gives one of them a higher rank than a lower one, and the phases of a schedule nest.
 
-    Args:
-        targets: All targets.
-        kept: Dead ones by name: ``zero`` or ``dense``.
-        spare: Parameters that may still be removed if every dead target is dense and the others
-            keep as much as they can use.
-        within: Plan at a lower rate that the answer must nest in.
+    ``spare`` are the parameters that may still be removed if every dead target is dense and the
+    others keep as much as they can use; ``within`` is a plan at a lower rate to nest in.
     """
     ranks: Ranks = {}
     for target in targets:

@@ -46,10 +46,8 @@ def least_loss_plan(
     parameters it uses (Everett's theorem). What a jump between two choices leaves unused is then
     spent on single steps with the greatest gain per parameter.
 
-    Args:
-        budget: Bounds, costs and the parameters that may be used.
-        losses: ``(full rank + 1,)`` by target, in the budget's order: the loss at rank 0, 1, ...
-        choices: The allowed ranks by target; None for all. The dense layer always is allowed.
+    Losses ``(full rank + 1,)`` are those at rank 0, 1, ... by target, in the order of the budget;
+    choices are the allowed ranks by target, None for all. The dense layer always is allowed.
 
     Raises:
         UserError: If the bounds cannot meet the rate.
@@ -57,10 +55,8 @@ def least_loss_plan(
     Source: H. Everett, "Generalized Lagrange multiplier method" (Operations Research 11, 1963).
     """
     budget.check_reachable()
-    curves = [
-        _Curve(budget, i, loss, None if choices is None else choices[i])
-        for i, loss in enumerate(losses)
-    ]
+    allowed = [None] * len(losses) if choices is None else choices
+    curves = [_Curve(budget, i, losses[i], allowed[i]) for i in range(len(losses))]
 
     def best_at(price: float) -> list[int]:
         return [curve.best(price) for curve in curves]

@@ -26,16 +26,10 @@ def best_trial(
 ) -> dict[str, float]:
     """The values with the lowest objective among those that a seeded sampler tries.
 
-    Trials run one after another and nothing is stored. Of equal trials the earliest wins.
-
-    Args:
-        trials: Number of models that are measured.
-        space: Lowest and highest value by variable.
-        objective: The function to minimise; not finite where the model is broken.
-        sampler: ``GPSampler`` (Gaussian process, Bayesian optimisation) or ``TPESampler``
-            (tree-structured Parzen estimator); both draw their first ten trials at random.
-        seed: Seed of the sampler.
-        doing: Text of the progress bar.
+    Trials run one after another and nothing is stored. Of equal trials the earliest wins. The space
+    is the lowest and highest value by variable; the objective is not finite where the model is
+    broken. Samplers are ``GPSampler`` (Gaussian process, Bayesian optimisation) and ``TPESampler``
+    (tree-structured Parzen estimator); both draw their first ten trials at random.
 
     Raises:
         UserError: If no trial gave a finite objective.

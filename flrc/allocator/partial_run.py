@@ -57,11 +57,9 @@ class Batch:
 class PartialRun:
     """A model as embedding, blocks and head that are called one by one.
 
-    Args:
-        model: In evaluation mode.
-        sequences: Token ids ``(tokens,)``, two tokens or more each.
-        limit: Largest number of tokens in a batch of candidates; a :class:`Batch` holds an eighth
-            of that, or one sequence, so that several candidates fit.
+    The model is in evaluation mode; sequences are token ids ``(tokens,)``, two or more each.
+    ``limit`` is the largest number of tokens in a batch of candidates; a :class:`Batch` holds an
+    eighth of that, or one sequence, so that several candidates fit.
 
     Attributes:
         cost: Cost since the owner last replaced it.

@@ -40,15 +40,11 @@ class Probe:
     Nothing is measured twice. With ``entry`` that also holds across processes: answers are written
     after every block, and the next process continues from there. The probe locks the entry itself.
 
-    Args:
-        model: The dense model in evaluation mode; it is left exactly as it was.
-        targets: What can be truncated.
-        factors: ``(target name, rank) -> (left_t, right)``; the first rows of a higher rank's
-            factors are those of a lower rank.
-        sequences: Token ids ``(tokens,)``, two tokens or more each.
-        entry: Where answers are kept. Its key must decide model, targets and factors; the
-            sequences decide the name of the file in it.
-        tokens: Largest number of tokens in one batch of candidates.
+    The model is in evaluation mode, and left exactly as it was. ``factors`` maps a target's name
+    and a rank to ``(left_t, right)``; the first rows of a higher rank's factors are those of a
+    lower rank. Sequences are token ids ``(tokens,)``, two or more each. The key of ``entry`` must
+    decide model, targets and factors; the sequences decide the name of the file in it. ``tokens``
+    is the largest number of tokens in one batch of candidates.
 
     Attributes:
         cost: Cost of the measurements of this object.

@@ -41,11 +41,7 @@ def sequence_loss(model: PreTrainedModel, sequence: Int[Tensor, " tokens"]) -> T
 
 @contextmanager
 def requiring_grad(model: nn.Module, layers: Sequence[Target]) -> Iterator[dict[str, nn.Parameter]]:
-    """While active, only the weights of these layers require gradients; afterwards none does.
-
-    Yields:
-        The weights by layer name.
-    """
+    """While active, only the weights of these layers, yielded by name, require gradients."""
     model.requires_grad_(False)
     weights = {layer.name: model.get_parameter(f"{layer.name}.weight") for layer in layers}
     try:

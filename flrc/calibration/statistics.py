@@ -70,11 +70,8 @@ class InputStatistics(_GramStatistics):
         """Statistics of the tokens of both."""
         tokens = self.tokens + other.tokens
         mine, theirs = self.tokens / tokens, other.tokens / tokens
-        return InputStatistics(
-            mine * self.gram + theirs * other.gram,
-            mine * self.mean_abs + theirs * other.mean_abs,
-            tokens,
-        )
+        mean_abs = mine * self.mean_abs + theirs * other.mean_abs
+        return InputStatistics(mine * self.gram + theirs * other.gram, mean_abs, tokens)
 
 
 @dataclass(frozen=True)

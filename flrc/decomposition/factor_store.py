@@ -19,12 +19,7 @@ from flrc.plans.target import Target
 
 @dataclass(frozen=True)
 class StoredFactors:
-    """Factors on disk; only what is asked for is read.
-
-    Attributes:
-        entry: The cache entry.
-        targets: The layers, by name.
-    """
+    """Factors of targets, by name, on disk; only what is asked for is read."""
 
     entry: Entry
     targets: dict[str, Target]

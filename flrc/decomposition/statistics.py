@@ -26,8 +26,6 @@ class Statistics:
     """A decomposition, and the statistics of the dense model that it reads.
 
     Attributes:
-        decomposition: What reads them.
-        dense: What they are measured on.
         inputs: Cache entry of the input statistics; None if they are not read, or too large.
         outputs: Cache entry of the output gradients' statistics; None likewise.
         memory: Bytes of output Grams that may be held at a time; more takes several passes.

@@ -150,13 +150,8 @@ def truncated(
 ) -> Factors:
     """Factors whose every prefix minimises ``||L_g^T (W - W') L_x||_F`` at its rank.
 
-    Args:
-        weight: ``(d_out, d_in)``.
-        inputs: ``L_x``, the transform of the inputs; None for the identity.
-        outputs: ``L_g``, the transform of the outputs; None for the identity.
-
-    Returns:
-        float64 factors ``L_g^-T U sqrt(Sigma)`` and ``sqrt(Sigma) V^T L_x^-1``, of full rank.
+    ``L_x`` and ``L_g`` transform inputs and outputs; None is the identity. Returns float64 factors
+    ``L_g^-T U sqrt(Sigma)`` and ``sqrt(Sigma) V^T L_x^-1``, of full rank.
 
     Source: SVD-LLM (arXiv 2403.07378), eq. 7 and theorem 3.2, for the inputs; KFAC-SVD (LEMS,
         openreview IjIgNPFuCt) for both sides: the loss is the sum of the dropped squared singular

@@ -36,11 +36,7 @@ def pivot_columns(right: Float[Tensor, "r n"], bound: float) -> Pivots:
     1. Then pivot columns are exchanged for others, largest coefficient first. Each exchange
     multiplies ``|det A_J|`` by that coefficient, more than ``bound > 1``, so the exchanges
     terminate for every factor. A factor without full row rank is handled too: ``A_rest = A_J A'``
-    still holds.
-
-    Args:
-        right: ``(r, n)`` with ``r <= n``, any float dtype; computed in float64.
-        bound: Largest magnitude of a coefficient, above 1.
+    still holds. The factor has ``r <= n`` and any float dtype; everything is computed in float64.
 
     Raises:
         ValueError: If the factor is not finite, or has more rows than columns.

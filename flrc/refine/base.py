@@ -26,13 +26,10 @@ class Refinement(Component, ABC):
 
     @abstractmethod
     def refine(self, statistics: Statistics, plan: RankPlan) -> FactorsByBlock:
-        """Block by block, factors of the planned rank for every target that the plan factors.
+        """Float64 factors of exactly the planned ranks, for every target that the plan factors.
 
-        Args:
-            statistics: The decomposition, and the dense model that it was made for; the model is
-                dense again when the refinement ends.
-            plan: The ranks. One plan: refined factors fit the ranks they were made for.
+        The model that the statistics are of is dense again when the refinement ends.
 
         Yields:
-            Block index and the factors by target name, float64, with exactly the planned ranks.
+            Block index and the factors by target name.
         """

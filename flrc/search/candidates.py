@@ -39,10 +39,8 @@ class Candidate:
     def phases(self, rate: float, lengths: Sequence[int]) -> list[Phase] | None:
         """The phases whose average rate over all forward steps of these replies is ``rate``.
 
-        With ``w`` the share of the second phase: ``(1 - w) r + w (r + drop) = rate``.
-
-        Returns:
-            The phases; None if one of the rates is outside of (0, 1).
+        With ``w`` the share of the second phase: ``(1 - w) r + w (r + drop) = rate``. None if one
+        of the rates is outside of (0, 1).
 
         Source: FLRC (arXiv 2510.09332), section 3.2 and appendix C: the average of a schedule is
             over all tokens; the paper does not state the lengths.

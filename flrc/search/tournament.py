@@ -102,10 +102,11 @@ def tournament(
         doing = f"searching the schedule, round {number} of {len(counts)}"
         for entrant in progress(alive, doing):
             phases = entrant.candidate.phases(rate, entrant.lengths or first.lengths)
-            outcome: Trial | str = "a phase's rate leaves (0, 1)"
-            if phases is not None:
-                outcome = run_trial(phases, range(seen, count))
-                entrant.phases = phases
+            if phases is None:
+                entrant.fate = "a phase's rate leaves (0, 1)"
+                continue
+            entrant.phases = phases
+            outcome = run_trial(phases, range(seen, count))
             if isinstance(outcome, str):
                 entrant.fate = outcome
             else:

@@ -30,8 +30,5 @@ class Sensitivity(Component, ABC):
     def score(self, dense: DenseModel, gradients: Gradients) -> dict[str, float]:
         """Score by target name, finite and at least 0.
 
-        Args:
-            dense: The model, which a score may run and leaves as it was; without calibration
-                sequences unless ``CALIBRATED``.
-            gradients: See :data:`Gradients`.
+        It may run the model and leaves it as it was; without ``CALIBRATED`` there are no sequences.
         """
