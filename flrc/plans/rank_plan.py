@@ -51,21 +51,14 @@ class RankPlan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {
-            "requested": self.requested,
-            "realised": self.realised,
-            "exact": self.exact,
-            "ranks": self.ranks,
-        }
+        return {key: getattr(self, key) for key in ("requested", "realised", "exact", "ranks")}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> RankPlan:
         """Read :meth:`to_json` back.
 
         Raises:
-            KeyError: If a key is missing.
-            TypeError: If a value has a wrong type.
-            ValueError: If a rate or a rank is impossible.
+            KeyError, TypeError, ValueError: If the values are not those of a plan.
         """
         ranks = values["ranks"]
         if not isinstance(ranks, dict):
@@ -82,11 +75,7 @@ class RankPlan:
 
 
 def checked_rate(value: Any) -> float:
-    """A JSON value as a rate.
-
-    Raises:
-        ValueError: If it is not a number in [0, 1).
-    """
+    """A JSON value as a rate; ValueError if it is not a number in [0, 1)."""
     if type(value) not in (int, float) or not 0 <= value < 1:
         raise ValueError(f"{value!r} is not a rate in [0, 1)")
     rate: float = value

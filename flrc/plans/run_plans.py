@@ -44,10 +44,7 @@ class Plans:
         """Read :meth:`to_json` back.
 
         Raises:
-            AttributeError: If a phase is not an object.
-            KeyError: If a key is missing.
-            TypeError: If a value has a wrong type.
-            ValueError: If there are no phases, or a rate or a rank is impossible.
+            AttributeError, KeyError, TypeError, ValueError: If the values are not those of plans.
         """
         phases = phases_from_json(values["phases"])
         if not phases:
@@ -60,10 +57,7 @@ class Plans:
     def by_step(self, steps: int) -> dict[int, RankPlan]:
         """The plan of each phase by its first forward step, 0 for the prefill.
 
-        Of phases that begin at the same step, the last one is used.
-
-        Args:
-            steps: Longest reply, in tokens.
+        Of phases that begin at the same step, the last one is used; ``steps`` is the longest reply.
         """
         starts = first_steps([phase for phase, _ in self.phases], steps)
         return {s: plan for s, (_, plan) in zip(starts, self.phases, strict=True)}
@@ -78,10 +72,7 @@ def phases_from_json(values: list[dict[str, Any]]) -> list[tuple[Phase, RankPlan
     """Phases with their plans, in order; the first begins at 0.
 
     Raises:
-        AttributeError: If a phase is not an object.
-        KeyError: If a key is missing.
-        TypeError: If a value has a wrong type.
-        ValueError: If they are not in order, or a rate or a rank is impossible.
+        AttributeError, KeyError, TypeError, ValueError: If the values are not those of phases.
     """
     if not isinstance(values, list):
         raise TypeError(f"the phases are a {type(values).__name__}")

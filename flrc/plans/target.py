@@ -41,11 +41,7 @@ class Target:
 
     @classmethod
     def stacked(cls, members: Sequence[Target]) -> Target:
-        """One target of several layers that share an input; a single layer is returned unchanged.
-
-        Raises:
-            ValueError: If the layers do not read the same input.
-        """
+        """One target of layers that share an input; a single layer is returned unchanged."""
         first = members[0]
         if len(members) == 1:
             return first

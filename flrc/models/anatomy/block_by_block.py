@@ -33,12 +33,7 @@ def hidden_of(positional: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
 
 @dataclass(frozen=True)
 class Arguments:
-    """A block's arguments other than the hidden states: masks, position embeddings.
-
-    Attributes:
-        positional: Those after the hidden states, in order.
-        named: Keyword arguments.
-    """
+    """A block's arguments other than the hidden states: masks, position embeddings."""
 
     positional: tuple[Any, ...]
     named: dict[str, Any]

@@ -17,12 +17,7 @@ _known: WeakKeyDictionary[nn.Module, list[str]] = WeakKeyDictionary()
 
 
 def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Name and list of the model's decoder blocks; see :func:`lists_run`.
-
-    Raises:
-        UndecidedError: As :func:`lists_run`.
-        UserError: As :func:`lists_run`.
-    """
+    """Name and list of the model's decoder blocks; raises errors as :func:`lists_run`."""
     name = lists_run(model)[0]
     blocks = model.get_submodule(name)
     assert isinstance(blocks, nn.ModuleList)
@@ -67,7 +62,6 @@ def _find(model: nn.Module) -> list[str]:
 
 
 def _run(model: Any, lists: Mapping[str, nn.ModuleList]) -> list[str]:
-    """The lists that are run: the blocks, and those outside of them."""
     members = {f"{name}.{index}": name for name in lists for index in range(len(lists[name]))}
     calls: dict[str, list[Call]] = {}
     for call in calls_on_two_tokens(model, list(members)):

@@ -16,12 +16,7 @@ def finite(tensor: Tensor) -> bool:
 
 
 def check_finite(model: nn.Module, where: str) -> None:
-    """Raise UserError if a weight of the model is NaN or infinite.
-
-    Args:
-        model: The dense model.
-        where: Its name in messages.
-    """
+    """Raise UserError if a weight of the model is NaN or infinite; ``where`` is its name there."""
     broken = {n: p for n, p in model.named_parameters() if not finite(p.data)}
     if broken:
         name, parameter = next(iter(broken.items()))

@@ -26,14 +26,7 @@ MEMORY = (MemoryError, torch.OutOfMemoryError)
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a module; its tensors stay alive, so that their identities can be compared.
-
-    Attributes:
-        name: The module's name.
-        positional: Its positional arguments.
-        named: Its keyword arguments.
-        output: What it returned.
-    """
+    """A call of a module; its tensors stay alive, so that their identities can be compared."""
 
     name: str
     positional: tuple[Any, ...]
@@ -48,10 +41,6 @@ class UndecidedError(Exception):
 @torch.no_grad()
 def calls_on_two_tokens(model: PreTrainedModel, names: Sequence[str]) -> list[Call]:
     """Every call of the named modules in a forward pass over two tokens, in order of return.
-
-    Args:
-        model: In evaluation mode.
-        names: Modules of the model.
 
     Raises:
         UndecidedError: If it cannot be run without weights, and has none.
@@ -95,14 +84,7 @@ def _calls(model: PreTrainedModel, names: Sequence[str], mask: torch.Tensor) -> 
 
 @contextmanager
 def weights_read(layers: Mapping[str, nn.Module]) -> Iterator[set[str]]:
-    """While active, record which layers' ``weight`` is read outside of a call of the layer.
-
-    Args:
-        layers: By name; restored once the context ends.
-
-    Yields:
-        Names of the layers whose weight was read by something else so far.
-    """
+    """While active, collect the names of layers whose ``weight`` is read outside of their calls."""
     read: set[str] = set()
     with ExitStack() as stack:
         for name, layer in layers.items():

@@ -9,14 +9,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 CONTEXT = (
-    "max_position_embeddings",
-    "n_positions",
-    "n_ctx",
-    "max_seq_len",
-    "max_sequence_length",
-    "max_target_positions",
-    "context_length",
-)
+    "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length",
+    "max_target_positions", "context_length",
+)  # fmt: skip
 """Fields in which model types of ``transformers`` keep their context length."""
 BEYOND = ("dynamic", "yarn")
 """Kinds of RoPE scaling whose configs may give only the length before scaling."""

@@ -62,12 +62,7 @@ def present(block: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def wait_on_host(model: nn.Module, device: torch.device) -> None:
-    """Move embeddings, norms and head to the device; decoder blocks stay on the host.
-
-    Args:
-        model: On the host; its files may be memory-mapped. Changed in place.
-        device: Where it computes.
-    """
+    """Move embeddings, norms and head to the device; decoder blocks stay on the host."""
     _, blocks = decoder_blocks(model)
     inside = set(blocks.modules())
     for module in model.modules():
@@ -93,10 +88,7 @@ def stay_on_host(model: nn.Module) -> None:
 
 def settle(model: nn.Module) -> None:
     """Move blocks that stay in host memory to the device for good; other models are unchanged."""
-    if not waits_on_host(model):
-        return
     for block in decoder_blocks(model)[1]:
-        visit = block.forward
-        assert isinstance(visit, Visit)
-        block.to(visit.device)
-        del block.forward
+        if isinstance(block.forward, Visit):
+            block.to(block.forward.device)
+            del block.forward

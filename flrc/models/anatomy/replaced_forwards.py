@@ -36,12 +36,8 @@ def replaced(forwards: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterat
 def truncated(model: nn.Module, factors: Iterable[tuple[Target, Factors]]) -> Iterator[None]:
     """While active, the layers of these targets compute ``y = left^T (right x) + bias``.
 
-    Each layer of a group uses its own columns of ``left_t``.
-
-    Args:
-        model: Holds the dense layers; neither parameters nor modules are exchanged.
-        factors: Targets with their truncated factors, which are converted to the model's device
-            and the weights' dtype.
+    Each layer of a group uses its own columns of ``left_t``. Factors are converted to the model's
+    device and the weights' dtype; neither parameters nor modules are exchanged.
     """
     device = next(model.parameters()).device  # the embedding's: blocks may be in host memory
     forwards: list[tuple[nn.Module, Callable[..., Any]]] = []

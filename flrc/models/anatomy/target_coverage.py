@@ -24,17 +24,12 @@ small projections, states."""
 
 @dataclass(frozen=True)
 class Coverage:
-    """The matrix parameters of the decoder blocks; shared ones count once.
-
-    Attributes:
-        matrices: Their number.
-        uncovered: How many of them are in no target.
-        example: Name and shape of the largest uncovered matrix; empty if there is none.
-    """
+    """The matrix parameters of the decoder blocks; shared ones count once."""
 
     matrices: int
     uncovered: int
     example: str = ""
+    """Name and shape of the largest uncovered matrix; empty if there is none."""
 
     @property
     def share(self) -> float:
@@ -49,17 +44,13 @@ class Coverage:
 
 
 def coverage(model: nn.Module, targets: Sequence[Target]) -> Coverage:
-    """What the targets cover of all module lists that the forward pass runs.
-
-    Args:
-        model: Dense; its weights are not read (it may be on the meta device).
-        targets: Its layers, or groups of them.
-    """
+    """What the targets cover of all module lists that the forward pass runs; reads no weights."""
     matrices = {
         parameter: f"{prefix}.{name}"
         for prefix in lists_run(model)
         for name, parameter in model.get_submodule(prefix).named_parameters()
-        if _is_matrix(parameter)
+        # A matrix or a stack of them; norms, biases and depthwise kernels are not.
+        if parameter.ndim >= 2 and min(parameter.shape[-2:]) > 1
     }
     covered = {f"{layer.name}.weight" for target in targets for layer in target.layers}
     left = {parameter: name for parameter, name in matrices.items() if name not in covered}
@@ -71,19 +62,8 @@ def coverage(model: nn.Module, targets: Sequence[Target]) -> Coverage:
     )
 
 
-def _is_matrix(parameter: Tensor) -> bool:
-    """Whether it is a matrix or a stack of them; norms, biases and depthwise kernels are not."""
-    return parameter.ndim >= 2 and min(parameter.shape[-2:]) > 1
-
-
 def check_coverage(model: nn.Module, targets: Sequence[Target], rate: float, partial: bool) -> None:
     """Warn of what the targets leave out of the decoder blocks.
-
-    Args:
-        model: Dense; it may be on the meta device.
-        targets: The layers to compress.
-        rate: Share of the target parameters that is removed.
-        partial: Whether the user accepts that much is left out.
 
     Raises:
         UserError: If it is more than :data:`TOLERATED`, and not ``partial``.

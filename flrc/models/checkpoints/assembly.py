@@ -72,12 +72,18 @@ def read_tensors(folder: Path, files: Iterable[str]) -> dict[str, Tensor]:
     return tensors
 
 
+def first_names(model: nn.Module) -> dict[int, str]:
+    """The first name of each stored tensor, by its identity: shared tensors are stored once."""
+    names: dict[int, str] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        names.setdefault(id(tensor), name)
+    return names
+
+
 def _assign(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
     """Give every parameter its tensor; names, shapes and dtypes must agree exactly."""
     names = model.state_dict(keep_vars=True)
-    first: dict[int, str] = {}
-    for name, tensor in names.items():
-        first.setdefault(id(tensor), name)
+    first = first_names(model)
     sources = {name: first[id(tensor)] for name, tensor in names.items()}
     stored = set(sources.values())
     problems = [

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from huggingface_hub import save_torch_state_dict
-from torch import nn
 
 from flrc.core import jsonfile
 from flrc.errors import UserError
 from flrc.models.checkpoints import standalone_code
+from flrc.models.checkpoints.assembly import first_names
 from flrc.models.checkpoints.layer_specs import layer_spec
 from flrc.models.checkpoints.manifest import (
     CONFIG,
@@ -75,7 +75,7 @@ def _write(loaded: Loaded, folder: Path) -> None:
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
-    names, tensors = _names(model), model.state_dict()
+    names, tensors = first_names(model), model.state_dict()
     kept = {name: tensors[name].contiguous() for name in names.values()}
     save_torch_state_dict(kept, str(folder), safe_serialization=True)
     layers = {name: layer_spec(layer, names) for name, layer in compressed_layers(model).items()}
@@ -91,14 +91,6 @@ def _write(loaded: Loaded, folder: Path) -> None:
     jsonfile.write(folder / FILE, manifest | {"digest": manifest_digest(manifest)})
     for path in folder.iterdir():  # safetensors ignores the umask: only the owner could read
         shutil.copymode(code, path)
-
-
-def _names(model: nn.Module) -> dict[int, str]:
-    """The first name of each stored tensor, by its identity: shared tensors are stored once."""
-    names: dict[int, str] = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        names.setdefault(id(tensor), name)
-    return names
 
 
 def _write_config(model: PreTrainedModel, folder: Path) -> None:
@@ -125,10 +117,6 @@ def _write_config(model: PreTrainedModel, folder: Path) -> None:
 
 def load(folder: Path, device: torch.device) -> Loaded:
     """Read what :func:`save` wrote; executes and unpickles nothing.
-
-    Args:
-        folder: The checkpoint.
-        device: Where the model goes.
 
     Raises:
         UserError: If the folder is not a checkpoint, its files do not fit each other, or the model

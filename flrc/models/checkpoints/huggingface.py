@@ -225,7 +225,7 @@ class Scheduled:
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
-    """The config of a checkpoint, if its model type is ``flrc``; its code is never run."""
+    """The config of a checkpoint whose model type is ``flrc``; code in it is never run."""
     kind = json_object(folder / CONFIG).get("model_type")
     if kind != MODEL_TYPE:
         raise ValueError(f"its model_type is {kind!r}, not {MODEL_TYPE!r}")

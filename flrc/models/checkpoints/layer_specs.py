@@ -109,8 +109,8 @@ class LayerBuilder:
         if spec["tensor"] not in self.rows:
             empty = self._empty(spec["count"], spec["width"])
             is_int8 = _ROWS[spec["kind"]] is Int8Rows
-            rows = Int8Rows(empty, spec["fine"]) if is_int8 else FloatRows(empty)
-            self.rows[spec["tensor"]] = rows
+            built = Int8Rows(empty, spec["fine"]) if is_int8 else FloatRows(empty)
+            self.rows[spec["tensor"]] = built
         return self.rows[spec["tensor"]]
 
     def _empty(self, *shape: int) -> Tensor:

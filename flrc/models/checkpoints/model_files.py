@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -29,20 +28,13 @@ VOCABULARY = (
 )  # fmt: skip
 """Vocabulary files of the tokenizers of ``transformers``."""
 TOKENIZER = (
-    *VOCABULARY,
-    "added_tokens.json",
-    "chat_template.jinja",
-    "special_tokens_map.json",
+    *VOCABULARY, "added_tokens.json", "chat_template.jinja", "special_tokens_map.json",
     "tokenizer_config.json",
-)
+)  # fmt: skip
 
 
 def model_files(folder: Path) -> list[Path]:
-    """All files that loading reads: settings, weights, tokenizer, chat templates.
-
-    Other files in the folder (runs, pictures, other formats of the weights) are not part of the
-    model.
-    """
+    """All files that loading reads: settings, weights, tokenizer, chat templates."""
     settings = [folder / name for name in SETTINGS if (folder / name).is_file()]
     weights = [path for path in weight_files(folder) if path.is_file()]
     return sorted({*settings, *weights, *tokenizer_files(folder)})
@@ -54,35 +46,26 @@ def weight_files(folder: Path) -> list[Path]:
     for name in [named] if isinstance(named, str) else WEIGHTS:
         path = folder / name
         if path.is_file():
-            return [path, *shards(path)] if name.endswith(INDEX) else [path]
+            placed = _object(path).get("weight_map") if name.endswith(INDEX) else None
+            shards = set(placed.values()) if isinstance(placed, dict) else set()
+            return [path, *sorted(folder / shard for shard in shards if isinstance(shard, str))]
     return []
-
-
-def shards(index: Path) -> list[Path]:
-    """The files that an index names, existing or not."""
-    placed = _object(index).get("weight_map")
-    names = set(placed.values()) if isinstance(placed, dict) else set()
-    return sorted(index.parent / name for name in names if isinstance(name, str))
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
     """Vocabularies, added tokens and chat templates."""
     templates = (folder / TEMPLATES).glob("*.jinja")
-    return sorted([*_matching(folder.iterdir(), TOKENIZER), *(p for p in templates if p.is_file())])
+    return sorted([*_matching(folder, TOKENIZER), *(p for p in templates if p.is_file())])
 
 
 def vocabulary_files(folder: Path) -> list[Path]:
     """The tokenizer's vocabulary files."""
-    return sorted(_matching(folder.iterdir(), VOCABULARY))
+    return sorted(_matching(folder, VOCABULARY))
 
 
-def _matching(paths: Iterable[Path], patterns: Iterable[str]) -> list[Path]:
-    patterns = list(patterns)
-    return [
-        path
-        for path in paths
-        if path.is_file() and any(fnmatchcase(path.name, pattern) for pattern in patterns)
-    ]
+def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    files = [path for path in folder.iterdir() if path.is_file()]
+    return [path for path in files if any(fnmatchcase(path.name, p) for p in patterns)]
 
 
 def _object(path: Path) -> dict[str, Any]:

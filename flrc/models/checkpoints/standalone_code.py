@@ -61,7 +61,9 @@ def source() -> str:
     parts: list[str] = []
     defined: dict[str, str] = {}
     for module in MODULES:
-        text = _path(module).read_text("utf-8")
+        spec = importlib.util.find_spec(module)
+        assert spec is not None
+        text = Path(str(spec.origin)).read_text("utf-8")
         if NAME not in (ast.get_docstring(ast.parse(text)) or ""):
             raise ValueError(f"the docstring of {module} does not name {NAME}")
         kept: list[str] = []
@@ -75,13 +77,6 @@ def source() -> str:
             kept.append(_text_of(text, node))
         parts.append("\n\n\n".join([f"# From {module}.", *kept]))
     return "\n\n\n".join(["\n".join([HEAD, *sorted(imports)]), *parts]) + "\n"
-
-
-def _path(module: str) -> Path:
-    spec = importlib.util.find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin)
 
 
 def _statements(text: str) -> Iterator[ast.stmt]:
@@ -109,11 +104,8 @@ def _kept_imports(node: ast.Import | ast.ImportFrom, earlier: set[str], module: 
 def _defined(node: ast.stmt) -> list[str]:
     if isinstance(node, ast.ClassDef | ast.FunctionDef):
         return [node.name]
-    if isinstance(node, ast.Assign):
-        return [target.id for target in node.targets if isinstance(target, ast.Name)]
-    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-        return [node.target.id]
-    return []
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _text_of(text: str, node: ast.stmt) -> str:

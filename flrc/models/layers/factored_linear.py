@@ -118,11 +118,6 @@ class FactoredLinear(nn.Module, ABC):
             return self.in_features * self.out_features
         return self.input_parameters + self.output_parameters
 
-    @property
-    def stored_parameters(self) -> int:
-        """Weights that the layer stores, shared ones included (the bias is not counted)."""
-        return sum(p.numel() for name, p in self.named_parameters() if name != "bias")
-
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output at the active rank, ``(..., d_out)``."""
         if self._rank is None:

@@ -10,11 +10,6 @@ from flrc.models.layers.factored_linear import FactoredLinear
 from flrc.plans.target import Target
 
 
-def dense_parameters(layer: nn.Module) -> int:
-    """Weights of a dense layer, at any precision (the bias is not counted)."""
-    return sum(p.numel() for name, p in layer.named_parameters() if name != "bias")
-
-
 def target_parameters(model: nn.Module, names: list[str]) -> tuple[int, int]:
     """Weights of the named layers: active now, and stored.
 
@@ -25,9 +20,10 @@ def target_parameters(model: nn.Module, names: list[str]) -> tuple[int, int]:
     projected: set[int] = set()
     for name in names:
         layer = model.get_submodule(name)
-        stored |= {id(p): p.numel() for n, p in layer.named_parameters() if n != "bias"}
+        own = {id(p): p.numel() for n, p in layer.named_parameters() if n != "bias"}
+        stored |= own
         if not isinstance(layer, FactoredLinear):
-            active += dense_parameters(layer)
+            active += sum(own.values())
             continue
         active += layer.active_parameters
         if layer.rank is not None:
@@ -40,11 +36,11 @@ def target_parameters(model: nn.Module, names: list[str]) -> tuple[int, int]:
 
 def stored_bytes(model: nn.Module, targets: Sequence[Target]) -> dict[str, int]:
     """Bytes of the state dict, shared tensors once: ``model_stored`` and ``targets_stored``."""
+
+    def size(module: nn.Module) -> int:
+        tensors = module.state_dict().values()
+        return sum({t.data_ptr(): t.nbytes for t in tensors if t.numel()}.values())
+
     names = [layer.name for target in targets for layer in target.layers]
     layers = nn.ModuleList(model.get_submodule(name) for name in names)
-    return {"model_stored": _bytes(model), "targets_stored": _bytes(layers)}
-
-
-def _bytes(module: nn.Module) -> int:
-    sizes = {t.data_ptr(): t.nbytes for t in module.state_dict().values() if t.numel()}
-    return sum(sizes.values())
+    return {"model_stored": size(model), "targets_stored": size(layers)}
