@@ -20,20 +20,13 @@ HELP = "/new starts a new conversation, /quit ends."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Load the model and start the conversation.
-
-    Returns:
-        0, or 2 if the model cannot be loaded.
-    """
+    """Load the model and start the conversation; returns 2 if it cannot be loaded, else 0."""
     parser = argparse.ArgumentParser(prog="python -m flrc.chat", description=__doc__)
     parser.add_argument("path", help="folder of a run with model.save=true")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
-    parser.add_argument(
-        "--max-new-tokens", type=int, default=256, help="length of the longest reply"
-    )
-    parser.add_argument(
-        "--temperature", type=float, default=0.0, help="0 (the default) is greedy decoding"
-    )
+    length, temperature = "length of the longest reply", "0 (the default) is greedy decoding"
+    parser.add_argument("--max-new-tokens", type=int, default=256, help=length)
+    parser.add_argument("--temperature", type=float, default=0.0, help=temperature)
     options = parser.parse_args(arguments)
     try:
         from flrc.library.generation import load

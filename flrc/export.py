@@ -11,11 +11,7 @@ from flrc.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the dense Hugging Face model that is equivalent to a compressed one.
-
-    Returns:
-        0, or 1 after a user error.
-    """
+    """Write the dense model that equals a compressed one; returns 1 after a user error, else 0."""
     parser = argparse.ArgumentParser(prog="python -m flrc.export", description=__doc__)
     parser.add_argument("path", help="folder of a run with model.save=true")
     parser.add_argument("folder", type=Path, help="output folder; must not exist, or be empty")
@@ -34,11 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def check_target(folder: Path) -> None:
-    """Check that the folder can be created, or is empty, before anything is loaded.
-
-    Raises:
-        UserError: If it is not.
-    """
+    """Raise UserError unless the folder can be created, or is empty."""
     existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     problem = None
     if existing == folder and folder.is_dir() and any(folder.iterdir()):
@@ -48,9 +40,8 @@ def check_target(folder: Path) -> None:
     elif not os.access(existing, os.W_OK):
         problem = f"permission denied: {existing}"
     if problem is not None:
-        raise UserError(
-            problem, given=str(folder), allowed="a folder that does not exist, or an empty one"
-        )
+        allowed = "a folder that does not exist, or an empty one"
+        raise UserError(problem, given=str(folder), allowed=allowed)
 
 
 if __name__ == "__main__":

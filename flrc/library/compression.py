@@ -144,11 +144,7 @@ def _check_compresses(config: RunConfig) -> None:
 
 
 def configuration(overrides: Sequence[str]) -> RunConfig:
-    """The validated configuration of one run, from overrides as on the command line.
-
-    Raises:
-        UserError: If an override is mistyped or a value is out of range.
-    """
+    """The validated configuration of one run, from overrides as on the command line."""
     if not CONF.is_dir():
         raise UserError(
             "the configuration files are missing",

@@ -101,13 +101,8 @@ def generate(
     ids = [prompt_ids(model, message) for message in messages]
     _check_fit(model, ids, max_new_tokens)
     torch.manual_seed(seed)
-    replies = generate_replies(
-        decoder_of(model),
-        ids,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        **options,
-    )
+    options |= {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    replies = generate_replies(decoder_of(model), ids, **options)
     texts = [model.tokenizer.decode(r, skip_special_tokens=True).strip() for r in replies]
     return texts[0] if isinstance(prompts, str) else texts
 
@@ -121,15 +116,12 @@ def stream(
     max_new_tokens: int,
     **options: Any,
 ) -> list[int]:
-    """Generate one reply token by token; returns its token ids.
+    """Generate one reply token by token, with arguments as in :func:`generate`.
 
-    Args:
-        model: From :func:`flrc.load`.
-        turns: The conversation so far.
-        streamer: As in ``transformers``.
-        on_switch: Called with the step (0 for the prefill) and the plan that begins there.
-        max_new_tokens: Length of the longest reply.
-        options: As in :func:`generate`.
+    ``on_switch`` is called with the step (0 for the prefill) and the plan that begins there.
+
+    Returns:
+        The reply's token ids.
     """
     prompt = prompt_ids(model, turns)
     _check_fit(model, [prompt], max_new_tokens)

@@ -70,18 +70,19 @@ class GivenSequences(Calibration):
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> list[Tensor]:
         """The sequences as token ids; texts are tokenized without a chat template."""
-        tokenized = []
-        for index, sequence in enumerate(self._sequences):
-            ids = sequence
-            if isinstance(ids, str):
-                ids = torch.tensor(tokenizer(ids)["input_ids"], dtype=torch.int64)
+        tokenized = [
+            torch.tensor(tokenizer(sequence)["input_ids"], dtype=torch.int64)
+            if isinstance(sequence, str)
+            else sequence
+            for sequence in self._sequences
+        ]
+        for index, ids in enumerate(tokenized):
             if len(ids) < 2:
                 raise UserError(
                     "a calibration sequence is too short",
                     given=f"sequence {index}: {len(ids)} tokens",
                     allowed="two tokens or more",
                 )
-            tokenized.append(ids)
         return tokenized
 
 

@@ -63,10 +63,7 @@ def check_model(model: Any) -> None:
 
 
 def _check_code(model: PreTrainedModel, expected: tuple[type, ...]) -> None:
-    """Check that it computes what its class does: changed code would be lost when it is rebuilt.
-
-    Wrappers that compile, move or observe a forward pass are accepted.
-    """
+    """Check that it computes what its class does; wrappers that compile or move it are accepted."""
     changed = None if type(model) in expected else type(model).__name__
     for name, module in model.named_modules():
         forward = vars(module).get("forward")

@@ -31,15 +31,12 @@ OF_ANY_MODEL = ("model.partial",)
 
 
 def check_contradictions(overrides: Sequence[str], *, by_name: bool, calibrated: bool) -> None:
-    """Check that no override repeats or contradicts an argument.
+    """Raise UserError for the first override that repeats or contradicts an argument.
 
     Args:
         overrides: As on the command line.
         by_name: Whether the model is given by name.
         calibrated: Whether calibration sequences are given.
-
-    Raises:
-        UserError: For the first override that does.
     """
     if isinstance(overrides, str) or not isinstance(overrides, Sequence):
         raise UserError(
@@ -52,10 +49,9 @@ def check_contradictions(overrides: Sequence[str], *, by_name: bool, calibrated:
             raise UserError(
                 "an override must be a string", given=repr(text)[:100], allowed="KEY=VALUE"
             )
-    fixed = {key: f"it is an argument, {key}=..." for key in ARGUMENTS}
+    fixed = {key: f"it is an argument, {key}=..." for key in ARGUMENTS} | COMMAND_LINE
     fixed |= {} if by_name else IN_MEMORY
     fixed |= {"calibration": "calibration sequences are given"} if calibrated else {}
-    fixed |= COMMAND_LINE
     parsed = parse(overrides)
     for override in parsed:
         key, text = override.key_or_group, override.input_line

@@ -36,10 +36,9 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
             tokenizer.save_pretrained(folder)
         except Exception:  # custom parts that cannot be saved
             digest.update(jsonfile.canonical(tokenizer.get_vocab()).encode())
-        for path in sorted(Path(folder).rglob("*")):
-            if path.is_file():
-                name = path.relative_to(folder).as_posix()
-                digest.update(f"\n{name} ".encode() + _content(path))
+        for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+            name = path.relative_to(folder).as_posix()
+            digest.update(f"\n{name} ".encode() + _content(path))
     # Settings changed after loading are not saved; special tokens in the text reveal some of them.
     probe = f"{PROBE} {' '.join(tokenizer.all_special_tokens)} a"
     digest.update(str(tokenizer(probe)["input_ids"]).encode())

@@ -14,19 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Cached:
-    """A product, and everything that must be unchanged for it to be reused.
+    """A product ``(..., rank)``, and everything that must be unchanged for it to be reused."""
 
-    Attributes:
-        tensors: The input and the weights; kept alive so that their identities stay unique.
-        state: Versions of their contents, the active rank, and the autocast dtype.
-        product: ``(..., rank)``.
-        used: Identities of the layers that have used it.
-    """
-
-    tensors: tuple[Tensor, ...]
-    state: tuple[object, ...]
+    tensors: tuple[Tensor, ...]  # input and weights, kept alive so that their ids stay unique
+    state: tuple[object, ...]  # versions of their contents, active rank, autocast dtype
     product: Tensor
-    used: set[int] = field(default_factory=set)
+    used: set[int] = field(default_factory=set)  # ids of the layers that have used it
 
 
 class SharedProduct:
@@ -54,12 +47,7 @@ class SharedProduct:
     def __call__(self, layer: FactoredLinear, x: Tensor) -> Tensor:
         """``layer.project(x)``, reused from another layer of the group if that is safe.
 
-        Args:
-            layer: The calling layer.
-            x: Its input, ``(..., d_in)``.
-
-        Returns:
-            ``(..., rank)``; must not be changed in place.
+        The result ``(..., rank)`` must not be changed in place.
         """
         rows = layer.input_rows
         tensors = (x, *rows.parameters(), *rows.buffers())

@@ -19,11 +19,7 @@ def activate(model: nn.Module, plan: RankPlan) -> None:
 
 
 def prepared(model: nn.Module, plan: RankPlan) -> Callable[[], None]:
-    """Prepare :func:`activate`: returns a function that takes only microseconds.
-
-    Args:
-        model: Its layers must not be replaced between the two calls.
-        plan: The plan that the function activates, any number of times.
+    """A function that activates the plan in microseconds, until a layer is replaced.
 
     Raises:
         ValueError: If a layer cannot run at its rank.

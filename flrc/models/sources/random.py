@@ -52,8 +52,7 @@ class Random(ModelSource):
         """The config of the shape."""
         from transformers import AutoConfig
 
-        config: PretrainedConfig = AutoConfig.for_model(**SHAPES[self.shape])
-        return config
+        return AutoConfig.for_model(**SHAPES[self.shape])  # type: ignore[no-any-return]
 
     def load(self, dtype: str) -> PreTrainedModel:
         """Weights drawn from the seed; the global random state is unchanged."""
@@ -62,7 +61,5 @@ class Random(ModelSource):
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(
-                self.config(), dtype=getattr(torch, dtype)
-            )
-        return model
+            config = self.config()
+            return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))  # type: ignore[no-any-return]
