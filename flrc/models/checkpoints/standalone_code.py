@@ -61,9 +61,7 @@ def source() -> str:
     parts: list[str] = []
     defined: dict[str, str] = {}
     for module in MODULES:
-        spec = importlib.util.find_spec(module)
-        assert spec is not None
-        text = Path(str(spec.origin)).read_text("utf-8")
+        text = _path(module).read_text("utf-8")
         if NAME not in (ast.get_docstring(ast.parse(text)) or ""):
             raise ValueError(f"the docstring of {module} does not name {NAME}")
         kept: list[str] = []
@@ -77,6 +75,12 @@ def source() -> str:
             kept.append(_text_of(text, node))
         parts.append("\n\n\n".join([f"# From {module}.", *kept]))
     return "\n\n\n".join(["\n".join([HEAD, *sorted(imports)]), *parts]) + "\n"
+
+
+def _path(module: str) -> Path:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    return Path(str(spec.origin))
 
 
 def _statements(text: str) -> Iterator[ast.stmt]:
