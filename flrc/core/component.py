@@ -16,7 +16,7 @@ from flrc.errors import UserError
 
 T = TypeVar("T")
 
-_CONSTANT_NAME = re.compile(r"""^    name\s*:\s*str\s*=\s*["']\w""", re.MULTILINE)
+_CONSTANT_NAME = re.compile(r"""^\s+name\s*:[^=\n]+=\s*["'][^"']""", re.MULTILINE)
 
 
 def added(default: T) -> T:

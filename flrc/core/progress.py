@@ -12,7 +12,7 @@ from flrc.core.memory import anonymous_memory, device_peak
 
 Item = TypeVar("Item")
 _open: list[tqdm[Any]] = []
-"""Active bars, the outerhighest first."""
+"""Active bars, the outermost first."""
 
 
 def progress(items: Iterable[Item], doing: str, total: int | None = None) -> Iterator[Item]:

@@ -48,7 +48,10 @@ def weight_files(folder: Path) -> list[Path]:
         if path.is_file():
             placed = _object(path).get("weight_map") if name.endswith(INDEX) else None
             shards = set(placed.values()) if isinstance(placed, dict) else set()
-            return [path, *sorted(folder / shard for shard in shards if isinstance(shard, str))]
+            return [
+                path,
+                *sorted(path.parent / shard for shard in shards if isinstance(shard, str)),
+            ]
     return []
 
 
