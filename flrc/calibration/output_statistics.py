@@ -159,6 +159,7 @@ def _collect(
                 raise not_finite(LOGITS)
             gradient = logit_gradients(logits, ids[1:], settings.labels, generator)
             logits.backward(gradient)  # type: ignore[no-untyped-call]
+            del logits, gradient  # each as large as tokens times the vocabulary
     return accumulators
 
 

@@ -31,7 +31,7 @@ def generate_replies(
     device = decoder.model.device
 
     def generate(batch: Sequence[int]) -> list[list[int]]:
-        rows = [torch.tensor(prompts[i]) for i in batch]
+        rows = [torch.tensor(prompts[i], dtype=torch.int64) for i in batch]
         ids = pad_sequence(rows, True, filler, "left")
         mask = pad_sequence([torch.ones_like(row) for row in rows], True, 0, "left")
         output = decoder.generate(

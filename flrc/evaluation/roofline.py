@@ -35,6 +35,14 @@ class Roofline:
 
 def measure(device: torch.device, dtype: torch.dtype) -> Roofline:
     """Measure the throughput: the best of five repeats each, with torch's current threads."""
+    moved = _bytes_per_second(device, dtype)
+    matrix = torch.ones(SIDE, SIDE, dtype=dtype, device=device)
+    product = torch.empty_like(matrix)
+    seconds = _best(lambda: torch.mm(matrix, matrix, out=product), device)
+    return Roofline(moved, 2 * SIDE**3 / seconds)
+
+
+def _bytes_per_second(device: torch.device, dtype: torch.dtype) -> float:
     source = torch.ones(BYTES // dtype.itemsize, dtype=dtype, device=device)
     target = torch.empty_like(source)
     copied = 2 * BYTES / _best(lambda: target.copy_(source), device)
@@ -42,9 +50,7 @@ def measure(device: torch.device, dtype: torch.dtype) -> Roofline:
     matrices = source.view(-1, SIDE, SIDE)
     vector = torch.ones(SIDE, dtype=dtype, device=device)
     multiplied = BYTES / _best(lambda: [torch.mv(matrix, vector) for matrix in matrices], device)
-    product = torch.empty_like(matrices[0])
-    seconds = _best(lambda: torch.mm(matrices[0], matrices[0], out=product), device)
-    return Roofline(max(copied, summed, multiplied), 2 * SIDE**3 / seconds)
+    return max(copied, summed, multiplied)
 
 
 def _best(call: Callable[[], object], device: torch.device) -> float:

@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -98,10 +97,15 @@ def first_job(config: DictConfig) -> DictConfig:
     overrides = parse([*grid, *unresolved(config.hydra.overrides.task)], loader)
     if str(config.hydra.runtime.choices["hydra/sweeper"]) != "basic":  # it may take intervals
         overrides = [override for override in overrides if not override.is_interval_sweep()]
-    for override in overrides:
-        values(override)  # raises if there are none
-    first = BasicSweeper.split_arguments(overrides, None)[0][0]
-    job: DictConfig = loader.load_sweep_config(config, first)
+    first: dict[str, str] = {}
+    for override in overrides:  # as in Hydra's sweeper, a later override of the same key wins
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            values(override)  # raises if there are none
+            first[key] = f"{key}={next(iter(override.sweep_string_iterator()))}"
+        else:
+            first[key] = override.input_line
+    job: DictConfig = loader.load_sweep_config(config, list(first.values()))
     with open_dict(job):
         job.hydra.job.num, job.hydra.job.id = 0, "0"
     return job

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from flrc.results.tables.runs_table import FACTS, RunsTable
@@ -23,7 +25,7 @@ def csv_text(table: RunsTable) -> str:
         if several:
             parts[f"{column.name} std"] = [_field(v.deviation) if v else "" for v in values]
             parts[f"{column.name} n"] = [str(v.count if v else 0) for v in values]
-        if any(v and v.stderr is not None for v in values):
+        if any(v and v.stderr is not None and not math.isnan(v.stderr) for v in values):
             parts[f"{column.name} stderr"] = [_field(v.stderr) if v else "" for v in values]
     return pd.concat([frame, pd.DataFrame(parts)], axis=1).to_csv(index=False, lineterminator="\n")
 

@@ -107,13 +107,15 @@ def shown_value(value: Value | None, *, item_errors: bool) -> str:
     if value is None:
         return MISSING
     mean = shown_mean(value)
+    if item_errors:
+        error = value.stderr if value.deviation is None else value.deviation
+        if error is None or "e" in mean or not math.isfinite(error + value.mean):
+            return mean
+        return f"{mean} ± {_like(mean, error)}"
     if value.deviation is None:
-        error = value.stderr if item_errors else None
-        plain = "e" in mean or not math.isfinite(value.mean)
-        hidden = error is None or not math.isfinite(error) or plain
-        return mean if error is None or hidden else f"{mean} ± {_like(mean, error)}"
+        return mean
     spread = _like(mean, value.deviation)
-    if not item_errors and value.higher_is_better is None and not spread.strip("0."):
+    if value.higher_is_better is None and not spread.strip("0."):
         return mean  # counts do not depend on the seed, rates hardly do
     return f"{mean} ± {spread}"
 

@@ -94,7 +94,9 @@ class RunsTable(Table):
         self._runs = rows
         searched = any(record.results.get("search", {}).get("probes") for record in finished)
         columns = [REALISED, *measured, *COUNTS, *(SEARCH if searched else ())]
-        self.columns = [c for c in columns if any(self.value(r, c.name) for r in self.rows)]
+        # Every cell is computed here, so that one that mixes rates is reported before any output.
+        values = {c.name: [self.value(row, c.name) for row in self.rows] for c in columns}
+        self.columns = [c for c in columns if any(values[c.name])]
         self.notes = Notes(
             missing=self._missing(measured),
             general=self._general(measured, finished),
