@@ -166,6 +166,14 @@ def test_tokenizer_settings_may_differ_between_models_only() -> None:
         RunsTable([tokenized("svdllm", "a", "x"), tokenized("kfac", "a", "y")])
 
 
+def test_a_cell_that_mixes_rates_is_found_when_the_table_is_made() -> None:
+    """Also in a row after the first with a value: nothing is printed or written before."""
+    measured = [factory.measurement(NAME, 9.0, 0.3)]
+    other = factory.record("svdllm", 0.2, 1, measurements=measured)
+    with pytest.raises(MixedRates, match="different rates"):
+        RunsTable([one("dense", 7.0), one("svdllm", 8.0), other])
+
+
 def test_generation_rate_has_its_own_column_even_if_not_measured() -> None:
     def generated(method: str, spent: float, seed: int = 0):
         measured = [factory.measurement("dialogsum/rougeL", 15, spent)]
