@@ -137,7 +137,7 @@ def test_in_processes_of_their_own(line: Line, tmp_path: Path) -> None:
     assert_kept_in(tmp_path / "r1", "svd-uniform-constant-r0.4")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_unwritable_folder_in_which_nothing_is_written(line: Line, tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir()
