@@ -80,6 +80,7 @@ class Streamer:
         self._next = 0
         self._changed = threading.Condition()
         self._closed = False
+        self._dropping = False  # the threads would read ahead into the buffers that are freed
         self._threads = [
             threading.Thread(target=self._read_ahead, daemon=True) for _ in range(source.READERS)
         ]
@@ -125,6 +126,7 @@ class Streamer:
             self._next = (item + 1) % len(self.rows)
             buffer = self._free.popleft()
             self._slots[buffer] = slot = _Slot(item, rows)
+            self._changed.notify_all()
         self._fill(slot, buffer)
         return buffer, slot
 
@@ -136,6 +138,7 @@ class Streamer:
 
     def _drop_ahead(self) -> None:
         """Free the prefetched buffers, waiting for reads in progress."""
+        self._dropping = True
         while self._ahead:
             slot = self._slots[self._ahead[0]]
             assert slot is not None
@@ -143,6 +146,7 @@ class Streamer:
                 self._changed.wait(0.001)
                 continue
             self._free.append(self._ahead.popleft())
+        self._dropping = False
 
     def _fill(self, slot: _Slot, buffer: int) -> None:
         moved = 0
@@ -157,7 +161,7 @@ class Streamer:
     def _read_ahead(self) -> None:
         while True:
             with self._changed:
-                while not self._closed and not self._free:
+                while not self._closed and (self._dropping or not self._free):
                     self._changed.wait()
                 item = self._following()
                 if self._closed or item is None:
