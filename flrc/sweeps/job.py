@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from flrc.config import RunConfig
 from flrc.core import job_process
+from flrc.core.imports import uncollected
 from flrc.errors import UserError, explained
 from flrc.results.tables.facts import facts_of
 from flrc.running.finished import finished, requested
@@ -65,7 +66,8 @@ def _plan(config: RunConfig) -> JobEntry:
 
 
 def _run_here(config: RunConfig) -> JobEntry:
-    from flrc import pipeline  # imports torch
+    with uncollected():
+        from flrc import pipeline  # imports torch
 
     record = pipeline.run(config)
     folder = run_folder(config)
