@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from running import ROOT, SWEEP, Call, Ended, Place, Swept, load_script, write_data
 
 
 @pytest.fixture(scope="session")
-def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the parallel processes of one test run share; locked while it is filled."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder /= "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_root(shared: Path) -> Path:
     """The data folder that tests read and do not change."""
-    root = tmp_path_factory.mktemp("data")
-    write_data(root)
+    root = shared / "data"
+    with FileLock(shared / "data.lock"):
+        if not root.exists():
+            write_data(root)
     return root
 
 
@@ -27,12 +44,17 @@ def place(tmp_path: Path, data_root: Path) -> Place:
 
 
 @pytest.fixture(scope="session")
-def swept(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Swept:
+def swept(shared: Path, data_root: Path) -> Swept:
     """The README's sweep, run once; tests may add runs to its folders and change none."""
-    place = Place(tmp_path_factory.mktemp("swept"), data_root)
-    begin = time.monotonic()
-    ended = place.run(*SWEEP)
-    return Swept(place, ended, time.monotonic() - begin)
+    place, file = Place(shared / "swept", data_root), shared / "swept.json"
+    with FileLock(shared / "swept.lock"):
+        if not file.exists():
+            begin = time.monotonic()
+            made = place.run(*SWEEP)
+            seconds = time.monotonic() - begin
+            file.write_text(json.dumps([asdict(made), seconds]), encoding="utf-8")
+    ended, seconds = json.loads(file.read_text(encoding="utf-8"))
+    return Swept(place, Ended(**ended), seconds)
 
 
 @pytest.fixture

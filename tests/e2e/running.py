@@ -17,6 +17,8 @@ from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+CONF = Path(__file__).resolve().parent / "conf"
+"""Options of the tests, which take precedence over those of the same name in conf/."""
 TEXT = (
     "the of a river stone winter garden letter small bright carries under before voice and"
     " harbour signal paper north evening slowly answers door window green crossing"
@@ -81,6 +83,7 @@ class Place:
         chosen = given.get("evaluation", "perplexity,summarization")
         flags = [word for word in arguments if word.startswith("-")]  # Hydra wants them first
         return [
+            f"--config-dir={CONF}",
             *flags,
             *(
                 word

@@ -128,15 +128,6 @@ def test_a_sweep_over_folders_leaves_a_table_in_each(line: Line, tmp_path: Path)
         assert_kept_in(runs, ONE, "svd-uniform-constant-r0.4")
 
 
-def test_in_processes_of_their_own(line: Line, tmp_path: Path) -> None:
-    """What a job's own process would compose differently is passed to it."""
-    ended = line("-m", "workers=1", "paths.runs=r${hydra:job.num}", "rate=0.3,0.4", "study=r")
-    assert ended.code == 0, ended.text[-3000:]
-    assert left(tmp_path) == {"r0", "r1"}
-    assert_kept_in(tmp_path / "r0", ONE)
-    assert_kept_in(tmp_path / "r1", "svd-uniform-constant-r0.4")
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_unwritable_folder_in_which_nothing_is_written(line: Line, tmp_path: Path) -> None:
     closed = tmp_path / "closed"
@@ -217,19 +208,25 @@ def test_mistakes(words: tuple[str, ...], told: list[str], line: Line, tmp_path:
 
 
 def test_options_of_a_further_folder(line: Line, tmp_path: Path) -> None:
-    """Also in jobs' own processes; and a failing job still counts as failed."""
+    """Also in jobs' own processes, which are given what they would compose differently; and a
+    failing job still counts as failed.
+    """
     more = tmp_path / "more"
     (more / "method").mkdir(parents=True)
     text = (ROOT / "conf" / "method" / "svd.yaml").read_text("utf-8")
     assert text.count("name: svd") == 1
     (more / "method" / "mine.yaml").write_text(text.replace("name: svd", "name: mine"))
-    words = ("method=mine", "paths.runs=r")
-    ended = line("--config-dir", "more", "-m", *words, "workers=1", "rate=0.3", method="")
+    words = ("method=mine", "workers=1")
+    runs = "paths.runs=r${hydra:job.num}"
+    ended = line("--config-dir", "more", "-m", *words, runs, "rate=0.3,0.4", "study=r", method="")
     assert ended.code == 0, ended.text[-3000:]
-    assert_kept_in(tmp_path / "r", ONE)
-    ended = line("--config-dir=more", "-m", *words, "rate=1.5", method="")
+    assert left(tmp_path) == {"more", "r0", "r1"}
+    assert_kept_in(tmp_path / "r0", ONE)
+    assert_kept_in(tmp_path / "r1", "svd-uniform-constant-r0.4")
+    ended = line("--config-dir=more", "-m", "method=mine", "paths.runs=r", "rate=1.5", method="")
     assert ended.code == 1
     assert "1 of 1 jobs failed" in ended.out
-    ended = line(f"hydra.searchpath=[file://{more}]", *words, "workers=1", "rate=0.3", method="")
+    words = (*words, "paths.runs=r0", "rate=0.3")
+    ended = line(f"hydra.searchpath=[file://{more}]", *words, method="")
     assert ended.code == 0, ended.text[-3000:]
     assert "done already" in ended.text

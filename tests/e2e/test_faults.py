@@ -81,7 +81,7 @@ def test_a_disk_too_full_for_the_record(
     assert_as_undisturbed(place, swept)
 
 
-def test_files_that_cannot_grow(place: Place, swept: Swept) -> None:
+def test_files_that_cannot_grow(place: Place, swept: Swept, call: Call) -> None:
     """With an error from the operating system instead of a full disk: no job can write factors."""
     ended = place.run(*SWEEP, file_limit=60_000)
     assert ended.code == 1
@@ -92,7 +92,7 @@ def test_files_that_cannot_grow(place: Place, swept: Swept) -> None:
     assert "The same command computes only what is missing." in ended.out
     assert {record["run"]["status"] for record in place.records().values()} == {"failed"}
     assert not list(place.runs.glob(".sweep-*"))
-    again = place.run(*FIRST)
+    again = call(*FIRST)
     assert again.code == 0, again.text[-3000:]
     assert_as_undisturbed(place, swept)
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from tiny import compose
 
-from flrc.config import RunConfig, register
-from flrc.library.compression import CONF
 from flrc.results.studies import manifest
 from flrc.results.studies.collect import restore
 from flrc.results.studies.study import results_of
@@ -23,15 +19,9 @@ STUDIES = sorted(path.parent.name for path in EXPERIMENTS.glob("*/table.yaml"))
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _hydra() -> Iterator[None]:
-    if not DATA.is_dir():
-        pytest.skip("the ids of committed records contain digests of ../shared/data")
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
+@pytest.mark.skipif(
+    not DATA.is_dir(), reason="the ids of committed records contain digests of ../shared/data"
+)
 @pytest.mark.parametrize("study", STUDIES)
 def test_a_restored_study_is_done(
     study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -45,10 +35,7 @@ def test_a_restored_study_is_done(
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     for job in jobs:
         words = shlex.split(job.command)[2:]
-        config = OmegaConf.to_object(
-            compose("config", [*words, f"data.root={DATA}", f"paths.runs={tmp_path}"])
-        )
-        assert isinstance(config, RunConfig)
+        config = compose(*words, f"data.root={DATA}", f"paths.runs={tmp_path}")
         assert run_id(config) == job.run, job.command
         folder = run_folder(config)
         assert folder.path == tmp_path / job.folder

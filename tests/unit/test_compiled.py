@@ -34,7 +34,10 @@ def graphs() -> int:
     return int(counters["stats"]["unique_graphs"])
 
 
-@pytest.mark.parametrize(("form", "shared"), [(TwoFactor(), False), (Pivoted(), True)])
+@pytest.mark.parametrize(
+    ("form", "shared"),
+    [pytest.param(TwoFactor(), False, marks=pytest.mark.slow), (Pivoted(), True)],
+)
 def test_the_same_tokens_from_a_graph_a_phase(
     form: Form, shared: bool, make_model: Callable[..., Any], tokenizer: Any
 ) -> None:
