@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,7 @@ def components(group: str) -> dict[str, type[Component]]:
     return discover(*GROUPS[group])
 
 
+@cache
 def register() -> None:
     """Store the schemas with Hydra: ``run_schema`` and one ``schema/<group>/<name>`` each.
 

@@ -15,6 +15,8 @@ import pytest
 from filelock import FileLock
 from running import ROOT, SWEEP, Call, Ended, Place, Swept, load_script, write_data
 
+from flrc.sweeps import job_isolation
+
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -72,6 +74,8 @@ def call(
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("COLUMNS", "200")
+    for variable in (job_isolation.PROGRAM, job_isolation.FOLDER, job_isolation.FLAGS):
+        monkeypatch.setenv(variable, "")  # the command sets them; as before afterwards
     logger = logging.getLogger()
     handlers, level, threads = list(logger.handlers), logger.level, torch.get_num_threads()
 

@@ -90,10 +90,10 @@ def test_generation_is_recorded_at_the_rate_of_the_schedule(swept: Swept) -> Non
         assert {m["rate"] for m in prefill} == {record["results"]["rate"]["realised"]}
 
 
-def test_the_same_command_again_computes_nothing(swept: Swept) -> None:
+def test_the_same_command_again_computes_nothing(swept: Swept, call: Call) -> None:
     folders = [swept.place.folder(job) for job in JOBS]
     before, entries = snapshot(*folders), set(swept.place.cache.rglob("*"))
-    again = swept.place.run(*SWEEP)
+    again = call(*SWEEP, at=swept.place)
     assert again.code == 0, again.text[-3000:]
     assert snapshot(*folders) == before
     assert set(swept.place.cache.rglob("*")) == entries
