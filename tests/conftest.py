@@ -98,7 +98,7 @@ def _repository_stays_clean() -> Iterator[None]:
     assert not left, f"tests left {sorted(left)} in the repository"
 
 
-@pytest.fixture(params=[0.2, pytest.param(1.0, marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.fixture(params=[0.3, pytest.param(1.0, marks=pytest.mark.slow)], ids=["few", "many"])
 def share(request: pytest.FixtureRequest) -> float:
     """How many of its examples a fuzzed test draws: a part of them here, all in the slow tests."""
     return float(request.param)
