@@ -17,16 +17,19 @@ class DatasetSpec:
 
     Attributes:
         name: Name of the data set everywhere in flrc.
-        kind: ``text``, ``summarization`` or ``multiple_choice``.
+        kind: ``text``, ``summarization`` or ``multiple_choice``; ``lm_eval`` for the data of a task
+            that is not in the catalog.
         columns: Required columns; rows may have more.
         texts: The columns that hold text.
         hub_path: Repository on the Hugging Face hub.
         hub_config: Configuration of the repository, if it has several.
         splits: Splits of the published data set.
         evaluation_split: The split on which published numbers are measured.
-        hub_revision: Branch, tag or commit that is read unless the user pins another.
+        hub_revision: Branch, tag or commit that is read unless the user pins another; "" for data
+            that is not on the hub.
         hub_files: File of each split, if only a part of a large data set is read.
         hub_rows: Maximum number of rows, if only a part of a large data set is read.
+        hub_options: Other arguments of ``datasets.load_dataset``.
     """
 
     name: str
@@ -40,6 +43,13 @@ class DatasetSpec:
     hub_revision: str = "main"
     hub_files: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     hub_rows: int | None = None
+    hub_options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+
+    def described_columns(self) -> str:
+        """The required columns, for messages."""
+        if self.columns:
+            return f"the columns {', '.join(self.columns)}"
+        return f"the columns of {self.hub_path or 'the published data set'}"
 
     def check_row(self, place: str, row: Mapping[str, Any]) -> None:
         """Check that every required column has a value, and that text columns hold strings.
@@ -130,15 +140,18 @@ DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in _SPECS}
 """Every data set by name."""
 
 
-def find(dataset: str, split: str | None = None) -> DatasetSpec:
-    """The data set of this name, with this split if one is given.
+def find(dataset: str | DatasetSpec, split: str | None = None) -> DatasetSpec:
+    """The data set of this name (or this one itself), with this split if one is given.
 
     Raises:
         UserError: If the data set does not exist or lacks the split.
     """
-    spec = DATASETS[choose("data set", dataset, DATASETS)]
+    if isinstance(dataset, DatasetSpec):
+        spec = dataset
+    else:
+        spec = DATASETS[choose("data set", dataset, DATASETS)]
     if split is not None and split not in spec.splits:
-        raise UserError(f"{dataset} has no split {split!r}", given=split, allowed=spec.splits)
+        raise UserError(f"{spec.name} has no split {split!r}", given=split, allowed=spec.splits)
     return spec
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from flrc.data.dataset_catalog import find
+from flrc.data.dataset_catalog import DatasetSpec, find
 from flrc.data.jsonl import JsonLinesSource
 from flrc.errors import UserError
 
@@ -28,19 +28,19 @@ class Folder(JsonLinesSource):
         if not self.root:
             raise UserError("data=folder needs a folder", fix="data=folder data.root=DIR")
 
-    def path(self, dataset: str, split: str) -> Path:
+    def path(self, dataset: str | DatasetSpec, split: str) -> Path:
         """The file of a split; raises UserError if the folder or the file does not exist."""
-        find(dataset, split)
+        spec = find(dataset, split)
         root = Path(self.root).expanduser()
         if not root.is_dir():
             raise UserError("the data folder does not exist", given=root, fix="set data.root=DIR")
-        path = root / dataset / f"{split}.jsonl"
+        path = root / spec.name / f"{split}.jsonl"
         if not path.is_file():
             existing = sorted(file.stem for file in path.parent.glob("*.jsonl"))
             raise UserError(
-                f"{dataset} {split} is not in the data folder",
+                f"{spec.name} {split} is not in the data folder",
                 given=path,
                 allowed=f"the splits in the folder: {', '.join(existing) or 'none'}",
-                fix=f"create that file, with the columns {', '.join(find(dataset).columns)}",
+                fix=f"create that file, with {spec.described_columns()}",
             )
         return path

@@ -36,17 +36,17 @@ class Hub(DataSource):
         for dataset in self.revisions:
             choose("data.revisions", dataset, DATASETS)
 
-    def rows(self, dataset: str, split: str) -> list[dict[str, Any]]:
+    def rows(self, dataset: str | DatasetSpec, split: str) -> list[dict[str, Any]]:
         """All rows of a split, in the published order; downloaded on first use."""
         spec = find(dataset, split)
         return list(_fetch(spec, split, self._revision(spec), self.cache))
 
-    def fingerprint(self, dataset: str, split: str) -> str:
+    def fingerprint(self, dataset: str | DatasetSpec, split: str) -> str:
         """Hexadecimal SHA-256 of the rows, not of the revision's name, since a branch can move."""
         spec = find(dataset, split)
         return _fingerprint(spec, split, self._revision(spec), self.cache)
 
-    def check_available(self, dataset: str, split: str) -> None:
+    def check_available(self, dataset: str | DatasetSpec, split: str) -> None:
         """Raise UserError if neither hub nor cache has the split; downloads a description only."""
         import datasets
 
@@ -69,9 +69,10 @@ def _load_options(
     return {
         "path": spec.hub_path,
         "name": spec.hub_config,
-        "revision": revision,
+        "revision": revision or None,
         "cache_dir": cache,
         "data_files": {split: spec.hub_files[split]} if split in spec.hub_files else None,
+        **spec.hub_options,
     }
 
 
@@ -117,7 +118,7 @@ def _explained(spec: DatasetSpec, split: str, revision: str) -> Iterator[None]:
         raise UserError(
             f"cannot download {spec.name} from the Hugging Face hub: {reason[:300]}",
             given=f"{spec.hub_path}{config}, split {split}, revision {revision}",
-            fix=f"provide <root>/{spec.name}/{split}.jsonl, columns {', '.join(spec.columns)}, "
+            fix=f"provide <root>/{spec.name}/{split}.jsonl, with {spec.described_columns()}, "
             "and use data=folder data.root=<root>; or run where the hub can be reached; or set "
             "data.cache=FOLDER if the cache is not writable",
         ) from error

@@ -20,18 +20,18 @@ class JsonLinesSource(DataSource):
     """Reads one file per split, with one JSON object per line."""
 
     @abstractmethod
-    def path(self, dataset: str, split: str) -> Path:
+    def path(self, dataset: str | DatasetSpec, split: str) -> Path:
         """The file of a split; raises UserError if it does not exist."""
 
-    def rows(self, dataset: str, split: str) -> list[dict[str, Any]]:
+    def rows(self, dataset: str | DatasetSpec, split: str) -> list[dict[str, Any]]:
         """All rows of a split, in order; blank lines are skipped."""
         return list(_read(self.path(dataset, split), find(dataset)))
 
-    def fingerprint(self, dataset: str, split: str) -> str:
+    def fingerprint(self, dataset: str | DatasetSpec, split: str) -> str:
         """Hexadecimal SHA-256 of the file."""
         return file_digest(self.path(dataset, split))
 
-    def check_available(self, dataset: str, split: str) -> None:
+    def check_available(self, dataset: str | DatasetSpec, split: str) -> None:
         """Raise UserError if the file does not exist or its first row is invalid."""
         next(_read(self.path(dataset, split), find(dataset)))
 

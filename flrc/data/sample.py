@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flrc.core.digests import file_digest
-from flrc.data.dataset_catalog import find
+from flrc.data.dataset_catalog import DATASETS, DatasetSpec, find
 from flrc.data.jsonl import JsonLinesSource
 from flrc.errors import UserError
 
@@ -35,38 +35,44 @@ class Sample(JsonLinesSource):
 
     name: str = "sample"
 
-    def rows(self, dataset: str, split: str) -> list[dict[str, Any]]:
+    def rows(self, dataset: str | DatasetSpec, split: str) -> list[dict[str, Any]]:
         """All rows of a split; for text, one row per paragraph, speech after speech."""
-        if dataset not in _SPEECHES:
+        if not isinstance(dataset, str) or dataset not in _SPEECHES:
             return super().rows(dataset, split)
         texts = (path.read_text(encoding="utf-8") for path in speech_paths(dataset, split))
         paragraphs = (part.strip() for text in texts for part in text.split("\n\n"))
         return [{"text": paragraph} for paragraph in paragraphs if paragraph]
 
-    def label(self, dataset: str) -> str:
+    def label(self, dataset: str | DatasetSpec) -> str:
         """``sotu_modern``, ``sotu_early`` or ``sample_...``."""
-        if dataset in _SPEECHES:
-            return _SPEECHES[dataset][0]
-        return f"sample_{_FOLDERS.get(dataset, find(dataset).name)}"
+        name = find(dataset).name
+        return _SPEECHES[name][0] if name in _SPEECHES else f"sample_{_FOLDERS.get(name, name)}"
 
-    def fingerprint(self, dataset: str, split: str) -> str:
+    def fingerprint(self, dataset: str | DatasetSpec, split: str) -> str:
         """Hexadecimal SHA-256 of the file, or of the names and digests of the speeches."""
-        if dataset in _SPEECHES:
+        if isinstance(dataset, str) and dataset in _SPEECHES:
             lines = [f"{path.name} {file_digest(path)}\n" for path in speech_paths(dataset, split)]
             return hashlib.sha256("".join(lines).encode()).hexdigest()
         return super().fingerprint(dataset, split)
 
-    def check_available(self, dataset: str, split: str) -> None:
+    def check_available(self, dataset: str | DatasetSpec, split: str) -> None:
         """Raise UserError if the split does not exist."""
-        if dataset in _SPEECHES:
+        if isinstance(dataset, str) and dataset in _SPEECHES:
             speech_paths(dataset, split)
         else:
             super().check_available(dataset, split)
 
-    def path(self, dataset: str, split: str) -> Path:
+    def path(self, dataset: str | DatasetSpec, split: str) -> Path:
         """The file of a split, for all data but text."""
-        find(dataset)
-        folder = SAMPLE_ROOT / _FOLDERS.get(dataset, dataset)
+        if isinstance(dataset, DatasetSpec):
+            raise UserError(
+                f"the sample data does not have {dataset.name}",
+                given="data=sample",
+                allowed=[name for name, spec in DATASETS.items() if spec.kind == "multiple_choice"],
+                fix=f"data=hub, or data=folder data.root=DIR with DIR/{dataset.name}/{split}.jsonl",
+            )
+        name = find(dataset).name
+        folder = SAMPLE_ROOT / _FOLDERS.get(name, name)
         path = folder / f"{split}.jsonl"
         if not path.is_file():
             raise UserError(

@@ -63,7 +63,11 @@ class Evaluation(Component, ABC):
     """Measures a model. Its parts (data sets, tasks) are computed and saved one by one."""
 
     GENERATES: ClassVar[bool] = False
-    """Whether text is generated, under the run's schedule; otherwise the constant plan is used."""
+    """Whether replies are generated and compared with the dense model's, part by part."""
+
+    def generates(self) -> bool:
+        """Whether text is generated, under the run's schedule; else the constant plan is used."""
+        return type(self).GENERATES
 
     @abstractmethod
     def parts(self) -> list[str]:

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from flrc.core.progress import progress
 from flrc.data.dataset_catalog import find
 from flrc.errors import UserError
+from flrc.evaluation.lm_eval_definitions import (
+    CHOICE,
+    GENERATION,
+    PAPER_TASKS,
+    data_of,
+    evaluation_split,
+    example_split,
+    installed_definition,
+)
 from flrc.evaluation.shrinking_batches import free_memory, halved
 from flrc.models.anatomy.input_limits import Limits
 
 if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
     from lm_eval.api.task import ConfigurableTask
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-# Paths of the task files, because lm-eval takes 15 seconds to index all of its 14,000 tasks.
-_FILES = {
-    "arc_easy": "arc/arc_easy.yaml",
-    "arc_challenge": "arc/arc_challenge.yaml",
-    "hellaswag": "hellaswag/hellaswag.yaml",
-    "openbookqa": "openbookqa/openbookqa.yaml",
-    "winogrande": "winogrande/default.yaml",
-    "mathqa": "mathqa/mathqa.yaml",
-    "piqa": "piqa/piqa.yaml",
-}
+    from flrc.runtime.decoding import Decoder
+
+log = logging.getLogger(__name__)
 
 DATA_FIELDS = (
     "dataset_path",
@@ -44,83 +47,156 @@ DATA_FIELDS = (
 )
 """Fields of a task definition that locate its rows; they are replaced, all others are kept."""
 
+EXAMPLE_FIELDS = ("fewshot_split", "fewshot_config")
+"""Fields about examples, which are read even if there are none; they are removed then."""
+
 UNLIMITED = 2**31
 """Maximum length of a question, in tokens, if the model has no context length."""
 
 
+EXAMPLE_SEED = 1234
+"""Seed of the choice of examples for prompts; lm-eval's default."""
+
+RESAMPLES = 1000
+"""Resamples behind the standard error of metrics that are no mean; of a mean it is exact."""
+
+SHARES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
+"""Metrics that are reported in per cent, as shares of questions; others as lm-eval reports them."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Rows of a task and how they are asked.
+
+    Attributes:
+        task: The task.
+        rows: Rows of the evaluated split.
+        limit: Number of questions, from the first; None for all.
+        shots: Number of examples in each prompt.
+        examples: Rows of the split from which examples are drawn, if that is another.
+    """
+
+    task: str
+    rows: Sequence[dict[str, Any]]
+    limit: int | None = None
+    shots: int = 0
+    examples: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of a task, as lm-eval computes it; ``filter`` is that of the replies."""
+
+    metric: str
+    filter: str
+    value: float
+    stderr: float | None
+    higher_is_better: bool
+
+    @property
+    def name(self) -> str:
+        """``acc``; ``exact_match-strict-match`` if the replies are filtered."""
+        return self.metric if self.filter == "none" else f"{self.metric}-{self.filter}"
+
+
 @dataclass(frozen=True)
 class Answers:
-    """Share of correct answers, its standard error if there are several, an item per question."""
+    """What the model answered.
 
-    accuracy: float
-    stderr: float | None
+    Attributes:
+        scores: Every metric of the task.
+        items: One object a question.
+        reply_tokens: Forward steps of each generated reply.
+        prompt_tokens: Tokens of their prompts.
+    """
+
+    scores: list[Score]
     items: list[dict[str, Any]]
+    reply_tokens: list[int] = field(default_factory=list)
+    prompt_tokens: list[int] = field(default_factory=list)
 
 
-@cache
-def installed_definition(task: str) -> dict[str, Any]:
-    """The task's definition in the installed lm-eval, with its functions resolved."""
-    import lm_eval.tasks
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    definition: dict[str, Any] = load_yaml(Path(lm_eval.tasks.__file__).parent / _FILES[task])
-    return definition
-
-
-def build_task(task: str, rows: list[dict[str, Any]]) -> ConfigurableTask:
-    """An lm-eval task with our rows, which have the columns of the catalog."""
-    from datasets import Dataset, disable_progress_bars
+def build_task(questions: Questions) -> ConfigurableTask:
+    """An lm-eval task with our rows."""
+    from datasets import disable_progress_bars
     from lm_eval.api.task import ConfigurableTask
 
     disable_progress_bars()  # flrc shows its own
-    spec = find(task)
-    split = spec.evaluation_split
-    # Other columns are not read by lm-eval, and may have different types in different rows.
-    questions = Dataset.from_list([{name: row[name] for name in spec.columns} for row in rows])
-    # Fields of the other splits are removed: examples are not needed, and lm-eval would prefer test
-    # to validation.
-    evaluation_field = "test_split" if split == "test" else "validation_split"
-    installed = installed_definition(task).items()
-    definition = {name: value for name, value in installed if name not in DATA_FIELDS}
-    definition |= {evaluation_field: split, "custom_dataset": lambda **_: {split: questions}}
-    with _quiet("lm_eval.api.task"):
-        built = ConfigurableTask(config=definition)
-    built.set_config("num_fewshot", 0)
+    task, shots = questions.task, questions.shots
+    evaluated, drawn = evaluation_split(task), example_split(task, shots)
+    splits = {evaluated: _dataset(task, questions.rows)}
+    if drawn is not None and drawn != evaluated:
+        splits[drawn] = _dataset(task, questions.examples)
+    installed = installed_definition(task)
+    kept = {
+        name: copy.deepcopy(value)
+        for name, value in installed.items()
+        if name not in DATA_FIELDS and (shots or name not in EXAMPLE_FIELDS)
+    }
+    # Fields of the splits that are not read are removed; lm-eval would prefer test to validation.
+    asked = "test_split" if evaluated == installed.get("test_split") else "validation_split"
+    kept |= {asked: evaluated, "custom_dataset": lambda **_: splits}
+    if drawn is not None and not kept.get("fewshot_split"):
+        fields = ("training_split", "validation_split", "test_split")
+        kept |= {next(name for name in fields if installed.get(name) == drawn): drawn}
+    with _quiet("lm_eval.api.task"), _quiet("lm_eval.config.task"):
+        built = ConfigurableTask(config=kept)
+    built.set_config("num_fewshot", shots)
+    built.set_fewshot_seed(EXAMPLE_SEED)
     return built
 
 
-def checked_task(task: str, rows: list[dict[str, Any]]) -> ConfigurableTask:
-    """:func:`build_task`, after checking that every row is a question with choices and an answer.
+def _dataset(task: str, rows: Sequence[dict[str, Any]]) -> Any:
+    from datasets import Dataset
+
+    if task in PAPER_TASKS:
+        # Other columns are not read by lm-eval, and may have different types in different rows.
+        columns = find(task).columns
+        return Dataset.from_list([{name: row[name] for name in columns} for row in rows])
+    return Dataset.from_list(list(rows))
+
+
+def checked_task(questions: Questions) -> ConfigurableTask:
+    """:func:`build_task`, after checking that every row is a question with an answer.
 
     Raises:
-        UserError: If one does not; names the first such row.
+        UserError: If one is not; names the first such row.
     """
-    number: int | None = None
-    try:
-        built = build_task(task, rows)
-        for number, doc in enumerate(built.eval_docs, start=1):  # noqa: B007  read in the error
-            choices, gold = built.doc_to_choice(doc), _gold(built, doc)
-            if not all(isinstance(choice, str) and choice.strip() for choice in choices):
-                raise ValueError(f"the choices are {choices}")
-            if not 0 <= gold < len(choices):
-                raise ValueError(f"answer {gold} of {len(choices)} choices")
-    except Exception as error:  # the task's code may raise anything on unexpected rows
-        where = "" if number is None else f" {number}"
-        problem = (str(error).splitlines() or [""])[0][:200]
-        raise UserError(
-            f"{task}: lm-eval cannot make a question from row{where}",
-            given=f"{type(error).__name__}: {problem}",
-            allowed=f"columns {', '.join(find(task).columns)} as in {find(task).hub_path}",
-        ) from error
+    with _row_named(questions):
+        built = build_task(questions)
+    for number, doc in enumerate(_asked(built, questions)):
+        with _row_named(questions, number):
+            if built.OUTPUT_TYPE == CHOICE:
+                _check_choices(built, doc)
+            else:
+                built.doc_to_target(doc)
     return built
+
+
+def _asked(task: ConfigurableTask, questions: Questions) -> Iterator[dict[str, Any]]:
+    """The questions, after the task's own preparation of its rows."""
+    for _, doc in task.doc_iterator(limit=questions.limit):
+        yield doc
+
+
+def _check_choices(task: ConfigurableTask, doc: dict[str, Any]) -> None:
+    choices, gold = task.doc_to_choice(doc), _gold(task, doc)
+    if not all(isinstance(choice, str) and choice.strip() for choice in choices):
+        raise ValueError(f"the choices are {choices}")
+    for answer in gold if isinstance(gold, list) else [gold]:
+        if not 0 <= answer < len(choices):
+            raise ValueError(f"answer {answer} of {len(choices)} choices")
 
 
 def question_tokens(
-    task: ConfigurableTask, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+    task: ConfigurableTask,
+    questions: Questions,
+    tokenizer: PreTrainedTokenizerBase,
+    config: PretrainedConfig,
 ) -> list[list[int]]:
     """Token ids of every question with each of its answers, as lm-eval feeds them to the model.
 
-    The model itself is not needed; the tokenizer is not changed.
+    Of a generating task, its prompts. The model itself is not needed; the tokenizer is not changed.
 
     Raises:
         UserError: If a question or answer has no tokens, so that lm-eval cannot score it.
@@ -131,90 +207,224 @@ def question_tokens(
 
     class Reader(HFLM):  # type: ignore[misc]
         def _loglikelihood_tokens(
-            self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **_: Any
+            self, requests: list[tuple[Any, list[int], list[int]]], **_: Any
         ) -> list[tuple[float, bool]]:
-            for (question, answer), context, continuation in requests:
+            for texts, context, continuation in requests:
                 if not context or not continuation:
+                    question, answer = texts or ("", "")
                     raise UserError(
-                        f"{task.config.task}: a question or an answer has no tokens",
+                        f"{questions.task}: a question or an answer has no tokens",
                         given=f"{question[-60:]!r} {answer[:60]!r}",
                         allowed="at least one token in the question and in the answer",
                     )
                 sequences.append([*context, *continuation])
             return [(0.0, False)] * len(requests)
 
+        def generate_until(self, requests: list[Instance], **_: Any) -> list[str]:
+            for request in requests:
+                ids, _mask = self.tok_batch_encode([request.args[0]])
+                sequences.append(ids[0].tolist())
+            return [""] * len(requests)
+
     with _quiet("lm_eval.models.huggingface"), _quiet("lm_eval.api.task"):
         model = SimpleNamespace(config=config, device="cpu")
-        reader = Reader(pretrained=model, tokenizer=copy.deepcopy(tokenizer))
-        instances = [
-            instance
-            for number, doc in enumerate(task.eval_docs)
-            for instance in task.construct_requests(
-                doc,
-                task.fewshot_context(doc, num_fewshot=0, gen_prefix=task.doc_to_prefix(doc)),
-                metadata=(task.config.task, number, 1),
-            )
-        ]
+        reader = Reader(
+            pretrained=model, tokenizer=copy.deepcopy(tokenizer), max_length=_longest(config)
+        )
+        instances: list[Instance] = []
+        for number, doc in enumerate(_asked(task, questions)):
+            with _row_named(questions, number):
+                made = task.construct_requests(
+                    doc,
+                    task.fewshot_context(
+                        doc, num_fewshot=questions.shots, gen_prefix=task.doc_to_prefix(doc)
+                    ),
+                    metadata=(task.config.task, number, 1),
+                )
+            instances += made if isinstance(made, list) else [made]
     doing = f"tokenising the questions of {task.config.task}"
     for instance in progress(instances, doing, len(instances)):
-        reader.loglikelihood([instance], disable_tqdm=True)
+        getattr(reader, instance.request_type)([instance], disable_tqdm=True)
     return sequences
 
 
-def _gold(task: ConfigurableTask, doc: dict[str, Any]) -> int:
-    """Index of the correct choice."""
+@contextmanager
+def _row_named(questions: Questions, number: int | None = None) -> Iterator[None]:
+    """Inside, the task's code reads a row, counted from 0, and may raise anything."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        where = "" if number is None else f" {number + 1}"
+        problem = (str(error).splitlines() or [""])[0][:200]
+        row = questions.rows[number or 0] if questions.rows else {}
+        raise UserError(
+            f"{questions.task}: lm-eval cannot make a question from row{where}",
+            given=f"{type(error).__name__}: {problem}; columns {', '.join(map(str, row))}",
+            allowed=_expected(questions.task),
+        ) from error
+
+
+def _expected(task: str) -> str:
+    spec = find(data_of(task))
+    return f"{spec.described_columns()}{f', as in {spec.hub_path}' if spec.columns else ''}"
+
+
+def _gold(task: ConfigurableTask, doc: dict[str, Any]) -> int | list[int]:
+    """Index of the correct choice, or of each of them."""
     # If the choices differ in the question (winogrande), lm-eval has the answer in the text field.
-    return int(task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc))
+    gold = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    if isinstance(gold, list):
+        return [int(answer) for answer in gold]
+    choices = task.doc_to_choice(doc)
+    return choices.index(gold) if gold in choices else int(gold)
 
 
-def ask(
-    task: str,
-    rows: list[dict[str, Any]],
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    batch_size: int,
-) -> Answers:
+def _longest(config: PretrainedConfig) -> int:
+    # Without a context length in the config, lm-eval would truncate questions at its own default.
+    return Limits.of(config).context or UNLIMITED
+
+
+def ask(questions: Questions, decoder: Decoder, batch_size: int) -> Answers:
     """Ask a model a task's questions.
 
     lm-eval's response cache is not used: its key does not contain the model. Model and tokenizer
     are not changed. When memory runs out, the batch size is halved and the task is asked again.
-    """
-    import numpy as np
-    from lm_eval.evaluator import evaluate
-    from lm_eval.models.huggingface import HFLM
 
-    built = build_task(task, rows)
-    # Without a context length in the config, lm-eval would truncate questions at its own default.
-    longest = Limits.of(model.config).context or UNLIMITED
-    own = copy.deepcopy(tokenizer)  # lm-eval sets a padding token on it
+    Args:
+        questions: The questions.
+        decoder: The model; generates under the run's schedule.
+        batch_size: Answers scored, or replies generated, together.
+    """
+    from lm_eval.evaluator import evaluate
+
+    from flrc.evaluation.lm_eval_replies import ScheduledModel
+
+    task, model = questions.task, decoder.model
+    built = build_task(questions)
+    # A last token is never fed, so that a prompt and its reply may be one token longer.
+    longest = _longest(model.config) + (built.OUTPUT_TYPE == GENERATION)
+    own = copy.deepcopy(decoder.tokenizer)  # lm-eval sets a padding token on it
     while True:
+        built.set_fewshot_seed(EXAMPLE_SEED)
         with _ties_kept(model), _quiet("lm_eval.models.huggingface"):
-            wrapped = HFLM(
-                pretrained=model, tokenizer=own, batch_size=batch_size, max_length=longest
+            wrapped = ScheduledModel(
+                decoder,
+                pretrained=model,
+                tokenizer=own,
+                batch_size=batch_size,
+                max_length=longest,
             )
         try:
-            results = evaluate(lm=wrapped, task_dict={"tasks": {task: built}})
+            with _in_this_process(), _quiet("lm_eval.evaluator_utils"):
+                results = evaluate(
+                    lm=wrapped,
+                    task_dict={"tasks": {task: built}},
+                    limit=questions.limit,
+                    bootstrap_iters=RESAMPLES,
+                )
             break
         except (RuntimeError, MemoryError) as error:
             batch_size = halved(batch_size, error)
         free_memory()
-    items = []
-    for sample in sorted(results["samples"][task], key=lambda sample: int(sample["doc_id"])):
-        index = int(sample["doc_id"])
+    by_question: dict[int, list[dict[str, Any]]] = {}
+    for sample in results["samples"][task]:
+        by_question.setdefault(int(sample["doc_id"]), []).append(sample)
+    items = [_item(built, questions, by_question[index]) for index in sorted(by_question)]
+    scores = _scores(task, results["results"][task], results["higher_is_better"][task])
+    return Answers(scores, items, wrapped.reply_tokens, wrapped.prompt_tokens)
+
+
+def _scores(task: str, values: dict[str, Any], directions: dict[str, bool | None]) -> list[Score]:
+    """Every metric that is a number and of which lm-eval says which direction is better."""
+    scores = []
+    for key, value in values.items():
+        metric, _, kind = key.partition(",")
+        if not kind or metric.endswith("_stderr"):
+            continue
+        higher = directions.get(metric)
+        if higher is None or not isinstance(value, int | float):
+            log.warning("%s: %s is left out: lm-eval does not say what is better", task, metric)
+            continue
+        stderr = values.get(f"{metric}_stderr,{kind}")
+        unit = 100 if metric in SHARES else 1
+        scores.append(
+            Score(
+                metric,
+                kind,
+                unit * float(value),
+                unit * float(stderr) if isinstance(stderr, int | float) else None,
+                bool(higher),
+            )
+        )
+    return scores
+
+
+def _item(
+    task: ConfigurableTask, questions: Questions, samples: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What is stored of one question; ``samples`` differ in the filter of the replies."""
+    import numpy as np
+
+    sample, index = samples[0], int(samples[0]["doc_id"])
+    row = questions.rows[index] if questions.task in PAPER_TASKS else sample["doc"]
+    item: dict[str, Any] = {"id": str(row.get("id", index))}
+    if task.OUTPUT_TYPE == GENERATION:
+        item["reply"] = sample["resps"][0][0]
+    elif task.OUTPUT_TYPE == "loglikelihood_rolling":
+        item["loglikelihood"] = float(sample["filtered_resps"][0])
+    elif task.OUTPUT_TYPE == "loglikelihood":
+        item["loglikelihood"] = float(sample["filtered_resps"][0][0])
+    else:
         scores = [float(score) for score, _ in sample["filtered_resps"]]
-        item = {
-            "id": str(rows[index].get("id", index)),
+        chosen = scores[: len(task.doc_to_choice(sample["doc"]))]
+        item |= {
             "loglikelihoods": scores,
-            "predicted": int(np.argmax(scores)),
-            "gold": _gold(built, sample["doc"]),
-            "correct": bool(sample["acc"]),
+            "predicted": int(np.argmax(chosen)),
+            "gold": _gold(task, sample["doc"]),
         }
+    if questions.task in PAPER_TASKS:
+        item["correct"] = bool(sample["acc"])
         if item["correct"] != (item["predicted"] == item["gold"]):
-            raise RuntimeError(f"{task}: lm-eval does not score by the most likely choice: {item}")
-        items.append(item)
-    values = results["results"][task]
-    stderr = values["acc_stderr,none"]
-    return Answers(float(values["acc,none"]), stderr if isinstance(stderr, float) else None, items)
+            raise RuntimeError(
+                f"{questions.task}: lm-eval does not score by the most likely choice: {item}"
+            )
+        return item
+    for sample in samples:
+        item |= _means(task, sample)
+    return item
+
+
+def _means(task: ConfigurableTask, sample: dict[str, Any]) -> dict[str, float]:
+    """The question's values of metrics that are their mean, in the metrics' units."""
+    from lm_eval.api.metrics import mean
+
+    return {
+        Score(metric, sample["filter"], 0.0, None, True).name: (100 if metric in SHARES else 1)
+        * float(sample[metric])
+        for metric in sample["metrics"]
+        if task.aggregation().get(metric) is mean and isinstance(sample[metric], bool | int | float)
+    }
+
+
+@contextmanager
+def _in_this_process() -> Iterator[None]:
+    """Inside, lm-eval resamples in this process, without printing what it does.
+
+    It would fork one process a core, with the model in memory.
+    """
+    name = "DISABLE_MULTIPROC"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @contextmanager

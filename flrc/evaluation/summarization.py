@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +11,7 @@ from flrc.data.token_sequences import TokenSequences
 from flrc.errors import choose
 from flrc.evaluation.base import DatasetEvaluation, Subject
 from flrc.evaluation.bertscore_models import bertscore_model
+from flrc.evaluation.means import mean_and_error
 from flrc.evaluation.rouge_tokenizers import TOKENIZERS
 from flrc.evaluation.text_metric_checks import check_pairs
 from flrc.results.records.measurement import Measurement, Outcome
@@ -205,9 +204,3 @@ class Summarization(DatasetEvaluation):
             )
         ]
         return Outcome(measurements, items)
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and its standard error; None for the error of a single value."""
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-    return statistics.fmean(values), error

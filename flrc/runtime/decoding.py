@@ -13,7 +13,11 @@ from flrc.models.anatomy.input_limits import Limits
 from flrc.models.layers.switching import Switch, activate
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import (
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+        StoppingCriteriaList,
+    )
     from transformers.generation.streamers import BaseStreamer
 
     from flrc.plans.rank_plan import RankPlan
@@ -78,6 +82,7 @@ class Decoder:
         max_new_tokens: int,
         num_beams: int = 1,
         streamer: BaseStreamer | None = None,
+        stopping: StoppingCriteriaList | None = None,
         on_switch: Callable[[int, RankPlan], None] | None = None,
         **options: Any,
     ) -> torch.Tensor:
@@ -92,6 +97,7 @@ class Decoder:
                 over which the schedule's phases are spread.
             num_beams: Number of beams; only 1 with more than one phase.
             streamer: Receives tokens as they are generated, as in ``transformers``.
+            stopping: What ends a reply besides its end-of-sequence token, as in ``transformers``.
             on_switch: Called with the step (0 for the prefill) and the plan that starts there.
             options: Any of :data:`OPTIONS`.
 
@@ -141,6 +147,7 @@ class Decoder:
                 attention_mask=attention_mask,
                 generation_config=config,
                 streamer=streamer,
+                stopping_criteria=stopping,
             )
         finally:
             self.model.generation_config = shipped

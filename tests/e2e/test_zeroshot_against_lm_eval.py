@@ -22,7 +22,8 @@ from flrc.data.dataset_catalog import DATASETS
 from flrc.data.folder import Folder
 from flrc.data.sample import SAMPLE_ROOT, Sample
 from flrc.evaluation.base import Subject
-from flrc.evaluation.zeroshot import TASKS, ZeroShot
+from flrc.evaluation.lm_eval_definitions import PAPER_TASKS
+from flrc.evaluation.zeroshot import ZeroShot
 from flrc.export import main as export
 from flrc.form.pivoted import Pivoted
 from flrc.models.checkpoints.checkpoint import Loaded, load, save
@@ -63,7 +64,7 @@ def write_tasks(folder: Path, root: Path) -> None:
     import lm_eval.tasks
 
     installed = Path(lm_eval.tasks.__file__).parent
-    for task in TASKS:
+    for task in PAPER_TASKS:
         split = DATASETS[task].evaluation_split
         group = installed / ("arc" if task.startswith("arc_") else task)
         file = group / ("default.yaml" if task == "winogrande" else f"{task}.yaml")
@@ -83,7 +84,7 @@ def write_tasks(folder: Path, root: Path) -> None:
 
 
 def run_command_line(
-    model: str, tasks: Path, output: Path, names: Sequence[str] = TASKS, more: str = ""
+    model: str, tasks: Path, output: Path, names: Sequence[str] = PAPER_TASKS, more: str = ""
 ) -> dict[str, Any]:
     command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf"]
     command += ["--model_args", f"pretrained={model},dtype=float32{more}"]
@@ -121,7 +122,7 @@ def test_same_numbers_as_the_command_line(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     subject = Subject(Decoder(model, tokenizer, None), data)
     evaluation = ZeroShot(limit=LIMIT, batch_size=8)
-    ours: dict[str, Outcome] = {task: evaluation.evaluate(subject, task) for task in TASKS}
+    ours: dict[str, Outcome] = {task: evaluation.evaluate(subject, task) for task in PAPER_TASKS}
     for task, outcome in ours.items():
         (measurement,) = outcome.measurements
         expected = theirs["results"][f"local_{task}"]
@@ -132,7 +133,7 @@ def test_same_numbers_as_the_command_line(tmp_path: Path) -> None:
             scores = [float(score) for score, _ in sample["filtered_resps"]]
             assert item["loglikelihoods"] == pytest.approx(scores, abs=1e-3), task
             assert item["correct"] == bool(sample["acc"])
-    values = [100 * theirs["results"][f"local_{task}"]["acc,none"] for task in TASKS]
+    values = [100 * theirs["results"][f"local_{task}"]["acc,none"] for task in PAPER_TASKS]
     (mean,) = evaluation.summarise(m for o in ours.values() for m in o.measurements)
     assert mean.value == pytest.approx(sum(values) / len(values))
 

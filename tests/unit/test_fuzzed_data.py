@@ -152,7 +152,7 @@ def _texts(split: str) -> tuple[str, ...]:
 def test_questions(task: str, share: float, tmp_path: Path, tokenizer: Any) -> None:
     """lm-eval's own code reads them before a model is loaded; unusable questions are rejected."""
     from flrc.data.sample import Sample
-    from flrc.evaluation.lm_eval_tasks import build_task
+    from flrc.evaluation.lm_eval_tasks import Questions, build_task
     from flrc.evaluation.zeroshot import ZeroShot
     from flrc.models.sources.random import Random
 
@@ -178,7 +178,7 @@ def test_questions(task: str, share: float, tmp_path: Path, tokenizer: Any) -> N
             refused.append((str(error), (str(path), f"{task}: ")))
             return
         ended.append(content)
-        built = build_task(task, data.rows(task, split))
+        built = build_task(Questions(task, data.rows(task, split)))
         built.build_all_requests()
         assert len(built.instances) >= 2
 

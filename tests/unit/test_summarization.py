@@ -14,7 +14,8 @@ from flrc.allocator.evidence import Evidence
 from flrc.allocator.uniform import Uniform
 from flrc.errors import UserError
 from flrc.evaluation.base import Subject
-from flrc.evaluation.summarization import Summarization, mean_and_error
+from flrc.evaluation.means import mean_and_error
+from flrc.evaluation.summarization import Summarization
 from flrc.evaluation.text_metrics import BertScoreF1, RougeL, bertscore_model
 from flrc.form.two_factor import TwoFactor
 from flrc.models.anatomy.targets import find_targets

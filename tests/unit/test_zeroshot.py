@@ -16,8 +16,9 @@ from flrc.data.dataset_catalog import DATASETS
 from flrc.data.sample import Sample
 from flrc.errors import UserError
 from flrc.evaluation.base import Subject
-from flrc.evaluation.lm_eval_tasks import DATA_FIELDS, ask, build_task, installed_definition
-from flrc.evaluation.zeroshot import TASKS, ZeroShot
+from flrc.evaluation.lm_eval_definitions import PAPER_TASKS, installed_definition
+from flrc.evaluation.lm_eval_tasks import DATA_FIELDS, Answers, Questions, ask, build_task
+from flrc.evaluation.zeroshot import ZeroShot
 from flrc.plans.rank_plan import RankPlan
 from flrc.plans.run_plans import Plans
 from flrc.results.records.measurement import Measurement
@@ -61,12 +62,16 @@ def rows(task: str, limit: int = 12) -> list[dict[str, Any]]:
     return Sample().rows(task, DATASETS[task].evaluation_split)[:limit]
 
 
+def asked(task: str, subject: Subject, batch_size: int = 8) -> Answers:
+    return ask(Questions(task, rows(task)), subject.decoder, batch_size)
+
+
 def test_the_papers_seven_tasks_are_the_default() -> None:
     seven = ["arc_easy", "arc_challenge", "hellaswag", "openbookqa", "winogrande", "mathqa", "piqa"]
-    assert ZeroShot().parts() == list(TASKS) == seven
+    assert ZeroShot().parts() == list(PAPER_TASKS) == seven
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", PAPER_TASKS)
 def test_definition_is_the_installed_one_but_for_its_data(task: str) -> None:
     import lm_eval.tasks
     from lm_eval.tasks import TaskManager
@@ -77,7 +82,7 @@ def test_definition_is_the_installed_one_but_for_its_data(task: str) -> None:
     entry = TaskManager(include_path=str(folder), include_defaults=False).task_index[task]
     theirs = load_yaml(entry.yaml_path)
     assert installed_definition(task) == theirs
-    ours = build_task(task, rows(task)).config
+    ours = build_task(Questions(task, rows(task))).config
     for name, value in theirs.items():
         if name not in DATA_FIELDS:
             found = getattr(ours, name)
@@ -87,11 +92,10 @@ def test_definition_is_the_installed_one_but_for_its_data(task: str) -> None:
     assert ours.num_fewshot == 0
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", PAPER_TASKS)
 def test_numbers_do_not_depend_on_batch_size(task: str, subject: Subject) -> None:
-    one = ask(task, rows(task), subject.model, subject.tokenizer, 1)
-    eight = ask(task, rows(task), subject.model, subject.tokenizer, 8)
-    assert one.accuracy == eight.accuracy
+    one, eight = asked(task, subject, 1), asked(task, subject, 8)
+    assert one.scores == eight.scores
     for a, b in zip(one.items, eight.items, strict=True):
         assert a["loglikelihoods"] == pytest.approx(b["loglikelihoods"], abs=1e-3)
         assert {**a, "loglikelihoods": 0} == {**b, "loglikelihoods": 0}
@@ -108,7 +112,7 @@ def loglikelihood(subject: Subject, context: str, continuation: str) -> float:
 
 def test_scores_by_hand(subject: Subject) -> None:
     task = "arc_easy"
-    items = ask(task, rows(task), subject.model, subject.tokenizer, 8).items
+    items = asked(task, subject).items
     for row, item in zip(rows(task), items, strict=True):
         context = f"Question: {row['question']}\nAnswer:"
         scores = [loglikelihood(subject, context, f" {c}") for c in row["choices"]["text"]]
@@ -121,7 +125,7 @@ def test_scores_by_hand(subject: Subject) -> None:
 
 def test_winogrande_by_hand(subject: Subject) -> None:
     # Here the choices stand in the question and the rest of the sentence is scored.
-    items = ask("winogrande", rows("winogrande"), subject.model, subject.tokenizer, 8).items
+    items = asked("winogrande", subject).items
     for row, item in zip(rows("winogrande"), items, strict=True):
         before, after = row["sentence"].split("_", 1)
         options = (row["option1"], row["option2"])
@@ -140,7 +144,7 @@ def test_winogrande_by_hand(subject: Subject) -> None:
     ],
 )
 def test_gold_answers(task: str, gold: Any, subject: Subject) -> None:
-    items = ask(task, rows(task), subject.model, subject.tokenizer, 8).items
+    items = asked(task, subject).items
     assert [item["gold"] for item in items] == [gold(row) for row in rows(task)]
 
 
@@ -181,7 +185,7 @@ def test_model_and_tokenizer_come_back_as_they_were() -> None:
     expected = loglikelihood(
         by_hand, f"Question: {row['question']}\nAnswer:", f" {row['choices']['text'][0]}"
     )
-    items = ask("arc_easy", [row], model, tokenizer, 1).items
+    items = ask(Questions("arc_easy", [row]), by_hand.decoder, 1).items
     assert items[0]["loglikelihoods"][0] == pytest.approx(expected, abs=1e-3)
     assert model.lm_head.weight is head
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -219,7 +223,7 @@ def test_mean_on_sample_data_carries_the_samples_name() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(UserError, match="nearest: arc_easy"):
+    with pytest.raises(UserError, match="the nearest is arc_easy"):
         ZeroShot(tasks=["arc_eazy"])
     for wrong in ({"tasks": []}, {"tasks": ["piqa", "piqa"]}, {"limit": 0}, {"batch_size": 0}):
         with pytest.raises(UserError, match=next(iter(wrong))):
