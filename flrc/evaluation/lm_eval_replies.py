@@ -1,22 +1,28 @@
-"""Replies to lm-eval's questions, generated under the run's schedule."""
+"""The model as lm-eval asks it: its replies are generated under the run's schedule."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
+from flrc.core.progress import progress
 from flrc.evaluation.reply_generation import up_to_end
 from flrc.runtime.decoding import Decoder
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
 
 
 class ScheduledModel(HFLM):  # type: ignore[misc]
     """lm-eval's model, which generates with our decoder: greedily, each step at its ranks.
 
-    lm-eval makes the prompts, and cuts the replies at the texts that end them.
+    lm-eval makes the prompts, and cuts the replies at the texts that end them. Progress is shown as
+    everywhere in flrc.
 
     Attributes:
         reply_tokens: Forward steps of each reply so far: its tokens up to and including those that
@@ -29,6 +35,55 @@ class ScheduledModel(HFLM):  # type: ignore[misc]
         self.decoder = decoder
         self.reply_tokens: list[int] = []
         self.prompt_tokens: list[int] = []
+        self._bar: Iterator[int] = iter(())
+
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Log likelihood of each continuation, and whether it is the most likely one."""
+        with self._shown("scoring answers", len(requests)):
+            scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        return scores
+
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Log likelihood of each text."""
+        with self._shown("scoring texts", len(requests)):
+            scores: list[float] = super().loglikelihood_rolling(requests, disable_tqdm=True)
+        return scores
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """The reply to each prompt."""
+        with self._shown("generating replies", len(requests)):
+            replies: list[str] = super().generate_until(requests, disable_tqdm=True)
+        return replies
+
+    @contextmanager
+    def _shown(self, doing: str, total: int) -> Iterator[None]:
+        bar = progress(range(total), doing, total)
+        self._bar = bar
+        try:
+            yield
+        finally:
+            bar.close()  # type: ignore[attr-defined]
+
+    def _advance(self, count: int) -> None:
+        for _ in range(count):
+            next(self._bar, None)
+
+    def _loglikelihood_tokens(
+        self, requests: Any, disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        scores: list[tuple[float, bool]] = super()._loglikelihood_tokens(
+            requests, disable_tqdm=True, override_bs=override_bs
+        )
+        return scores
+
+    def _model_call(self, inps: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        self._advance(len(inps))
+        logits: torch.Tensor = super()._model_call(inps, *arguments, **options)
+        return logits
 
     def _model_generate(
         self,
@@ -38,6 +93,7 @@ class ScheduledModel(HFLM):  # type: ignore[misc]
         attention_mask: torch.Tensor,
         **_: Any,
     ) -> torch.Tensor:
+        self._advance(len(context))
         prompt = context.shape[1]
         texts = [text for text in stop if text]
         new = self.decoder.generate(

@@ -317,7 +317,7 @@ def ask(questions: Questions, decoder: Decoder, batch_size: int) -> Answers:
                 max_length=longest,
             )
         try:
-            with _in_this_process(), _quiet("lm_eval.evaluator_utils"):
+            with _within_flrc():
                 results = evaluate(
                     lm=wrapped,
                     task_dict={"tasks": {task: built}},
@@ -409,18 +409,26 @@ def _means(task: ConfigurableTask, sample: dict[str, Any]) -> dict[str, float]:
 
 
 @contextmanager
-def _in_this_process() -> Iterator[None]:
-    """Inside, lm-eval resamples in this process, without printing what it does.
+def _within_flrc() -> Iterator[None]:
+    """Inside, lm-eval shows no bars and prints nothing, and resamples in this process.
 
     It would fork one process a core, with the model in memory.
     """
+    import lm_eval.api.task as module
+
     name = "DISABLE_MULTIPROC"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
+    before, bar = os.environ.get(name), module.tqdm
+    os.environ[name], module.tqdm = "1", lambda items, **_: items
     try:
-        with redirect_stdout(io.StringIO()):
+        with (
+            redirect_stdout(io.StringIO()),
+            _quiet("lm_eval.api.task"),
+            _quiet("lm_eval.evaluator"),
+            _quiet("lm_eval.evaluator_utils"),
+        ):
             yield
     finally:
+        module.tqdm = bar
         if before is None:
             del os.environ[name]
         else:

@@ -17,6 +17,8 @@ DRAWS = 10_000
 """Resamples of a bootstrap."""
 TASK, MEAN = "zeroshot/", "zeroshot/zeroshot mean_acc"
 """Prefix of the names of a task's scores, and the name of the mean over the tasks."""
+ACCURACY = " acc"
+"""Suffix of the name of a task's accuracy."""
 NO_SCORES = ("tokens", "predicted", "gold")
 """Suffixes of the names of counts and labels, which are not scores."""
 
@@ -156,7 +158,11 @@ def compare(first: Items, second: Items, only: str = "") -> list[Paired]:
             pair = ([scores[name] for scores in one], [scores[name] for scores in two])
             pairs[f"{key.split(' ')[0]} {name}"] = [pair]
     tasks = [{key for key in side if key.startswith(TASK)} for side in (first, second)]
-    answered = [parts[0] for name, parts in pairs.items() if name.startswith(TASK)]
+    answered = [
+        parts[0]
+        for name, parts in pairs.items()
+        if name.startswith(TASK) and name.endswith(ACCURACY)
+    ]
     if tasks[0] == tasks[1] and len(answered) == len(tasks[0]) > 1:
         pairs[MEAN] = answered
     return [bootstrap_of_mean(parts, name) for name, parts in pairs.items() if name.endswith(only)]
