@@ -13,7 +13,7 @@ from flrc.core.component import discover
 from flrc.core.digests import file_digest
 from flrc.core.network import BY_DEFAULT, online
 from flrc.data.base import DataSource
-from flrc.data.dataset_catalog import DATASETS
+from flrc.data.dataset_catalog import DATASETS, DatasetSpec
 from flrc.data.folder import Folder
 from flrc.data.hub import Hub
 from flrc.data.sample import SAMPLE_ROOT, Sample, speech_paths
@@ -323,6 +323,53 @@ def test_hub_names_a_row_without_text(
     number = len(rows) + 1
     with pytest.raises(UserError, match=f"Salesforce/wikitext train, row {number} (lacks|has no)"):
         Hub(cache=f"row of {text}").rows("wikitext2", "train")
+
+
+def test_hub_reads_a_data_set_that_is_not_in_the_catalog(
+    offline: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    calls = []
+
+    def load(**where: object) -> datasets.Dataset:
+        calls.append(where)
+        return datasets.Dataset.from_list([{"question": "1+1", "answer": None}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+
+    def spec(**options: object) -> DatasetSpec:
+        return DatasetSpec(
+            "owner/sums/main", "lm_eval", (), (), "owner/sums", "main", hub_options=options
+        )
+
+    data = Hub(cache="fourth")
+    for _ in range(2):  # an equal description is the same data set
+        assert data.rows(spec(), "test") == [{"question": "1+1", "answer": None}]
+    assert len(data.fingerprint(spec(), "test")) == 64
+    (call,) = calls
+    assert (call["path"], call["name"], call["revision"]) == ("owner/sums", "main", "main")
+    data.rows(spec(data_files={"test": "sums.csv"}, header=None), "test")
+    assert calls[-1]["data_files"] == {"test": "sums.csv"}
+    assert "header" in calls[-1]
+    with pytest.raises(UserError, match="owner/sums/main has no split 'dev'"):
+        data.rows(spec(), "dev")
+
+
+def test_folder_reads_a_data_set_that_is_not_in_the_catalog(tmp_path: Path) -> None:
+    spec = DatasetSpec("owner/sums/main", "lm_eval", (), (), "owner/sums", "main")
+    data = Folder(root=str(tmp_path))
+    with pytest.raises(UserError) as error:
+        data.check_available(spec, "test")
+    file = tmp_path / "owner/sums/main/test.jsonl"
+    assert str(file) in str(error.value)
+    assert "the columns of owner/sums" in str(error.value)
+    file.parent.mkdir(parents=True)
+    file.write_text('{"question": "1+1", "answer": null}\n')
+    data.check_available(spec, "test")
+    assert data.rows(spec, "test") == [{"question": "1+1", "answer": None}]
+    with pytest.raises(UserError, match="sample data does not have owner/sums/main"):
+        Sample().rows(spec, "test")
 
 
 def test_hub_checks_revisions() -> None:
