@@ -153,7 +153,9 @@ def _dataset(task: str, rows: Sequence[dict[str, Any]]) -> Any:
         # Other columns are not read by lm-eval, and may have different types in different rows.
         columns = find(task).columns
         return Dataset.from_list([{name: row[name] for name in columns} for row in rows])
-    return Dataset.from_list(list(rows))
+    # Not Dataset.from_list: it takes the columns of the first row.
+    names = dict.fromkeys(name for row in rows for name in row)
+    return Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
 
 
 def checked_task(questions: Questions) -> ConfigurableTask:

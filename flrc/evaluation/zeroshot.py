@@ -184,6 +184,12 @@ class ZeroShot(Evaluation):
             fix += f", or evaluation.zeroshot.shots below {questions.shots}"
         ids = question_tokens(task, questions, tokenizer, config)
         if generates(part):
+            if tokenizer.eos_token_id is None:
+                raise UserError(
+                    f"{part}: lm-eval ends replies at the tokenizer's end-of-sequence token",
+                    given="a tokenizer without one",
+                    fix="use the tokenizer that belongs to the model, or leave the task out",
+                )
             length = generation(part).max_new_tokens
             return TokenSequences(f"a prompt of {part} with its reply", ids, fix, length)
         return TokenSequences(what, ids, fix, last_is_fed=False)

@@ -15,8 +15,9 @@ from test_zeroshot import byte_tokenizer, tiny_model
 from flrc.data.folder import Folder
 from flrc.errors import UserError
 from flrc.evaluation.base import Subject
-from flrc.evaluation.lm_eval_definitions import generation, group_of
+from flrc.evaluation.lm_eval_definitions import data_of, generation, group_of
 from flrc.evaluation.lm_eval_replies import EndsAtText, reply_length
+from flrc.evaluation.lm_eval_tasks import Questions, build_task
 from flrc.evaluation.zeroshot import ZeroShot
 from flrc.models.anatomy.input_limits import Limits
 from flrc.results.records.measurement import Measurement
@@ -185,6 +186,26 @@ def test_a_group_reports_what_lm_eval_does() -> None:
 def test_no_mean_of_numbers_that_are_no_accuracies() -> None:
     parts = [measured("piqa", "acc", 60, 9), measured("gsm8k", "exact_match-strict-match", 5, 9)]
     assert ZeroShot(tasks=["piqa", "gsm8k"]).summarise(parts) == []
+
+
+def test_columns_that_the_first_row_lacks_are_read(data: Folder) -> None:
+    file = Path(data.root) / "allenai/sciq/test.jsonl"
+    first, *others = file.read_text().splitlines()
+    row = json.loads(first)
+    del row["support"]
+    file.write_text("\n".join([*others[:3], json.dumps(row), *others[3:]]) + "\n")
+    built = build_task(Questions("sciq", data.rows(data_of("sciq"), "test")))
+    assert [doc["support"] is None for doc in built.eval_docs].count(True) == 1
+    built = build_task(Questions("gsm8k", [{"answer": "1"}, {"answer": "2", "question": "1+1?"}]))
+    assert [doc["question"] for doc in built.eval_docs] == [None, "1+1?"]
+
+
+def test_replies_need_a_token_that_ends_them(data: Folder) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.eos_token = None
+    evaluation = ZeroShot(tasks=["gsm8k"], shots=0)
+    with pytest.raises(UserError, match="end-of-sequence token"):
+        evaluation.token_sequences("gsm8k", data, tokenizer, tiny_model().config)
 
 
 def test_a_row_without_a_column_is_named(data: Folder) -> None:
