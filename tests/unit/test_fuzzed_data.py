@@ -68,7 +68,7 @@ def spoiled(draw: st.DrawFn, rows: list[dict[str, Any]]) -> bytes:
             del row[column]
             if not row:
                 row["other"] = 1
-        elif change == "deep" and isinstance(row[column], dict):
+        elif change == "deep" and isinstance(row[column], dict) and row[column]:
             inner = dict(row[column])
             inner[draw(st.sampled_from(sorted(inner)))] = draw(st.sampled_from(ODD))
             row[column] = inner
