@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from flrc.library.generation import generate, load
     from flrc.models.checkpoints.checkpoint import save
 
+__version__ = "0.1.0"
+
 __all__ = ["compress", "generate", "load", "register", "run", "save"]
 
 _HOMES = {

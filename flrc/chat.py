@@ -10,6 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from flrc.core.commands import as_called
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ HELP = "/new starts a new conversation, /quit ends."
 
 def main(arguments: list[str] | None = None) -> int:
     """Load the model and start the conversation; returns 2 if it cannot be loaded, else 0."""
-    parser = argparse.ArgumentParser(prog="python -m flrc.chat", description=__doc__)
+    parser = argparse.ArgumentParser(prog=as_called("chat"), description=__doc__)
     parser.add_argument("path", help="folder of a run with model.save=true")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
     length, temperature = "length of the longest reply", "0 (the default) is greedy decoding"

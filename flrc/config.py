@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -268,6 +269,14 @@ class RunConfig(Canonical):
             or self.refine.REFINES
             or (self.allocator.SCORED and self.sensitivity.CALIBRATED)
         )
+
+    def parts(self) -> Iterator[tuple[str, Component]]:
+        """Every component that the run has, with the setting that chose it."""
+        for group in GROUPS:
+            if isinstance(component := getattr(self, group), Component):
+                yield f"{group}={component.name}", component
+        for evaluation in self.evaluation.values():
+            yield f"evaluation=[{evaluation.name}]", evaluation
 
     def to_plain(self) -> dict[str, Any]:
         """Plain JSON values, as a record stores them."""

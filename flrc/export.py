@@ -7,12 +7,13 @@ import os
 import sys
 from pathlib import Path
 
+from flrc.core.commands import as_called
 from flrc.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the dense model that equals a compressed one; returns 1 after a user error, else 0."""
-    parser = argparse.ArgumentParser(prog="python -m flrc.export", description=__doc__)
+    parser = argparse.ArgumentParser(prog=as_called("export"), description=__doc__)
     parser.add_argument("path", help="folder of a run with model.save=true")
     parser.add_argument("folder", type=Path, help="output folder; must not exist, or be empty")
     options = parser.parse_args(arguments)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flrc.core.commands import as_called
 from flrc.errors import UserError, nearest
 from flrc.results.pages.report import plain_console
 from flrc.results.records import show
@@ -74,12 +75,12 @@ def find(run_id: str, records: Sequence[Record]) -> Record:
         given=run_id,
         allowed=f"one of {len(known)} ids, or the start of one"
         + (f"; nearest: {known[match]}" if match else ""),
-        fix="python -m flrc.records ls lists them; --runs names another folder",
+        fix=f"{as_called('records')} ls lists them; --runs names another folder",
     )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flrc.records", description=__doc__)
+    parser = argparse.ArgumentParser(prog=as_called("records"), description=__doc__)
     runs = argparse.ArgumentParser(add_help=False)
     runs.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)"

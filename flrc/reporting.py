@@ -11,13 +11,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flrc.core.commands import as_called
+from flrc.core.extras import check_installed
 from flrc.errors import UserError
 from flrc.results.pages import html, report
 from flrc.results.pages.references import References
 from flrc.results.plots import stability
+from flrc.results.plots.formats import NEEDS
 from flrc.results.plots.plot import AXES
 from flrc.results.records.store import RECORD, find_folders, find_records, no_records
-from flrc.results.studies.files import FORMATS, print_study, write_study
+from flrc.results.studies.files import print_study, write_study
 from flrc.results.studies.study import read_study, results_of
 from flrc.results.tables.labels import presets
 from flrc.results.tables.layout import TABLE
@@ -25,7 +28,7 @@ from flrc.results.tables.layout import TABLE
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 1 after a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m flrc.reporting", description=__doc__)
+    parser = argparse.ArgumentParser(prog=as_called("report"), description=__doc__)
     parser.add_argument("path", type=Path, help="folder of runs, or of one run")
     parser.add_argument("--output", type=Path, help="where the files go (default: PATH/report)")
     parser.add_argument(
@@ -67,6 +70,8 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     console = console or report.plain_console()
     try:
+        if options.html or options.stability:
+            check_installed("--html" if options.html else "--stability", NEEDS)
         if (options.path / TABLE).is_file() and not options.html:
             return _list(_study(options, console), console)
         records = find_records(options.path)
@@ -106,7 +111,7 @@ def _study(options: argparse.Namespace, console: Console) -> list[Path]:
         str(record.run["id"]): os.path.relpath(run.path / RECORD, output)
         for run, record in find_folders(results)
     }
-    return write_study(study, output, places, options.format or FORMATS)
+    return write_study(study, output, places, options.format)
 
 
 def _list(written: Sequence[Path], console: Console) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
 import sys
 from itertools import zip_longest
@@ -12,12 +11,13 @@ from pathlib import Path
 import yaml
 
 from flrc.config import GROUPS, Paths, RunConfig, components
-from flrc.library.compression import CONF
+from flrc.core.documented import attributes
+from flrc.core.shipped import conf_folder
 from flrc.results.tables.markdown import escape
+from flrc.sweeps.help_text import default_groups
 
 KEY = re.compile(r"(?P<key>\w+):(?: (?P<value>[^#]*?))?(?:\s+# (?P<note>.*))?")
 """A line of YAML. The note of a component's key is its source, or why it is a variant."""
-ATTRIBUTES = re.compile(r"^Attributes:\n((?:(?: .*)?(?:\n|$))+)", re.MULTILINE)
 NOT_SHOWN = ("experiment", "hydra")
 """Studies have pages of their own."""
 HEAD = """# Options
@@ -30,22 +30,8 @@ are used if nothing else is selected. `method=` selects several groups at once.
 
 
 def meanings(schema: type) -> dict[str, str]:
-    """Field -> meaning in Markdown, from the ``Attributes:`` of a class and its bases.
-
-    Raises:
-        ValueError: If a class describes what it does not declare, or what a base describes.
-    """
-    known: dict[str, str] = {}
-    for owner in reversed(schema.__mro__):
-        section = ATTRIBUTES.search(inspect.cleandoc(owner.__dict__.get("__doc__") or ""))
-        for entry in re.split(r"(?m)^    (?=\w)", section[1] if section else "")[1:]:
-            name, _, meaning = entry.partition(":")
-            if name in known or name not in inspect.get_annotations(owner):
-                raise ValueError(
-                    f"{owner.__name__}: {name} is described elsewhere, or not declared"
-                )
-            known[name] = _markdown(" ".join(meaning.split()))
-    return known
+    """Field -> its meaning in Markdown, as :func:`attributes`."""
+    return {name: _markdown(meaning) for name, meaning in attributes(schema).items()}
 
 
 def _markdown(text: str) -> str:
@@ -56,9 +42,9 @@ def _markdown(text: str) -> str:
     return "".join(part for pair in zip_longest(plain, code, fillvalue="") for part in pair)
 
 
-def page(conf: Path = CONF) -> str:
+def page(conf: Path | None = None) -> str:
     """The whole page."""
-    main = (conf / "config.yaml").read_text("utf-8")
+    conf = conf or conf_folder()
     top = [
         (field.name, yaml.safe_dump(field.default).split("\n")[0], "")
         for field in dataclasses.fields(RunConfig)
@@ -66,21 +52,13 @@ def page(conf: Path = CONF) -> str:
     ]
     parts = [HEAD, "## Top level\n", _table(top, RunConfig)]
     groups = meanings(RunConfig)
-    for group, default, comment in _groups(main):
+    for group, default, comment in default_groups(conf):
+        if group in NOT_SHOWN:
+            continue
         parts.append(f"## `{group}`\n\n{groups.get(group, comment)}\n")
         for path in sorted((conf / group).glob("*.yaml")):
             parts.append(_option(group, path, is_default=path.stem in default))
     return "\n".join(parts).rstrip() + "\n"
-
-
-def _groups(main: str) -> list[tuple[str, list[str], str]]:
-    """Group, its default options and its comment, in the order of ``config.yaml``."""
-    lines = re.findall(r"^  - (\w+): ([^#\n]+?)(?:  # (.*))?$", main, re.MULTILINE)
-    return [
-        (group, re.findall(r"\w+", default), f"{comment[:1].upper()}{comment[1:]}.")
-        for group, default, comment in lines
-        if group not in NOT_SHOWN
-    ]
 
 
 def _option(group: str, path: Path, is_default: bool) -> str:

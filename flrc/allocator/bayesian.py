@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from flrc.allocator.base import ProbingAllocator
 from flrc.allocator.budget import Budget, solve
@@ -48,6 +49,8 @@ class Bayesian(ProbingAllocator):
     trials: int = 50
     kl_weight: float = 1e-3
     seed: int = 0
+
+    NEEDS: ClassVar[tuple[str, ...]] = ("optuna",)
 
     def check(self) -> None:
         """Also checks that kinds do not overlap, and the ranges of the search."""

@@ -61,6 +61,7 @@ class ProbedSurrogate(ProbingAllocator):
     seed: int = 0
     samples: int | None = 32
 
+    NEEDS: ClassVar[tuple[str, ...]] = ("optuna",)
     SPECTRAL: ClassVar[bool] = True
 
     def check(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from flrc.allocator.base import Allocator
 from flrc.allocator.budget import Budget
 from flrc.allocator.evidence import Evidence
+from flrc.core.commands import as_called
 from flrc.errors import UserError
 from flrc.form.base import Form
 from flrc.plans.rank_plan import RankPlan
@@ -39,7 +40,7 @@ class Replay(Allocator):
                 "allocator=replay needs the plan file of an earlier run",
                 given=f"allocator.path={self.path}",
                 allowed="the path of a plan.json",
-                fix="python -m flrc.records ls lists the runs; each run's folder has a plan.json",
+                fix=f"{as_called('records')} ls lists the runs; each run's folder has a plan.json",
             )
 
     def describe(self) -> dict[str, Any]:

@@ -61,6 +61,8 @@ class Component(Canonical):
 
     VERSION: ClassVar[int] = 1
     """Raised whenever the result for the same settings changes; part of cache keys and run ids."""
+    NEEDS: ClassVar[tuple[str, ...]] = ()
+    """Optional modules that a run with this component imports; see ``flrc.core.extras``."""
 
     def __post_init__(self) -> None:
         own = type(self).component_name()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
+
+from flrc.core.extras import not_installed
 
 OFFLINE = "HF_HUB_OFFLINE"
 BY_DEFAULT = "FLRC_OFFLINE_BY_DEFAULT"
@@ -25,15 +28,15 @@ def online() -> Iterator[None]:
     The libraries read that variable into constants when they are imported, so the constants are
     changed here.
     """
-    import datasets.config
     import huggingface_hub.constants
 
-    # `datasets` has a second name for its constant in some versions.
-    constants = [
-        (huggingface_hub.constants, "HF_HUB_OFFLINE"),
-        (datasets.config, "HF_HUB_OFFLINE"),
-        (datasets.config, "HF_DATASETS_OFFLINE"),
-    ]
+    constants: list[tuple[ModuleType, str]] = [(huggingface_hub.constants, "HF_HUB_OFFLINE")]
+    if not not_installed(["datasets"]):
+        import datasets.config
+
+        # It has a second name for its constant in some versions.
+        names = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+        constants += [(datasets.config, name) for name in names]
     before = [
         (module, name, getattr(module, name)) for module, name in constants if hasattr(module, name)
     ]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from flrc.core.network import online
 from flrc.data.base import DataSource
@@ -30,6 +30,8 @@ class Hub(DataSource):
     name: str = "hub"
     cache: str | None = None
     revisions: dict[str, str] = field(default_factory=dict)
+
+    NEEDS: ClassVar[tuple[str, ...]] = ("datasets",)
 
     def check(self) -> None:
         """Check that revisions are given for known data sets."""

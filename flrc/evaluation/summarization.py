@@ -60,6 +60,7 @@ class Summarization(DatasetEvaluation):
     bertscore_model: str = "minilm"
     rouge_tokenizer: str = "default"
 
+    NEEDS: ClassVar[tuple[str, ...]] = ("evaluate", "rouge_score", "bert_score", "datasets")
     GENERATES: ClassVar[bool] = True
     KIND: ClassVar[str] = "summarization"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flrc.core.component import added
 from flrc.data.base import DataSource
@@ -71,6 +71,8 @@ class ZeroShot(Evaluation):
     limit: int | None = None
     batch_size: int = 8
     shots: int | None = added(None)
+
+    NEEDS: ClassVar[tuple[str, ...]] = ("lm_eval", "datasets")
 
     def check(self) -> None:
         """Check that tasks are known and unique, and that numbers are in range."""

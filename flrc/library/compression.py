@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra import compose, initialize_config_dir
@@ -14,6 +13,7 @@ from omegaconf import OmegaConf
 from flrc import pipeline
 from flrc.config import RunConfig, register
 from flrc.core.canonical import canonical
+from flrc.core.shipped import conf_folder
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
 from flrc.library.given_sequences import GivenSequences
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from flrc.models.checkpoints.checkpoint import Loaded
     from flrc.results.records.record import Record
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def run(*overrides: str) -> Record:
@@ -145,18 +143,13 @@ def _check_compresses(config: RunConfig) -> None:
 
 def configuration(overrides: Sequence[str]) -> RunConfig:
     """The validated configuration of one run, from overrides as on the command line."""
-    if not CONF.is_dir():
-        raise UserError(
-            "the configuration files are missing",
-            given=str(CONF),
-            fix="install from a checkout: pip install --editable .",
-        )
+    conf = str(conf_folder())
     register()
-    check_overrides(ConfigLocation(str(CONF)), list(overrides))
+    check_overrides(ConfigLocation(conf), list(overrides))
     with (
         composing(overrides),
         _own_hydra(),
-        initialize_config_dir(str(CONF), version_base="1.3"),
+        initialize_config_dir(conf, version_base="1.3"),
     ):
         config = OmegaConf.to_object(compose("config", overrides=list(overrides)))
     assert isinstance(config, RunConfig)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from flrc.core.commands import as_called
 from flrc.errors import UserError
 from flrc.sweeps.overrides import parse
 
@@ -16,7 +17,7 @@ COMMAND_LINE = {
     "launcher": "one run has no launcher",
     "workers": "one run has no workers",
     "dry_run": "flrc.compress returns a model, and a dry run makes none",
-    "experiment": "a study is many runs; python run.py experiment=... runs them",
+    "experiment": f"a study is many runs; {as_called()} experiment=... runs them",
     "model.save": "the model is returned; flrc.save(compressed, folder) writes it",
 }
 """Keys that only the command line supports, and why."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import platform
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.core import job_process
+from flrc.core.commit import git_state
 from flrc.core.devices import resolve_device
+from flrc.core.shipped import in_checkout
 from flrc.results.records.record import METHOD_SLOTS
 from flrc.running.identity import run_id
 
@@ -56,7 +57,8 @@ def meta_block(config: RunConfig) -> dict[str, Any]:
         "git": git_state(),
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES},
+            # Without a commit, the version says which code it was.
+            **installed_versions(PACKAGES if in_checkout() else ("flrc", *PACKAGES)),
         },
         "model_revision": config.model.fingerprint(),
         "device": str(resolve_device(config.device)),
@@ -66,6 +68,15 @@ def meta_block(config: RunConfig) -> dict[str, Any]:
         "command": _CALL.get() or _command_line(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those packages that are installed."""
+    found = {}
+    for name in packages:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 _CALL: ContextVar[str] = ContextVar("call", default="")
@@ -83,30 +94,6 @@ def called_as(call: str) -> Iterator[None]:
 
 def _command_line() -> str:
     return " ".join([Path(sys.argv[0]).name, *job_process.user_overrides(sys.argv[1:])])
-
-
-def git_state() -> dict[str, Any]:
-    """Commit of the running code, and whether files were modified; None outside a repository."""
-    root = Path(__file__).resolve().parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", *arguments],
-                cwd=root,
-                capture_output=True,
-                text=True,
-                timeout=10,
-                check=True,
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    # Records that a study keeps in the checkout are results, not code.
-    code = (":/", ":(exclude,top)experiments")
-    status = git("status", "--porcelain", "--untracked-files=no", "--", *code)
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
 
 
 def torch_threads() -> int:

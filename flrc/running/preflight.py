@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flrc.calibration.dense_model import DenseModel
 from flrc.core.cache import StageCache
+from flrc.core.extras import check_installed
 from flrc.core.folders import check_folders
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
@@ -28,11 +29,13 @@ FEW = 16
 
 
 def check_inputs(config: RunConfig) -> None:
-    """Folders can be written, model, data and metric models are there; cheap, and without torch.
+    """Packages, model, data and metric models are there, folders can be written; without torch.
 
     Raises:
         UserError: The first thing that is missing.
     """
+    for setting, component in config.parts():
+        check_installed(setting, component.NEEDS)
     check_folders(config.runs_path(), config.cache_path())
     config.model.check_available()
     if config.calibrates:

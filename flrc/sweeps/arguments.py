@@ -36,13 +36,15 @@ class Command:
         overrides: The overrides, in order.
         location: Where the configuration is.
         location_flags: The flags with which another process finds the same configuration.
-        runs: Whether the command runs jobs; otherwise Hydra answers it (``--help``).
+        asks_help: Whether the command asks for help, ``--help``.
+        runs: Whether the command runs jobs; otherwise Hydra answers it (``--cfg``), or the help.
     """
 
     flags: list[str]
     overrides: list[str]
     location: ConfigLocation
     location_flags: list[str]
+    asks_help: bool
     runs: bool
 
     @classmethod
@@ -72,6 +74,7 @@ class Command:
             list(parsed.overrides),
             location,
             [f"{flag}={value}" for flag, value in given.items() if value is not None],
+            bool(parsed.help),
             not any((*questions, parsed.shell_completion)) and parsed.experimental_rerun is None,
         )
 

@@ -1,4 +1,4 @@
-"""What ``run.py`` does around Hydra: check the overrides, run the jobs, report at the end."""
+"""What the command line does around Hydra: check the overrides, run the jobs, report at the end."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from flrc.config import register
 from flrc.core import job_process
 from flrc.core.network import offline_by_default
 from flrc.errors import UserError
 from flrc.sweeps import job_isolation
 from flrc.sweeps.arguments import Command
 from flrc.sweeps.error_output import print_error, print_failure
+from flrc.sweeps.help_text import help_text, version_text
 from flrc.sweeps.job_log import JobLog
 from flrc.sweeps.override_checks import check_overrides
 
@@ -30,9 +32,17 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
     """
     offline_by_default()
     if job_process.is_isolated():
+        register()
         return _run_single_job(main)
+    if "--version" in arguments:
+        print(version_text())  # noqa: T201
+        return 0
     command = Command.of(conf, arguments)
-    if not command.runs:  # --help, --cfg ...: Hydra answers
+    if command.asks_help:
+        print(help_text(command.location), end="")  # noqa: T201
+        return 0
+    register()
+    if not command.runs:  # --cfg, --info ...: Hydra answers
         main()
         return 0
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flrc.core.commands import as_called
 from flrc.results.studies import manifest
 from flrc.results.studies.files import print_study, write_study_of_runs
 from flrc.results.studies.manifest import Job, manifest_folder
@@ -41,7 +42,7 @@ def report_study(
     runs, name, scale = Path(first.runs), first.study.study, first.study.scale
     folder = manifest_folder(runs, name, scale)
     jobs = [
-        Job(s.run, s.place, s.facts, s.seed, e.measurements, f"python run.py {e.overrides}")
+        Job(s.run, s.place, s.facts, s.seed, e.measurements, f"{as_called()} {e.overrides}")
         for e in entries
         if (s := e.study) is not None
     ]

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flrc.core.commands import as_called
+from flrc.core.extras import check_installed
+from flrc.core.shipped import experiments_folder
 from flrc.errors import UserError
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder, find_folders
@@ -19,9 +22,6 @@ from flrc.results.studies.manifest import known_studies, manifest_folder
 from flrc.results.studies.study import read_study_of_runs
 from flrc.results.tables.layout import TABLE
 from flrc.tracking.wandb import MODES, PROJECT, Wandb, ask_again
-
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-"""The layouts of the studies' tables, beside the package."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,8 +51,9 @@ def _publish(options: argparse.Namespace) -> bool:
             "no finished record to publish",
             given=f"{options.runs}" + (f", study {options.study}" if options.study else ""),
             allowed=f"{len(selected)} records are there, none with status ok",
-            fix="python -m flrc.records ls lists what is there",
+            fix=f"{as_called('records')} ls lists what is there",
         )
+    check_installed("publishing to W&B", Wandb.NEEDS)
     tracker = Wandb(project=options.project, entity=options.entity, mode=options.mode)
     for runs in {folder.path.resolve().parent.parent for folder, _ in finished}:
         ask_again(runs)
@@ -126,7 +127,9 @@ def _complain(error: UserError) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flrc.tracking", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=as_called("publish").removesuffix(" publish"), description=__doc__
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     publish = commands.add_parser("publish", help="send what is finished; twice changes nothing")
     publish.add_argument("runs", type=Path, help="folder of runs, or of one run")
@@ -138,8 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument(
         "--experiments",
         type=Path,
-        default=EXPERIMENTS,
-        help="folder of the studies' layouts (default: the one beside the package)",
+        default=experiments_folder(),
+        help="folder of the studies' layouts (default: those that come with flrc)",
     )
     return parser
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
+from flrc.core.commands import as_called
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
 from flrc.tracking.base import Tracker
@@ -66,6 +67,8 @@ class Wandb(Tracker):
     entity: str | None = None
     mode: str = "auto"
 
+    NEEDS: ClassVar[tuple[str, ...]] = ("wandb",)
+
     def check(self) -> None:
         """Check the mode and the project's name."""
         self.require(self.mode in MODES, "mode", ", ".join(MODES))
@@ -80,7 +83,7 @@ class Wandb(Tracker):
 
     def publish_study(self, study: Study, scale: str, folder: Path) -> bool:
         """Send a study's page, and its runs if they changed: a new study is a new tag."""
-        from flrc.tracking.study_page import study_page  # not above: it imports pandas
+        from flrc.tracking.study_page import study_page  # not above: plots take time to import
 
         runs = folder.resolve().parent.parent
         later = [str(runs), "--study", study.name, "--scale", scale]
@@ -124,10 +127,11 @@ class Wandb(Tracker):
                 silent.touch()
             log.warning(
                 "%s was not sent to W&B (%s: %s); everything is kept on disk. Send it later with: "
-                "python -m flrc.tracking publish %s",
+                "%s %s",
                 folder,
                 type(error).__name__,
                 error,
+                as_called("publish"),
                 shlex.join([*later, *self._destination()]),
             )
             return False

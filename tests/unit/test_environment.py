@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flrc.running import environment
+from flrc.core import commit
 
 
 def test_changed_results_do_not_make_the_code_modified(
@@ -24,8 +24,8 @@ def test_changed_results_do_not_make_the_code_modified(
     git("init")
     git("add", ".")
     git("commit", "-m", "first")
-    monkeypatch.setattr(environment, "__file__", str(files["flrc/x.py"]))
+    monkeypatch.setattr(commit, "PACKAGE", tmp_path / "flrc")
     files["experiments/t/r.json"].unlink()
-    assert environment.git_state()["dirty"] is False
+    assert commit.git_state()["dirty"] is False
     files["conf/x.yaml"].write_text("2\n", "utf-8")
-    assert environment.git_state()["dirty"] is True
+    assert commit.git_state()["dirty"] is True

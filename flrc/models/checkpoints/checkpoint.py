@@ -17,6 +17,7 @@ import torch
 from huggingface_hub import save_torch_state_dict
 
 from flrc.core import jsonfile
+from flrc.core.commands import as_called
 from flrc.errors import UserError
 from flrc.models.checkpoints import standalone_code
 from flrc.models.checkpoints.assembly import first_names
@@ -131,7 +132,7 @@ def load(folder: Path, device: torch.device) -> Loaded:
             "there is no such folder",
             given=str(folder),
             allowed="the folder of a run with model.save=true, or one that flrc.save has written",
-            fix="python -m flrc.records ls shows the runs",
+            fix=f"{as_called('records')} ls shows the runs",
         )
     model = FlrcForCausalLM.from_pretrained(folder, device_map=device)
     with blaming(folder, f"tokenizer.json or {TOKENIZER}"):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flrc.errors import UserError, choose
+from flrc.errors import UserError
 from flrc.results.plots import plot
+from flrc.results.plots.formats import PLOT, formats_to_write
 from flrc.results.records.record import Record
 from flrc.results.tables.columns import settings_groups
 from flrc.results.tables.csv import csv_text
@@ -24,7 +25,7 @@ FILES: dict[str, tuple[str, Callable[[RunsTable], str]]] = {
     "csv": ("table.csv", csv_text),
     "latex": ("table.tex", latex_page),
 }
-FORMATS = (*FILES, "plot")
+FORMATS = (*FILES, PLOT)
 PIPED_WIDTH = 160
 """Width in characters if the output is not a terminal."""
 
@@ -40,18 +41,18 @@ def write_tables(
     Args:
         records: Any records.
         output: Folder; created if it does not exist.
-        formats: Some of ``FORMATS``; all unless given.
+        formats: Some of ``FORMATS``; all that can be written unless given.
         x: The plot's horizontal axis: ``rate`` or ``stored``.
 
     Raises:
         UserError: If a format does not exist, no run has finished, or a column would mix settings.
     """
-    wanted = [choose("format", name, FORMATS) for name in (formats or FORMATS)]
+    wanted = formats_to_write(formats, FORMATS)
     table = RunsTable(records, presets())
     output.mkdir(parents=True, exist_ok=True)
     written = []
     for name in wanted:
-        if name == "plot":
+        if name == PLOT:
             written += plot.draw(table, output / "plot.png", x)
         else:
             file, text = FILES[name]

@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import pandas as pd
-
+from flrc.core.commands import as_called
 from flrc.core.component import discover
 from flrc.errors import UserError, choose
 from flrc.form.base import Form
@@ -19,6 +18,9 @@ from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.record import Record
 from flrc.results.records.store import model_name, requested_rate
 from flrc.results.tables.labels import Presets, label_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,8 @@ def layers(records: Iterable[Record], presets: Presets | None = None) -> pd.Data
         ``length``, ``tokens`` (``samples * length``), ``target``, ``projection``, ``share`` (see
         :func:`keep_shares`), ``score`` (NaN if the allocator reads none).
     """
+    import pandas as pd
+
     given = {str(r.run["id"]): r for r in records if r.run["status"] == "ok"}
     chosen = [
         r
@@ -96,6 +100,8 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: If there is no such pair.
     """
+    import pandas as pd
+
     rows: list[dict[str, Any]] = []
     for cell, group in frame.groupby(CELL, sort=False):
         runs = dict(list(group.groupby(["tokens", *SIZE, "seed"])))  # sorted by these keys
@@ -134,7 +140,7 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
             )
             or "no finished run with ranks",
             allowed="two or more finished runs of one method, model and rate",
-            fix="python run.py -m method=flra seed=0,1,2 calibration.samples=8,16,32",
+            fix=f"{as_called()} -m method=flra seed=0,1,2 calibration.samples=8,16,32",
         )
     return pd.DataFrame(rows)
 

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from flrc.results.plots.style import colour, finish, marker
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 WIDTH = 13.0
@@ -100,6 +99,8 @@ def _curves(
     some: pd.DataFrame, measure: str, method: str
 ) -> Iterator[tuple[pd.DataFrame, bool, bool]]:
     """Tokens and values of a method's pairs; whether of seeds; whether of scores (hollow)."""
+    import pandas as pd
+
     group = some[some["method"] == method]
     seeds = _of_seeds(group)
     group = group[group["seed"] != group["other_seed"]] if seeds else group

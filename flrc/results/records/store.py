@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from flrc.core import jsonfile
+from flrc.core.commands import as_called
 from flrc.errors import UserError
 from flrc.results.records.measurement import Measurement, Outcome
 from flrc.results.records.record import SCHEMA, Record
@@ -222,7 +223,7 @@ def find_folders(root: Path) -> list[tuple[RunFolder, Record]]:
             "the folder of runs does not exist",
             given=str(root),
             allowed="a folder of runs (paths.runs), or the folder of one run",
-            fix="python run.py",
+            fix=as_called(),
         )
     known = []
     for folder, below, files in os.walk(root):

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flrc.results.plots import figures
+from flrc.results.plots.formats import PLOT, formats_to_write
 from flrc.results.records.store import RECORD
 from flrc.results.studies.manifest import manifest_folder
 from flrc.results.studies.sections import sections_of
@@ -28,19 +29,21 @@ from flrc.results.tables.value import value_of
 
 BEST = "best of its column at its rate, dense excluded."
 SPREAD = "±: standard error over the items of one run; over several seeds their standard deviation."
-FORMATS = ("markdown", "latex", "csv", "plot")
+FORMATS = ("markdown", "latex", "csv", PLOT)
 
 
 def write_study(
-    study: Study, output: Path, folders: dict[str, str], formats: Sequence[str] = FORMATS
+    study: Study, output: Path, folders: dict[str, str], formats: Sequence[str] | None = None
 ) -> list[Path]:
     """Write ``table.md``, ``table.tex``, ``table.csv`` and the study's plots below ``output``.
 
-    ``folders`` maps run ids to the paths of their records, relative to ``output``.
+    ``folders`` maps run ids to the paths of their records, relative to ``output``; ``formats`` are
+    some of ``FORMATS``, all that can be written unless given.
     """
+    formats = formats_to_write(formats, FORMATS)
     output.mkdir(parents=True, exist_ok=True)
     sections = sections_of(study)
-    plots = draw_plots(study, output) if "plot" in formats else []
+    plots = draw_plots(study, output) if PLOT in formats else []
     files = {
         "markdown": ("table.md", partial(_markdown, study, sections, folders, plots)),
         "latex": ("table.tex", partial(_latex, study, sections)),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-
-import pandas as pd
+from typing import Any
 
 from flrc.results.tables.runs_table import FACTS, RunsTable
 
@@ -14,20 +15,25 @@ def csv_text(table: RunsTable) -> str:
 
     A missing value is an empty field, a value that is not a number says ``nan``.
     """
-    frame = pd.DataFrame(table.keys, columns=list(FACTS))
-    frame["n"] = [table.runs_in[row] for row in table.rows]
-    frame["runs"] = [", ".join(table.run_ids(row)) for row in table.rows]
-    several = bool((frame["n"] > 1).any())
-    parts = {}
+    several = any(table.runs_in[row] > 1 for row in table.rows)
+    columns: dict[str, list[Any]] = {
+        fact: [key[place] for key in table.keys] for place, fact in enumerate(FACTS)
+    }
+    columns["n"] = [table.runs_in[row] for row in table.rows]
+    columns["runs"] = [", ".join(table.run_ids(row)) for row in table.rows]
     for column in table.columns:
         values = [table.value(row, column.name) for row in table.rows]
-        parts[column.name] = [_field(v.mean) if v else "" for v in values]
+        columns[column.name] = [_field(v.mean) if v else "" for v in values]
         if several:
-            parts[f"{column.name} std"] = [_field(v.deviation) if v else "" for v in values]
-            parts[f"{column.name} n"] = [str(v.count if v else 0) for v in values]
+            columns[f"{column.name} std"] = [_field(v.deviation) if v else "" for v in values]
+            columns[f"{column.name} n"] = [str(v.count if v else 0) for v in values]
         if any(v and v.stderr is not None and not math.isnan(v.stderr) for v in values):
-            parts[f"{column.name} stderr"] = [_field(v.stderr) if v else "" for v in values]
-    return pd.concat([frame, pd.DataFrame(parts)], axis=1).to_csv(index=False, lineterminator="\n")
+            columns[f"{column.name} stderr"] = [_field(v.stderr) if v else "" for v in values]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()
 
 
 def _field(number: float | None) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flrc.core.jsonfile import canonical
+from flrc.core.shipped import conf_folder
 from flrc.results.records.record import METHOD_SLOTS, Record
 from flrc.results.records.rows import flatten, plain
 from flrc.results.records.store import model_name, requested_rate
@@ -32,8 +33,8 @@ Presets = Mapping[str, Mapping[str, str]]
 
 
 def presets() -> dict[str, dict[str, str]]:
-    """The presets of the configuration beside the package; none if there is no such folder."""
-    return read_presets(Path(__file__).resolve().parents[3] / "conf")
+    """The presets of the configuration."""
+    return read_presets(conf_folder())
 
 
 def read_presets(conf: Path) -> dict[str, dict[str, str]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from flrc.core.commands import as_called
 from flrc.errors import UserError
 from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.measurement import Measurement
@@ -74,7 +75,7 @@ class RunsTable(Table):
                 "no run has finished, so there is no table",
                 given=f"{len(given)} records: "
                 + ", ".join(f"{r.run['id']} {r.run['status']}" for r in given),
-                fix="python -m flrc.records show <id> says what went wrong",
+                fix=f"{as_called('records')} show <id> says what went wrong",
             )
         measured = measurement_columns(finished)
         rows: dict[RowKey, list[TableRun]] = defaultdict(list)

@@ -1,0 +1,88 @@
+"""``flrc compress MODEL -o FOLDER``: save a compressed model in one line. Nothing is evaluated."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from flrc.core.commands import as_called
+from flrc.core.imports import uncollected
+from flrc.export import check_target
+from flrc.models.checkpoints.save_folder import check_save_folder
+from flrc.sweeps.command_line import INTERRUPTED
+from flrc.sweeps.error_output import print_error, print_failure
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compress and save; returns 0, 1 if that failed, 130 after Ctrl-C."""
+    options = _parser().parse_intermixed_args(arguments)
+    try:
+        check_target(options.output)
+        check_save_folder(options.output)
+        _compress(options)
+    except KeyboardInterrupt:
+        print_error("interrupted; the same command computes only what is missing")
+        return INTERRUPTED
+    except Exception as error:
+        return print_failure(error, "the model was not compressed")
+    return 0
+
+
+def _compress(options: argparse.Namespace) -> None:
+    with uncollected():
+        from flrc.library.compression import compress  # imports torch
+        from flrc.models.checkpoints.checkpoint import save
+    model, record = compress(
+        options.model,
+        method=options.method,
+        rate=options.rate,
+        seed=options.seed,
+        overrides=options.overrides,
+    )
+    save(model, options.output)
+    written = sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file())
+    print(  # noqa: T201
+        f"\nsaved: {options.output}, {_megabytes(written)} "
+        f"({options.method} at rate {options.rate:g}; run {record.run['id']})\n"
+        f"next:  {as_called('chat')} {shlex.quote(str(options.output))}"
+    )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"
+
+
+def _rate(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text} is not a number; the share that is removed, such as 0.2 for 20 %"
+        ) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="flrc compress", description=__doc__)
+    parser.add_argument("model", metavar="MODEL", help="one of conf/model, as on the command line")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="where the model goes; must not exist, or be empty",
+    )
+    parser.add_argument("--method", default="flrc", help="one of conf/method (default: flrc)")
+    parser.add_argument(
+        "--rate", type=_rate, default=0.2, help="share that is removed (default: 0.2)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="any setting of a run, as in device=cuda dtype=bfloat16 calibration.samples=64",
+    )
+    return parser
