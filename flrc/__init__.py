@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from flrc.core.version import __version__
+
 if TYPE_CHECKING:
     from flrc.library.compression import compress, run
     from flrc.library.generation import generate, load
     from flrc.models.checkpoints.checkpoint import save
 
-__version__ = "0.1.0"
-
-__all__ = ["compress", "generate", "load", "register", "run", "save"]
+__all__ = ["__version__", "compress", "generate", "load", "register", "run", "save"]
 
 _HOMES = {
     "compress": "flrc.library.compression",

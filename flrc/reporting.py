@@ -17,7 +17,7 @@ from flrc.errors import UserError
 from flrc.results.pages import html, report
 from flrc.results.pages.references import References
 from flrc.results.plots import stability
-from flrc.results.plots.formats import NEEDS
+from flrc.results.plots.formats import NEEDS, PLOT
 from flrc.results.plots.plot import AXES
 from flrc.results.records.store import RECORD, find_folders, find_records, no_records
 from flrc.results.studies.files import print_study, write_study
@@ -70,8 +70,8 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     console = console or report.plain_console()
     try:
-        if options.html or options.stability:
-            check_installed("--html" if options.html else "--stability", NEEDS)
+        if options.html or options.stability or PLOT in (options.format or ()):
+            check_installed("a plot or page", NEEDS)
         if (options.path / TABLE).is_file() and not options.html:
             return _list(_study(options, console), console)
         records = find_records(options.path)

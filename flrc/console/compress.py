@@ -15,13 +15,13 @@ from flrc.sweeps.command_line import INTERRUPTED
 from flrc.sweeps.error_output import print_error, print_failure
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Compress and save; returns 0, 1 if that failed, 130 after Ctrl-C."""
     options = _parser().parse_intermixed_args(arguments)
     try:
         check_target(options.output)
         check_save_folder(options.output)
-        _compress(options)
+        _compress(options, shlex.join(["flrc", "compress", *arguments]))
     except KeyboardInterrupt:
         print_error("interrupted; the same command computes only what is missing")
         return INTERRUPTED
@@ -30,22 +30,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _compress(options: argparse.Namespace) -> None:
+def _compress(options: argparse.Namespace, command: str) -> None:
     with uncollected():
         from flrc.library.compression import compress  # imports torch
         from flrc.models.checkpoints.checkpoint import save
-    model, record = compress(
-        options.model,
-        method=options.method,
-        rate=options.rate,
-        seed=options.seed,
-        overrides=options.overrides,
-    )
+        from flrc.running.environment import called_as
+    with called_as(command):
+        model, record = compress(
+            options.model,
+            method=options.method,
+            rate=options.rate,
+            seed=options.seed,
+            overrides=options.overrides,
+        )
     save(model, options.output)
     written = sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file())
+    dense = record.results["bytes"]["model_dense"]
     print(  # noqa: T201
-        f"\nsaved: {options.output}, {_megabytes(written)} "
-        f"({options.method} at rate {options.rate:g}; run {record.run['id']})\n"
+        f"\nsaved: {options.output}\n"
+        f"size:  {_megabytes(written)}; the weights of the dense model have {_megabytes(dense)}\n"
         f"next:  {as_called('chat')} {shlex.quote(str(options.output))}"
     )
 

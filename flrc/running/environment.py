@@ -84,8 +84,11 @@ _CALL: ContextVar[str] = ContextVar("call", default="")
 
 @contextmanager
 def called_as(call: str) -> Iterator[None]:
-    """While active, records name this call, not the command line, as what made them."""
-    token = _CALL.set(call)
+    """While active, records name this call, not the command line, as what made them.
+
+    Within another call, the outer one is named.
+    """
+    token = _CALL.set(_CALL.get() or call)
     try:
         yield
     finally:

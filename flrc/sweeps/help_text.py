@@ -6,11 +6,11 @@ import re
 import textwrap
 from pathlib import Path
 
-from flrc import __version__
 from flrc.config import RunConfig
 from flrc.core.commands import MODULES, as_called
 from flrc.core.commit import git_state
 from flrc.core.documented import attributes
+from flrc.core.version import __version__
 from flrc.sweeps.arguments import ConfigLocation
 
 HIDDEN = ("hydra",)

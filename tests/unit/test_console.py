@@ -1,0 +1,269 @@
+"""The console command: what it calls, what it answers by itself, a checkpoint in one line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import records_factory as factory
+from saved_models import saved
+from tiny import CONF, GROUPS, ROOT
+
+import flrc
+from flrc.console.main import MAINS, main
+from flrc.core import commands, commit, shipped
+from flrc.core.commands import as_called
+from flrc.results.records.record import Record
+from flrc.results.records.store import RunFolder
+from flrc.running.environment import called_as, meta_block
+from flrc.sweeps import help_text
+
+SMALL = ("device=cpu", "calibration.samples=4", "calibration.length=64")
+
+
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """As started by the script that an installation makes, in an empty folder."""
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/flrc"])
+    monkeypatch.chdir(tmp_path)
+    logger = logging.getLogger()
+    handlers, level = list(logger.handlers), logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+def write(runs: Path, record: Record) -> None:
+    folder = RunFolder(runs / "tiny" / str(record.run["id"]))
+    folder.path.mkdir(parents=True)
+    folder.write_record(record)
+
+
+@pytest.mark.parametrize("given", [("--help",), ("-h",), (), ("method=flrc", "--help")])
+def test_help(given: tuple[str, ...], console: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(given) == 0
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert "schema" not in out
+    assert max(map(len, lines)) <= help_text.WIDTH
+    for group in GROUPS - {"hydra"}:
+        (line,) = (line for line in lines if line.startswith(f"  {group:14}"))
+        options = {path.stem for path in (CONF / group).glob("*.yaml")}
+        named = line.rpartition("[")[2].rstrip("]").split(", ")
+        more = int(named.pop().removesuffix(" more")) if named[-1].endswith("more") else 0
+        assert set(named) <= options
+        assert len(named) + more == len(options)
+    assert {line.split()[1] for line in lines if line.startswith("  flrc ")} >= {*MAINS}
+    assert sum(line.startswith(("  flrc method=", "  flrc -m ")) for line in lines) == 3
+
+
+def test_the_examples_of_the_help_are_accepted(
+    console: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import shlex
+
+    from flrc.config import register
+    from flrc.sweeps.arguments import Command
+    from flrc.sweeps.override_checks import check_overrides
+
+    register()
+    text = help_text.help_text(Command.of(str(CONF), []).location)
+    examples = [line for line in text.splitlines() if line.startswith(("  flrc m", "  flrc -m"))]
+    for example in examples:
+        command = Command.of(str(CONF), shlex.split(example)[1:])
+        check_overrides(command.location, command.overrides)
+
+
+def test_help_names_options_of_further_folders(
+    console: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "form").mkdir()
+    (tmp_path / "form" / "mine.yaml").write_text("name: mine\n", "utf-8")
+    assert main([f"--config-dir={tmp_path}", "--help"]) == 0
+    assert "[two_factor, mine, pivoted]" in capsys.readouterr().out
+
+
+def test_help_takes_little_time() -> None:
+    """A tenth of it, by itself; Hydra's own help takes ten times as long."""
+
+    def cpu() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = cpu()
+    done = subprocess.run(
+        [sys.executable, "run.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert cpu() - before < 2
+    assert done.stdout.startswith("flrc: ")
+    assert "python run.py method=flrc" in done.stdout
+    assert done.stderr == ""
+
+
+def test_version(console: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    state = commit.git_state()
+    dirty = ", modified" if state["dirty"] else ""
+    expected = f" (commit {state['commit'][:12]}{dirty})" if state["commit"] else ""
+    assert capsys.readouterr().out == f"flrc {flrc.__version__}{expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [("comprss", "compress"), ("record", "records"), ("reporting", "report"), ("chta", "chat")],
+)
+def test_a_mistyped_command(
+    given: str, nearest: str, console: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main([given, "runs"]) == 1
+    assert f"nearest: {nearest}\n" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_commands_take_their_arguments(
+    console: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    record = factory.record("kfac")
+    write(tmp_path / "runs", record)
+    assert main(["records", "ls"]) == 0
+    assert record.run["id"] in capsys.readouterr().out
+    assert main(["records", "show", "x"]) == 1
+    assert "flrc records ls lists them" in capsys.readouterr().err.replace("\n", " ")
+    assert main(["report", "runs", "--format", "csv"]) == 0
+    assert (tmp_path / "runs" / "report" / "table.csv").is_file()
+    assert main(["export", "nowhere", "runs"]) == 1
+    assert main(["chat", "nowhere"]) == 2
+    assert main(["publish", "runs", "--scale", "small"]) == 1
+    assert "--scale needs --study" in capsys.readouterr().err
+    for command in MAINS:
+        with pytest.raises(SystemExit) as end:
+            main([command, "--help"])
+        assert end.value.code == 0
+        assert capsys.readouterr().out.startswith(f"usage: flrc {command}".removesuffix(" publish"))
+
+
+def test_commands_name_a_missing_extra_before_they_read_anything(
+    console: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "runs", factory.record("kfac"))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    for words, extra in (
+        (["report", "runs", "--format", "plot"], "report"),
+        (["report", "runs", "--html", "page.html"], "report"),
+        (["publish", "runs"], "wandb"),
+    ):
+        assert main(words) == 1
+        assert f"pip install 'flrc[{extra}]'" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "report").exists()
+    assert main(["report", "runs"]) == 0
+    written = {path.name for path in (tmp_path / "runs" / "report").iterdir()}
+    assert written == {"table.md", "table.csv", "table.tex"}
+
+
+def test_how_commands_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for program, inside, run, chat in (
+        ("/bin/flrc", True, "flrc", "flrc chat"),
+        ("run.py", True, "python run.py", "python -m flrc.chat"),
+        ("/home/me/notebook.py", False, "flrc", "flrc chat"),
+    ):
+        monkeypatch.setattr(sys, "argv", [program])
+        monkeypatch.setattr(commands, "in_checkout", lambda inside=inside: inside)
+        assert (as_called(), as_called("chat")) == (run, chat)
+
+
+def test_every_command_has_a_line_in_the_help_and_a_module() -> None:
+    assert help_text.ABOUT.keys() == MAINS.keys()
+    assert commands.MODULES.keys() == MAINS.keys() - {"compress"}
+
+
+def test_what_an_installed_package_reads_and_records(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert shipped.conf_folder() == CONF
+    assert shipped.experiments_folder() == ROOT / "experiments"
+    installed = tmp_path / "site-packages" / "flrc"
+    (installed / "conf").mkdir(parents=True)
+    for module in (shipped, commit):
+        monkeypatch.setattr(module, "PACKAGE", installed)
+    with pytest.raises(flrc.errors.UserError, match="configuration files are missing"):
+        shipped.conf_folder()
+    (installed / "conf" / "config.yaml").touch()
+    assert shipped.conf_folder() == installed / "conf"
+    assert shipped.experiments_folder() == installed / "experiments"
+    assert commit.git_state() == {"commit": None, "dirty": None}
+
+
+def test_a_checkpoint_in_one_line(
+    console: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    saved(tmp_path / "model", max_position_embeddings=2048)
+    words = ["compress", "local", "-o", "out", "--rate", "0.3", "model.path=model", *SMALL]
+    assert main([*words, "--method", "svdllm"]) == 0
+    out = capsys.readouterr().out
+    assert "saved: out\n" in out
+    assert "next:  flrc chat out\n" in out
+    model = flrc.load("out", "cpu")
+    assert flrc.generate(model, "Name a river.", max_new_tokens=2) is not None
+    (path,) = (tmp_path / "runs").glob("*/*/record.json")
+    record = json.loads(path.read_text("utf-8"))
+    assert record["results"]["measurements"] == []
+    assert record["meta"]["command"] == "flrc " + " ".join([*words, "--method", "svdllm"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-o", "full"], "the folder is not empty"),
+        (["-o", "."], "current folder"),
+        (["-o", "full/file"], "is not a folder"),
+        (["-o", "out", "--method", "svdlm"], "nearest: svdllm"),
+        (["-o", "out", "--rate", "1.5"], "rate is out of range"),
+        (["-o", "out", "calibration.sampels=4"], "calibration.samples"),
+        (["-o", "out", "--method", "dense"], "nothing would be compressed"),
+    ],
+)
+def test_mistakes_are_found_before_any_work(
+    words: list[str],
+    message: str,
+    console: None,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    if "." in words:
+        (tmp_path / "full" / "file").unlink()
+        (tmp_path / "full").rmdir()
+    assert main(["compress", "tiny", *words]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("rate", ["20%", "abc"])
+def test_a_rate_that_is_no_number(
+    rate: str, console: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["compress", "tiny", "-o", "out", "--rate", rate])
+    assert end.value.code == 2
+    assert "such as 0.2 for 20 %" in capsys.readouterr().err
+
+
+def test_the_outer_call_is_the_command_of_a_record() -> None:
+    from flrc.running import environment
+
+    with called_as("flrc compress x"), called_as("flrc.compress('x')"):
+        assert environment._CALL.get() == "flrc compress x"
+    assert environment._CALL.get() == ""
+    assert meta_block is not None
