@@ -16,6 +16,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from flrc.core.extras import check_installed
 from flrc.errors import UserError
 
 TASK, GROUP, TAG, PYTHON = "task", "group", "tag", "class"
@@ -47,13 +48,10 @@ def tasks_folder() -> Path:
     Raises:
         UserError: If lm-eval is not installed.
     """
+    check_installed("evaluation=[zeroshot]", ["lm_eval"])
     spec = importlib.util.find_spec("lm_eval")
-    if spec is None or spec.origin is None:
-        raise UserError(
-            "lm-eval is not installed",
-            given="evaluation.zeroshot",
-            fix="pip install lm-eval==0.4.13",
-        )
+    assert spec is not None
+    assert spec.origin is not None
     return Path(spec.origin).parent / "tasks"
 
 

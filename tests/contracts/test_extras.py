@@ -16,7 +16,7 @@ from flrc.core.extras import EXTRAS
 from flrc.errors import UserError
 from flrc.running.preflight import check_inputs
 
-AFTER_CHECK = ("flrc.evaluation.text_metrics",)
+AFTER_CHECK = ("flrc.evaluation.lm_eval_replies", "flrc.evaluation.text_metrics")
 """Modules that import an optional package at their head; imported once it was checked."""
 IMPORT_ALL = """
 import importlib, pkgutil, sys

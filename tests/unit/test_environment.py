@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy
 import pytest
 
 from flrc.core import commit
+from flrc.running import environment
 
 
 def test_changed_results_do_not_make_the_code_modified(
@@ -29,3 +31,8 @@ def test_changed_results_do_not_make_the_code_modified(
     assert commit.git_state()["dirty"] is False
     files["conf/x.yaml"].write_text("2\n", "utf-8")
     assert commit.git_state()["dirty"] is True
+
+
+def test_versions_of_what_is_installed() -> None:
+    found = environment.installed_versions(["numpy", "no-such-package"])
+    assert found == {"numpy": numpy.__version__}
