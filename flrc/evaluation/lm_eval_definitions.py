@@ -273,16 +273,22 @@ def data_of(task: str) -> str | DatasetSpec:
     )
 
 
-def check_supported(task: str) -> None:
-    """Raise UserError, in one line, if a task needs what flrc does not do."""
+def check_supported(task: str, run_code: bool = False) -> None:
+    """Raise UserError, in one line, if a task needs what flrc does not do.
+
+    ``run_code``: whether the user allows that program code which the model writes is run.
+    """
     if task in PAPER_TASKS:
         return
     if index()[task].kind == PYTHON:
         raise _refused(task, "it is defined by a Python class", "tasks defined by a YAML file")
     definition = outline(task)
-    if definition.get("unsafe_code"):
-        raise _refused(
-            task, "it runs the program code that the model writes", "tasks that run no code"
+    if definition.get("unsafe_code") and not run_code:
+        raise UserError(
+            f"lm-eval's task {task} runs the program code that the model writes",
+            given=f"{TASKS_SETTING}: {task}",
+            allowed="tasks that run no code, unless you say so",
+            fix="in a container: evaluation.zeroshot.run_code=true, or leave the task out",
         )
     if definition.get("doc_to_image") or definition.get("doc_to_audio"):
         raise _refused(task, "it needs images or sound", "tasks with text only")

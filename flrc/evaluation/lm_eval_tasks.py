@@ -74,6 +74,7 @@ class Questions:
         limit: Number of questions, from the first; None for all.
         shots: Number of examples in each prompt.
         examples: Rows of the split from which examples are drawn, if that is another.
+        run_code: Whether program code that the model writes may be run.
     """
 
     task: str
@@ -81,6 +82,7 @@ class Questions:
     limit: int | None = None
     shots: int = 0
     examples: Sequence[dict[str, Any]] = ()
+    run_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -325,6 +327,7 @@ def ask(questions: Questions, decoder: Decoder, batch_size: int) -> Answers:
                     task_dict={"tasks": {task: built}},
                     limit=questions.limit,
                     bootstrap_iters=RESAMPLES,
+                    confirm_run_unsafe_code=questions.run_code,
                 )
             break
         except (RuntimeError, MemoryError) as error:

@@ -62,6 +62,7 @@ class ZeroShot(Evaluation):
         batch_size: Answers scored, or replies generated, together; changes speed and memory, not
             the numbers.
         shots: Number of examples in each prompt; None for the task's own, which is 0 for most.
+        run_code: Whether program code that the model writes is run, for tasks that need it.
 
     Source: FLRC (arXiv 2510.09332), Table 2; EleutherAI's lm-evaluation-harness.
     """
@@ -71,6 +72,7 @@ class ZeroShot(Evaluation):
     limit: int | None = None
     batch_size: int = 8
     shots: int | None = added(None)
+    run_code: bool = added(False)
 
     NEEDS: ClassVar[tuple[str, ...]] = ("lm_eval", "datasets")
 
@@ -100,7 +102,7 @@ class ZeroShot(Evaluation):
         """Check that flrc can evaluate the tasks, and that all splits that they need are there."""
         missing: list[UserError] = []
         for part in self.parts():
-            check_supported(part)
+            check_supported(part, self.run_code)
             for split in self._splits(part):
                 try:
                     data.check_available(data_of(part), split)
@@ -168,6 +170,7 @@ class ZeroShot(Evaluation):
             self.limit,
             shots,
             () if drawn in (None, split) else data.rows(source, str(drawn)),
+            self.run_code,
         )
 
     def token_sequences(

@@ -123,7 +123,7 @@ def _path(task: str) -> object:
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
-        ("humaneval", "it runs the program code"),
+        ("humaneval", "runs the program code that the model writes"),
         ("squadv2", "it is defined by a Python class"),
         ("mmmu_val_accounting", "it needs images or sound"),
         ("niah_single_1", "its code makes the questions"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from test_zeroshot import byte_tokenizer, tiny_model
 from flrc.data.folder import Folder
 from flrc.errors import UserError
 from flrc.evaluation.base import Subject
-from flrc.evaluation.lm_eval_definitions import data_of, generation, group_of
+from flrc.evaluation.lm_eval_definitions import data_of, generation, group_of, installed_definition
 from flrc.evaluation.lm_eval_replies import EndsAtText, reply_length
 from flrc.evaluation.lm_eval_tasks import Questions, build_task
 from flrc.evaluation.zeroshot import ZeroShot
@@ -44,7 +45,7 @@ def short_replies(monkeypatch: pytest.MonkeyPatch) -> None:
     outline, installed = lm_eval_definitions.outline, lm_eval_definitions.installed_definition
 
     def shorter(task: str, definition: Any) -> dict[str, Any]:
-        options = {"max_gen_toks": STEPS, **definition.get("generation_kwargs", {})}
+        options = {**definition.get("generation_kwargs", {}), "max_gen_toks": STEPS}
         return {**definition, "generation_kwargs": options}
 
     monkeypatch.setattr(lm_eval_definitions, "outline", lambda t: shorter(t, outline(t)))
@@ -206,6 +207,44 @@ def test_replies_need_a_token_that_ends_them(data: Folder) -> None:
     evaluation = ZeroShot(tasks=["gsm8k"], shots=0)
     with pytest.raises(UserError, match="end-of-sequence token"):
         evaluation.token_sequences("gsm8k", data, tokenizer, tiny_model().config)
+
+
+@pytest.mark.usefixtures("short_replies")
+def test_code_is_run_only_if_the_user_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    import evaluate
+
+    request.addfinalizer(lambda: sys.modules.pop("lm_eval.tasks.humaneval.utils", None))
+    request.addfinalizer(installed_definition.cache_clear)
+
+    class CodeEval:
+        """In place of the metric of that name, which is a script on the hub; runs nothing."""
+
+        def compute(self, predictions: list[Any], **_: Any) -> Any:
+            ran.append(predictions)
+            return ({"pass@1": 0.5}, {})
+
+    ran: list[Any] = []
+    monkeypatch.setattr(evaluate, "load", lambda *_, **__: CodeEval())
+    row = {"prompt": "def f():\n", "test": "assert f()", "entry_point": "f", "task_id": "0"}
+    file = tmp_path / "openai/openai_humaneval/test.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text(2 * (json.dumps(row) + "\n"))
+    data = Folder(root=str(tmp_path))
+    with pytest.raises(UserError, match="runs the program code") as caught:
+        ZeroShot(tasks=["humaneval"]).check_data(data)
+    assert "evaluation.zeroshot.run_code=true" in str(caught.value.fix)
+    allowed = ZeroShot(tasks=["humaneval"], run_code=True)
+    allowed.check_data(data)
+    subject = Subject(Decoder(tiny_model(), byte_tokenizer(), None), data)
+    with pytest.raises(ValueError, match="unsafe"):
+        ZeroShot(tasks=["humaneval"]).evaluate(subject, "humaneval")
+    assert len(ran) <= 1  # lm-eval's own test of the metric, as it is imported
+    ran.clear()
+    (score, *_) = allowed.evaluate(subject, "humaneval").measurements
+    assert (score.name, score.value) == ("humaneval/pass@1-create_test", 0.5)
+    assert len(ran) == 2
 
 
 def test_a_row_without_a_column_is_named(data: Folder) -> None:
