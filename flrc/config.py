@@ -301,9 +301,11 @@ def components(group: str) -> dict[str, type[Component]]:
 def register() -> None:
     """Store the schemas with Hydra: ``run_schema`` and one ``schema/<group>/<name>`` each.
 
-    Also registers ``${by_scale:PAPER,SMALL}``, a study's values for its two scales.
+    Also registers ``${by_scale:PAPER,SMALL}``, a study's values for its two scales, and
+    ``${label_of:ID,LABEL}``, the label of a preset's model as long as ``id`` is that model's.
     """
     OmegaConf.register_new_resolver("by_scale", _by_scale, replace=True)
+    OmegaConf.register_new_resolver("label_of", _label_of, replace=True)
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
     store.store(group="schema/paths", name="paths", node=Paths)
@@ -316,3 +318,8 @@ def _by_scale(paper: Any, small: Any, *, _root_: DictConfig) -> Any:
     """The value for the scale at which the study runs."""
     values = {"paper": paper, "small": small}
     return values[choose("scale", str(_root_.scale), list(values))]
+
+
+def _label_of(model: str, label: str, *, _parent_: DictConfig) -> str:
+    """The label if the model is this one; empty, so that it follows from the id, if it is not."""
+    return label if _parent_.id == model else ""

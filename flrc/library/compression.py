@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra import compose, initialize_config_dir
@@ -22,8 +24,9 @@ from flrc.library.overrides import check_contradictions, evaluates
 from flrc.running import environment
 from flrc.running.identity import run_folder
 from flrc.sweeps.arguments import ConfigLocation
+from flrc.sweeps.model_names import is_name
 from flrc.sweeps.override_checks import check_overrides
-from flrc.sweeps.overrides import composing, parse
+from flrc.sweeps.overrides import composing, parse, quoted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +52,7 @@ def run(*overrides: str) -> Record:
 
 
 def compress(
-    model: PreTrainedModel | str,
+    model: PreTrainedModel | str | Path,
     tokenizer: PreTrainedTokenizerBase | None = None,
     *,
     method: str = "flrc",
@@ -64,8 +67,9 @@ def compress(
     that earlier calls computed for the same model come from the cache.
 
     Args:
-        model: In memory: changed in place, keeps its dtype and device. By name: one of
-            ``conf/model``, loaded as on the command line.
+        model: In memory: changed in place, keeps its dtype and device. By name: an id
+            on the Hub (``owner/name``), the path of a saved model or a GGUF file, or one of
+            ``conf/model``; loaded as on the command line.
         tokenizer: Of a model in memory.
         method: One of ``conf/method``.
         rate: Share of the target parameters that one forward step does not use; (0, 1).
@@ -86,14 +90,15 @@ def compress(
         RuntimeError: If the run failed; its record says where. A model in memory may have been
             partly changed.
     """
-    by_name = isinstance(model, str)
+    by_name = isinstance(model, str | Path)
     check_contradictions(overrides, by_name=by_name, calibrated=calibration is not None)
     all_overrides = [f"method={method}", f"rate={canonical(rate)}", f"seed={seed}", *overrides]
     given = None if calibration is None else GivenSequences(calibration)
-    if isinstance(model, str):
+    if isinstance(model, str | Path):
+        name = _name_of(model)
         if tokenizer is not None:
             raise UserError("a model by name brings its own tokenizer", given="tokenizer=...")
-        config = configuration([f"model={model}", *all_overrides])
+        config = configuration([f"model={quoted(name) if is_name(name) else name}", *all_overrides])
     else:
         source = InMemoryModel(model, tokenizer)
         dtype = str(model.dtype).removeprefix("torch.")
@@ -103,7 +108,8 @@ def compress(
     if not evaluates(parse(overrides)):
         config.evaluation = {}
     _check_compresses(config)
-    arguments = [repr(config.model.label), *map(repr, all_overrides)]
+    label = str(model) if isinstance(model, str | Path) else config.model.label
+    arguments = [repr(label), *map(repr, all_overrides)]
     if given is not None:
         config.calibration = given
         if not by_name:
@@ -115,6 +121,11 @@ def compress(
     _finished(record, config)
     assert compressed is not None
     return compressed, record
+
+
+def _name_of(model: str | Path) -> str:
+    """The value of ``model`` on the command line; a path is written so that it is one there."""
+    return os.path.join(".", model) if isinstance(model, Path) else model
 
 
 def _check_compresses(config: RunConfig) -> None:

@@ -61,6 +61,7 @@ def meta_block(config: RunConfig) -> dict[str, Any]:
             **installed_versions(PACKAGES if in_checkout() else ("flrc", *PACKAGES)),
         },
         "model_revision": config.model.fingerprint(),
+        **({} if (commit := config.model.commit()) is None else {"model_commit": commit}),
         "device": str(resolve_device(config.device)),
         "processor": platform.processor() or platform.machine(),
         "dtype": config.dtype,

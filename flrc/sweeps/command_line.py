@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from hydra.errors import HydraException
@@ -18,7 +19,9 @@ from flrc.sweeps.arguments import Command
 from flrc.sweeps.error_output import print_error, print_failure
 from flrc.sweeps.help_text import help_text, version_text
 from flrc.sweeps.job_log import JobLog
+from flrc.sweeps.model_names import register_named_models
 from flrc.sweeps.override_checks import check_overrides
+from flrc.sweeps.overrides import parse
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells."""
@@ -33,6 +36,7 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
     offline_by_default()
     if job_process.is_isolated():
         register()
+        register_named_models(parse(Command.of(conf, arguments).overrides))
         return _run_single_job(main)
     if "--version" in arguments:
         print(version_text())  # noqa: T201
@@ -43,6 +47,8 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
         return 0
     register()
     if not command.runs:  # --cfg, --info ...: Hydra answers
+        with suppress(UserError):  # which Hydra reports
+            register_named_models(parse(command.overrides))
         main()
         return 0
     try:

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf, open_dict
 
 from flrc.errors import UserError, choose, nearest
 from flrc.sweeps.arguments import ConfigLocation, loader
-from flrc.sweeps.overrides import parse, values
+from flrc.sweeps.model_names import GROUP, is_name, named_models, register_named_models
+from flrc.sweeps.overrides import parse, quoted, values
 
 NOT_SWEPT = ("experiment", "scale")
 """Groups that cannot be swept: they define the grid, which Hydra reads once, before the sweep."""
@@ -29,10 +30,12 @@ def check_overrides(location: ConfigLocation, overrides: Sequence[str]) -> None:
     Hydra finds the same mistakes, but only job by job and without naming the nearest match.
     """
     parsed = parse(overrides, loader(location))
+    register_named_models(parsed)
     # Hydra alone knows the options in additional folders.
     if any(override.key_or_group == "hydra.searchpath" for override in parsed):
         return
     groups = _groups(location)
+    groups[GROUP] = [*groups[GROUP], *named_models(parsed)]
     chosen: dict[str, list[str]] = {}
     ours = [override for override in parsed if not override.is_hydra_override()]
     for override in ours:
@@ -114,7 +117,9 @@ def _check_key(
     variants: list[list[str]] = [[]]
     for group, options in chosen.items():
         whole = [f"{group}=[{','.join(options)}]"] if group == "evaluation" else None
-        choices = whole or [f"{group}={option}" for option in options]
+        choices = whole or [
+            f"{group}={quoted(option) if is_name(option) else option}" for option in options
+        ]
         variants = [[*variant, choice] for variant in variants for choice in choices]
         variants = variants[:MOST_VARIANTS]
     known: set[str] = set()

@@ -231,6 +231,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     import huggingface_hub.constants
 
     monkeypatch.setenv(BY_DEFAULT, "1")
+    monkeypatch.setattr("flrc.core.network.hub_reachable", lambda: True)
     for module in (huggingface_hub.constants, datasets.config):
         monkeypatch.setattr(module, "HF_HUB_OFFLINE", True)
     return []

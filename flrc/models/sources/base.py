@@ -56,6 +56,10 @@ class ModelSource(Component, ABC):
         """Names of the checkpoint's tensors that the loaded model does not use."""
         return []
 
+    def commit(self) -> str | None:
+        """The commit of the model's files, where they have one."""
+        return None
+
     @property
     def where(self) -> str:
         """The model's name in messages: its path, or its label."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flrc.core.network import online
+from flrc.errors import UserError
 from flrc.models.checkpoints.model_files import CONFIG
 from flrc.models.sources.file_inspection import check_kind
 from flrc.models.sources.pretrained import Pretrained
@@ -28,6 +29,14 @@ class Hub(Pretrained):
     id: str = ""
     revision: str = "main"
 
+    def check(self) -> None:
+        """An id is given; the label defaults to it, as ``owner--name``."""
+        if not self.id.strip():
+            fix = "model=OWNER/NAME, or model.id=OWNER/NAME"
+            raise UserError("model=hub needs the id of a model", given="model.id=", fix=fix)
+        if not self.label:
+            self.label = self.id.replace("/", "--")
+
     def _source(self) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": self.id, "revision": self.revision}
 
@@ -40,8 +49,50 @@ class Hub(Pretrained):
 
     @contextmanager
     def _access(self, location: dict[str, Any], part: str) -> Iterator[None]:
-        with online(), super()._access(location, part):
+        with online(), super()._access(location, part), self._explained():
             yield
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Answer what the hub refuses, or what it cannot be asked, with what to do about it."""
+        from huggingface_hub import errors
+
+        try:
+            yield
+        except Exception as error:
+            causes = list(_causes(error))
+
+            def caused_by(*kinds: type[Exception]) -> bool:
+                return any(isinstance(cause, kinds) for cause in causes)
+
+            given, page = f"model.id={self.id}, model.revision={self.revision}", f"hf.co/{self.id}"
+            if caused_by(errors.GatedRepoError):
+                raise UserError(
+                    "the model's licence must be accepted before it can be downloaded",
+                    given=given,
+                    fix=f"accept it at {page}, then hf auth login",
+                ) from error
+            if caused_by(errors.RevisionNotFoundError):
+                raise UserError(
+                    "the model has no such revision",
+                    given=given,
+                    allowed=f"a commit, tag or branch of {page}",
+                ) from error
+            if caused_by(errors.RepositoryNotFoundError):
+                raise UserError(
+                    "the Hub has no such model, or it is private",
+                    given=given,
+                    allowed="OWNER/NAME of a model, or the path of a folder or a .gguf file",
+                    fix="check the name; for a private model, hf auth login",
+                ) from error
+            if caused_by(errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
+                raise UserError(
+                    "the Hub cannot be reached, and the model is not in its local cache",
+                    given=given,
+                    fix=f"with a network: hf download {self.id} --local-dir FOLDER; then "
+                    "model=FOLDER (HF_HUB_OFFLINE=1 keeps flrc offline; unset it to go online)",
+                ) from error
+            raise
 
     def check_available(self) -> None:
         """The config can be read from the cache or the network, and there is no adapter."""
@@ -55,7 +106,16 @@ class Hub(Pretrained):
 
     def fingerprint(self) -> str:
         """Digest of the id and of the commit of the revision, which names the snapshot's folder."""
+        return hashlib.sha256(f"{self.id}@{self.commit()}".encode()).hexdigest()
+
+    def commit(self) -> str:
+        """The commit that the revision is, or the revision itself if the cache does not tell."""
         self.config()
         place = self._place()
-        commit = self.revision if place is None else place.name
-        return hashlib.sha256(f"{self.id}@{commit}".encode()).hexdigest()
+        return self.revision if place is None else place.name
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,185 @@
+"""A model by its name: on the Hub, in a folder, in a GGUF file; in commands, sweeps and Python."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import errors
+from tiny import CONF
+
+import flrc
+from flrc.core import network
+from flrc.errors import UserError
+from flrc.library.compression import configuration
+from flrc.models.sources.hub import Hub
+from flrc.models.sources.local import Local
+from flrc.running.identity import run_id
+from flrc.sweeps.model_names import is_name, named_models
+from flrc.sweeps.overrides import parse
+
+COMMIT = "a" * 40
+SMALL = ["method=svd", "data=sample", "device=cpu", "evaluation=[perplexity]"]
+
+
+@pytest.fixture
+def saved(
+    make_model: Callable[..., Any], tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Saved models in the current folder: ``model``, ``other/model`` and ``owner/name``."""
+    monkeypatch.chdir(tmp_path)
+    make_model().save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    shutil.copytree(tmp_path / "model", tmp_path / "owner" / "name")
+    model = make_model()
+    model.lm_head.weight.mul_(2)
+    model.save_pretrained(tmp_path / "other" / "model")
+    tokenizer.save_pretrained(tmp_path / "other" / "model")
+    return tmp_path
+
+
+def response(error: type[Exception]) -> Exception:
+    made = error.__new__(error)
+    Exception.__init__(made, "an answer of the hub")
+    return made
+
+
+def test_what_is_a_name() -> None:
+    names = ("Qwen/Qwen2.5-0.5B", "./folder", "/a/b", "~/m", "..", ".", "m.GGUF", "a/b/")
+    assert all(is_name(name) for name in names)
+    assert not any(is_name(value) for value in ("tiny", "llama3_8b", "smollm", None, ["a/b"], ""))
+    overrides = ["model=a/b,tiny,'./c d'", "method=svd", "rate=0.2"]
+    assert named_models(parse(overrides)) == ["a/b", "./c d"]
+    assert named_models(parse(["model={name: a/b}", "model.path=a/b"])) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "label"),
+    [
+        ("./model", "model", "model"),
+        ("other/model", "other/model", "model"),
+        ("other/model/", "other/model", "model"),
+        ("owner/name", "owner/name", "name"),  # what exists here is not looked for on the Hub
+        ("missing/a/b", "missing/a/b", "b"),
+        ("./missing", "missing", "missing"),
+        ("weights.gguf", "weights.gguf", "weights"),
+        ("owner/weights.Q4.gguf", "owner/weights.Q4.gguf", "weights.Q4"),
+    ],
+)
+def test_paths(name: str, path: str, label: str, saved: Path) -> None:
+    config = configuration([f"model={name}", *SMALL])
+    assert isinstance(config.model, Local)
+    assert (config.model.path, config.model.label) == (path, label)
+    config = configuration([f"model={saved / name}", *SMALL, "model.label=mine"])
+    assert isinstance(config.model, Local)
+    assert (config.model.path, config.model.label) == (str(saved / path), "mine")
+
+
+def test_names_on_the_hub(saved: Path) -> None:
+    config = configuration(["model=Qwen/Qwen2.5-0.5B", *SMALL, "model.revision=abc"])
+    assert isinstance(config.model, Hub)
+    assert (config.model.id, config.model.revision) == ("Qwen/Qwen2.5-0.5B", "abc")
+    assert config.model.label == "Qwen--Qwen2.5-0.5B"
+    assert config.dtype == "float32"
+    same = configuration(["model=hub", "model.id=Qwen/Qwen2.5-0.5B", "model.revision=abc", *SMALL])
+    assert same.model == config.model
+    with pytest.raises(UserError, match="model=OWNER/NAME"):
+        configuration(["model=hub", *SMALL])
+
+
+def test_a_name_is_the_same_run_as_its_path(saved: Path) -> None:
+    ids = {
+        run_id(configuration([*words, *SMALL]))
+        for words in (["model=./model"], ["model=local", "model.path=model"], ["model=owner/name"])
+    }
+    assert len(ids) == 1
+    assert run_id(configuration(["model=other/model", *SMALL])) not in ids
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in CONF.glob("model/llama*.yaml")))
+def test_presets_label_their_own_model_only(preset: str) -> None:
+    assert configuration([f"model={preset}", *SMALL]).model.label == preset
+    other = configuration([f"model={preset}", "model.id=owner/another", *SMALL])
+    assert other.model.label == "owner--another"
+    assert other.dtype == "float16"
+
+
+def test_a_path_with_spaces_and_commas(saved: Path) -> None:
+    (saved / "model").rename(saved / "a, b (c)=d")
+    config = configuration(["model='./a, b (c)=d'", *SMALL, "model.label=mine"])
+    config.model.check_available()
+
+
+def test_compressed_by_name(saved: Path, make_model: Callable[..., Any]) -> None:
+    from tiny import make_model as made
+
+    overrides = ["paths.runs=runs", "paths.cache=cache", "device=cpu", "calibration.samples=2"]
+    for model in (Path("model"), "owner/name"):
+        compressed, record = flrc.compress(model, method="svd", overrides=overrides)
+        assert record.meta["command"].startswith(f"flrc.compress({str(model)!r}, ")
+    ids = torch.arange(9)[None]
+    assert not torch.equal(compressed.model(ids).logits, made()(ids).logits)
+    folders = {path.parent.parent.name for path in Path("runs").rglob("record.json")}
+    assert folders == {"model", "name"}
+
+
+def test_a_commit_is_recorded(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = saved / "hub" / "models--on--hub"
+    (base / "refs").mkdir(parents=True)
+    (base / "refs" / "main").write_text(COMMIT)
+    shutil.copytree(saved / "model", base / "snapshots" / COMMIT)
+    for module in ("huggingface_hub.constants", "transformers.utils.hub.constants"):
+        monkeypatch.setattr(f"{module}.HF_HUB_CACHE", str(saved / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    record = flrc.run(
+        "model=on/hub", *SMALL, "paths.runs=runs", "paths.cache=cache",
+        "evaluation.perplexity.windows=1", "evaluation.perplexity.length=64",
+    )  # fmt: skip
+    assert record.meta["model_commit"] == COMMIT
+    assert record.run["config"]["model"]["label"] == "on--hub"
+    assert (saved / "runs" / "on--hub").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (errors.GatedRepoError, "accept it at hf.co/owner/gone"),
+        (errors.RepositoryNotFoundError, "the Hub has no such model"),
+        (errors.RevisionNotFoundError, "no such revision"),
+        (errors.LocalEntryNotFoundError, "hf download owner/gone --local-dir FOLDER"),
+        (errors.OfflineModeIsEnabled, "cannot be reached"),
+    ],
+)
+def test_what_the_hub_refuses(
+    error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("transformers has its own words for it") from response(error)
+
+    monkeypatch.setattr("transformers.utils.find_adapter_config_file", refuse)
+    with pytest.raises(UserError, match=message):
+        Hub(id="owner/gone").check_available()
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The libraries would try again for a minute, for each file."""
+    asked = []
+
+    def unreachable(request: Any, timeout: float) -> None:
+        asked.append((request.get_method(), timeout))
+        raise OSError("no route")
+
+    monkeypatch.setattr(network, "urlopen", unreachable)
+    monkeypatch.setenv(network.BY_DEFAULT, "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    network.hub_reachable.cache_clear()
+    try:
+        with pytest.raises(UserError, match="cannot be reached"):
+            Hub(id="owner/gone").check_available()
+    finally:
+        network.hub_reachable.cache_clear()
+    assert asked == [("HEAD", network.SECONDS)]
