@@ -204,6 +204,7 @@ class RunConfig(Canonical):
                 "threads is out of range",
                 given=f"threads={self.threads}",
                 allowed=f"1 to {MOST_THREADS}, or null for torch's choice",
+                fix="threads=null",
             )
         if not re.fullmatch(r"\w[\w.-]*", self.study):
             raise UserError(

@@ -46,7 +46,7 @@ class UserError(Exception):
         elif self.allowed is not None:
             lines.append(f"  allowed: {', '.join(self.allowed)}")
             match = nearest(str(self.given), self.allowed)
-            if match is not None:
+            if match is not None and match not in (self.fix or ""):
                 lines.append(f"  nearest: {match}")
         if self.fix is not None:
             lines.append(f"  fix:     {self.fix}")
@@ -54,9 +54,21 @@ class UserError(Exception):
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str | None:
-    """The allowed word that is most similar to the given one; None if none is close."""
-    matches = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)
-    return matches[0] if matches else None
+    """The allowed word that is most similar to the given one; None if none is close.
+
+    Case, hyphens, underscores, spaces and leading zeros of numbers make no difference.
+    """
+    words = {word: _comparable(word) for word in allowed}
+    wanted = _comparable(given)
+    same = [word for word, comparable in words.items() if comparable == wanted]
+    if same:
+        return min(same, key=lambda word: (word.casefold() != given.casefold(), word))
+    matches = difflib.get_close_matches(wanted, words.values(), n=1, cutoff=0.5)
+    return next((word for word, text in words.items() if text in matches), None)
+
+
+def _comparable(word: str) -> str:
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[-_ ]", "", word.casefold()))
 
 
 def choose(setting: str, given: str, allowed: Iterable[str]) -> str:
@@ -107,3 +119,11 @@ def explained(error: BaseException) -> UserError | None:
             "paths.cache, with HF_HOME for downloads from the hub, with TMPDIR for temporary files",
         )
     return None
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether the error is in what the user wrote, so that the same command fails again.
+
+    A full disk or a denied permission is not: they are explained, and may be gone the next time.
+    """
+    return isinstance(error, UserError) or isinstance(error.__cause__, UserError)

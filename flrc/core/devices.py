@@ -30,7 +30,8 @@ def resolve_device(device: str) -> torch.device:
         raise UserError(
             "the device is unknown, or is neither the CPU nor CUDA",
             given=f"device={device}",
-            allowed=["auto", "cpu", "cuda", "cuda:0"],
+            allowed="auto, cpu, cuda, or one GPU, such as cuda:0",
+            fix="device=cuda" if "cuda" in device or device == "gpu" else "device=auto",
         )
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise UserError(

@@ -33,7 +33,12 @@ class Folder(JsonLinesSource):
         spec = find(dataset, split)
         root = Path(self.root).expanduser()
         if not root.is_dir():
-            raise UserError("the data folder does not exist", given=root, fix="set data.root=DIR")
+            raise UserError(
+                "the data folder does not exist",
+                given=f"data.root={self.root}",
+                allowed="a folder with DATASET/SPLIT.jsonl",
+                fix="data.root=DIR, or data=sample for the data that comes with flrc",
+            )
         path = root / spec.name / f"{split}.jsonl"
         if not path.is_file():
             existing = sorted(file.stem for file in path.parent.glob("*.jsonl"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+from argparse import ArgumentError, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +18,7 @@ from hydra.core.utils import setup_globals
 from hydra.version import setbase
 
 from flrc.errors import UserError
+from flrc.sweeps.malformed_words import check_flags
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Command:
         location_flags: The flags with which another process finds the same configuration.
         asks_help: Whether the command asks for help, ``--help``.
         runs: Whether the command runs jobs; otherwise Hydra answers it (``--cfg``), or the help.
+        multirun: Whether it asks for a job for every combination of values (``-m``).
     """
 
     flags: list[str]
@@ -46,11 +50,16 @@ class Command:
     location_flags: list[str]
     asks_help: bool
     runs: bool
+    multirun: bool
 
     @classmethod
     def of(cls, conf: str, arguments: Sequence[str]) -> Command:
-        """Parse arguments, which may mix flags and overrides in any order."""
-        parsed = get_args_parser().parse_intermixed_args(list(arguments))
+        """Parse arguments, which may mix flags and overrides in any order.
+
+        Raises:
+            UserError: If a flag does not exist or lacks its value.
+        """
+        parsed = _parsed(list(arguments))
         rest = list(parsed.overrides)
         flags = []
         for argument in arguments:
@@ -76,7 +85,22 @@ class Command:
             [f"{flag}={value}" for flag, value in given.items() if value is not None],
             bool(parsed.help),
             not any((*questions, parsed.shell_completion)) and parsed.experimental_rerun is None,
+            bool(parsed.multirun),
         )
+
+
+def _parsed(arguments: list[str]) -> Namespace:
+    """The arguments as Hydra reads them."""
+    parser = get_args_parser()
+    check_flags(parser, arguments)
+    parser.exit_on_error = False
+    try:
+        parsed: Namespace = parser.parse_intermixed_args(arguments)
+    except ArgumentError as error:
+        raise UserError(
+            "the flags cannot be parsed", given=shlex.join(arguments), allowed=str(error)
+        ) from error
+    return parsed
 
 
 @lru_cache(maxsize=16)

@@ -17,6 +17,7 @@ from flrc.errors import UserError
 from flrc.sweeps import job_isolation
 from flrc.sweeps.arguments import Command
 from flrc.sweeps.error_output import print_error, print_failure
+from flrc.sweeps.failed_jobs import list_failed
 from flrc.sweeps.help_text import help_text, version_text
 from flrc.sweeps.job_log import JobLog
 from flrc.sweeps.model_names import register_named_models
@@ -41,20 +42,21 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
     if "--version" in arguments:
         print(version_text())  # noqa: T201
         return 0
-    command = Command.of(conf, arguments)
-    if command.asks_help:
-        print(help_text(command.location), end="")  # noqa: T201
-        return 0
-    register()
+    try:
+        command = Command.of(conf, arguments)
+        if command.asks_help:
+            print(help_text(command.location), end="")  # noqa: T201
+            return 0
+        register()
+        if command.runs:
+            check_overrides(command.location, command.overrides, command.multirun)
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        return print_error(error)
     if not command.runs:  # --cfg, --info ...: Hydra answers
         with suppress(UserError):  # which Hydra reports
             register_named_models(parse(command.overrides))
         main()
         return 0
-    try:
-        check_overrides(command.location, command.overrides)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        return print_error(error)
     job_log = JobLog.of_new_sweep()
     job_isolation.set_program(sys.argv[0], command.location_flags)
     sys.argv[1:] = [*command.flags, *command.overrides]  # Hydra expects its flags first
@@ -71,9 +73,11 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
         entries = job_log.entries()
         job_log.remove()
         job_isolation.remove_locks(job_log.sweep)
-    from flrc.sweeps.report import report  # imports pandas, which typos need not wait for
+    if not all(entry.mistake for entry in entries):
+        from flrc.sweeps.report import report  # imports pandas, which mistakes need not wait for
 
-    code = max(code, report(entries, Path(conf).parent / "experiments", command.overrides))
+        code = max(code, report(entries, Path(conf).parent / "experiments", command.overrides))
+    list_failed(entries)
     if code == INTERRUPTED:
         print_error("interrupted; the same command computes only what is missing")
     return max(code, int(any(entry.status == "failed" for entry in entries)))

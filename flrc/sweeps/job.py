@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from flrc.config import RunConfig
 from flrc.core import job_process
 from flrc.core.imports import uncollected
-from flrc.errors import UserError, explained
+from flrc.errors import UserError, explained, is_mistake
 from flrc.results.tables.facts import facts_of
 from flrc.running.finished import finished, requested
 from flrc.running.identity import run_folder, run_id
@@ -53,7 +53,8 @@ def run(compose: Callable[[], Any]) -> None:
     except Exception as failure:
         print_failure(failure, "a job failed")
         problem = explained(failure)
-        entry = JobEntry("failed", error=str(failure) if problem is None else problem.problem)
+        error = str(failure) if problem is None else problem.problem
+        entry = JobEntry("failed", error=error, mistake=is_mistake(failure))
     _log(entry, config)
 
 
@@ -73,8 +74,13 @@ def _run_here(config: RunConfig) -> JobEntry:
     folder = run_folder(config)
     if record.run["status"] == "ok":
         config.tracker.publish(record, folder.path)
+    error = record.run.get("error")
     return JobEntry(
-        record.run["status"], str(folder.path), record.run.get("error"), requested(config, folder)
+        record.run["status"],
+        str(folder.path),
+        error,
+        requested(config, folder),
+        mistake=error is not None and str(error).startswith(UserError.__name__),
     )
 
 

@@ -49,6 +49,7 @@ class JobEntry:
         overrides: The job's overrides, quoted for a shell.
         runs: Folder of all runs; None if the configuration is invalid.
         study: Its place in a study; None outside of studies.
+        mistake: Whether it failed because of a user's mistake: the same command fails again.
     """
 
     status: str
@@ -58,6 +59,7 @@ class JobEntry:
     overrides: str = ""
     runs: str | None = None
     study: StudyJob | None = None
+    mistake: bool = False
 
     def to_line(self) -> str:
         """The entry as one line of JSON."""

@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 from hydra.core.object_type import ObjectType
-from hydra.errors import ConfigCompositionException
-from hydra.types import RunMode
-from omegaconf import OmegaConf, open_dict
+from omegaconf import FloatNode, ListConfig
 
-from flrc.errors import UserError, choose, nearest
+from flrc.errors import UserError, nearest
 from flrc.sweeps.arguments import ConfigLocation, loader
-from flrc.sweeps.model_names import GROUP, is_name, named_models, register_named_models
-from flrc.sweeps.overrides import parse, quoted, values
+from flrc.sweeps.known_keys import KnownKeys
+from flrc.sweeps.malformed_words import shown
+from flrc.sweeps.model_names import GROUP, named_models, register_named_models
+from flrc.sweeps.overrides import parse, values
+from flrc.sweeps.value_checks import settings
 
 NOT_SWEPT = ("experiment", "scale")
 """Groups that cannot be swept: they define the grid, which Hydra reads once, before the sweep."""
-MOST_VARIANTS = 16
-"""Combinations of options that are composed to find out whether a key exists."""
+
+ADDED = ("evaluation", "data.revisions")
+"""What ``+`` may add to; every other key has a value already."""
+UNKNOWN = object()
 
 
-def check_overrides(location: ConfigLocation, overrides: Sequence[str]) -> None:
-    """Raise UserError at the first wrong group, option or key, before Hydra composes anything.
+def check_overrides(
+    location: ConfigLocation, overrides: Sequence[str], multirun: bool | None = None
+) -> None:
+    """Raise UserError at the first wrong group, option, key or value, before Hydra composes.
 
     Hydra finds the same mistakes, but only job by job and without naming the nearest match.
+
+    Args:
+        location: Where the configuration is.
+        overrides: The overrides.
+        multirun: Whether the command has ``-m``; None if it cannot have it, as in Python.
     """
     parsed = parse(overrides, loader(location))
     register_named_models(parsed)
@@ -36,8 +45,9 @@ def check_overrides(location: ConfigLocation, overrides: Sequence[str]) -> None:
         return
     groups = _groups(location)
     groups[GROUP] = [*groups[GROUP], *named_models(parsed)]
-    chosen: dict[str, list[str]] = {}
     ours = [override for override in parsed if not override.is_hydra_override()]
+    _check_repeated(ours)
+    chosen: dict[str, list[str]] = {}
     for override in ours:
         group = override.key_or_group
         if group not in groups or override.is_delete() or isinstance(override.value(), dict):
@@ -52,17 +62,96 @@ def check_overrides(location: ConfigLocation, overrides: Sequence[str]) -> None:
             )
     for launcher in chosen.get("launcher", []):
         _check_launcher(launcher)
+    known = KnownKeys(location, chosen, groups)
     for override in ours:
-        key = override.key_or_group
-        if key in groups or key.startswith("data.revisions."):
-            continue  # revisions may have any data set as their key
-        _check_key(location, key, chosen, groups)
-        if override.is_delete() and not re.fullmatch(r"evaluation\.\w+", key):
-            raise UserError(
-                f"{key} cannot be removed: a run needs a value for every key",
-                given=override.input_line,
-                fix=f"{key}=VALUE",
-            )
+        _check_key(override, known)
+    if not multirun and not any(override.key_or_group == "hydra.mode" for override in parsed):
+        swept = [override for override in ours if override.is_sweep_override()]
+        _check_single(swept, known, in_python=multirun is None)
+    for override in ours:
+        _check_value(override, known)
+
+
+def _check_repeated(overrides: Sequence[Any]) -> None:
+    first: dict[str, Any] = {}
+    for override in overrides:
+        earlier = first.setdefault(override.get_key_element(), override)
+        if earlier is override:
+            continue
+        key, values = override.key_or_group, [_written(each) for each in (earlier, override)]
+        raise UserError(
+            f"{key} is given twice",
+            given=f"{earlier.input_line} {override.input_line}",
+            allowed="one value",
+            fix=override.input_line
+            if values[0] == values[1] or override.is_delete() or earlier.is_delete()
+            else f"one of them, or -m {key}={','.join(values)}, which runs one job for each",
+        )
+
+
+def _written(override: Any) -> str:
+    return str(override.input_line.partition("=")[2])
+
+
+def _check_single(swept: Sequence[Any], known: KnownKeys, *, in_python: bool) -> None:
+    """Raise UserError for several values in a command that runs one job."""
+    if not swept or known.multirun():
+        return
+    override = swept[0]
+    key, written = override.key_or_group, _written(override)
+    if in_python:
+        fix = "one call for each value"
+    else:
+        fix = f"-m {override.input_line}, which runs one job for each value"
+        decimal = re.fullmatch(r"0,(\d+)", written)
+        if decimal and isinstance(known.node(key), FloatNode):
+            fix = f"{key}=0.{decimal[1]}"
+    if key == "evaluation":
+        fix = f"evaluation=[{written}], which evaluates all of them in one run"
+    elif isinstance(known.node(key), ListConfig):
+        fix = f"{key}=[{written}]"
+    raise UserError(
+        f"{key} has several values",
+        given=override.input_line,
+        allowed="one value" if in_python else "one value without -m",
+        fix=fix,
+    )
+
+
+def _check_key(override: Any, known: KnownKeys) -> None:
+    """Raise UserError unless the keys that an override sets exist and can be set like this."""
+    key = override.key_or_group
+    for name, _ in _settings(override, known):
+        known.check(name, override)
+    if override.is_delete() and not re.fullmatch(r"evaluation\.\w+", key):
+        raise UserError(
+            f"{key} cannot be removed: a run needs a value for every key",
+            given=override.input_line,
+            fix=f"{key}=VALUE",
+        )
+    if override.is_add() and not override.is_force_add() and key not in ADDED:
+        raise UserError(
+            f"{key} exists already",
+            given=override.input_line,
+            allowed="a setting without +",
+            fix=override.input_line.lstrip("+"),
+        )
+
+
+def _check_value(override: Any, known: KnownKeys) -> None:
+    """Raise UserError unless the keys that an override sets accept its values."""
+    for name, value in _settings(override, known):
+        if not override.is_delete() and value is not UNKNOWN:
+            known.check_value(name, value, override)
+
+
+def _settings(override: Any, known: KnownKeys) -> Iterator[tuple[str, Any]]:
+    """The keys that an override sets, with each of their values, or UNKNOWN for an interval's."""
+    key = override.key_or_group
+    interval = override.is_sweep_override() and override.is_interval_sweep()
+    for value in [UNKNOWN] if interval else values(override):
+        if key not in known.groups or isinstance(value, dict):  # else it is an option
+            yield from settings(key, value)
 
 
 def _check_launcher(name: str) -> None:
@@ -106,72 +195,17 @@ def check_options(override: Any, options: list[str]) -> list[str]:
         raise UserError(
             f"group {group} needs an option", given=override.input_line, allowed=options
         )
-    return [choose(f"group {group}", option, options) for option in filter(None, flat)]
-
-
-def _check_key(
-    location: ConfigLocation, key: str, chosen: dict[str, list[str]], groups: dict[str, list[str]]
-) -> None:
-    """Raise UserError unless the configuration has this key with some of the chosen options."""
-    # A key may belong to only one of the options that a sweep visits, so all are tried.
-    variants: list[list[str]] = [[]]
-    for group, options in chosen.items():
-        whole = [f"{group}=[{','.join(options)}]"] if group == "evaluation" else None
-        choices = whole or [
-            f"{group}={quoted(option) if is_name(option) else option}" for option in options
-        ]
-        variants = [[*variant, choice] for variant in variants for choice in choices]
-        variants = variants[:MOST_VARIANTS]
-    known: set[str] = set()
-    for variant in variants:
-        known |= _known_keys(location, tuple(variant))
-        if key in known:
-            return
-    names = known | set(groups)
-    top_level = sorted(name for name in names if "." not in name)
-    group, _, rest = key.partition(".")
-    last = key.rsplit(".", 1)[-1]
-    close = (
-        nearest(key, names)
-        or nearest(last, top_level)
-        or next((name for name in sorted(names) if name.endswith(f".{last}")), None)
-    )
-    fix = f"did you mean {close}?" if close else None
-    evaluation = rest.partition(".")[0]
-    if group == "evaluation" and evaluation in groups["evaluation"]:
-        others = chosen.get("evaluation", ["perplexity"])
-        fix = f"choose it first, as in evaluation=[{','.join([*others, evaluation])}]"
-    siblings = sorted(n for n in names if n.startswith(f"{group}.") and n.count(".") == 1)
-    raise UserError(
-        f"there is no key or group {key!r} in this configuration",
-        given=key,
-        allowed=", ".join(siblings or top_level),
-        fix=fix,
-    )
-
-
-@lru_cache(maxsize=64)
-def _known_keys(location: ConfigLocation, variant: tuple[str, ...]) -> frozenset[str]:
-    """Every key of the configuration with these options; composing takes most of a second."""
-    try:
-        config = loader(location).load_configuration(location.name, list(variant), RunMode.RUN)
-    except ConfigCompositionException as error:
-        reason = error.__cause__ or error.__context__
-        part = str(getattr(reason, "full_key", None)).split(".")
-        given = [override for override in variant if override.startswith("evaluation=")]
-        if part[0] != "evaluation" or not given:
-            raise
+    wrong = [option for option in flat if option and option not in options]
+    if wrong:
+        meant = {option: nearest(option, options) for option in wrong}
+        close, written = meant[wrong[0]], _written(override)
+        for option, match in meant.items():
+            written = written.replace(option, match or option)
+        several = "-m " if override.is_sweep_override() else ""
         raise UserError(
-            f"the study has settings of {part[1]}, which is not among the chosen evaluations",
-            given=", ".join(each for each in variant if each.startswith(("exp", "eval"))),
-            fix=given[0].replace("]", f",{part[1]}]").replace("[,", "["),
-        ) from error
-    with open_dict(config):
-        del config["hydra"]
-    return frozenset(_keys(OmegaConf.to_container(config, resolve=False)))
-
-
-def _keys(node: Any, prefix: str = "") -> Iterator[str]:
-    for name, value in node.items() if isinstance(node, dict) else ():
-        yield f"{prefix}{name}"
-        yield from _keys(value, f"{prefix}{name}.")
+            f"{group} has no option {wrong[0]!r}",
+            given=override.input_line,
+            allowed=options,
+            fix=f"did you mean {close}? {several}{shown(f'{group}={written}')}" if close else None,
+        )
+    return [option for option in flat if option]

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flrc.errors import UserError
+from flrc.sweeps.malformed_words import unread_setting
 
 
 def parse(overrides: Sequence[str], loader: Any = None) -> list[Any]:
@@ -21,15 +22,20 @@ def parse(overrides: Sequence[str], loader: Any = None) -> list[Any]:
     Raises:
         UserError: At the first override that Hydra cannot parse.
     """
+    parser = OverridesParser.create(loader)
+
+    def readable(word: str) -> bool:
+        try:
+            parser.parse_overrides([word])
+        except OverrideParseException:
+            return False
+        return True
+
+    words = list(overrides)
     try:
-        return list(OverridesParser.create(loader).parse_overrides(list(overrides)))
+        return list(parser.parse_overrides(words))
     except OverrideParseException as error:
-        raise UserError(
-            "the command line cannot be parsed",
-            given=error.override,
-            allowed="key=value, or key=value,value with -m",
-            fix=None if error.override is None else _in_quotes(error.override),
-        ) from error
+        raise unread_setting(words, words.index(error.override), readable) from error
 
 
 @contextmanager
@@ -88,10 +94,3 @@ def _unquoted(value: Any) -> Any:
     if isinstance(value, list):
         return [_unquoted(element) for element in value]
     return value.text if isinstance(value, QuotedString) else value
-
-
-def _in_quotes(override: str) -> str | None:
-    key, equals, value = override.partition("=")
-    if not equals or not value or any(character in value for character in "'\"\\"):
-        return None
-    return f"quote the value, also for the shell: '{key}=\"{value}\"'"

@@ -1,4 +1,4 @@
-"""What a sweep prints at its end: tables, what a dry run found, and the jobs that failed."""
+"""What a sweep prints at its end: tables, or what a dry run found."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flrc.sweeps.study_report import report_study
 
 
 def report(entries: Sequence[JobEntry], experiments: Path, overrides: Sequence[str]) -> int:
-    """Print and render the tables of a sweep, and list the jobs that failed.
+    """Print and render the tables of a sweep.
 
     Returns:
         1 if a table could not be rendered, else 0.
@@ -37,7 +37,6 @@ def report(entries: Sequence[JobEntry], experiments: Path, overrides: Sequence[s
                     _print_tables(group, console)
             except (UserError, OSError) as error:
                 code = print_failure(error, "the table cannot be rendered")
-    _list_failed(entries, console)
     return code
 
 
@@ -84,14 +83,3 @@ def _print_plan(entries: Sequence[JobEntry], experiments: Path, console: Console
     ]
     if jobs and len(jobs) == len(waiting):
         console.print(estimate(jobs, experiments), soft_wrap=True, highlight=False)
-
-
-def _list_failed(entries: Sequence[JobEntry], console: Console) -> None:
-    failed = [entry for entry in entries if entry.status == "failed"]
-    if failed:
-        console.print(f"{len(failed)} of {len(entries)} jobs failed:", style="bold red")
-        for entry in failed:
-            console.print(f"  {entry.overrides}: {entry.error}", soft_wrap=True, markup=False)
-            if entry.folder:
-                console.print(f"    see {entry.folder}/run.log", soft_wrap=True, markup=False)
-        console.print("The same command computes only what is missing.")

@@ -13,10 +13,16 @@ from running import ROOT, Call, Ended, Place
 DiskUsage = namedtuple("DiskUsage", "total used free")
 
 CASES: dict[str, tuple[list[str], list[str]]] = {
-    "option of a group": (["method=flcr"], ["flcr", "nearest: flrc"]),
-    "option in a sweep": (["-m", "method=flrc,svdlm"], ["svdlm", "nearest: svdllm"]),
-    "option in a list": (["evaluation=[perplexity,zeroshots]"], ["zeroshots", "nearest: zeroshot"]),
-    "launcher": (["launcher=joblb"], ["joblb", "nearest: joblib"]),
+    "option of a group": (["method=flcr"], ["flcr", "did you mean flrc? method=flrc"]),
+    "option in a sweep": (
+        ["-m", "method=flrc,svdlm"],
+        ["svdlm", "did you mean svdllm? -m method=flrc,svdllm"],
+    ),
+    "option in a list": (
+        ["evaluation=[perplexity,zeroshots]"],
+        ["zeroshots", "did you mean zeroshot?"],
+    ),
+    "launcher": (["launcher=joblb"], ["joblb", "did you mean joblib?"]),
     "list of methods": (["method=[svdllm,flrc]"], ["-m method=svdllm,flrc", "not a list"]),
     "letters outside of Hydra's": (["data.root=/caf\u00e9"], ["'data.root=\"/caf\u00e9\"'"]),
     "seed": (["seed=99999999999999999999999"], ["seed=99999999999999999999999", "2^63"]),
@@ -49,9 +55,12 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         for value in ("nan", "-1", "inf")
     },
     "no place for a job": (["workers=-1"], ["workers=-1", "0 or more"]),
-    "key": (["rte=0.3"], ["rte", "did you mean rate?"]),
-    "nested key": (["calibration.sample=3"], ["calibration.sample", "calibration.samples?"]),
-    "key of another option": (["method=svdllm", "allocator.floor=0.1"], ["allocator.floor"]),
+    "key": (["rte=0.3"], ["rte", "did you mean rate=0.3?"]),
+    "nested key": (["calibration.sample=3"], ["calibration.sample", "calibration.samples=3?"]),
+    "key of another option": (
+        ["method=svdllm", "allocator.floor=0.1"],
+        ["fix:     allocator=proportional allocator.floor=0.1"],
+    ),
     "group of an evaluation": (
         ["evaluation.zeroshot.limit=3"],
         ["evaluation.zeroshot.limit", "evaluation=[perplexity,", "zeroshot]"],
@@ -68,9 +77,9 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "dtype": (["dtype=float31"], ["float31", "nearest: float32"]),
     "empty group": (["method="], ["method", "flrc", "svdllm"]),
     "null for a group": (["allocator=null"], ["allocator", "uniform", "proportional"]),
-    "two values without -m": (["rate=0.2,0.3"], ["rate=0.2,0.3", "multirun"]),
-    "open bracket": (["rate=[0.2"], ["rate=[0.2", "key=value"]),
-    "no value": (["rate"], ["given:   rate", "key=value"]),
+    "two values without -m": (["rate=0.2,0.3"], ["rate=0.2,0.3", "-m rate=0.2,0.3"]),
+    "open bracket": (["rate=[0.2"], ["rate=[0.2", "a bracket is not closed"]),
+    "no value": (["rate"], ["given:   rate", "KEY=VALUE"]),
     "name by hand": (["allocator.name=uniform"], ["name=uniform", "allocator=uniform"]),
     "nothing to evaluate": (["evaluation=[]"], ["evaluat", "perplexity"]),
     "model path": (
@@ -157,8 +166,8 @@ def test_mistake(case: str, place: Place, call: Call) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["method=flcr"], ["nearest: flrc"]),
-        (["rte=0.3"], ["did you mean rate?"]),
+        (["method=flcr"], ["did you mean flrc?"]),
+        (["rte=0.3"], ["did you mean rate=0.3?"]),
         (["rate=1.2"], ["rate=1.2", "[0, 1)"]),
     ],
     ids=["option", "key", "value"],

@@ -20,6 +20,7 @@ def test_an_impossible_job_does_not_cost_the_others(place: Place, call: Call) ->
     assert "error: the rate cannot be reached" in ended.err
     assert "1 of 3 jobs failed" in ended.out
     failed = ended.out.split("1 of 3 jobs failed")[1]
+    assert "same command" not in ended.text, "it would fail again"
     assert "0.9" in failed, "the summary says which job failed"
     assert "svdllm" in ended.out.split("1 of 3 jobs failed")[0], "the others are in the table"
 
@@ -45,6 +46,7 @@ def test_a_failure_inside_work_is_recorded_and_tried_again(
     assert failed["run"]["error"] == "RuntimeError: the disk is on fire"
     assert place.record("whitened-uniform-constant-r0.2-")["run"]["status"] == "ok"
     summary = ended.out.split("1 of 2 jobs failed")[1]
+    assert "The same command computes only what is missing." in summary
     assert "whitened-uniform-constant-r0.3-" in summary
     assert "the disk is on fire" in summary
     log = (place.folder("whitened-uniform-constant-r0.3-") / "run.log").read_text("utf-8")
@@ -78,7 +80,9 @@ def test_all_jobs_failing_says_so_once(
     monkeypatch.setattr(Perplexity, "evaluate", fail)
     ended = call("method=svdllm", "evaluation=perplexity")
     assert ended.code == 1
-    assert "1 of 1 jobs failed" in ended.out
+    assert "jobs failed" not in ended.out, "the error of a single job is not repeated"
+    assert ended.text.count("the disk is on fire") == ended.err.count("the disk is on fire")
+    assert ended.out.rstrip().endswith("The same command computes only what is missing.")
     assert ended.text.count("no run has finished") <= 1
 
 
