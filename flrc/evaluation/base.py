@@ -77,6 +77,14 @@ class Evaluation(Component, ABC):
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
         """Everything that decides the part's numbers (data, versions ...), as JSON values."""
 
+    def label(self, part: str, data: DataSource) -> str:
+        """The part's name in every output; on sample data the sample's, never a benchmark's."""
+        return part
+
+    def title(self, part: str, data: DataSource) -> str:
+        """Evaluation and part, as stages and token digests are named: ``perplexity c4``."""
+        return f"{self.name} {self.label(part, data)}"
+
     def split(self, part: str) -> str:
         """The evaluated split of a part that is a data set."""
         return find(part).evaluation_split
@@ -146,6 +154,10 @@ class DatasetEvaluation(Evaluation):
     def parts(self) -> list[str]:
         """The data sets."""
         return list(self.datasets)
+
+    def label(self, part: str, data: DataSource) -> str:
+        """The name of the data set in its source."""
+        return data.label(part)
 
     def data_settings(self, part: str, data: DataSource) -> dict[str, Any]:
         """Version of the evaluation; label, split and fingerprint of a data set."""

@@ -62,7 +62,7 @@ def mean_accuracy(names: Sequence[str], measurements: Sequence[Measurement]) -> 
             count=sum(m.count for m in parts.values()),
             settings={
                 "metric": "mean_acc",
-                "tasks": {name: m.settings for name, m in parts.items()},
+                "tasks": {f"{prefix}{name}": m.settings for name, m in parts.items()},
             },
             rate=rate,
         )

@@ -67,13 +67,17 @@ class Perplexity(DatasetEvaluation):
     ) -> TokenSequences:
         """The requested number of windows."""
         ids = list(self._windows(data, tokenizer, part))
-        return TokenSequences(f"a window of {part}", ids, "evaluation.perplexity.length")
+        return TokenSequences(
+            f"a window of {data.label(part)}", ids, "evaluation.perplexity.length"
+        )
 
     def _windows(self, data: DataSource, tokenizer: PreTrainedTokenizerBase, part: str) -> Tensor:
         # (windows, length)
         stream = token_stream(data.rows(part, self.split(part)), tokenizer)
         available = windows(stream, self.length)
-        problem = f"the text of {part} has {len(available)} windows of {self.length} tokens"
+        problem = (
+            f"the text of {data.label(part)} has {len(available)} windows of {self.length} tokens"
+        )
         self.require_enough("windows", len(available), problem)
         return available[: self.windows]
 

@@ -97,7 +97,7 @@ class Summarization(DatasetEvaluation):
             bertscore=self.bertscore_model,
         )
         return TokenSequences(
-            f"a prompt of {part} with its reply",
+            f"a prompt of {data.label(part)} with its reply",
             [prompt.ids for prompt in prompts],
             "evaluation.summarization.max_prompt_tokens or max_new_tokens",
             self.max_new_tokens,

@@ -125,6 +125,10 @@ class ZeroShot(Evaluation):
         drawn = example_split(part, shots_of(part, self.shots))
         return list(dict.fromkeys([self.split(part), *([] if drawn is None else [drawn])]))
 
+    def label(self, part: str, data: DataSource) -> str:
+        """The task; the sample, which has its own questions, has the paper's tasks only."""
+        return data.label(part) if part in PAPER_TASKS else part
+
     def settings(self, part: str, data: DataSource) -> dict[str, Any]:
         """Task and version, version of lm-eval, limit, metrics and fingerprints of the data.
 
@@ -160,7 +164,9 @@ class ZeroShot(Evaluation):
     def _questions(self, part: str, data: DataSource) -> Questions:
         source, split, shots = data_of(part), self.split(part), shots_of(part, self.shots)
         rows = data.rows(source, split)
-        self.require_enough("limit", len(rows), f"{_label(part, data)} has {len(rows)} questions")
+        self.require_enough(
+            "limit", len(rows), f"{self.label(part, data)} has {len(rows)} questions"
+        )
         if part in PAPER_TASKS:  # their questions are the rows, one by one
             rows = rows[: self.limit]
         drawn = example_split(part, shots)
@@ -183,7 +189,7 @@ class ZeroShot(Evaluation):
         """Each of the requested questions with each of its answers, or each prompt for a reply."""
         questions = self._questions(part, data)
         task = checked_task(questions)
-        what = f"a question of {part} with an answer"
+        what = f"a question of {self.label(part, data)} with an answer"
         fix = "use a model with a longer context, or evaluation.zeroshot.tasks without this task"
         if questions.shots:
             fix += f", or evaluation.zeroshot.shots below {questions.shots}"
@@ -196,7 +202,9 @@ class ZeroShot(Evaluation):
                     fix="use the tokenizer that belongs to the model, or leave the task out",
                 )
             length = generation(part).max_new_tokens
-            return TokenSequences(f"a prompt of {part} with its reply", ids, fix, length)
+            return TokenSequences(
+                f"a prompt of {self.label(part, data)} with its reply", ids, fix, length
+            )
         return TokenSequences(what, ids, fix, last_is_fed=False)
 
     def evaluate(self, subject: Subject, part: str) -> Outcome:
@@ -208,7 +216,7 @@ class ZeroShot(Evaluation):
         """
         answers = ask(self._questions(part, subject.data), subject.decoder, self.batch_size)
         settings, count = self.settings(part, subject.data), len(answers.items)
-        label = _label(part, subject.data)
+        label = self.label(part, subject.data)
         replies = self._replies(subject, part, answers)
         rate = replies.get("rate", (subject.rate, "", None))[0]
         measurements = [
@@ -261,11 +269,6 @@ class ZeroShot(Evaluation):
         """
         measured = list(measurements)
         return [*group_measurements(self.tasks, measured), *mean_accuracy(self.tasks, measured)]
-
-
-def _label(part: str, data: DataSource) -> str:
-    """The task in names of measurements; the sample, which has its own, has the paper's only."""
-    return data.label(part) if part in PAPER_TASKS else part
 
 
 def _unit(metric: str) -> str:

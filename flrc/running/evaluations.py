@@ -12,6 +12,7 @@ import torch
 from flrc.evaluation.base import Subject
 from flrc.models.sources.loading import load_model
 from flrc.results.records.measurement import Measurement
+from flrc.running.evaluation_files import PartFile
 from flrc.runtime.decoding import Decoder
 
 if TYPE_CHECKING:
@@ -65,14 +66,15 @@ def evaluate(context: Context, subject: Subject) -> list[Measurement]:
     for evaluation in config.evaluation.values():
         measured: list[Measurement] = []
         for part in evaluation.parts():
-            settings, name = evaluation.settings(part, config.data), f"{evaluation.name} {part}"
+            name = evaluation.title(part, config.data)
+            file = PartFile(folder, evaluation, part, config.data)
             tokens = context.tokens[name]
             with context.stages(name) as stage:
-                outcome = folder.load_evaluation(evaluation.name, part, settings, tokens)
+                outcome = file.load(tokens)
                 stage.cached = outcome is not None and not config.force
                 if outcome is None or config.force:
                     outcome = evaluation.evaluate(subject, part)
-                    folder.save_evaluation(evaluation.name, part, settings, outcome, tokens)
+                    file.save(outcome, tokens)
             measured += outcome.measurements
             for m in outcome.measurements:
                 log.info("%s: %s = %.4g", config.method.name, m.name, m.value)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flrc.core import jsonfile
 from flrc.errors import UserError
 from flrc.models.checkpoints.manifest import read_manifest
+from flrc.running.evaluation_files import PartFile
 
 if TYPE_CHECKING:
     from flrc.config import RunConfig
@@ -34,8 +35,7 @@ def finished(config: RunConfig, folder: RunFolder) -> Record | None:
     present = [jsonfile.canonical(vars(m)) for m in record.measurements]
     for evaluation in config.evaluation.values():
         for part in evaluation.parts():
-            settings = evaluation.settings(part, config.data)
-            outcome = folder.load_evaluation(evaluation.name, part, settings)
+            outcome = PartFile(folder, evaluation, part, config.data).load()
             if outcome is None:
                 return None
             if any(jsonfile.canonical(vars(m)) not in present for m in outcome.measurements):
@@ -62,8 +62,7 @@ def requested(config: RunConfig, folder: RunFolder) -> list[str]:
     for evaluation in config.evaluation.values():
         measured: list[Measurement] = []
         for part in evaluation.parts():
-            settings = evaluation.settings(part, config.data)
-            outcome = folder.load_evaluation(evaluation.name, part, settings)
+            outcome = PartFile(folder, evaluation, part, config.data).load()
             measured += [] if outcome is None else outcome.measurements
         names += [m.name for m in [*measured, *evaluation.summarise(measured)]]
     return names

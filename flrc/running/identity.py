@@ -147,7 +147,7 @@ class Entries:
         inputs = {
             "model": self._model(),
             "settings": evaluation.reply_settings(part, self._config.data),
-            "tokens": self._tokens[f"{evaluation.name} {part}"],
+            "tokens": self._tokens[evaluation.title(part, self._config.data)],
             "end": end,
         }
         return self._cache.entry("dense_replies", inputs)

@@ -190,7 +190,7 @@ def read_sequences(
     for evaluation in config.evaluation.values():
         for part in evaluation.parts():
             read = evaluation.token_sequences(part, config.data, tokenizer, model)
-            sequences[f"{evaluation.name} {part}"] = read
+            sequences[evaluation.title(part, config.data)] = read
     if config.calibrates:
         drawn = config.calibration.sequences(config.data, tokenizer, config.seed)
         shorter = config.calibration.SHORTER

@@ -75,7 +75,7 @@ class Place:
         """
         common = [
             *SMALL,
-            f"data.root={self.data}",
+            *(() if "data=sample" in arguments else (f"data.root={self.data}",)),
             f"paths.runs={self.runs}",
             f"paths.cache={self.cache}",
         ]

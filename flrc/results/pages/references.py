@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flrc.data.base import DataSource
+from flrc.data.dataset_catalog import DATASETS
 from flrc.data.folder import Folder
 from flrc.data.sample import Sample
 from flrc.data.summarization_pairs import read_pairs
@@ -35,7 +36,8 @@ class References:
     def of(self, dataset: str, settings: Mapping[str, Any]) -> Mapping[str, str]:
         """Item id -> reference; empty if no source has data with the run's fingerprint.
 
-        ``settings`` are the evaluation's: ``split``, and ``data``, the fingerprint.
+        ``dataset`` is its name in measurements. ``settings`` are the evaluation's: ``split``, and
+        ``data``, the fingerprint.
         """
         key = (dataset, str(settings.get("split")), str(settings.get("data")))
         if key not in self._found:
@@ -45,8 +47,9 @@ class References:
     def _read(self, dataset: str, split: str, fingerprint: str) -> Mapping[str, str]:
         for source in self.sources:
             try:
-                if source.fingerprint(dataset, split) == fingerprint:
-                    return {p.id: p.reference for p in read_pairs(source, dataset, split)}
+                for name in (name for name in DATASETS if source.label(name) == dataset):
+                    if source.fingerprint(name, split) == fingerprint:
+                        return {p.id: p.reference for p in read_pairs(source, name, split)}
             except UserError:
                 continue  # this source lacks the data set; the page then has no references
         return NONE

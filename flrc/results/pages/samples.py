@@ -48,8 +48,8 @@ def replies(folder: RunFolder, record: Record) -> list[Replies]:
     for path in sorted((folder.path / EVALUATIONS).glob("summarization.*.json")):
         values = folder.read_json(f"{EVALUATIONS}/{path.name}")
         if isinstance(values, dict):
-            name = str(values.get("part", "?"))
             settings = values.get("settings") or {}
+            name = str(settings.get("dataset", values.get("part", "?")))
             known.append(Replies(name, settings, _items(values.get("items"))))
     if known:
         return known

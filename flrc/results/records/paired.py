@@ -119,7 +119,10 @@ def items_of(folder: RunFolder, record: Record) -> Items:
     for _, values in folder.evaluations(record):
         items = [item for item in values.get("items", []) if "id" in item]
         if items:
-            key = f"{values['evaluation']}/{values['part']} {canonical(values['settings'])}"
+            # Not the file's part: in files of earlier versions it names sample data wrongly.
+            measured = values["measurements"]
+            part = measured[0]["name"].rpartition("/")[0] if measured else values["part"]
+            key = f"{values['evaluation']}/{part} {canonical(values['settings'])}"
             by_part[key] = {str(item["id"]): item for item in items}
     return by_part
 
