@@ -128,7 +128,9 @@ def cache_keys(configs: dict[str, Any], cache: Path) -> dict[str, dict[str, str]
     with _any_version():
         for label, config in configs.items():
             parts = {
-                f"{e.name} {part}": TOKENS for e in config.evaluation.values() for part in e.parts()
+                e.title(part, config.data): TOKENS
+                for e in config.evaluation.values()
+                for part in e.parts()
             }
             entries = Entries(config, {"calibration": TOKENS, **parts}, StageCache(cache, 0))
             used = {
