@@ -21,9 +21,10 @@ from flrc.sweeps.value_checks import settings
 NOT_SWEPT = ("experiment", "scale")
 """Groups that cannot be swept: they define the grid, which Hydra reads once, before the sweep."""
 
-ADDED = ("evaluation", "data.revisions")
+ADDED = re.compile(r"evaluation|data\.revisions\..*")
 """What ``+`` may add to; every other key has a value already."""
 UNKNOWN = object()
+"""In place of the values of an interval, which cannot be enumerated."""
 
 
 def check_overrides(
@@ -129,7 +130,7 @@ def _check_key(override: Any, known: KnownKeys) -> None:
             given=override.input_line,
             fix=f"{key}=VALUE",
         )
-    if override.is_add() and not override.is_force_add() and key not in ADDED:
+    if override.is_add() and not override.is_force_add() and not ADDED.fullmatch(key):
         raise UserError(
             f"{key} exists already",
             given=override.input_line,
