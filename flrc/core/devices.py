@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from flrc.core.job_process import device_index
@@ -31,7 +33,7 @@ def resolve_device(device: str) -> torch.device:
             "the device is unknown, or is neither the CPU nor CUDA",
             given=f"device={device}",
             allowed="auto, cpu, cuda, or one GPU, such as cuda:0",
-            fix="device=cuda" if "cuda" in device or device == "gpu" else "device=auto",
+            fix="device=cuda" if re.search("cuda|gpu", str(device)) else "device=auto",
         )
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise UserError(

@@ -85,7 +85,7 @@ def _without_equals(word: str, rest: Sequence[str], before: str) -> Iterable[tup
         yield word, f"{colon[1]}={colon[2]}", "a setting is written with ="
     elif re.search(r"=.*[\d.]$", before) and re.fullmatch(r"[\d.]+", word):
         yield f"{before} {word}", f"{before},{word}", "several values are separated by commas"
-    elif re.search("=.*/", before) or ("=" in before and "/" in word):
+    elif "=" in before and "/" in word:
         given = f"{before} {word}"
         yield given, given, "a value with spaces needs quotes in the shell"
     elif after and "=" not in after and not before.endswith(("=", ",")):
