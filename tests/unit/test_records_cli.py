@@ -110,3 +110,30 @@ def test_ls_distinguishes_two_models_of_one_name(tmp_path: Path) -> None:
     assert code == 0
     assert "Llama (aaaaaaaa)" in text
     assert "Llama (bbbbbbbb)" in text
+
+
+def test_ls_is_in_order_of_time_and_names_what_differs(tmp_path: Path) -> None:
+    def saved(method: str, run_id: str, started: str, **config: object) -> None:
+        record = factory.record(method, config=config)
+        record.run["id"] = run_id
+        record.meta["started"] = started
+        RunFolder(tmp_path / run_id).write_record(record)
+
+    text = {"name": "text", "samples": 16, "length": 512}
+    saved("flrc", "first", "2026-03-01T12:00:00+00:00", quantization={"name": "none", "group": 1})
+    saved("flrc", "fourth", "2026-03-04T12:00:00+00:00", quantization={"name": "int8", "bits": 8})
+    saved("kfac", "third", "2026-03-02T15:00:00+02:00", calibration={**text, "samples": 64})
+    saved("kfac", "second", "2026-03-02T12:30:00+00:00", calibration=text, device="cuda")
+    saved("svdllm", "oldest", "2026-02-02T12:00:00+00:00", runtime={"name": "eager"})
+    code, shown = call("ls", str(tmp_path))
+    assert code == 0
+    lines = shown.splitlines()
+    ids = [line.split()[0] for line in lines[1:]]
+    assert ids == ["oldest", "first", "second", "third", "fourth"]
+    assert "quantization=none" in lines[2]
+    assert "calibration.samples=16" in lines[3]
+    assert "calibration.samples=64" in lines[4]
+    assert "quantization=int8" in lines[5]
+    assert "=" not in lines[1]  # the only run of its method
+    for absent in ("bits", "group", "device", "runtime"):
+        assert absent not in shown

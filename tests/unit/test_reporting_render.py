@@ -18,6 +18,7 @@ from flrc.results.pages.report import print_tables, write_tables
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
 from flrc.results.tables.csv import csv_text
+from flrc.results.tables.group_names import GroupName, group_names
 from flrc.results.tables.latex import escape, latex_page
 from flrc.results.tables.markdown import markdown_page
 from flrc.results.tables.runs_table import RunsTable
@@ -194,3 +195,77 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert sorted(f.name for f in (tmp_path / "report").iterdir()) == ["table.csv", "table.md"]
     assert main([str(tmp_path / "nowhere")], console) == 1
     assert "does not exist" in capsys.readouterr().err
+
+
+def at_length(method: str, length: int, **settings: object) -> Record:
+    measured = factory.measurement(
+        "wikitext2/perplexity", length / 8, 0.2, settings={"length": length, **settings}
+    )
+    return factory.record(method, 0.2, measurements=[measured])
+
+
+def test_two_lengths_are_two_files_named_by_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for record in (at_length("svdllm", 256), at_length("kfac", 512), at_length("flra", 256)):
+        RunFolder(tmp_path / "m" / record.run["id"]).write_record(record)
+    out = io.StringIO()
+    assert main([str(tmp_path)], Console(file=out, width=200)) == 0
+    assert not capsys.readouterr().err
+    report = tmp_path / "report"
+    assert sorted(file.name for file in report.iterdir()) == sorted(
+        f"{name}-length{length}.{ending}"
+        for length in (256, 512)
+        for name, ending in (("table", "md"), ("table", "csv"), ("table", "tex"), ("plot", "png"))
+    )
+    short, long = ((report / f"table-length{n}.md").read_text() for n in (256, 512))
+    assert short.startswith("Settings: length=256\n")
+    assert "svdllm" in short
+    assert "flra" in short
+    assert "kfac" not in short
+    assert "kfac" in long
+    assert "Settings: length=512." in (report / "table-length512.tex").read_text()
+    for word in ("Settings: length=256", "Settings: length=512", "table-length256.md"):
+        assert word in out.getvalue()
+
+
+def test_names_of_settings_are_short_and_distinct() -> None:
+    def names(*records: Record) -> list[GroupName]:
+        return group_names([[record] for record in records])
+
+    assert names(at_length("kfac", 256)) == [GroupName()]
+    digests = names(*(at_length("kfac", 256, data=digit * 64) for digit in "ab"))
+    assert [name.suffix for name in digests] == ["-dataaaaaaaaa", "-databbbbbbbb"]
+    lacking = names(at_length("kfac", 256), at_length("kfac", 256, split="test"))
+    assert [name.suffix for name in lacking] == ["-1", "-splittest"]
+    # The same keys and values, at other measurements.
+    crossed = [
+        factory.record(
+            measurements=[
+                factory.measurement(f"{name}/perplexity", 9, 0.2, settings={"length": length})
+                for name, length in zip(("a", "b"), lengths, strict=True)
+            ]
+        )
+        for lengths in ((1, 2), (2, 1))
+    ]
+    assert [name.suffix for name in names(*crossed)] == ["-length1_2-1", "-length1_2-2"]
+    assert names(*crossed)[0].of_file("table.md") == "table-length1_2-1.md"
+
+
+def test_a_table_that_cannot_be_made_does_not_hide_the_others(tmp_path: Path) -> None:
+    mixed = [
+        factory.record("flrc", 0.2, s, measurements=[factory.measurement("a/rougeL", 9, rate)])
+        for s, rate in ((0, 0.2), (1, 0.4))
+    ]
+    other = factory.measurement("a/rougeL", 9, 0.2, settings={"length": 7})
+    with pytest.raises(UserError, match=r"different rates[^$]*records diff id_0 id_1"):
+        write_tables(
+            [
+                *(factory.record("flrc", 0.2, s, measurements=r.results["measurements"],
+                                 id=f"id_{s}") for s, r in enumerate(mixed)),
+                factory.record("kfac", measurements=[other]),
+            ],
+            tmp_path,
+            ["markdown"],
+        )  # fmt: skip
+    assert len(list(tmp_path.iterdir())) == 1

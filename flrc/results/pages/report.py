@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from flrc.results.plots.formats import PLOT, formats_to_write
 from flrc.results.records.record import Record
 from flrc.results.tables.columns import settings_groups
 from flrc.results.tables.csv import csv_text
+from flrc.results.tables.group_names import GroupName, group_names
 from flrc.results.tables.labels import presets
 from flrc.results.tables.latex import latex_page
 from flrc.results.tables.markdown import markdown_page
@@ -38,6 +39,9 @@ def write_tables(
 ) -> list[Path]:
     """Write ``table.md``, ``table.csv``, ``table.tex`` and ``plot.png`` below ``output``.
 
+    Where one table would mix settings, one of each for every group of settings, with the settings
+    in their names: ``table-length256.md``.
+
     Args:
         records: Any records.
         output: Folder; created if it does not exist.
@@ -45,19 +49,27 @@ def write_tables(
         x: The plot's horizontal axis: ``rate`` or ``stored``.
 
     Raises:
-        UserError: If a format does not exist, no run has finished, or a column would mix settings.
+        UserError: If a format does not exist, or no run has finished; or if a table cannot be made,
+            after the others are written.
     """
     wanted = formats_to_write(formats, FORMATS)
-    table = RunsTable(records, presets())
-    output.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name in wanted:
-        if name == PLOT:
-            written += plot.draw(table, output / "plot.png", x)
-        else:
-            file, text = FILES[name]
-            (output / file).write_text(text(table), encoding="utf-8")
-            written.append(output / file)
+    written: list[Path] = []
+    refused: list[UserError] = []
+    for name, table in _tables(records):
+        if isinstance(table, UserError):
+            refused.append(table)
+            continue
+        output.mkdir(parents=True, exist_ok=True)
+        for kind in wanted:
+            if kind == PLOT:
+                written += plot.draw(table, output / name.of_file("plot.png"), x)
+            else:
+                file, text = FILES[kind]
+                path = output / name.of_file(file)
+                path.write_text(text(table), encoding="utf-8")
+                written.append(path)
+    if refused:
+        raise refused[0]
     return written
 
 
@@ -67,20 +79,29 @@ def print_tables(records: Sequence[Record], console: Console | None = None) -> N
     Runs that failed are listed under the last table; if none has finished, only they are listed.
     """
     console = console or plain_console()
-    others = [record for record in records if record.run["status"] != "ok"]
-    groups = settings_groups(records) or [[]]
-    if len(groups) > 1:
+    tables = list(_tables(records))
+    if len(tables) > 1:
         console.print(
-            f"These runs were measured under {len(groups)} different settings: one table for each."
+            f"These runs were measured under {len(tables)} different settings: one table for each."
         )
-    known = presets()
-    for group in groups:
-        try:
-            table = RunsTable([*group, *(others if group is groups[-1] else [])], known)
-        except UserError as error:  # one table that cannot be made must not hide the others
-            console.print(str(error))
+    for _, table in tables:
+        if isinstance(table, UserError):  # it must not hide the others
+            console.print(str(table))
         else:
             print_runs_table(table, console)
+
+
+def _tables(records: Sequence[Record]) -> Iterator[tuple[GroupName, RunsTable | UserError]]:
+    """The table of each group of settings, or why it cannot be made."""
+    others = [record for record in records if record.run["status"] != "ok"]
+    groups = settings_groups(records) or [[]]
+    known = presets()
+    for group, name in zip(groups, group_names(groups), strict=True):
+        shown = [*group, *(others if group is groups[-1] else [])]
+        try:
+            yield name, RunsTable(shown, known, name.title)
+        except UserError as error:
+            yield name, error
 
 
 def plain_console() -> Console:

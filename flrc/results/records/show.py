@@ -13,6 +13,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from flrc.core.jsonfile import canonical
+from flrc.results.records.differences import differences
 from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.headline import headline
 from flrc.results.records.measurement import Measurement
@@ -34,16 +35,24 @@ STATUS_STYLE = {"ok": "green", "failed": "bold red", "running": "yellow"}
 
 
 def listing(records: Iterable[Record], now: datetime) -> Table:
-    """One line per run: id, method, model, rate, seed, status, headline measurements, age."""
-    titles = ["id", "method", "model", "rate", "seed", "status", "measurements", "age"]
+    """One line per run, the newest last: what it is, its headline measurements, its age.
+
+    The settings are those in which the runs of its method differ.
+    """
+    titles = ["id", "method", "settings", "model", "rate", "seed", "status", "measurements", "age"]
+    known = sorted(distinct_models(records), key=_started)
+    told_apart = differences(known)
+    if not any(told_apart):
+        titles.remove("settings")
     table = Table(*titles, box=None)
-    for record in distinct_models(records):
+    for record, settings in zip(known, told_apart, strict=True):
         run = record.run
         status = str(run["status"])
         values = {m.name: m.value for m in record.measurements}
         table.add_row(
             Text(str(run["id"]), no_wrap=True),
             str(run["method"]),
+            *(["\n".join(settings)] if "settings" in titles else []),
             model_name(record),
             f"{requested_rate(record):g}",
             str(run.get("seed", "")),
@@ -118,16 +127,24 @@ def age(started: Any, now: datetime) -> str:
     """How long ago a run started; ``started`` in ISO 8601, or seconds since 1970."""
     if started is None:
         return DASH
-    if isinstance(started, int | float):
-        moment = datetime.fromtimestamp(started, UTC)
-    else:
-        moment = datetime.fromisoformat(str(started))
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    seconds = max(0.0, (now - moment).total_seconds())
+    seconds = max(0.0, (now - _moment(started)).total_seconds())
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def _moment(started: Any) -> datetime:
+    if isinstance(started, int | float):
+        return datetime.fromtimestamp(started, UTC)
+    moment = datetime.fromisoformat(str(started))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _started(record: Record) -> datetime:
+    """When a run started; records without a time come first."""
+    started = record.meta.get("started")
+    return datetime.min.replace(tzinfo=UTC) if started is None else _moment(started)
 
 
 def _failure(run: dict[str, Any]) -> str:

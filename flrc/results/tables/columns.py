@@ -39,7 +39,7 @@ class MixedSettings(UserError):
             f"{column} was measured under different settings ({', '.join(keys)})",
             given=shown,
             allowed="one value of every setting per column",
-            fix="name a narrower folder, or run the same command again for all of them",
+            fix="run the same command again, with one value, for all of them",
         )
 
 

@@ -7,26 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flrc.core.jsonfile import canonical
 from flrc.core.shipped import conf_folder
+from flrc.results.records.differences import follows, method_settings, varying
 from flrc.results.records.record import METHOD_SLOTS, Record
-from flrc.results.records.rows import flatten, plain
+from flrc.results.records.rows import plain
 from flrc.results.records.store import model_name, requested_rate
-
-NOT_METHOD = frozenset(
-    {
-        "method", "rate", "seed", "study", "scale", "experiment", "evaluation", "tracker", "paths",
-        "hydra", "device", "placement", "workers", "force", "dry_run", "model.label", "model.save",
-        "data.root",
-    }
-)  # fmt: skip
-"""Configuration keys (and all below them) in which two runs of one row may differ.
-
-The location of data is one of them; its fingerprint is a setting of the measurements.
-"""
-
-DENSE_KEYS = ("model.", "dtype", "threads")
-"""Configuration keys in which two dense runs count as different."""
 
 Presets = Mapping[str, Mapping[str, str]]
 """Method name -> slot -> component name."""
@@ -68,7 +53,7 @@ def label_rows(records: Sequence[Record], presets: Presets) -> list[str]:
     """
     labels = [_overridden(record, presets) for record in records]
     labels = _split(records, labels, lambda record: _components(record))
-    labels = _split(records, labels, _configuration)
+    labels = _split(records, labels, method_settings)
     return _split_repeats(records, labels)
 
 
@@ -91,42 +76,24 @@ def _overridden(record: Record, presets: Presets) -> str:
     return " · ".join([method, *parts])
 
 
-def _configuration(record: Record) -> dict[str, Any]:
-    flat = flatten(record.run.get("config", {}))
-    if record.run["method"] == "dense":
-        flat = {key: flat[key] for key in flat if key.startswith(DENSE_KEYS)}
-    return {
-        key: value
-        for key, value in flat.items()
-        if not any(key == name or key.startswith(f"{name}.") for name in NOT_METHOD)
-    }
-
-
 def _split(records: Sequence[Record], labels: list[str], view: Any) -> list[str]:
     """Add to equal labels the keys of ``view`` in which their runs differ at one model and rate."""
     groups: dict[tuple[str, str, float], list[Record]] = defaultdict(list)
     for record, label in zip(records, labels, strict=True):
         groups[label, model_name(record), requested_rate(record)].append(record)
-    varying: dict[str, dict[str, None]] = defaultdict(dict)
+    different: dict[str, dict[str, None]] = defaultdict(dict)
     for (label, _, _), group in groups.items():
         views = [view(record) for record in group]
-        for key in dict.fromkeys(key for values in views for key in values):
-            if len({canonical(values.get(key)) for values in views}) > 1:
-                varying[label][key] = None
+        different[label] |= dict.fromkeys(varying(views))
     split = []
     for record, label in zip(records, labels, strict=True):
         values = view(record)
-        keys = [key for key in varying[label] if f" {key}=" not in label]
+        keys = [key for key in different[label] if f" {key}=" not in label]
         # The name of a component implies the other keys of its slot.
-        keys = [key for key in keys if not _follows(key, varying[label])]
+        keys = [key for key in keys if not follows(key, different[label])]
         parts = [f"{key.removesuffix('.name')}={plain(values.get(key))}" for key in keys]
         split.append(" · ".join([label, *parts]))
     return split
-
-
-def _follows(key: str, varying: Mapping[str, None]) -> bool:
-    slot = key.partition(".")[0]
-    return key != f"{slot}.name" and f"{slot}.name" in varying
 
 
 def _split_repeats(records: Sequence[Record], labels: list[str]) -> list[str]:

@@ -38,6 +38,7 @@ def latex_page(table: RunsTable) -> str:
     below = [*table.text_grid.numbered_footnotes, *table.reading]
     below += [*notes.failed, *notes.settings, *notes.provenance]
     caption = f"Model: {', '.join(table.models)}."
+    caption += f" Settings: {table.title}." if table.title else ""
     return "\n".join([PACKAGES, *environment(table.text_grid, caption, below)]) + "\n"
 
 

@@ -8,7 +8,8 @@ from flrc.results.tables.runs_table import RunsTable
 
 def markdown_page(table: RunsTable) -> str:
     """A table of runs as a GitHub-flavoured Markdown page, notes below it."""
-    parts = [f"Model: {', '.join(escape(model) for model in table.models)}", ""]
+    parts = [f"Settings: {escape(table.title)}", ""] if table.title else []
+    parts += [f"Model: {', '.join(escape(model) for model in table.models)}", ""]
     parts += [*markdown_table(table.text_grid), ""]
     notes = table.notes
     for title, texts in (

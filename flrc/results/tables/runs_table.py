@@ -60,8 +60,12 @@ class Notes:
 class RunsTable(Table):
     """A table in the default layout: the columns that hold anything, and the notes below."""
 
-    def __init__(self, records: Iterable[Record], presets: Presets | None = None) -> None:
+    def __init__(
+        self, records: Iterable[Record], presets: Presets | None = None, title: str = ""
+    ) -> None:
         """The table of all finished runs; the notes name those that failed or did not finish.
+
+        ``title`` names the settings that distinguish it from other tables of the same command.
 
         Raises:
             MixedSettings: If a column would mix settings.
@@ -92,6 +96,7 @@ class RunsTable(Table):
             [run.facts for row in rows.values() for run in row],
             find,
         )
+        self.title = title
         self._runs = rows
         searched = any(record.results.get("search", {}).get("probes") for record in finished)
         columns = [REALISED, *measured, *COUNTS, *(SEARCH if searched else ())]

@@ -9,6 +9,7 @@ from flrc.errors import UserError
 from flrc.results.records.record import Record
 from flrc.results.tables.columns import settings_groups
 from flrc.results.tables.grid import Grid
+from flrc.results.tables.group_names import group_names
 from flrc.results.tables.labels import Presets
 from flrc.results.tables.runs_table import RunsTable
 
@@ -25,13 +26,13 @@ class Section:
 def runs_sections(records: Iterable[Record], presets: Presets, title: str = "") -> list[Section]:
     """One section for each group of finished runs that were measured under the same settings.
 
-    A number follows ``title`` where there are several.
+    The settings in which they differ follow ``title`` where there are several.
     """
     groups = settings_groups(records)
     several = len(groups) > 1
     sections = []
-    for number, group in enumerate(groups, start=1):
-        heading = ", ".join([title] * bool(title) + [f"settings {number}"] * several)
+    for group, name in zip(groups, group_names(groups), strict=True):
+        heading = ", ".join(part for part in (title, name.title) if part)
         try:
             table = RunsTable(group, presets)
         except UserError as error:  # one table that cannot be made must not hide the others

@@ -21,6 +21,8 @@ PADDING = 3
 def print_runs_table(table: RunsTable, console: Console) -> None:
     """Print a table of runs, model by model, and its notes."""
     grid, notes = table.text_grid, table.notes
+    if table.title:
+        console.print(Text(f"Settings: {table.title}", style="bold"))
     for model in table.models:
         console.print(Text(f"Model: {model}", style="bold"))
         print_grid(_of_model(grid, model) if len(table.models) > 1 else grid, console)

@@ -134,11 +134,13 @@ def _check_only_seeds(chosen: Sequence[TableRun], asked: Facts, name: str) -> No
             fix="add the model to the table's rows",
         )
     if max(rates) - min(rates) > RATE_TOLERANCE:
+        first, last = (rates.index(rate) for rate in (min(rates), max(rates)))
+        pair = f"{chosen[first].id} {chosen[last].id}"
         raise MixedRates(
             f"the runs of one cell were measured at different rates ({where}; {name})",
             given=", ".join(
                 f"{run.id}: {rate:.4g}" for run, rate in zip(chosen, rates, strict=True)
             ),
             allowed=f"rates within {RATE_TOLERANCE} of each other",
-            fix="name a narrower folder: these runs differ in more than the seed",
+            fix=f"python -m flrc.records diff {pair} shows more than the seed",
         )
