@@ -10,7 +10,7 @@ from flrc.core.version import __version__
 if TYPE_CHECKING:
     from flrc.library.compression import compress, run
     from flrc.library.generation import generate, load
-    from flrc.models.checkpoints.checkpoint import save
+    from flrc.library.saving import save
 
 __all__ = ["__version__", "compress", "generate", "load", "register", "run", "save"]
 
@@ -19,7 +19,7 @@ _HOMES = {
     "generate": "flrc.library.generation",
     "load": "flrc.library.generation",
     "run": "flrc.library.compression",
-    "save": "flrc.models.checkpoints.checkpoint",
+    "save": "flrc.library.saving",
 }
 """The module of each function; imported on first use, as torch takes seconds to import."""
 

@@ -14,7 +14,7 @@ from flrc.core.commands import as_called
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
-    from flrc.models.checkpoints.checkpoint import Loaded
+    from flrc.library.compressed_model import CompressedModel
     from flrc.plans.rank_plan import RankPlan
 
 HELP = "/new starts a new conversation, /quit ends."
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     return converse(model, options.max_new_tokens, sampling if options.temperature else {})
 
 
-def converse(model: Loaded, max_new_tokens: int, options: dict[str, object]) -> int:
+def converse(model: CompressedModel, max_new_tokens: int, options: dict[str, object]) -> int:
     """Read messages line by line and print replies as they are generated, until input ends."""
     from rich.console import Console
     from transformers import TextStreamer

@@ -19,10 +19,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         check_target(options.folder)
+        from flrc.library.compressed_model import loaded_of
         from flrc.library.generation import load
         from flrc.models.checkpoints.dense_export import export
 
-        export(load(options.path, "cpu"), options.folder)
+        export(loaded_of(load(options.path, "cpu")), options.folder)
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1

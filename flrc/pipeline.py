@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from flrc.errors import UserError, explained
 from flrc.form import surgery
 from flrc.models.checkpoints.checkpoint import Loaded, save
+from flrc.models.checkpoints.manifest import FILE
 from flrc.models.layers.sizes import stored_bytes
 from flrc.models.sources.loading import load_model
+from flrc.results.pages.model_card import describe
 from flrc.results.records.record import Record
 from flrc.running import environment
 from flrc.running.accounting import account, account_dense, fallbacks, note_coefficients
@@ -97,6 +99,8 @@ def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
             log.error(message, stages.current, folder.path, suffix, exc_info=reason is None)
         record.meta["stages"] = stages.to_json()
         folder.write_record(record)
+        if record.run["status"] == "ok" and (folder.model / FILE).is_file():
+            describe(folder.model, record)  # now with what was measured
         return record, compressed
 
 
@@ -120,6 +124,7 @@ def compress_and_evaluate(context: Context, record: Record) -> Loaded | None:
         if config.model.save:
             with context.stages("save"):
                 save(compressed, context.folder.model)
+                describe(context.folder.model, record)
         context.cache.trim()
     else:
         results |= account_dense(context.dense)

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
 def _compress(options: argparse.Namespace, command: str) -> None:
     with uncollected():
         from flrc.library.compression import compress  # imports torch
-        from flrc.models.checkpoints.checkpoint import save
+        from flrc.library.saving import save
         from flrc.running.environment import called_as
     with called_as(command):
         model, record = compress(

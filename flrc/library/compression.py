@@ -18,6 +18,7 @@ from flrc.core.canonical import canonical
 from flrc.core.shipped import conf_folder
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
+from flrc.library.compressed_model import as_model
 from flrc.library.given_sequences import GivenSequences
 from flrc.library.in_memory_model import InMemoryModel
 from flrc.library.overrides import check_contradictions, evaluates
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from flrc.models.checkpoints.checkpoint import Loaded
+    from flrc.library.compressed_model import CompressedModel
     from flrc.results.records.record import Record
 
 
@@ -60,7 +61,7 @@ def compress(
     calibration: Sequence[str | Sequence[int] | Tensor] | None = None,
     seed: int = 0,
     overrides: Sequence[str] = (),
-) -> tuple[Loaded, Record]:
+) -> tuple[CompressedModel, Record]:
     """Compress a causal language model.
 
     Nothing is evaluated unless the overrides name evaluations. Statistics, factors and gradients
@@ -81,7 +82,7 @@ def compress(
             ``"evaluation=[perplexity]"``, ``"paths.runs=DIR"``.
 
     Returns:
-        The model with its tokenizer and plans, for :func:`flrc.generate` and :func:`flrc.save`; it
+        The model as :func:`flrc.load` returns it, for a model in memory the caller's own object; it
         is in evaluation mode, and no parameter requires gradients. And the record, which is also
         written to the folder of runs.
 
@@ -120,7 +121,7 @@ def compress(
         record, compressed = pipeline.run_with_model(config)
     _finished(record, config)
     assert compressed is not None
-    return compressed, record
+    return as_model(compressed, record), record
 
 
 def _name_of(model: str | Path) -> str:

@@ -13,24 +13,34 @@ from flrc.data.chat_template import has_template, render
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
 from flrc.evaluation.reply_generation import generate_replies
+from flrc.library.compressed_model import as_model, loaded_of
 from flrc.models.anatomy.input_limits import Limits
-from flrc.models.checkpoints.checkpoint import Loaded
 from flrc.models.checkpoints.checkpoint import load as load_folder
 from flrc.models.checkpoints.manifest import FILE, refusing
+from flrc.results.pages.model_card import record_of
 from flrc.runtime.decoding import Decoder
 
 if TYPE_CHECKING:
     from transformers.generation.streamers import BaseStreamer
 
+    from flrc.library.compressed_model import CompressedModel
+    from flrc.models.checkpoints.checkpoint import Loaded
     from flrc.plans.rank_plan import RankPlan
 
 
-def load(path: str | Path, device: str = "auto") -> Loaded:
+def load(path: str | Path, device: str = "auto") -> CompressedModel:
     """Load a compressed model that :func:`flrc.save` or a run with ``model.save=true`` wrote.
+
+    It is a model of ``transformers``: an instance of the base's class whose ``generate`` follows
+    the schedule. A call runs one forward step under the constant plan.
 
     Args:
         path: The run's folder, or the ``model`` folder in it.
         device: ``auto``, ``cpu``, ``cuda`` ...
+
+    Returns:
+        The model; ``model.flrc`` holds its ``tokenizer``, ``plans`` and ``record`` (None if the
+        checkpoint was saved without it).
 
     Raises:
         UserError: If there is no such model, or its files are damaged.
@@ -38,15 +48,16 @@ def load(path: str | Path, device: str = "auto") -> Loaded:
     folder = Path(path).expanduser()
     if not (folder / FILE).is_file() and (folder / "model" / FILE).is_file():
         folder = folder / "model"
-    return load_folder(folder, resolve_device(device))
+    return as_model(load_folder(folder, resolve_device(device)), record_of(folder))
 
 
-def decoder_of(model: Loaded) -> Decoder:
+def decoder_of(model: CompressedModel | Loaded) -> Decoder:
     """A decoder that follows the model's schedule."""
-    return Decoder(model.model, model.tokenizer, model.plans)
+    loaded = loaded_of(model)
+    return Decoder(loaded.model, loaded.tokenizer, loaded.plans)
 
 
-def prompt_ids(model: Loaded, turns: str | Sequence[dict[str, str]]) -> list[int]:
+def prompt_ids(model: CompressedModel | Loaded, turns: str | Sequence[dict[str, str]]) -> list[int]:
     """Token ids of a conversation in the chat template, or as plain text if there is none.
 
     Args:
@@ -58,7 +69,8 @@ def prompt_ids(model: Loaded, turns: str | Sequence[dict[str, str]]) -> list[int
     """
     if isinstance(turns, str):
         turns = [{"role": "user", "content": turns}]
-    tokenizer, templated = model.tokenizer, has_template(model.tokenizer)
+    tokenizer = loaded_of(model).tokenizer
+    templated = has_template(tokenizer)
     problem = "the conversation cannot be turned into a prompt"
     accepted = "texts, in turns that the chat template accepts"
     with refusing(lambda why: UserError(problem, given=why, allowed=accepted)):
@@ -71,7 +83,7 @@ def prompt_ids(model: Loaded, turns: str | Sequence[dict[str, str]]) -> list[int
 
 
 def generate(
-    model: Loaded,
+    model: CompressedModel | Loaded,
     prompts: str | Sequence[str],
     *,
     max_new_tokens: int = 128,
@@ -82,7 +94,7 @@ def generate(
     """Generate replies under the model's schedule, greedily unless the options say otherwise.
 
     Args:
-        model: From :func:`flrc.load`.
+        model: From :func:`flrc.load` or :func:`flrc.compress`.
         prompts: The user's message, or several of them.
         max_new_tokens: Length of the longest reply.
         batch_size: Number of prompts that are processed together.
@@ -103,12 +115,13 @@ def generate(
     torch.manual_seed(seed)
     options |= {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     replies = generate_replies(decoder_of(model), ids, **options)
-    texts = [model.tokenizer.decode(r, skip_special_tokens=True).strip() for r in replies]
+    tokenizer = loaded_of(model).tokenizer
+    texts = [tokenizer.decode(r, skip_special_tokens=True).strip() for r in replies]
     return texts[0] if isinstance(prompts, str) else texts
 
 
 def stream(
-    model: Loaded,
+    model: CompressedModel | Loaded,
     turns: Sequence[dict[str, str]],
     streamer: BaseStreamer,
     on_switch: Callable[[int, RankPlan], None],
@@ -125,7 +138,7 @@ def stream(
     """
     prompt = prompt_ids(model, turns)
     _check_fit(model, [prompt], max_new_tokens)
-    ids = torch.tensor([prompt], device=model.model.device)
+    ids = torch.tensor([prompt], device=loaded_of(model).model.device)
     output = decoder_of(model).generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
@@ -138,7 +151,10 @@ def stream(
     return reply
 
 
-def _check_fit(model: Loaded, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+def _check_fit(
+    model: CompressedModel | Loaded, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> None:
     """Check the context length and the vocabulary."""
     read = TokenSequences("a prompt with its reply", prompts, "max_new_tokens", max_new_tokens)
-    read.check(Limits.of(model.model.config), type(model.model).__name__)
+    whole = loaded_of(model).model
+    read.check(Limits.of(whole.config), type(whole).__name__)

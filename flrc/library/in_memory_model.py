@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from flrc.errors import UserError
 from flrc.library.model_checks import check_model
 from flrc.library.tokenizer_digest import tokenizer_digest
-from flrc.models.sources.base import ModelSource, label_of
+from flrc.models.sources.base import ModelSource, hub_id_of, label_of, license_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -41,12 +43,17 @@ class InMemoryModel(ModelSource):
         self._tokenizer = _checked_tokenizer(tokenizer)
         self._config: PretrainedConfig = type(model.config).from_dict(model.config.to_dict())
         self._fingerprint = _fingerprint(model, self._tokenizer)
+        self._origin = _origin(str(model.config.name_or_path))
         label = label_of(str(model.config.name_or_path)) or str(model.config.model_type)
         super().__init__(name="in_memory", label=label)
 
     def fingerprint(self) -> str:
         """Digest of weights, config, generation settings and tokenizer."""
         return self._fingerprint
+
+    def origin(self) -> dict[str, str]:
+        """What its config's ``name_or_path`` says: a name on the Hub, or a folder with a card."""
+        return self._origin
 
     def check_available(self) -> None:
         """A model in memory is always available."""
@@ -75,6 +82,14 @@ def _fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _origin(name_or_path: str) -> dict[str, str]:
+    path = Path(name_or_path)
+    if path.is_dir():
+        known = {"id": hub_id_of(path), "license": license_of(path)}
+        return {key: value for key, value in known.items() if value}
+    return {"id": name_or_path} if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name_or_path) else {}
 
 
 def _checked_tokenizer(tokenizer: Any) -> PreTrainedTokenizerBase:

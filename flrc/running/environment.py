@@ -62,6 +62,7 @@ def meta_block(config: RunConfig) -> dict[str, Any]:
         },
         "model_revision": config.model.fingerprint(),
         **({} if (commit := config.model.commit()) is None else {"model_commit": commit}),
+        "base_model": config.model.origin(),
         "device": str(resolve_device(config.device)),
         "processor": platform.processor() or platform.machine(),
         "dtype": config.dtype,

@@ -24,7 +24,7 @@ from flrc.form.base import Form
 from flrc.form.pivoted import Pivoted
 from flrc.form.two_factor import TwoFactor
 from flrc.models.checkpoints.checkpoint import Loaded, load, save
-from flrc.models.checkpoints.manifest import manifest_digest
+from flrc.models.checkpoints.manifest import RECORD, manifest_digest
 from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.models.layers.sizes import stored_bytes
 from flrc.models.layers.switching import activate
@@ -158,7 +158,13 @@ def test_the_advised_repair_repairs(run_config: Callable[..., Any]) -> None:
     config = run_config("method=svdllm", "rate=0.3", "model.save=true")
     record = run(config)
     folder = run_folder(config).model
-    expected = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def contents() -> dict[str, bytes]:
+        # The record names the time of the run.
+        return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != RECORD}
+
+    expected = contents()
+    assert "README.md" in expected
     damages: list[Callable[[], object]] = [
         lambda: (folder / "flrc.json").unlink(),
         lambda: (folder / "flrc.json").write_text("{}"),
@@ -176,7 +182,8 @@ def test_the_advised_repair_repairs(run_config: Callable[..., Any]) -> None:
         again = run(config)
         assert again.run["status"] == "ok", again.run
         assert again.results["measurements"] == record.results["measurements"]
-        assert {path.name: path.read_bytes() for path in folder.iterdir()} == expected
+        assert contents() == expected
+        assert (folder / RECORD).is_file()
         assert [p.name for p in folder.parent.iterdir() if p.name.startswith(".model")] == []
 
 

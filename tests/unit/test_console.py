@@ -213,6 +213,8 @@ def test_a_checkpoint_in_one_line(
     assert "saved: out\n" in out
     assert "next:  flrc chat out\n" in out
     model = flrc.load("out", "cpu")
+    assert model.flrc.record.meta["command"].startswith("flrc compress")
+    assert "library_name: transformers" in Path("out/README.md").read_text()
     assert flrc.generate(model, "Name a river.", max_new_tokens=2) is not None
     (path,) = (tmp_path / "runs").glob("*/*/record.json")
     record = json.loads(path.read_text("utf-8"))

@@ -214,10 +214,10 @@ def test_what_is_compressed_is_not_compressed_again(
     compressed, _ = flrc.compress(
         model, tokenizer, method="svdllm", calibration=TEXTS, overrides=words
     )
-    assert not compressed.model.training
-    assert not any(parameter.requires_grad for parameter in compressed.model.parameters())
+    assert not compressed.training
+    assert not any(parameter.requires_grad for parameter in compressed.parameters())
     flrc.save(compressed, tmp_path / "kept")
-    for again in (compressed.model, flrc.load(tmp_path / "kept", "cpu").model):
+    for again in (compressed, flrc.load(tmp_path / "kept", "cpu")):
         with pytest.raises(UserError, match="compressed already"):
             flrc.compress(again, tokenizer, calibration=TEXTS, overrides=words)
 

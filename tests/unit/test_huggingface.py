@@ -56,8 +56,8 @@ def test_auto_classes_load_what_flrc_loads(shape: str, saved: Callable[..., Path
     theirs = AutoModelForCausalLM.from_pretrained(folder)
     base = AutoConfig.from_pretrained(folder)
     assert base.model_type == "flrc"
-    assert base.hidden_size == ours.model.config.hidden_size
-    assert torch.equal(theirs(input_ids=IDS).logits, ours.model(input_ids=IDS).logits)
+    assert base.hidden_size == ours.config.hidden_size
+    assert torch.equal(theirs(input_ids=IDS).logits, ours(input_ids=IDS).logits)
     assert not any(p.requires_grad for p in theirs.parameters())
 
     reply = theirs.generate(IDS, max_new_tokens=12, do_sample=False)
@@ -71,7 +71,7 @@ def test_auto_classes_load_what_flrc_loads(shape: str, saved: Callable[..., Path
     constant = theirs.generate_at_one_rank(IDS, max_new_tokens=12, do_sample=False)
     assert not torch.equal(constant, reply)
     # It ended on the constant plan, and max_length says as much as max_new_tokens.
-    assert torch.equal(theirs(input_ids=IDS).logits, ours.model(input_ids=IDS).logits)
+    assert torch.equal(theirs(input_ids=IDS).logits, ours(input_ids=IDS).logits)
     longest = IDS.shape[1] + 12
     assert torch.equal(theirs.generate(IDS, max_length=longest, do_sample=False), reply)
 
@@ -217,7 +217,7 @@ def test_the_dense_export_loads_anywhere(
     assert type(plain).__module__.startswith("transformers.")
     assert not low_rank_layers(plain)
     assert "flrc" not in (tmp_path / "dense" / "config.json").read_text().lower()
-    compressed = flrc.load(folder, "cpu").model
+    compressed = flrc.load(folder, "cpu")
     difference = plain(input_ids=IDS).logits - compressed(input_ids=IDS).logits
     assert difference.abs().max() < 1e-3 * compressed(input_ids=IDS).logits.abs().max()
     AutoTokenizer.from_pretrained(tmp_path / "dense")

@@ -66,7 +66,7 @@ def test_a_model_in_memory_becomes_what_a_saved_one_becomes(
         "overrides": [*words, "search=none"],
     }  # fmt: skip
     compressed, record = flrc.compress(model, tokenizer, **settings)
-    assert compressed.model is model
+    assert compressed is model
     assert record.run["status"] == "ok"
     assert record.results["measurements"] == []
     targets = record.results["parameters"]
@@ -78,20 +78,20 @@ def test_a_model_in_memory_becomes_what_a_saved_one_becomes(
     path = f"model.path={tmp_path / 'saved'}"
     more = [*settings["overrides"], path, "device=cpu"]
     again, other = flrc.compress("local", **{**settings, "overrides": more})
-    assert torch.equal(again.model(input_ids=IDS).logits, model(input_ids=IDS).logits)
+    assert torch.equal(again(input_ids=IDS).logits, model(input_ids=IDS).logits)
     assert other.results["parameters"] == targets
     assert len(record_files(tmp_path / "runs")) == 2
 
     flrc.save(compressed, tmp_path / "kept")
     kept = flrc.load(tmp_path / "kept", "cpu")
-    assert torch.equal(kept.model(input_ids=IDS).logits, model(input_ids=IDS).logits)
+    assert torch.equal(kept(input_ids=IDS).logits, model(input_ids=IDS).logits)
     assert flrc.generate(kept, "hello", max_new_tokens=8) == flrc.generate(
         compressed, "hello", max_new_tokens=8
     )
     # What was loaded can be saved again.
     flrc.save(kept, tmp_path / "twice")
     twice = flrc.load(tmp_path / "twice", "cpu")
-    assert torch.equal(twice.model(input_ids=IDS).logits, model(input_ids=IDS).logits)
+    assert torch.equal(twice(input_ids=IDS).logits, model(input_ids=IDS).logits)
 
 
 def test_texts_calibrate_and_stay_out_of_the_record(
@@ -100,7 +100,7 @@ def test_texts_calibrate_and_stay_out_of_the_record(
     compressed, record = flrc.compress(
         make_model(), tokenizer, method="svdllm", calibration=TEXTS, overrides=words
     )
-    assert low_rank_layers(compressed.model)
+    assert low_rank_layers(compressed)
     (file,) = record_files(tmp_path / "runs")
     assert "secret" not in file.read_text()
     assert record.run["config"]["calibration"]["digest"]

@@ -90,7 +90,7 @@ def test_a_new_an_empty_and_an_older_one(
     save(loaded, target)
     folder = Path(target).expanduser().resolve()
     expected = loaded.model(input_ids=IDS).logits
-    assert torch.equal(flrc.load(folder, "cpu").model(input_ids=IDS).logits, expected)
+    assert torch.equal(flrc.load(folder, "cpu")(input_ids=IDS).logits, expected)
     assert {path.name for path in tmp_path.iterdir()} - before <= {folder.name}
 
 
@@ -127,7 +127,7 @@ def test_a_checkpoint_is_there_whenever_it_stops(
         else:
             assert stop >= 4
     there = folder if folder.exists() else aside
-    assert low_rank_layers(flrc.load(there, "cpu").model)
+    assert low_rank_layers(flrc.load(there, "cpu"))
     save(loaded, folder)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
@@ -139,7 +139,7 @@ def test_what_was_set_aside_is_brought_back(loaded: Loaded, tmp_path: Path) -> N
     with pytest.raises(ValueError, match="while it is written"), replacing(tmp_path / "model"):
         raise ValueError("while it is written")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert low_rank_layers(flrc.load(tmp_path / "model", "cpu").model)
+    assert low_rank_layers(flrc.load(tmp_path / "model", "cpu"))
 
 
 def test_a_run_refuses_before_it_works(run_config: Callable[..., Any], tmp_path: Path) -> None:

@@ -151,11 +151,11 @@ def test_what_was_struck_from_the_list_is_refused(name: str, folder: Path) -> No
 
 
 def test_what_no_loader_reads_may_lie_there(folder: Path) -> None:
-    expected = flrc.load(folder, "cpu").model(input_ids=IDS).logits
+    expected = flrc.load(folder, "cpu")(input_ids=IDS).logits
     for name in ("README.md", "LICENSE", ".gitattributes", ".git/config", "curve.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("x")
-    assert torch.equal(flrc.load(folder, "cpu").model(input_ids=IDS).logits, expected)
+    assert torch.equal(flrc.load(folder, "cpu")(input_ids=IDS).logits, expected)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_no_file_of_its_kind(name: str, content: str | bytes, folder: Path) -> N
     if name != "flrc.json":
         reseal(folder)
     if (name, content) == ("generation_config.json", "gone"):
-        assert flrc.load(folder, "cpu").model  # not every model has one
+        assert flrc.load(folder, "cpu")  # not every model has one
         return
     told = "(tensors|safetensors)" if name == "model.safetensors" else name.replace(".", r"\.")
     with pytest.raises(UserError, match=told):
@@ -231,11 +231,11 @@ def test_an_unknown_dtype(dtype: Any, folder: Path) -> None:
     ids=str,
 )
 def test_a_config_that_makes_no_such_model(values: dict[str, Any], folder: Path) -> None:
-    expected = flrc.load(folder, "cpu").model(input_ids=IDS).logits
+    expected = flrc.load(folder, "cpu")(input_ids=IDS).logits
     edit(folder / "config.json", **values)
     reseal(folder)
     try:
-        logits = flrc.load(folder, "cpu").model(input_ids=IDS).logits
+        logits = flrc.load(folder, "cpu")(input_ids=IDS).logits
     except UserError as error:
         assert "config.json" in str(error) or "tensors do not fit" in str(error)  # noqa: PT017
     else:

@@ -105,7 +105,7 @@ def compressed(tokenizer: Any, folder: Path, cache: str, *more: str) -> tuple[An
         make_model("tiny_llama"), tokenizer, method="svdllm", rate=0.4, calibration=TEXTS,
         overrides=[f"paths.runs={folder / cache}", f"paths.cache={folder / cache}", *more],
     )  # fmt: skip
-    return model.model(IDS).logits, record
+    return model(IDS).logits, record
 
 
 @pytest.mark.parametrize("change", [lowercase, split_digits])

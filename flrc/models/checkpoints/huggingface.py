@@ -73,7 +73,14 @@ def config_class(base: type[PreTrainedConfig]) -> type[PreTrainedConfig]:
 @cache
 def model_class(config: type[PreTrainedConfig]) -> type[PreTrainedModel]:
     """The base's causal language model, which generates under its schedule."""
-    base = MODEL_FOR_CAUSAL_LM_MAPPING[config.__bases__[0]]
+    return scheduled_class(MODEL_FOR_CAUSAL_LM_MAPPING[config.__bases__[0]], config)  # type: ignore[arg-type]
+
+
+@cache
+def scheduled_class(
+    base: type[PreTrainedModel], config: type[PreTrainedConfig]
+) -> type[PreTrainedModel]:
+    """A subclass of a model's class that generates under its schedule, with this config class."""
     # It keeps the base's name and module: transformers looks up caches, attention kernels, losses
     # and pipeline support by them.
     names = {"__module__": base.__module__, "config_class": config}
@@ -218,9 +225,9 @@ class Scheduled:
         return super().generate(*arguments, **options)  # type: ignore[misc]
 
     def save_pretrained(self, *_: Any, **__: Any) -> None:
-        """Not supported: the folder that was loaded is the checkpoint."""
+        """Not supported: ``flrc.save(model, folder)`` writes a checkpoint with its plans."""
         raise NotImplementedError(
-            "copy the checkpoint's folder; python -m flrc.export writes a dense one"
+            "flrc.save(model, FOLDER) writes it; python -m flrc.export writes a dense model"
         )
 
 

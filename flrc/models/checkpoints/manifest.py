@@ -21,6 +21,9 @@ FORMAT = 3
 """Version of the layout; the only one that is read."""
 HARMLESS = ("", ".md", ".png", ".jpg", ".svg")
 """Suffixes of files that no loader reads; they need not be listed."""
+RECORD = "flrc_record.json"
+UNLISTED = (FILE, RECORD)
+"""Files that are not listed: the manifest, and the run's record, which is complete only later."""
 AGAIN = "copy the folder again, or save the model again: the run's command and model.save=true"
 
 
@@ -102,7 +105,7 @@ def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
             raise refuse(name, "was changed: its SHA-256 differs from the one in the manifest")
     for path in sorted(folder.iterdir()):
         harmless = path.name.startswith(".") or (path.is_file() and path.suffix in HARMLESS)
-        if path.name not in (FILE, *files) and not harmless:
+        if path.name not in (*UNLISTED, *files) and not harmless:
             raise refuse(path.name, f"is not listed in {FILE}: it was added later", "remove it")
 
 

@@ -65,8 +65,34 @@ class ModelSource(Component, ABC):
         """The model's name in messages: its path, or its label."""
         return self.label
 
+    def origin(self) -> dict[str, str]:
+        """What is known of the model's origin: ``id`` on the Hub, and ``license``."""
+        return {}
+
     def convert(self, cache: StageCache, dtype: str) -> None:
         """Convert slowly loading files once, into the cache; most sources have none."""
+
+
+def hub_id_of(path: str | Path) -> str:
+    """``owner/name`` of a snapshot in the Hub's cache; empty for any other path."""
+    above = Path(path).parent
+    match = re.fullmatch("models--(.+?)--(.+)", above.parent.name)
+    return f"{match[1]}/{match[2]}" if above.name == "snapshots" and match else ""
+
+
+def license_of(folder: Path) -> str:
+    """The licence in the header of a folder's model card; empty if there is none."""
+    from huggingface_hub import metadata_load
+
+    card = folder / "README.md"
+    if not card.is_file():
+        return ""
+    try:
+        header = metadata_load(card) or {}
+    except Exception:  # the parser raises many kinds; a card that cannot be read names no licence
+        return ""
+    found = header.get("license") if isinstance(header, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def label_of(path: str | Path) -> str:

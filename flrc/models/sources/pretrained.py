@@ -23,7 +23,7 @@ from flrc.models.checkpoints.model_files import (
     weight_files,
 )
 from flrc.models.checkpoints.vocabulary import check_vocabulary, no_vocabulary
-from flrc.models.sources.base import ModelSource
+from flrc.models.sources.base import ModelSource, hub_id_of, license_of
 from flrc.models.sources.file_inspection import inspect, inspect_gguf, refuse_quantized
 from flrc.models.sources.weight_headers import damaged
 
@@ -70,6 +70,15 @@ class Pretrained(ModelSource):
     def where(self) -> str:
         """The model's name in messages: its path, or its label."""
         return str(self._folder() or self._place() or self.label)
+
+    def origin(self) -> dict[str, str]:
+        """The Hub's id of a snapshot in its cache, and the licence in the card beside the files."""
+        place = self._place()
+        if place is None:
+            return {}
+        folder = place.parent if place.is_file() else place
+        known = {"id": hub_id_of(folder), "license": license_of(folder)}
+        return {key: value for key, value in known.items() if value}
 
     def _location(self) -> dict[str, Any]:
         converted = self._converted

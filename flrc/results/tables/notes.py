@@ -34,7 +34,7 @@ def settings(measured: Sequence[Column]) -> list[str]:
     lines = []
     for columns in shared.values():
         names = ", ".join(column.name for column in columns)
-        lines.append(f"{names}: {listed(columns[0].settings, _abridged)}")
+        lines.append(f"{names}: {listed(columns[0].settings, abridged)}")
     return lines
 
 
@@ -43,7 +43,7 @@ def provenance(records: Sequence[Record]) -> list[str]:
 
     def config(record: Record) -> str:
         group = record.run.get("config", {}).get("calibration")
-        return listed(group, _abridged) if isinstance(group, dict) else "?"
+        return listed(group, abridged) if isinstance(group, dict) else "?"
 
     def versions(record: Record) -> str:
         known = record.meta.get("versions") or {}
@@ -86,6 +86,7 @@ def failure(record: Record) -> str:
     return f"{where}: failed in {run.get('stage', '?')}: {run.get('error', '?')}"
 
 
-def _abridged(value: Any) -> str:
+def abridged(value: Any) -> str:
+    """A value of a setting as text, fingerprints shortened."""
     text = plain(value)
     return text[:DIGEST_SHOWN] if re.fullmatch(r"[0-9a-f]{32,}", text) else text

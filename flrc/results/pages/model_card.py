@@ -1,0 +1,201 @@
+"""The model card of a checkpoint: ``README.md`` with the header that the Hub reads."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from flrc.core import jsonfile
+from flrc.data.dataset_catalog import DATASETS
+from flrc.models.checkpoints.manifest import RECORD
+from flrc.results.pages.papers import PAPERS
+from flrc.results.records.measurement import Measurement
+from flrc.results.records.record import Record
+from flrc.results.records.rows import listed, measurements
+from flrc.results.records.sharing import shareable
+from flrc.results.records.store import model_name
+from flrc.results.tables.columns import dataset, is_neutral, is_sample
+from flrc.results.tables.markdown import escape
+from flrc.results.tables.notes import SAMPLE, abridged
+
+log = logging.getLogger(__name__)
+
+CARD = "README.md"
+TASK = "text-generation"
+METRIC_TYPES = {
+    "acc": "accuracy",
+    "acc_norm": "accuracy",
+    "mean_acc": "accuracy",
+    "rougeL": "rouge",
+}
+"""The Hub's types of metrics, where they are called otherwise here."""
+SPEED = re.compile(r"decode(_batch\d+)?")
+"""Names of what speed was measured on; it describes a machine, so the header leaves it out."""
+LOADING = """    import flrc
+    model = flrc.load("FOLDER")  # a copy of this folder
+    print(flrc.generate(model, "Name three rivers."))
+
+`model` is a model of transformers whose `generate` follows the schedule. Without flrc,
+`AutoModelForCausalLM.from_pretrained("FOLDER", trust_remote_code=True)` loads it with the code in
+`modeling_flrc.py`; read that before you trust it."""
+
+
+def describe(folder: Path, record: Record | None) -> None:
+    """Write the card of a checkpoint, and the record of a run that has ended beside it.
+
+    Neither holds a path of this machine.
+
+    Args:
+        folder: The checkpoint.
+        record: The run that made it; None if it is not known.
+    """
+    shared = None if record is None else shareable(record)
+    (folder / CARD).write_text(card_text(shared), encoding="utf-8")
+    if shared is not None and "status" in shared.run:
+        jsonfile.write(folder / RECORD, shared.to_json())
+
+
+def record_of(folder: Path) -> Record | None:
+    """The record beside a checkpoint; None if it is missing, or damaged (which is logged)."""
+    if not (folder / RECORD).exists():
+        return None
+    try:
+        return Record.from_json(jsonfile.read(folder / RECORD))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s cannot be read and counts as missing: %s", folder / RECORD, error)
+        return None
+
+
+def card_text(record: Record | None) -> str:
+    """The text of a card; the checkpoint's record has been made shareable."""
+    if record is None:
+        header = ModelCardData(library_name="transformers", pipeline_tag=TASK, tags=_tags(None))
+        unknown = "The checkpoint was saved without the record of the run that made it."
+        parts = ["# Compressed model", unknown, "## Load it", LOADING]
+    else:
+        header, parts = _header(record), _body(record)
+    return str(ModelCard(f"---\n{header.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"))
+
+
+def _header(record: Record) -> ModelCardData:
+    base = record.meta.get("base_model") or {}
+    results = [_result(m) for m in record.measurements if _is_quality(m)]
+    # No field is set without a value: the Hub would show an empty one.
+    known = {"base_model": base.get("id"), "license": base.get("license")}
+    if results:
+        known |= {"model_name": _title(record), "eval_results": results}
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag=TASK,
+        tags=_tags(record),
+        **{key: value for key, value in known.items() if value},
+    )
+
+
+def _tags(record: Record | None) -> list[str]:
+    tags = ["flrc", "low-rank", "compression"]
+    if record is not None:
+        quantization = record.run["components"].get("quantization", "none")
+        tags += [str(record.run["method"])] + [quantization] * (quantization != "none")
+    return list(dict.fromkeys(tags))
+
+
+def _is_quality(m: Measurement) -> bool:
+    speed = SPEED.fullmatch(dataset(m.name)) is not None
+    return math.isfinite(m.value) and not is_neutral(m.name) and not speed
+
+
+def _result(m: Measurement) -> EvalResult:
+    name, metric = dataset(m.name), m.name.rpartition("/")[2]
+    spec = DATASETS.get(name)
+    counts = {
+        key: value
+        for key, value in m.settings.items()
+        if isinstance(value, int) and not isinstance(value, bool) and key != "version"
+    }
+    return EvalResult(
+        task_type=TASK,
+        dataset_type=spec.hub_path if spec else name,
+        dataset_name=name,
+        dataset_config=spec.hub_config if spec else None,
+        dataset_split=m.settings.get("split"),
+        dataset_args=counts or None,
+        metric_type=METRIC_TYPES.get(metric, metric),
+        metric_name=metric,
+        metric_value=float(f"{m.value:.6g}"),
+    )
+
+
+def _title(record: Record) -> str:
+    return f"{model_name(record)}, {record.run['method']} at {_percent(record)}"
+
+
+def _percent(record: Record) -> str:
+    return f"{100 * float(record.run['config']['rate']):g} %"
+
+
+def _body(record: Record) -> list[str]:
+    run, base = record.run, record.meta.get("base_model") or {}
+    origin = f"[{base['id']}](https://huggingface.co/{base['id']})" if base.get("id") else ""
+    opening = (
+        f"{origin or model_name(record)}, compressed by flrc with the method `{run['method']}`: a "
+        f"forward step does not use {_percent(record)} of the parameters of its linear layers."
+    )
+    return [
+        f"# {_title(record)}",
+        opening,
+        "## Load it",
+        LOADING,
+        "## Size",
+        "\n".join(_sizes(record)),
+        "## Measured",
+        *_measured(record),
+        "## How it was made",
+        *_made(record),
+    ]
+
+
+def _sizes(record: Record) -> list[str]:
+    sizes, counts = record.results["bytes"], record.results["parameters"]
+    rows = [
+        ("model, bytes", sizes["model_dense"], sizes["model_stored"]),
+        ("model, numbers stored", counts["model_dense"], counts["model_stored"]),
+        ("compressed layers, numbers stored", counts["targets_dense"], counts["targets_stored"]),
+        ("compressed layers, used by a step", counts["targets_dense"], counts["targets_activated"]),
+    ]
+    lines = [f"| {name} | {dense:,} | {stored:,} |" for name, dense, stored in rows]
+    return ["| | dense | compressed |", "| --- | ---: | ---: |", *lines]
+
+
+def _measured(record: Record) -> list[str]:
+    if not record.measurements:
+        return ["Nothing: the run that made this checkpoint evaluated nothing."]
+    rows = measurements(record.measurements)
+    settings = [listed(m.settings, abridged) for m in record.measurements]
+    shown = [[*row[:-1], text] for row, text in zip(rows.rows, settings, strict=True)]
+    lines = [rows.titles, ["---"] * len(rows.titles), *shown]
+    parts = ["\n".join(f"| {' | '.join(escape(str(cell)) for cell in line)} |" for line in lines)]
+    return parts + [SAMPLE] * any(is_sample(m.name) for m in record.measurements)
+
+
+def _made(record: Record) -> list[str]:
+    run, meta = record.run, record.meta
+    phases = [
+        f"{100 * phase['realised']:.1f} % "
+        + (f"from step {phase['step']}" if "step" in phase else f"from {phase.get('begin', 0):g}")
+        for phase in record.results.get("phases", [])
+    ]
+    lines = [f"- {slot}: {name}" for slot, name in run["components"].items()]
+    lines.append(f"- seed: {run['seed']}; dtype: {meta.get('dtype')}; run: {run['id']}")
+    if len(phases) > 1:
+        lines.append(f"- share of parameters that is not used, by phase: {', '.join(phases)}")
+    papers = PAPERS.get(str(run["method"]), ())
+    lines.append(f"- source: {'; '.join(papers) or 'a combination without a paper of its own'}")
+    versions = meta.get("versions") or {}
+    lines.append("- versions: " + ", ".join(f"{name} {v}" for name, v in versions.items()))
+    command = f"The command:\n\n    {meta.get('command')}"
+    return ["\n".join(lines), command, f"`{RECORD}` holds every setting and number."]
