@@ -124,6 +124,8 @@ def _check_key(override: Any, known: KnownKeys) -> None:
     key = override.key_or_group
     for name, _ in _settings(override, known):
         known.check(name, override)
+    if override.is_delete() and key in known.groups and known.node(key) is None:
+        return  # a group without keys of its own, such as experiment
     if override.is_delete() and not re.fullmatch(r"evaluation\.\w+", key):
         raise UserError(
             f"{key} cannot be removed: a run needs a value for every key",

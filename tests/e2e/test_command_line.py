@@ -103,7 +103,6 @@ ONE = "svd-uniform-constant-r0.3"
         ("paths.runs=${oc.env:WHERE}",),
         ("study=r", "paths.runs=${study}"),
         ("paths={runs: r}",),
-        ("paths.runs=x", "paths.runs=r"),
         ("paths.runs=${hydra:runtime.cwd}/r",),
         ("hydra.mode=MULTIRUN", "paths.runs=r${hydra:job.num}", "study=r0"),
     ],
