@@ -111,6 +111,6 @@ class Bayesian(ProbingAllocator):
             divergence = probe.plan(self.plan(budget, list(values.values())).ranks)
             return divergence.perplexity + self.kl_weight * divergence.kl
 
-        doing = "searching ratios, trial by trial"
+        doing = "searching ratios"
         best = best_trial(self.trials, space, objective, "GPSampler", seed=self.seed, doing=doing)
         return self.plan(budget, list(best.values()))

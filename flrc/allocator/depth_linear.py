@@ -54,7 +54,7 @@ class DepthLinear(ProbingAllocator):
         probe = evidence.probe(self.samples)
         probe.announce(self.name, plans=self.slopes)
         doing = "measuring slopes over depth"
-        losses = [probe.plan(plan.ranks).loss for plan in progress(plans, doing)]
+        losses = [probe.plan(plan.ranks).loss for plan in progress(plans, doing, unit="plan")]
         best = min(losses)
         if best == float("inf"):
             raise no_finite_loss("with any slope", f"rate={budget.rate:g}")

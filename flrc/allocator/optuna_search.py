@@ -40,7 +40,7 @@ def best_trial(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=getattr(optuna.samplers, sampler)(seed=seed))
     best: tuple[float, dict[str, float]] = (math.inf, {})
-    for number in progress(range(trials), doing):
+    for number in progress(range(trials), doing, unit="trial"):
         trial = study.ask()
         values = {name: trial.suggest_float(name, *ends) for name, ends in space.items()}
         loss = objective(values)

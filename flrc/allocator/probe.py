@@ -86,8 +86,8 @@ class Probe:
             if wanted:
                 count = sum(len(ranks) for ranks in wanted.values())
                 steps = count * len(self._run.dense[1])
-                doing = f"measuring {count} truncations, block by block"
-                for _ in progress(self._measure(wanted), doing, steps):
+                doing = f"measuring {count} truncations"
+                for _ in progress(self._measure(wanted), doing, steps, "step"):
                     pass
         return {n: [self._answer(_key(n, k)) for k in ranks] for n, ranks in candidates.items()}
 

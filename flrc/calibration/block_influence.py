@@ -44,7 +44,7 @@ def block_influence(model: PreTrainedModel, sequences: Sequence[Tensor]) -> list
         for index, block in enumerate(blocks):
             handle = block.register_forward_hook(partial(add, index), with_kwargs=True)
             stack.callback(handle.remove)
-        for sequence in progress(sequences, "influence of the blocks"):
+        for sequence in progress(sequences, "influence of the blocks", unit="sequence"):
             model.base_model(input_ids=sequence[None].to(model.device), use_cache=False)
     for index, total in enumerate(sums):
         if not math.isfinite(total):

@@ -64,7 +64,7 @@ def hessian_traces(
     sums = [0.0] * len(layers)
     with requiring_grad(model, layers) as by_name:
         weights: list[Tensor] = list(by_name.values())
-        for sequence in progress(sequences, "Hessian traces, sequence by sequence"):
+        for sequence in progress(sequences, "Hessian traces", unit="sequence"):
             with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
                 loss = sequence_loss(model, sequence)
                 # The gradient of a weight that no token reached is zero and has no graph.

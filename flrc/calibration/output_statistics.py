@@ -120,7 +120,7 @@ def joint_statistics(
     with input_hooks(model, {name: group.add for name, group in inputs.items()}):
         outputs = _collect(model, targets, sequences[:count], settings, seed, doing)
         with torch.no_grad():
-            for sequence in progress(sequences[count:], "inputs"):
+            for sequence in progress(sequences[count:], "inputs", unit="sequence"):
                 model.base_model(input_ids=sequence[None].to(model.device), use_cache=False)
     for block in sorted({target.block for target in targets}):
         members = [target for target in targets if target.block == block]
@@ -151,7 +151,7 @@ def _collect(
                 handle = module.register_forward_hook(partial(joint.watch, position))
                 stack.callback(handle.remove)
         generator = torch.Generator(model.device).manual_seed(seed)
-        for sequence in progress(sequences, doing):
+        for sequence in progress(sequences, doing, unit="sequence"):
             ids = sequence.to(model.device)
             with torch.enable_grad():
                 logits = next_token_logits(model, ids)

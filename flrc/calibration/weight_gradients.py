@@ -51,7 +51,7 @@ def per_sequence(
             stack.callback(handle.remove)
         fits = graph_fits(model, targets, sequences, memory)
         stack.enter_context(checkpointed(model, not fits))
-        for sequence in progress(sequences, "gradients, sequence by sequence"):
+        for sequence in progress(sequences, "gradients", unit="sequence"):
             tokens = len(sequence) - 1
             sequence_loss(model, sequence).backward()  # type: ignore[no-untyped-call]
     return sums
@@ -80,7 +80,7 @@ def aggregated(
         doing = f"aggregated gradients, blocks {begin} to {begin + size - 1}"
         with requiring_grad(model, group) as weights:
             with checkpointed(model, not graph_fits(model, group, sequences, memory)):
-                for sequence in progress(sequences, doing):
+                for sequence in progress(sequences, doing, unit="sequence"):
                     sequence_loss(model, sequence).backward()  # type: ignore[no-untyped-call]
             for name, weight in weights.items():
                 if weight.grad is not None:  # else no token reached it

@@ -11,6 +11,11 @@ SLOT = "FLRC_SLOT"
 ADDED = "FLRC_ADDED"
 """Environment variable: the overrides that the sweep added to the user's, as JSON."""
 
+JOB = "FLRC_JOB"
+"""Environment variable: which job of the sweep this is, for what is shown: ``job 3 of 8``."""
+JOBS = "FLRC_JOBS"
+"""Environment variable: how many jobs the sweep has, if that is known."""
+
 
 def is_isolated() -> bool:
     """Whether this process was started for one job."""
@@ -24,6 +29,14 @@ def user_overrides(overrides: Sequence[str]) -> list[str]:
         if override in kept:
             kept.remove(override)
     return kept[::-1]
+
+
+def job_of_sweep(number: int) -> str:
+    """Which job of the sweep this is: ``job 3 of 8``; ``number`` counts from 0 in this process."""
+    if JOB in os.environ:
+        return os.environ[JOB]
+    jobs = os.environ.get(JOBS)
+    return f"job {number + 1}" + (f" of {jobs}" if jobs else "")
 
 
 def device_index(devices: int) -> int:

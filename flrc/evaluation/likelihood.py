@@ -22,7 +22,7 @@ def window_losses(model: PreTrainedModel, windows: Int[Tensor, "windows length"]
     a vocabulary of 128 k. Token losses are float32 or wider, their mean is float64.
     """
     losses = []
-    for window in progress(windows, "perplexity, window by window", len(windows)):
+    for window in progress(windows, "perplexity", unit="window"):
         ids = window.to(model.device)
         logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -247,7 +247,7 @@ def question_tokens(
                 )
             instances += made if isinstance(made, list) else [made]
     doing = f"tokenising the questions of {task.config.task}"
-    for instance in progress(instances, doing, len(instances)):
+    for instance in progress(instances, doing, unit="request"):
         getattr(reader, instance.request_type)([instance], disable_tqdm=True)
     return sequences
 

@@ -57,7 +57,7 @@ def in_batches(
     """
     results: list[Result] = []
     batch: list[Item] = []
-    for item in progress(items, doing, len(items)):
+    for item in progress(items, doing):
         batch.append(item)
         while batch and (len(batch) >= size or len(results) + len(batch) == len(items)):
             try:

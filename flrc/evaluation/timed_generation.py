@@ -100,7 +100,7 @@ def alternate(
     for run in runs.values():
         run()
     rows = []
-    for repeat in progress(range(repeats), doing, repeats):
+    for repeat in progress(range(repeats), doing, unit="repeat"):
         names = list(runs) if repeat % 2 == 0 else list(runs)[::-1]
         rows.append({name: runs[name]() for name in names})
     return rows

@@ -45,7 +45,7 @@ def propagated_factors(
     dense = block_calls(model, nn.utils.rnn.pad_sequence(list(sequences), batch_first=True))
     compressed = replace(dense)
     total = len({target.block for target in targets})
-    for known in progress(statistics.blocks(), "refining, block by block", total):
+    for known in progress(statistics.blocks(), "refining", total, "block"):
         groups: dict[str, list[Target]] = {}
         for target in targets:
             if target.block == known.block and plan.ranks[target.name] is not None:

@@ -71,9 +71,10 @@ def factorise(statistics: Statistics, entry: Entry, stages: Stages) -> StoredFac
             notes = FactorNotes()
             known = statistics.inputs is not None and statistics.inputs.done
             reads = statistics.decomposition.CALIBRATED and not known
-            doing = "calibrating and decomposing" if reads else "decomposing"
+            calibrating = f"calibrating on {len(dense.sequences)} sequences and "
+            doing = f"{calibrating if reads else ''}decomposing"
             count = len({target.block for target in dense.targets})
-            blocks = progress(statistics.blocks(stages.each), f"{doing}, block by block", count)
+            blocks = progress(statistics.blocks(stages.each), doing, count, "block")
             for block in blocks:
                 with stages("decomposition"):
                     stored = stored_before(entry, block.block)

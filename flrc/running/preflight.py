@@ -15,6 +15,7 @@ from flrc.errors import UserError
 from flrc.running.context import Context
 from flrc.running.identity import CALIBRATION, SEARCH, run_folder
 from flrc.running.profiling import Stages
+from flrc.running.steps import steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -60,7 +61,7 @@ def prepare(config: RunConfig) -> Context:
     from flrc.models.anatomy.input_limits import Limits
     from flrc.models.checkpoints.save_folder import check_save_folder
 
-    stages = Stages()
+    stages = Stages(steps=steps(config))
     with stages("preflight"):
         if config.model.save and config.compresses:
             check_save_folder(run_folder(config).model)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from flrc.core.memory import peak_memory
+from flrc.core.progress import display
+from flrc.running.steps import Step
 
 Item = TypeVar("Item")
 
@@ -43,10 +45,13 @@ class Stages:
     Attributes:
         done: Those that were measured.
         current: The stage the run is in, measured or not; after a failure, where it happened.
+        steps: What is shown: the step of each stage, with its number.
     """
 
     done: list[Stage] = field(default_factory=list)
     current: str = "start"
+    steps: Sequence[Step] = ()
+    _step: Step | None = None
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Stage]:
@@ -59,6 +64,7 @@ class Stages:
             stage = Stage(name)
             self.done.append(stage)
         self.current = name
+        self._show(name)
         started = time.perf_counter()
         peak: dict[str, int] = {}
         try:
@@ -83,6 +89,13 @@ class Stages:
                 except StopIteration:
                     return
             yield item
+
+    def _show(self, name: str) -> None:
+        """Show the step of a stage; stages that take turns within a step are shown once."""
+        for number, step in enumerate(self.steps, 1):
+            if name in step.stages and step is not self._step:
+                self._step = step
+                display.stage(f"[{number}/{len(self.steps)}] {step.title}")
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain JSON values."""

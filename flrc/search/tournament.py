@@ -100,7 +100,7 @@ def tournament(
     seen = 0
     for number, count in enumerate(counts, 1):
         doing = f"searching the schedule, round {number} of {len(counts)}"
-        for entrant in progress(alive, doing):
+        for entrant in progress(alive, doing, unit="candidate"):
             phases = entrant.candidate.phases(rate, entrant.lengths or first.lengths)
             if phases is None:
                 entrant.fate = "a phase's rate leaves (0, 1)"

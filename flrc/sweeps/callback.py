@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from flrc.config import Paths
 from flrc.core.folders import check_writable
+from flrc.core.job_process import JOBS
 from flrc.errors import UserError
 from flrc.sweeps.error_output import print_error
 from flrc.sweeps.job_log import JobLog
@@ -43,6 +46,8 @@ class JobLogCallback(Callback):  # type: ignore[misc]
         """
         with _exit_on_error():
             folder = _create_job_log(first_job(config))
+            if str(config.hydra.runtime.choices["hydra/sweeper"]) == "basic":
+                os.environ[JOBS] = str(_job_count(config))
             given = parse(unresolved(config.hydra.overrides.hydra))
             if folder is not None and all(o.key_or_group != SWEEP_DIR for o in given):
                 OmegaConf.update(config, SWEEP_DIR, str(folder))
@@ -92,9 +97,7 @@ def first_job(config: DictConfig) -> DictConfig:
     loader = GlobalHydra.instance().config_loader()
     with _as_hydra_config(config), suppress(OmegaConfBaseException):
         config.paths.runs  # noqa: B018  # resolves ``${now:...}``, which Hydra caches for all jobs
-    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    grid = [f"{key}={value}" for key, value in params.items()]
-    overrides = parse([*grid, *unresolved(config.hydra.overrides.task)], loader)
+    overrides = _grid(config)
     if str(config.hydra.runtime.choices["hydra/sweeper"]) != "basic":  # it may take intervals
         overrides = [override for override in overrides if not override.is_interval_sweep()]
     first: dict[str, str] = {}
@@ -109,6 +112,19 @@ def first_job(config: DictConfig) -> DictConfig:
     with open_dict(job):
         job.hydra.job.num, job.hydra.job.id = 0, "0"
     return job
+
+
+def _grid(config: DictConfig) -> list[Any]:
+    """The overrides of a sweep: those of its configuration, then those of the command line."""
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    grid = [f"{key}={value}" for key, value in params.items()]
+    loader = GlobalHydra.instance().config_loader()
+    return parse([*grid, *unresolved(config.hydra.overrides.task)], loader)
+
+
+def _job_count(config: DictConfig) -> int:
+    """How many jobs Hydra's own sweeper makes of a sweep."""
+    return math.prod({o.get_key_element(): len(values(o)) for o in _grid(config)}.values())
 
 
 @contextmanager

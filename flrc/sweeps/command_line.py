@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from flrc.config import register
 from flrc.core import job_process
 from flrc.core.network import offline_by_default
+from flrc.core.progress import display
 from flrc.errors import UserError
 from flrc.sweeps import job_isolation
 from flrc.sweeps.arguments import Command
@@ -38,7 +40,9 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
     if job_process.is_isolated():
         register()
         register_named_models(parse(Command.of(conf, arguments).overrides))
-        return _run_single_job(main)
+        display.lines = True  # other jobs may write to the same terminal
+        with display.shown("starting"):
+            return _run_single_job(main)
     if "--version" in arguments:
         print(version_text())  # noqa: T201
         return 0
@@ -57,6 +61,11 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
             register_named_models(parse(command.overrides))
         main()
         return 0
+    with display.shown("starting"):
+        return _sweep(main, conf, command)
+
+
+def _sweep(main: Callable[[], None], conf: str, command: Command) -> int:
     job_log = JobLog.of_new_sweep()
     job_isolation.set_program(sys.argv[0], command.location_flags)
     sys.argv[1:] = [*command.flags, *command.overrides]  # Hydra expects its flags first
@@ -70,14 +79,18 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
     except Exception as error:  # raised by a launcher, for example because a worker died
         code = print_failure(error, "the launcher failed")
     finally:
+        os.environ.pop(job_process.JOBS, None)
+        display.job = ""
         entries = job_log.entries()
         job_log.remove()
         job_isolation.remove_locks(job_log.sweep)
     if not all(entry.mistake for entry in entries):
         from flrc.sweeps.report import report  # imports pandas, which mistakes need not wait for
 
-        code = max(code, report(entries, Path(conf).parent / "experiments", command.overrides))
-    list_failed(entries)
+        with display.paused():  # tables go to standard output
+            code = max(code, report(entries, Path(conf).parent / "experiments", command.overrides))
+    with display.paused():
+        list_failed(entries)
     if code == INTERRUPTED:
         print_error("interrupted; the same command computes only what is missing")
     return max(code, int(any(entry.status == "failed" for entry in entries)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
+from flrc.core.progress import display
 from flrc.errors import explained
 
 log = logging.getLogger(__name__)
@@ -12,6 +13,7 @@ log = logging.getLogger(__name__)
 
 def print_error(error: BaseException | str) -> int:
     """Print an error to standard error; returns exit code 1."""
+    display.clear()
     print(f"\nerror: {error}\n", file=sys.stderr, flush=True)  # noqa: T201
     return 1
 

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 from flrc.config import RunConfig
 from flrc.core import job_process
 from flrc.core.imports import uncollected
+from flrc.core.progress import display
 from flrc.errors import UserError, explained, is_mistake
 from flrc.results.tables.facts import facts_of
 from flrc.running.finished import finished, requested
@@ -37,6 +39,7 @@ def run(compose: Callable[[], Any]) -> None:
         compose: Returns the validated configuration.
     """
     config: RunConfig | None = None
+    display.job = _job()
     try:
         with composing(_overrides()):
             config = compose()
@@ -67,6 +70,7 @@ def _plan(config: RunConfig) -> JobEntry:
 
 
 def _run_here(config: RunConfig) -> JobEntry:
+    display.stage("starting", announce=False)
     with uncollected():
         from flrc import pipeline  # imports torch
 
@@ -100,6 +104,15 @@ def _run_isolated(config: RunConfig) -> str | None:
     if error is not None:
         log.error("%s: %s", shlex.join(overrides), error)
     return error
+
+
+def _job() -> str:
+    """Which job of a sweep this is, for what is shown; empty outside of sweeps."""
+    if job_process.is_isolated():
+        return job_process.job_of_sweep(0)
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return ""
+    return job_process.job_of_sweep(int(HydraConfig.get().job.num))
 
 
 def _in_parallel() -> bool:

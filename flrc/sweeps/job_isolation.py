@@ -15,7 +15,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from flrc.core.folders import check_writable, temporary_folder
-from flrc.core.job_process import ADDED, SLOT
+from flrc.core.job_process import ADDED, JOB, SLOT
+from flrc.core.progress import display
 
 PROGRAM, FOLDER = "FLRC_PROGRAM", "FLRC_FOLDER"
 """Environment variables: the script that the user called, and the working directory. The workers of
@@ -48,10 +49,10 @@ def run(
         Why the process did not end normally; None if it did, even if the job has failed, which it
         has logged itself.
     """
-    with _slot(workers, sweep) as slot:
+    with display.paused(), _slot(workers, sweep) as slot:
         flags, added = json.loads(os.environ.get(FLAGS, "[]")), [*composed, *SINGLE_JOB]
         command = [sys.executable, os.environ[PROGRAM], *flags, *overrides, *added]
-        environment = os.environ | {SLOT: str(slot), ADDED: json.dumps(added)}
+        environment = os.environ | {SLOT: str(slot), ADDED: json.dumps(added), JOB: display.job}
         ended = subprocess.run(command, env=environment, cwd=os.environ[FOLDER], check=False)
     code = ended.returncode
     if code == 0:

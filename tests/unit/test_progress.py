@@ -1,8 +1,10 @@
-"""The progress bar: silent in a file; on a terminal it shows progress, time left and memory."""
+"""What is shown: one line on a terminal; a line a stage, and heartbeats, elsewhere."""
 
 from __future__ import annotations
 
 import io
+import logging
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +12,18 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import compose
 
 from flrc.calibration.dense_model import DenseModel
 from flrc.core.cache import StageCache
-from flrc.core.progress import progress
+from flrc.core.progress import Display, display, duration, progress
 from flrc.decomposition.statistics import Statistics
 from flrc.decomposition.svd import Svd
 from flrc.decomposition.whitened import Whitened
 from flrc.models.anatomy.targets import find_targets
 from flrc.running.factors import factorise
 from flrc.running.profiling import Stages
+from flrc.running.steps import Step, steps
 
 
 class Terminal(io.StringIO):
@@ -27,24 +31,117 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_silent_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_in_a_file_while_it_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr("sys.stderr", out)
     assert list(progress(range(3), "counting", 3)) == [0, 1, 2]
     assert not out.getvalue()
 
 
+def test_a_file_gets_a_line_for_each_stage_and_a_heartbeat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stderr", out)
+    monkeypatch.setattr("flrc.core.progress.HEARTBEAT", 0.2)
+    display = Display(job="job 3 of 8")
+    monkeypatch.setattr("flrc.core.progress.display", display)
+    with display.shown("starting"):
+        display.stage("[1/2] loading the model")
+        time.sleep(0.5)  # one long step without a loop
+        display.stage("[2/2] calibrating")
+        for _ in progress(range(4), "calibrating on 32 sequences", unit="block"):
+            for _ in progress(range(2), "gradients", unit="sequence"):
+                time.sleep(0.1)
+    time.sleep(0.3)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "job 3 of 8: [1/2] loading the model"
+    assert lines[1].startswith("job 3 of 8: [1/2] loading the model")
+    assert "job 3 of 8: [2/2] calibrating" in lines
+    shown = [line for line in lines if "32 sequences: block 3 of 4" in line]
+    assert shown, lines
+    assert re.search(r"block 3 of 4, gradients sequence [12] of 2, [01] s left$", shown[0])
+    assert "\r" not in out.getvalue()
+    assert len(lines) < 12, "a heartbeat, not a line for each item"
+
+
+def test_nothing_is_shown_while_another_process_shows_its_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stderr", out)
+    monkeypatch.setattr("flrc.core.progress.HEARTBEAT", 0.05)
+    display = Display()
+    with display.shown("starting"), display.paused():
+        time.sleep(0.2)
+    assert not out.getvalue()
+
+
+def test_other_output_begins_on_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Terminal()
+    monkeypatch.setattr("sys.stderr", out)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [logging.StreamHandler(out)])
+    for _ in progress(range(2), "counting"):
+        logging.getLogger("flrc").warning("a message")
+        break
+    before, _, _ = out.getvalue().partition("a message")
+    assert before.startswith("\rcounting: 1 of 2")
+    assert before.endswith("\r\x1b[K")
+
+
+def test_processes_that_share_a_terminal_print_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Terminal()
+    monkeypatch.setattr("sys.stderr", out)
+    display = Display(job="job 2", lines=True)
+    with display.shown():
+        display.stage("[1/9] loading the model")
+    assert out.getvalue() == "job 2: [1/9] loading the model\n"
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(12.4, "12 s"), (240, "4 min"), (9000, "2.5 h")])
+def test_durations(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+def test_steps_are_those_that_the_configuration_asks_for() -> None:
+    dense = compose("method=dense", "evaluation=[perplexity]")
+    assert [step.stages[0] for step in steps(dense)][:2] == ["preflight", "load"]
+    assert all("decomposition" not in step.stages for step in steps(dense))
+    searched = compose("method=flrc", "evaluation=[summarization]", "model.save=true")
+    names = [name for step in steps(searched) for name in step.stages]
+    assert {"dense replies", "sensitivity", "schedule", "save"} <= set(names)
+    assert "refinement" not in names
+    refined = compose("method=kfac_skip", "evaluation=[perplexity]")
+    names = [name for step in steps(refined) for name in step.stages]
+    assert "refinement" in names
+    assert not {"dense replies", "schedule", "save"} & set(names)
+
+
+def test_a_step_is_announced_once_though_its_stages_take_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stderr", out)
+    taking_turns = Step("decomposing", ("decomposition", "statistics"))
+    stages = Stages(steps=[Step("loading", ("load",)), taking_turns])
+    with display.shown():
+        for name in ("load", "decomposition", "statistics", "decomposition"):
+            with stages(name):
+                pass
+    assert out.getvalue().splitlines() == ["[1/2] loading", "[2/2] decomposing"]
+
+
 def test_a_terminal_shows_memory_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     out = Terminal()
     monkeypatch.setattr("sys.stderr", out)
     held = []
-    for number in progress(range(4), "calibrating, block by block", 4):
+    for number in progress(range(4), "calibrating", 4, "block"):
         held.append(b"x" * 50_000_000 * (number == 1))
         time.sleep(0.25)
     text = out.getvalue()
-    assert "calibrating, block by block" in text
-    assert "3/4" in text
-    assert "00:00<00:00" in text or "<00:" in text
+    assert "calibrating: block 3 of 4" in text
+    assert "1 s left" in text
     shown = [float(part.split(" GB")[0]) for part in text.split(", ")[1:] if " GB" in part]
     assert shown
     assert shown == sorted(shown)
@@ -82,5 +179,6 @@ def test_blocks_are_shown_whatever_the_cache_holds(
         factorise(statistics, cache.entry("factors", decomposition.describe()), Stages())
         shown.append(out.getvalue().split("\r")[1].partition(":")[0])
     first, *later = shown
-    assert (first == "calibrating and decomposing, block by block") is whitened
-    assert all(doing == "decomposing, block by block" for doing in [*later] or [first])
+    calibrating = f"calibrating on {len(sequences)} sequences and decomposing"
+    assert (first == calibrating) is whitened
+    assert all(doing == "decomposing" for doing in [*later] or [first])

@@ -38,7 +38,9 @@ def dense_weight(layer: FactoredLinear | DenseLinear) -> Float[Tensor, "m n"]:
 @torch.no_grad()
 def densify(model: nn.Module) -> None:
     """Replace every compressed layer by the ``nn.Linear`` that equals it at its active rank."""
-    for name, layer in progress(list(compressed_layers(model).items()), "multiplying factors"):
+    for name, layer in progress(
+        list(compressed_layers(model).items()), "multiplying factors", unit="layer"
+    ):
         weight = dense_weight(layer)
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), weight.dtype)
         linear = nn.Linear(

@@ -1,0 +1,55 @@
+"""The steps that a run will take, for what is shown while it works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flrc.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step, of one or several stages that take turns.
+
+    Attributes:
+        title: What it does.
+        stages: The names of its stages.
+    """
+
+    title: str
+    stages: tuple[str, ...]
+
+
+def steps(config: RunConfig) -> list[Step]:
+    """The steps that the configuration asks for, in order."""
+    found = [
+        Step("checking the model and the data", ("preflight",)),
+        Step("loading the model", ("load",)),
+    ]
+    if any(evaluation.GENERATES for evaluation in config.evaluation.values()):
+        found.append(Step("the dense model's replies", ("dense replies",)))
+    if config.compresses:
+        found += _compression(config)
+    for evaluation in config.evaluation.values():
+        for part in evaluation.parts():
+            found.append(Step(f"{evaluation.name} {part}", (f"{evaluation.name} {part}",)))
+    return found
+
+
+def _compression(config: RunConfig) -> list[Step]:
+    calibrated = config.decomposition.CALIBRATED
+    doing = "calibrating and decomposing" if calibrated else "decomposing"
+    found = [Step(doing, ("decomposition", "statistics", "output gradients"))]
+    if config.allocator.SCORED:
+        found.append(Step("scoring the layers", ("sensitivity",)))
+    found.append(Step("allocating ranks", ("allocation",)))
+    if config.searches:
+        found.append(Step("searching the schedule", ("schedule",)))
+    if config.refine.REFINES:
+        found.append(Step("refining the factors", ("refinement",)))
+    found.append(Step("replacing the layers", ("surgery", "quantization")))
+    if config.model.save:
+        found.append(Step("saving the model", ("save",)))
+    return found
