@@ -23,7 +23,10 @@ HELP = "/new starts a new conversation, /quit ends."
 def main(arguments: list[str] | None = None) -> int:
     """Load the model and start the conversation; returns 2 if it cannot be loaded, else 0."""
     parser = argparse.ArgumentParser(prog=as_called("chat"), description=__doc__)
-    parser.add_argument("path", help="folder of a run with model.save=true")
+    parser.add_argument(
+        "path", help="the run's id or the start of it, its folder, or a checkpoint's folder"
+    )
+    parser.add_argument("--runs", default="runs", help="folder of the runs (default: runs)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
     length, temperature = "length of the longest reply", "0 (the default) is greedy decoding"
     parser.add_argument("--max-new-tokens", type=int, default=256, help=length)
@@ -32,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from flrc.library.generation import load
 
-        model = load(options.path, options.device)
+        model = load(options.path, options.device, runs=options.runs)
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2

@@ -14,8 +14,11 @@ from flrc.errors import UserError
 def main(arguments: list[str] | None = None) -> int:
     """Write the dense model that equals a compressed one; returns 1 after a user error, else 0."""
     parser = argparse.ArgumentParser(prog=as_called("export"), description=__doc__)
-    parser.add_argument("path", help="folder of a run with model.save=true")
+    parser.add_argument(
+        "path", help="the run's id or the start of it, its folder, or a checkpoint's folder"
+    )
     parser.add_argument("folder", type=Path, help="output folder; must not exist, or be empty")
+    parser.add_argument("--runs", default="runs", help="folder of the runs (default: runs)")
     options = parser.parse_args(arguments)
     try:
         check_target(options.folder)
@@ -23,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         from flrc.library.generation import load
         from flrc.models.checkpoints.dense_export import export
 
-        export(loaded_of(load(options.path, "cpu")), options.folder)
+        export(loaded_of(load(options.path, "cpu", runs=options.runs)), options.folder)
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1

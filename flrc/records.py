@@ -12,12 +12,12 @@ from pathlib import Path
 from rich.console import Console
 
 from flrc.core.commands import as_called
-from flrc.errors import UserError, nearest
+from flrc.errors import UserError
 from flrc.results.pages.report import plain_console
 from flrc.results.records import show
+from flrc.results.records.lookup import find_run
 from flrc.results.records.paired import compare, items_of
-from flrc.results.records.record import Record
-from flrc.results.records.store import find_folders, find_records, no_records
+from flrc.results.records.store import find_records, no_records
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
@@ -33,50 +33,18 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
                 raise no_records(folder)
             console.print(show.listing(records, datetime.now(UTC)))
         elif options.command == "show":
-            console.print(show.whole(find(options.id, find_records(options.runs))))
+            console.print(show.whole(find_run(options.id, options.runs)[1]))
         else:
-            folders = find_folders(options.runs)
-            records = [record for _, record in folders]
-            pair = [find(wanted, records) for wanted in (options.first, options.second)]
-            console.print(show.difference(*pair))
-            first, second = (
-                next(items_of(folder, record) for folder, record in folders if record is chosen)
-                for chosen in pair
-            )
+            pair = [find_run(wanted, options.runs) for wanted in (options.first, options.second)]
+            console.print(show.difference(*(record for _, record in pair)))
+            first, second = (items_of(folder, record) for folder, record in pair)
             if comparisons := compare(first, second):
-                names = [str(record.run["id"]) for record in pair]
+                names = [str(record.run["id"]) for _, record in pair]
                 console.print(show.paired(comparisons, *names))
     except UserError as error:
-        Console(stderr=True).print(str(error), markup=False, style="red")
+        Console(stderr=True).print(str(error), markup=False, style="red", soft_wrap=True)
         return 1
     return 0
-
-
-def find(run_id: str, records: Sequence[Record]) -> Record:
-    """The record whose id is, or starts with, ``run_id``.
-
-    Raises:
-        UserError: If there is none, naming the nearest id, or several.
-    """
-    matches = [record for record in records if str(record.run["id"]).startswith(run_id)]
-    exact = [record for record in matches if record.run["id"] == run_id]
-    if len(exact or matches) == 1:
-        return (exact or matches)[0]
-    if matches:
-        raise UserError(
-            "several runs have an id that starts like this",
-            given=run_id,
-            allowed=(str(record.run["id"]) for record in matches),
-        )
-    known = {str(r.run["id"]): f"{r.run['id']} ({r.run['method']})" for r in records}
-    match = nearest(run_id, known)
-    raise UserError(
-        "no run has this id",
-        given=run_id,
-        allowed=f"one of {len(known)} ids, or the start of one"
-        + (f"; nearest: {known[match]}" if match else ""),
-        fix=f"{as_called('records')} ls lists them; --runs names another folder",
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,10 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     ls = commands.add_parser("ls", parents=[runs], help="one line per run")
     ls.add_argument("folder", type=Path, nargs="?", help="folder of the runs; the same as --runs")
     one = commands.add_parser("show", parents=[runs], help="everything about one run")
-    one.add_argument("id", help="the run's id or the start of it")
+    one.add_argument("id", help="the run's id or the start of it, or its folder")
     two = commands.add_parser("diff", parents=[runs], help="what differs between two runs")
-    two.add_argument("first", help="the run's id or the start of it")
-    two.add_argument("second", help="the other run's id or the start of it")
+    two.add_argument("first", help="the run's id or the start of it, or its folder")
+    two.add_argument("second", help="the other run's")
     return parser
 
 

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from flrc import pipeline
 from flrc.config import RunConfig, register
 from flrc.core.canonical import canonical
+from flrc.core.progress import display
 from flrc.core.shipped import conf_folder
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
@@ -48,7 +49,10 @@ def run(*overrides: str) -> Record:
         RuntimeError: If the run failed; its record says where.
     """
     config = configuration(overrides)
-    with environment.called_as(f"flrc.run({', '.join(map(repr, overrides))})"):
+    with (
+        display.shown("starting"),
+        environment.called_as(f"flrc.run({', '.join(map(repr, overrides))})"),
+    ):
         return _finished(pipeline.run(config), config)
 
 
@@ -117,7 +121,7 @@ def compress(
             read = given.sequences(config.data, config.model.tokenizer(), seed)
             given.tokens = TokenSequences("a calibration sequence", read, given.SHORTER).digest()
         arguments.append(f"{given.samples} calibration sequences")
-    with environment.called_as(f"flrc.compress({', '.join(arguments)})"):
+    with display.shown("starting"), environment.called_as(f"flrc.compress({', '.join(arguments)})"):
         record, compressed = pipeline.run_with_model(config)
     _finished(record, config)
     assert compressed is not None

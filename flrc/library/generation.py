@@ -13,11 +13,13 @@ from flrc.data.chat_template import has_template, render
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
 from flrc.evaluation.reply_generation import generate_replies
+from flrc.library.checkpoint_folder import checkpoint_folder
 from flrc.library.compressed_model import as_model, loaded_of
 from flrc.models.anatomy.input_limits import Limits
 from flrc.models.checkpoints.checkpoint import load as load_folder
-from flrc.models.checkpoints.manifest import FILE, refusing
+from flrc.models.checkpoints.manifest import refusing
 from flrc.results.pages.model_card import record_of
+from flrc.results.records.lookup import RUNS
 from flrc.runtime.decoding import Decoder
 
 if TYPE_CHECKING:
@@ -28,15 +30,16 @@ if TYPE_CHECKING:
     from flrc.plans.rank_plan import RankPlan
 
 
-def load(path: str | Path, device: str = "auto") -> CompressedModel:
+def load(path: str | Path, device: str = "auto", *, runs: str | Path = RUNS) -> CompressedModel:
     """Load a compressed model that :func:`flrc.save` or a run with ``model.save=true`` wrote.
 
     It is a model of ``transformers``: an instance of the base's class whose ``generate`` follows
     the schedule. A call runs one forward step under the constant plan.
 
     Args:
-        path: The run's folder, or the ``model`` folder in it.
+        path: The run's folder, the ``model`` folder in it, or the run's id or the start of it.
         device: ``auto``, ``cpu``, ``cuda`` ...
+        runs: The folder of runs, where an id is looked up.
 
     Returns:
         The model; ``model.flrc`` holds its ``tokenizer``, ``plans`` and ``record`` (None if the
@@ -45,9 +48,7 @@ def load(path: str | Path, device: str = "auto") -> CompressedModel:
     Raises:
         UserError: If there is no such model, or its files are damaged.
     """
-    folder = Path(path).expanduser()
-    if not (folder / FILE).is_file() and (folder / "model" / FILE).is_file():
-        folder = folder / "model"
+    folder = checkpoint_folder(path, runs)
     return as_model(load_folder(folder, resolve_device(device)), record_of(folder))
 
 

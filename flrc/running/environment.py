@@ -13,6 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
 from flrc.core import job_process
 from flrc.core.commit import git_state
 from flrc.core.devices import resolve_device
@@ -68,6 +71,7 @@ def meta_block(config: RunConfig) -> dict[str, Any]:
         "dtype": config.dtype,
         "threads": config.threads or torch_threads(),
         "command": _CALL.get() or _command_line(),
+        **_job_overrides(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -99,6 +103,15 @@ def called_as(call: str) -> Iterator[None]:
 
 def _command_line() -> str:
     return " ".join([Path(sys.argv[0]).name, *job_process.user_overrides(sys.argv[1:])])
+
+
+def _job_overrides() -> dict[str, list[str]]:
+    """The overrides of this job alone, where the command line may be a sweep's."""
+    if _CALL.get() or not HydraConfig.initialized():
+        return {}
+    given = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(given, list)
+    return {"overrides": job_process.user_overrides([str(override) for override in given])}
 
 
 def torch_threads() -> int:

@@ -14,6 +14,7 @@ from flrc.results.records.store import RunFolder
 from flrc.results.studies.estimate import estimate
 from flrc.sweeps.error_output import print_failure
 from flrc.sweeps.job_log import JobEntry
+from flrc.sweeps.next_steps import next_lines, run_lines
 from flrc.sweeps.study_report import report_study
 
 
@@ -54,18 +55,29 @@ def _print_tables(entries: Sequence[JobEntry], console: Console) -> None:
     """Print the table of jobs outside of studies, and write it to ``<runs>/tables/``."""
     folders = dict.fromkeys(Path(entry.folder) for entry in entries if entry.folder)
     requested = {name for entry in entries for name in entry.measurements}
-    records = [
-        record.only(requested)
+    runs = [
+        (RunFolder(folder), record.only(requested))
         for folder in folders
         if (record := RunFolder(folder).read_record()) is not None
     ]
+    records = [record for _, record in runs]
     if records:
         print_tables(records)
     if any(record.run["status"] == "ok" for record in records):
         name = time.strftime("%Y%m%d-%H%M%S") + "-" + records[0].run["id"][:4]
         assert entries[0].runs is not None
-        written = write_tables(records, Path(entries[0].runs) / "tables" / name)
+        root = Path(entries[0].runs)
+        written = write_tables(records, root / "tables" / name)
+        _print_lines("runs:", run_lines(runs), console)
+        _print_lines("next:", next_lines(runs, root), console)
         console.print("rendered: " + ", ".join(map(str, written)), soft_wrap=True)
+
+
+def _print_lines(title: str, lines: Sequence[str], console: Console) -> None:
+    """A title, and lines that can be copied: never wrapped, without markup."""
+    console.print(title, highlight=False)
+    for line in lines:
+        console.print(f"  {line}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _print_plan(entries: Sequence[JobEntry], experiments: Path, console: Console) -> None:

@@ -18,6 +18,7 @@ from flrc.results.pages.report import print_tables, write_tables
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
 from flrc.results.tables.csv import csv_text
+from flrc.results.tables.derived import counts
 from flrc.results.tables.group_names import GroupName, group_names
 from flrc.results.tables.latex import escape, latex_page
 from flrc.results.tables.markdown import markdown_page
@@ -34,7 +35,7 @@ def small() -> list[Record]:
             measured.append(factory.measurement("piqa/acc", math.nan, rate))
         record = factory.record(method, 0.2, measurements=measured)
         record.run["id"] = f"id_{method}"
-        del record.results["parameters"]
+        del record.results["parameters"], record.results["bytes"]
         record.meta["stages"] = []
         records.append(record)
     return records
@@ -137,6 +138,31 @@ def test_terminal_table_fits_and_shows_everything(width: int) -> None:
     assert "…" not in text
     for word in ("470.66 ± 1.00", "37.80*", "kfac at rate 0.4", "activated"):
         assert word in text
+
+
+def test_fingerprints_and_versions_are_in_the_files_only() -> None:
+    settings = {"version": 3, "windows": 8, "data": "0123456789abcdef" * 4, "rouge_score": "0.1.2"}
+    measured = [factory.measurement("c4/perplexity", 5, 0.2, settings=settings)]
+    records, out = [factory.record("svdllm", measurements=measured)], io.StringIO()
+    print_tables(records, Console(file=out, width=160))
+    page = markdown_page(RunsTable(records))
+    assert "windows=8" in out.getvalue()
+    for word in ("0123456789ab", "torch 2.13.0", "rouge_score", "version=3"):
+        assert word not in out.getvalue()
+        assert word in page
+
+
+def test_the_search_of_a_schedule_has_a_column_of_its_own() -> None:
+    record = factory.record("flrc")
+    record.meta["stages"].append({"name": "schedule", "seconds": 90.0, "cached": False})
+    before = counts(factory.record("flrc"))["evaluate_seconds"].value
+    assert "schedule_seconds" not in counts(record), "phases that are given take no search"
+    record.results["schedule_search"] = {"candidates": [{}]}
+    record.meta["schedule_search_seconds"] = {"all": 80.0, "now": 80.0}
+    assert counts(record)["schedule_seconds"].value == 90.0
+    assert counts(record)["evaluate_seconds"].value == before
+    record.meta["schedule_search_seconds"]["now"] = 10.0
+    assert "schedule_seconds" not in counts(record), "replies of another run took their time there"
 
 
 def test_terminal_splits_what_one_table_would_mix() -> None:

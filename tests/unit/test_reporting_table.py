@@ -115,6 +115,7 @@ def test_parameters_and_seconds() -> None:
     table = RunsTable([one("svdllm", 8, 0.25)])
     row = {column.name: table.value(table.rows[0], column.name).mean for column in table.columns}
     assert row["stored"] == pytest.approx(75.0)
+    assert row["model_bytes"] == 4 * row["model_stored"]
     assert row["model_stored"] == 79_626_240 + 28_346_688  # 3/4 of the targets, and the embeddings
     assert row["compress_seconds"] == pytest.approx(42.5)  # statistics 30, decomposition 12.5
     assert row["evaluate_seconds"] == pytest.approx(7.0)

@@ -80,6 +80,7 @@ COUNTS = (
     Column("activated", "targets", "activated", "% of dense"),
     Column("stored", "targets", "stored", "% of dense"),
     Column("model_stored", "model", "stored", "parameters"),
+    Column("model_bytes", "model", "stored", "bytes"),
     Column("compress_seconds", "time", "compress", "s"),
     Column("evaluate_seconds", "time", "evaluate", "s"),
 )
@@ -89,6 +90,8 @@ SEARCH = (
     Column("search_seconds", "search", "time", "s"),
 )
 """Cost of measuring truncated models; in tables in which some method did so."""
+SCHEDULE = (Column("schedule_seconds", "time", "schedule", "s"),)
+"""Time of the search for a schedule; in tables in which some run searched."""
 
 
 def measurement_columns(records: Sequence[Record]) -> list[Column]:

@@ -8,7 +8,7 @@ from typing import Any
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.record import Record
 from flrc.results.records.store import requested_rate
-from flrc.results.tables.columns import COUNTS, REALISED, SEARCH
+from flrc.results.tables.columns import COUNTS, REALISED, SCHEDULE, SEARCH
 
 COMPRESSION = frozenset(
     {
@@ -23,12 +23,14 @@ COMPRESSION = frozenset(
     }
 )
 """Stages that make the compressed model."""
-PREPARATION = frozenset({"preflight", "load", "dense replies"})
+SEARCHING = frozenset({"schedule"})
+"""The stage that chooses the phases; nearly no time unless they are searched."""
+PREPARATION = frozenset({"preflight", "load", "dense replies", "save"})
 """Stages that neither compress nor measure; every other stage is part of an evaluation."""
 
 
 def counts(record: Record) -> dict[str, Measurement]:
-    """The values of the columns ``REALISED``, ``COUNTS`` and ``SEARCH`` that the record knows."""
+    """The values that the record knows of the columns that are not measurements."""
     parameters = record.results.get("parameters", {})
     search = record.results.get("search", {})
     compress, evaluate = seconds(record)
@@ -37,6 +39,8 @@ def counts(record: Record) -> dict[str, Measurement]:
         "activated": _percent_of_dense(parameters, "targets_activated"),
         "stored": _percent_of_dense(parameters, "targets_stored"),
         "model_stored": parameters.get("model_stored"),
+        "model_bytes": record.results.get("bytes", {}).get("model_stored"),
+        "schedule_seconds": schedule_seconds(record),
         "compress_seconds": compress,
         "evaluate_seconds": evaluate,
         "search_passes": search.get("forward_passes"),
@@ -45,7 +49,7 @@ def counts(record: Record) -> dict[str, Measurement]:
     rate = requested_rate(record)
     return {
         c.name: Measurement(c.name, float(values[c.name]), c.unit, False, None, 1, {}, rate)
-        for c in (REALISED, *COUNTS, *SEARCH)
+        for c in (REALISED, *COUNTS, *SEARCH, *SCHEDULE)
         if values[c.name] is not None
     }
 
@@ -83,8 +87,22 @@ def seconds(record: Record) -> tuple[float | None, float | None]:
     """
     stages = record.meta.get("stages", [])
     compress = [stage for stage in stages if stage["name"] in COMPRESSION]
-    evaluate = [stage for stage in stages if stage["name"] not in COMPRESSION | PREPARATION]
+    others = COMPRESSION | SEARCHING | PREPARATION
+    evaluate = [stage for stage in stages if stage["name"] not in others]
     return _total(compress), _total(evaluate)
+
+
+def schedule_seconds(record: Record) -> float | None:
+    """Seconds of the search for a schedule; None if there was none, or a part came from the cache.
+
+    Replies that an earlier run generated take no time now.
+    """
+    search = record.meta.get("schedule_search_seconds") or {}
+    if not record.results.get("schedule_search", {}).get("candidates"):
+        return None
+    if search.get("all") != search.get("now"):
+        return None
+    return _total([s for s in record.meta.get("stages", []) if s["name"] in SEARCHING])
 
 
 def allocation_seconds(record: Record) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from flrc.core.jsonfile import canonical
 from flrc.results.records.record import Record
-from flrc.results.records.rows import listed, plain
+from flrc.results.records.rows import flatten, listed, plain
 from flrc.results.records.store import model_name, requested_rate
 from flrc.results.tables.columns import Column
 
@@ -25,8 +25,11 @@ SAMPLE = (
 )
 
 
-def settings(measured: Sequence[Column]) -> list[str]:
-    """One line for each set of columns that share settings: the settings."""
+def settings(measured: Sequence[Column], *, digests: bool = True) -> list[str]:
+    """One line for each set of columns that share settings: the settings.
+
+    Without ``digests``, those that are fingerprints of data, or versions, are left out.
+    """
     shared: dict[str, list[Column]] = {}
     for column in measured:
         if column.settings:
@@ -34,7 +37,10 @@ def settings(measured: Sequence[Column]) -> list[str]:
     lines = []
     for columns in shared.values():
         names = ", ".join(column.name for column in columns)
-        lines.append(f"{names}: {listed(columns[0].settings, abridged)}")
+        shown = columns[0].settings
+        if not digests:
+            shown = {k: v for k, v in flatten(shown).items() if not _identifies(k, v)}
+        lines.append(f"{names}: {listed(shown, abridged)}")
     return lines
 
 
@@ -90,3 +96,9 @@ def abridged(value: Any) -> str:
     """A value of a setting as text, fingerprints shortened."""
     text = plain(value)
     return text[:DIGEST_SHOWN] if re.fullmatch(r"[0-9a-f]{32,}", text) else text
+
+
+def _identifies(key: str, value: Any) -> bool:
+    """Whether a setting is a fingerprint or a version: for comparison, not for reading."""
+    version = key.rpartition(".")[2] in {"version", "rouge_score", "bert_score"}
+    return version or re.fullmatch(r"[0-9a-f]{12,}", plain(value)) is not None

@@ -16,6 +16,7 @@ from flrc.results.records.store import model_name, requested_rate
 from flrc.results.tables.columns import (
     COUNTS,
     REALISED,
+    SCHEDULE,
     SEARCH,
     Column,
     is_sample,
@@ -99,7 +100,7 @@ class RunsTable(Table):
         self.title = title
         self._runs = rows
         searched = any(record.results.get("search", {}).get("probes") for record in finished)
-        columns = [REALISED, *measured, *COUNTS, *(SEARCH if searched else ())]
+        columns = [REALISED, *measured, *COUNTS, *SCHEDULE, *(SEARCH if searched else ())]
         # Every cell is computed here, so that one that mixes rates is reported before any output.
         values = {c.name: [self.value(row, c.name) for row in self.rows] for c in columns}
         self.columns = [c for c in columns if any(values[c.name])]

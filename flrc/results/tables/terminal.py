@@ -9,7 +9,7 @@ from rich.text import Text
 
 from flrc.results.tables.columns import Column
 from flrc.results.tables.grid import LEFT, Cell, Grid, Row
-from flrc.results.tables.notes import BEST
+from flrc.results.tables.notes import BEST, settings
 from flrc.results.tables.runs_table import RunsTable
 
 BEST_MARK = "*"
@@ -29,7 +29,8 @@ def print_runs_table(table: RunsTable, console: Console) -> None:
     marked = [f"{BEST_MARK}: {BEST}"] * grid.has_best
     print_lines([*grid.numbered_footnotes, *marked], console)
     print_lines(notes.failed, console, "red")
-    print_lines([*notes.general, *notes.settings, *notes.provenance], console)
+    # Fingerprints, versions and commits are in the files.
+    print_lines([*notes.general, *settings(table.columns, digests=False)], console)
 
 
 def print_lines(lines: list[str], console: Console, style: str = "dim") -> None:

@@ -1,0 +1,64 @@
+"""What a command ends with: each run's id and folder, to be copied, and what can be done next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from flrc.core.commands import as_called
+from flrc.results.records.lookup import RUNS
+from flrc.results.records.own_command import own_command
+from flrc.results.records.record import Record
+from flrc.results.records.store import RunFolder, requested_rate
+
+Run = tuple[RunFolder, Record]
+
+
+def run_lines(runs: Sequence[Run]) -> list[str]:
+    """A line for each finished run: its id, its folder, its method and rate."""
+    lines = []
+    for folder, record in _finished(runs):
+        method = str(record.run["method"])
+        rate = "" if method == "dense" else f" at rate {requested_rate(record):g}"
+        lines.append(f"{record.run['id']}  {_short(folder.path)}  ({method}{rate})")
+    return lines
+
+
+def next_lines(runs: Sequence[Run], root: Path) -> list[str]:
+    """The next commands: chat with, or export, a saved model, or save one; look at a record.
+
+    Args:
+        runs: Those of one command.
+        root: The folder of runs.
+    """
+    finished = _finished(runs)
+    if not finished:
+        return []
+    place = _short(root)
+    where = "" if place == str(RUNS) else f" --runs {shlex.quote(place)}"
+    compressed = [run for run in finished if run[1].run["method"] != "dense"]
+    saved = [run for run in compressed if run[0].model.is_dir()]
+    lines = []
+    if saved:
+        run_id = saved[-1][1].run["id"]
+        lines.append(f"{as_called('chat')} {run_id}{where}")
+        lines.append(f"{as_called('export')} {run_id} FOLDER{where}")
+    elif compressed:
+        command = own_command(compressed[-1][1], "model.save=true")
+        lines.append(f"{command}  # saves the model, for chat and export")
+    lines.append(f"{as_called('records')} show {finished[-1][1].run['id']}{where}")
+    if len(finished) > 1:
+        lines.append(f"{as_called('report')} {shlex.quote(place)}")
+    return lines
+
+
+def _finished(runs: Sequence[Run]) -> list[Run]:
+    return [(folder, record) for folder, record in runs if record.run["status"] == "ok"]
+
+
+def _short(path: Path) -> str:
+    """The path from the working directory, if it is below that."""
+    here = Path(os.getcwd())
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
