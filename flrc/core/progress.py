@@ -116,6 +116,7 @@ class Display:
             self._stage, self._since, self._memory = stage, time.monotonic(), 0
             if not self._shown:
                 return
+            _clear_before_logging()  # Hydra sets logging up anew for each job
             if self._terminal():
                 self._draw()
             elif announce:

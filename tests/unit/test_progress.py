@@ -90,6 +90,19 @@ def test_other_output_begins_on_a_line_of_its_own(monkeypatch: pytest.MonkeyPatc
     assert before.endswith("\r\x1b[K")
 
 
+def test_also_if_logging_is_set_up_anew_while_something_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = Terminal()
+    monkeypatch.setattr("sys.stderr", out)
+    root = logging.getLogger()
+    with display.shown("starting"):
+        monkeypatch.setattr(root, "handlers", [logging.StreamHandler(out)])
+        display.stage("[1/2] loading the model")
+        root.warning("a message")
+    assert out.getvalue().partition("a message")[0].endswith("\r\x1b[K")
+
+
 def test_processes_that_share_a_terminal_print_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     out = Terminal()
     monkeypatch.setattr("sys.stderr", out)
