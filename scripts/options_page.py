@@ -16,6 +16,8 @@ from flrc.core.shipped import conf_folder
 from flrc.results.tables.markdown import escape
 from flrc.sweeps.help_text import default_groups
 
+LABEL = re.compile(r"\$\{label_of:[^,]+,(.+)\}")
+"""The label of a preset's model, which holds while the id is that model's."""
 KEY = re.compile(r"(?P<key>\w+):(?: (?P<value>[^#]*?))?(?:\s+# (?P<note>.*))?")
 """A line of YAML. The note of a component's key is its source, or why it is a variant."""
 NOT_SHOWN = ("experiment", "hydra")
@@ -90,7 +92,8 @@ def _keys(text: str) -> list[tuple[str, str, str]]:
         above = [(d, key) for d, key in above if d < depth]
         name = ".".join([*(key for _, key in above), match["key"]])
         if match["value"]:
-            rows.append((name, match["value"].strip(), match["note"] or ""))
+            value = LABEL.sub(r"\1", match["value"].strip())
+            rows.append((name, value, match["note"] or ""))
         else:
             above.append((depth, match["key"]))
     return rows

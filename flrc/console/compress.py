@@ -68,7 +68,11 @@ def _rate(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="flrc compress", description=__doc__)
-    parser.add_argument("model", metavar="MODEL", help="one of conf/model, as on the command line")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="OWNER/NAME on the Hub, a folder, a GGUF file, or a preset such as smollm2_135m",
+    )
     parser.add_argument(
         "-o",
         "--output",

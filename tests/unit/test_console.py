@@ -77,7 +77,7 @@ def test_the_examples_of_the_help_are_accepted(
     examples = [line for line in text.splitlines() if line.startswith(("  flrc m", "  flrc -m"))]
     for example in examples:
         command = Command.of(str(CONF), shlex.split(example)[1:])
-        check_overrides(command.location, command.overrides)
+        check_overrides(command.location, command.overrides, command.multirun)
 
 
 def test_help_names_options_of_further_folders(
@@ -207,7 +207,7 @@ def test_a_checkpoint_in_one_line(
     console: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     saved(tmp_path / "model", max_position_embeddings=2048)
-    words = ["compress", "local", "-o", "out", "--rate", "0.3", "model.path=model", *SMALL]
+    words = ["compress", "./model", "-o", "out", "--rate", "0.3", *SMALL]
     assert main([*words, "--method", "svdllm"]) == 0
     out = capsys.readouterr().out
     assert "saved: out\n" in out
@@ -228,7 +228,7 @@ def test_a_checkpoint_in_one_line(
         (["-o", "full"], "the folder is not empty"),
         (["-o", "."], "current folder"),
         (["-o", "full/file"], "is not a folder"),
-        (["-o", "out", "--method", "svdlm"], "nearest: svdllm"),
+        (["-o", "out", "--method", "svdlm"], "did you mean svdllm?"),
         (["-o", "out", "--rate", "1.5"], "rate is out of range"),
         (["-o", "out", "calibration.sampels=4"], "calibration.samples"),
         (["-o", "out", "--method", "dense"], "nothing would be compressed"),
