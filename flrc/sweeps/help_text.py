@@ -25,7 +25,7 @@ usage: {program} [GROUP=OPTION ...] [KEY=VALUE ...]
 examples:
   {program} method=flrc rate=0.2
   {program} -m method=dense,svdllm,flrc rate=0.2,0.3 evaluation=[perplexity]
-  {program} model=Qwen/Qwen2.5-0.5B method=kfac_skip rate=0.2 model.save=true
+  {program} method=kfac_skip rate=0.2 model=Qwen/Qwen2.5-0.5B model.save=true
 
 groups and their options (the default first):
 {groups}
