@@ -34,7 +34,8 @@ def steps(config: RunConfig) -> list[Step]:
         found += _compression(config)
     for evaluation in config.evaluation.values():
         for part in evaluation.parts():
-            found.append(Step(f"{evaluation.name} {part}", (f"{evaluation.name} {part}",)))
+            title = evaluation.title(part, config.data)  # also the stage's name
+            found.append(Step(title, (title,)))
     return found
 
 
@@ -44,7 +45,9 @@ def _compression(config: RunConfig) -> list[Step]:
     found = [Step(doing, ("decomposition", "statistics", "output gradients"))]
     if config.allocator.SCORED:
         found.append(Step("scoring the layers", ("sensitivity",)))
-    found.append(Step("allocating ranks", ("allocation",)))
+    found.append(
+        Step("allocating ranks", ("allocation", *([] if config.searches else ["schedule"])))
+    )
     if config.searches:
         found.append(Step("searching the schedule", ("schedule",)))
     if config.refine.REFINES:

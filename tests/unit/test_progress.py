@@ -15,12 +15,14 @@ import torch
 from tiny import compose
 
 from flrc.calibration.dense_model import DenseModel
+from flrc.config import RunConfig
 from flrc.core.cache import StageCache
 from flrc.core.progress import Display, display, duration, progress
 from flrc.decomposition.statistics import Statistics
 from flrc.decomposition.svd import Svd
 from flrc.decomposition.whitened import Whitened
 from flrc.models.anatomy.targets import find_targets
+from flrc.pipeline import run
 from flrc.running.factors import factorise
 from flrc.running.profiling import Stages
 from flrc.running.steps import Step, steps
@@ -195,3 +197,13 @@ def test_blocks_are_shown_whatever_the_cache_holds(
     calibrating = f"calibrating on {len(sequences)} sequences and decomposing"
     assert (first == calibrating) is whitened
     assert all(doing == "decomposing" for doing in [*later] or [first])
+
+
+@pytest.mark.parametrize("more", [["data=sample"], []])
+def test_every_stage_of_a_run_belongs_to_a_step(
+    more: list[str], run_config: Callable[..., RunConfig]
+) -> None:
+    config = run_config("method=kfac_skip", *more)
+    known = {name for step in steps(config) for name in step.stages}
+    done = {stage["name"] for stage in run(config).meta["stages"]}
+    assert done <= known
