@@ -90,7 +90,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "model shape": (["model.shape=tiny_lama"], ["tiny_lama", "nearest: tiny_llama"]),
     "hub model without a network": (
         ["model=llama3_8b"],
-        ["meta-llama/Meta-Llama-3-8B", "model=local"],
+        ["meta-llama/Meta-Llama-3-8B", "cannot be reached", "model=FOLDER"],
     ),
     "data root": (["data.root=/nope"], ["/nope", "data.root="]),
     "no data root": (["data.root="], ["data.root=DIR"]),
