@@ -80,22 +80,23 @@ class Display:
         Args:
             stage: What is done until a stage starts; empty: as before.
         """
-        if stage:
-            self.stage(stage, announce=False)
         with self._lock:
+            if not self._shown:
+                self._end()  # a loop that an exception has ended may not be closed yet
             self._shown += 1
-            first = self._shown == 1
-        if first:
-            self._begin()
+            before = list(self._loops)
+            if stage:
+                self.stage(stage, announce=False)
+            if self._shown == 1:
+                self._begin()
         try:
             yield
         finally:
             with self._lock:
                 self._shown -= 1
-                if self._shown == 0:
-                    self._ended.set()
-                    self.clear()
-                    self._stage, self._since, self._memory = "", 0.0, 0
+                self._loops[:] = before
+                if not self._shown:
+                    self._end()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -114,7 +115,7 @@ class Display:
         """A stage starts; ``announce``: with a line, where there is no terminal."""
         with self._lock:
             self._stage, self._since, self._memory = stage, time.monotonic(), 0
-            if not self._shown:
+            if not self._shown and not self._loops:
                 return
             _clear_before_logging()  # Hydra sets logging up anew for each job
             if self._terminal():
@@ -126,6 +127,8 @@ class Display:
         """The stage, how far its loops are, and the time left."""
         with self._lock:
             loops = list(self._loops)
+            if not loops and not self._stage:
+                return ""
             number, bracket, doing = self._stage.rpartition("] ")
             shown = loops[0].doing if loops else doing
             parts = [loop.position() for loop in loops[:1]]
@@ -151,17 +154,21 @@ class Display:
     @contextmanager
     def loop(self, loop: _Loop) -> Iterator[None]:
         """A loop is part of what is shown; it is shown by itself if no command is."""
-        with self.shown():
+        with self._lock:
+            self._loops.append(loop)
+            if len(self._loops) == 1 and not self._shown:
+                self._begin()
+            self._redraw()
+        try:
+            yield
+        finally:
             with self._lock:
-                self._loops.append(loop)
-                self._redraw()
-            try:
-                yield
-            finally:
-                with self._lock:
-                    self._loops[:] = [other for other in self._loops if other is not loop]
-                    if self._loops:
-                        self._redraw()
+                mine = any(other is loop for other in self._loops)  # else its command has ended
+                self._loops[:] = [other for other in self._loops if other is not loop]
+                if self._loops:
+                    self._redraw()
+                elif mine and not self._shown:
+                    self._end()
 
     def advance(self, loop: _Loop) -> None:
         """An item of the loop is done."""
@@ -172,13 +179,19 @@ class Display:
                 if time.monotonic() - self._last >= BETWEEN_ITEMS:
                     self._draw()
 
+    def _end(self) -> None:
+        """Nothing is shown any more."""
+        self._ended.set()
+        self.clear()
+        self._loops.clear()
+        self._stage, self._since, self._memory = "", 0.0, 0
+
     def _begin(self) -> None:
-        with self._lock:
-            self._last = time.monotonic()
-            self._since = self._since or self._last
-            self._ended = threading.Event()
-            _clear_before_logging()
-            self._redraw()
+        self._last = time.monotonic()
+        self._since = self._since or self._last
+        self._ended = threading.Event()
+        _clear_before_logging()
+        self._redraw()
         threading.Thread(target=self._keep, args=(self._ended,), daemon=True).start()
 
     def _keep(self, ended: threading.Event) -> None:

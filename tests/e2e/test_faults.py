@@ -139,7 +139,7 @@ def test_a_nan_in_a_block(
         fault.setattr(Random, "load", broken)
         # Another model, another id: the fingerprint of a random one is its seed's.
         fault.setattr(Random, "fingerprint", lambda _: "broken")
-        ended = call("-m", *FIRST, "method=flrc,kfac", "search=none")
+        ended = call("-m", "method=flrc,kfac", "rate=0.2", "search=none")
     assert ended.code == 1
     assert "2 of 2 jobs failed" in ended.out
     # The model is not usable: the weight is named, and nothing has been computed.

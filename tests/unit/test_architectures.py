@@ -55,10 +55,10 @@ def check_compressed(name: str, tokenizer: Any, folder: Path, *words: str) -> No
     compressed, record = run(model, tokenizer, folder, *words)
     parameters = record.results["parameters"]
     assert parameters["targets_activated"] <= 0.7 * parameters["targets_dense"]
-    held = sum(parameter.numel() for parameter in compressed.model.parameters())
+    held = sum(parameter.numel() for parameter in compressed.parameters())
     assert held == parameters["model_stored"]
     with torch.no_grad():
-        logits = compressed.model(input_ids=IDS, use_cache=False).logits
+        logits = compressed(input_ids=IDS, use_cache=False).logits
     assert torch.isfinite(logits).all()
     assert not torch.equal(logits, dense)
 

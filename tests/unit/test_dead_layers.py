@@ -112,11 +112,11 @@ def test_a_zero_weight_and_the_zeros_it_hands_on(
     size = record.results["parameters"]
     assert 0.7 * size["targets_dense"] * 0.998 < size["targets_activated"]
     assert size["targets_activated"] <= 0.7 * size["targets_dense"]
-    logits = made.model(input_ids=IDS).logits
+    logits = made(input_ids=IDS).logits
     assert bool(torch.isfinite(logits).all())
     flrc.save(made, tmp_path / "kept")
     kept = flrc.load(tmp_path / "kept", "cpu")
-    assert torch.equal(kept.model(input_ids=IDS).logits, logits)
+    assert torch.equal(kept(input_ids=IDS).logits, logits)
     assert flrc.generate(kept, "hello", max_new_tokens=4) == flrc.generate(
         made, "hello", max_new_tokens=4
     )
@@ -192,7 +192,7 @@ def test_constant_inputs_have_one_direction(
     model.model.layers[1].input_layernorm.weight.data[1:] = 0
     made, record = compressed(model, tokenizer, words)
     assert "1 of " in told(record)[f"{LAYER}self_attn.q_proj"]
-    assert bool(torch.isfinite(made.model(input_ids=IDS).logits).all())
+    assert bool(torch.isfinite(made(input_ids=IDS).logits).all())
 
 
 @pytest.mark.parametrize("method", ["svdllm", "kfac", "flra"])
@@ -208,7 +208,7 @@ def test_tiny_and_huge_numbers_are_not_dead(
         model.get_submodule(f"{LAYER}mlp.down_proj").weight.data.mul_(1 / factor)
         made, record = compressed(model, tokenizer, words, method=method)
         assert not any("kept" in what for what in told(record).values())
-        found.append((ranks(record), made.model(input_ids=IDS).logits))
+        found.append((ranks(record), made(input_ids=IDS).logits))
     (expected, logits), (scaled, same) = found
     assert scaled == expected
     assert float((same - logits).norm() / logits.norm()) < 1e-3
@@ -253,7 +253,7 @@ def test_statistics_that_overflow_keep_their_layers(
     assert kept == {name for name in ranks(record) if name.endswith("down_proj")}
     assert all(ranks(record)[name] is None for name in kept)
     assert record.results["rate"]["realised"] == pytest.approx(0.3, abs=0.01)
-    assert bool(torch.isfinite(made.model(input_ids=IDS).logits).all())
+    assert bool(torch.isfinite(made(input_ids=IDS).logits).all())
 
 
 def test_what_is_dead_by_hand() -> None:

@@ -37,15 +37,15 @@ def test_compressed_saved_and_loaded(name: str, tokenizer: Any, tmp_path: Path) 
     parameters = record.results["parameters"]
     assert parameters["targets_activated"] <= 0.7 * parameters["targets_dense"]
     with torch.no_grad():
-        logits = compressed.model(input_ids=IDS, use_cache=False).logits
+        logits = compressed(input_ids=IDS, use_cache=False).logits
     assert not torch.equal(logits, dense)
     flrc.save(compressed, tmp_path / "kept")
     loaded = flrc.load(tmp_path / "kept", "cpu")
-    assert not any(tensor.data_ptr() % 64 for tensor in loaded.model.state_dict().values())
+    assert not any(tensor.data_ptr() % 64 for tensor in loaded.state_dict().values())
     by_name = AutoModelForCausalLM.from_pretrained(tmp_path / "kept")
     settings = {"max_new_tokens": 6, "do_sample": False}
-    reply = compressed.model.generate(IDS, **settings)
-    for other in (loaded.model, by_name):
+    reply = compressed.generate(IDS, **settings)
+    for other in (loaded, by_name):
         with torch.no_grad():
             assert torch.equal(other(input_ids=IDS, use_cache=False).logits, logits)
         assert torch.equal(other.generate(IDS, **settings), reply)
@@ -88,7 +88,7 @@ def test_pipelines_know_every_base(
     ids = tokenizer("hello there", return_tensors="pt")["input_ids"]
     settings = {"max_new_tokens": 6, "do_sample": False}
     (found,) = writer("hello there", return_full_text=False, **settings)
-    reply = compressed.model.generate(ids, **settings)[0, ids.shape[1] :]
+    reply = compressed.generate(ids, **settings)[0, ids.shape[1] :]
     assert found["generated_text"] == tokenizer.decode(reply, skip_special_tokens=True)
 
 

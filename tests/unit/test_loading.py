@@ -220,8 +220,9 @@ def test_parts_that_transformers_passes_over_are_named(tmp_path: Path) -> None:
 
 
 def run(folder: Path, tmp_path: Path, *words: str) -> Any:
+    method = () if any(word.startswith("method=") for word in words) else ("method=dense",)
     return flrc.run(
-        "model=local", f"model.path={folder}", "method=dense", "evaluation=[perplexity]",
+        "model=local", f"model.path={folder}", *method, "evaluation=[perplexity]",
         "evaluation.perplexity.datasets=[wikitext2]", "evaluation.perplexity.windows=1",
         "evaluation.perplexity.length=64", f"paths.runs={tmp_path / 'runs'}",
         f"paths.cache={tmp_path / 'cache'}", *words,

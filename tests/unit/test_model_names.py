@@ -122,7 +122,7 @@ def test_compressed_by_name(saved: Path, make_model: Callable[..., Any]) -> None
         compressed, record = flrc.compress(model, method="svd", overrides=overrides)
         assert record.meta["command"].startswith(f"flrc.compress({str(model)!r}, ")
     ids = torch.arange(9)[None]
-    assert not torch.equal(compressed.model(ids).logits, made()(ids).logits)
+    assert not torch.equal(compressed(ids).logits, made()(ids).logits)
     folders = {path.parent.parent.name for path in Path("runs").rglob("record.json")}
     assert folders == {"model", "name"}
 

@@ -27,6 +27,13 @@ from flrc.running.profiling import Stages
 from flrc.running.steps import Step, steps
 
 
+@pytest.fixture(autouse=True)
+def nothing_shown() -> None:
+    """Loops that failed in other tests may not be closed: pytest keeps their frames."""
+    with display.shown("starting"):
+        pass
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -211,3 +218,16 @@ def test_every_stage_of_a_run_belongs_to_a_step(method: str, tmp_path: Path) -> 
     known = {name for step in steps(config) for name in step.stages}
     done = {stage["name"] for stage in run(config).meta["stages"]}
     assert {"preflight", "load"} <= done <= known
+
+
+def test_a_loop_that_failed_is_not_shown_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its generator is not closed as long as the exception holds its frame."""
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    loops = [progress(range(3), "counting")]
+    with display.shown("starting"):
+        next(loops[0])
+    assert display.text() == ""
+    with display.shown("starting"):
+        assert display.text() == "starting"
+        loops[0].close()
+        assert display.text() == "starting"
