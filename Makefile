@@ -38,7 +38,7 @@ tables: install  ## all tables, and the page of claims
 	for study in $(STUDIES); do $(MAKE) table TABLE=$$study || exit 1; done
 	$(BIN)/python -m flrc.studies claims experiments
 
-test: install  ## run the test suite in two processes, without network: about ten minutes on two cores
+test: install  ## run the test suite in two processes, without network: about twelve minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: install  ## run the slow tests, on the real model and on data (../shared/data, if present)

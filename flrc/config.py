@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING
 
 from flrc.allocator.base import Allocator
 from flrc.calibration.base import Calibration
 from flrc.core.canonical import Canonical
 from flrc.core.component import Component, discover, plain
 from flrc.core.dtypes import DTYPES
+from flrc.core.resolvers import register_resolvers
 from flrc.data.base import DataSource
 from flrc.decomposition.base import Decomposition
 from flrc.errors import UserError, choose
@@ -302,25 +303,12 @@ def components(group: str) -> dict[str, type[Component]]:
 def register() -> None:
     """Store the schemas with Hydra: ``run_schema`` and one ``schema/<group>/<name>`` each.
 
-    Also registers ``${by_scale:PAPER,SMALL}``, a study's values for its two scales, and
-    ``${label_of:ID,LABEL}``, the label of a preset's model as long as ``id`` is that model's.
+    Also registers the functions of the configuration files, ``${by_scale:...}`` and others.
     """
-    OmegaConf.register_new_resolver("by_scale", _by_scale, replace=True)
-    OmegaConf.register_new_resolver("label_of", _label_of, replace=True)
+    register_resolvers()
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
     store.store(group="schema/paths", name="paths", node=Paths)
     for group in GROUPS:
         for name, component in components(group).items():
             store.store(group=f"schema/{group}", name=name, node=component)
-
-
-def _by_scale(paper: Any, small: Any, *, _root_: DictConfig) -> Any:
-    """The value for the scale at which the study runs."""
-    values = {"paper": paper, "small": small}
-    return values[choose("scale", str(_root_.scale), list(values))]
-
-
-def _label_of(model: str, label: str, *, _parent_: DictConfig) -> str:
-    """The label if the model is this one; empty, so that it follows from the id, if it is not."""
-    return label if _parent_.id == model else ""

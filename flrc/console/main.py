@@ -47,5 +47,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _keys() -> set[str]:
-    """Groups and keys of a run; one of them without a value is no mistyped command."""
+    """Groups and keys of a run; without a value, one of them is not a mistyped command."""
     return {field.name for field in dataclasses.fields(RunConfig)}

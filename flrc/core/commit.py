@@ -9,7 +9,7 @@ from flrc.core.shipped import PACKAGE, in_checkout
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the running code, and whether files were modified; None if it is no checkout."""
+    """Commit of the running code, and whether files were modified; None outside a checkout."""
     if not in_checkout():  # the repository around it, if there is one, is another project's
         return {"commit": None, "dirty": None}
 

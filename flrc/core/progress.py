@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 REDRAWN = 0.5
 """Seconds between two states of the line on a terminal; the times in it go on between items."""
 HEARTBEAT = 30.0
-"""Seconds after which a line is printed where there is no terminal."""
+"""Seconds after which a line is printed without a terminal."""
 BETWEEN_ITEMS = 0.2
 """Seconds between two states of the line at most, if items follow faster."""
 
@@ -112,7 +112,7 @@ class Display:
                 self._last = time.monotonic()
 
     def stage(self, stage: str, *, announce: bool = True) -> None:
-        """A stage starts; ``announce``: with a line, where there is no terminal."""
+        """A stage starts; ``announce``: with a line, if standard error is not a terminal."""
         with self._lock:
             self._stage, self._since, self._memory = stage, time.monotonic(), 0
             if not self._shown and not self._loops:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import io
 import logging
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -17,22 +15,20 @@ from flrc.data.dataset_catalog import find
 from flrc.errors import UserError
 from flrc.evaluation.lm_eval_definitions import (
     CHOICE,
-    GENERATION,
     PAPER_TASKS,
     data_of,
     evaluation_split,
     example_split,
     installed_definition,
 )
-from flrc.evaluation.shrinking_batches import free_memory, halved
+from flrc.evaluation.lm_eval_surroundings import quiet
 from flrc.models.anatomy.input_limits import Limits
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from lm_eval.api.task import ConfigurableTask
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from flrc.runtime.decoding import Decoder
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +53,6 @@ UNLIMITED = 2**31
 EXAMPLE_SEED = 1234
 """Seed of the choice of examples for prompts; lm-eval's default."""
 
-RESAMPLES = 1000
-"""Resamples behind the standard error of metrics that are no mean; of a mean it is exact."""
-
-SHARES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
-"""Metrics that are reported in per cent, as shares of questions; others as lm-eval reports them."""
-
 
 @dataclass(frozen=True)
 class Questions:
@@ -83,39 +73,6 @@ class Questions:
     shots: int = 0
     examples: Sequence[dict[str, Any]] = ()
     run_code: bool = False
-
-
-@dataclass(frozen=True)
-class Score:
-    """One metric of a task, as lm-eval computes it; ``filter`` is that of the replies."""
-
-    metric: str
-    filter: str
-    value: float
-    stderr: float | None
-    higher_is_better: bool
-
-    @property
-    def name(self) -> str:
-        """``acc``; ``exact_match-strict-match`` if the replies are filtered."""
-        return self.metric if self.filter == "none" else f"{self.metric}-{self.filter}"
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the model answered.
-
-    Attributes:
-        scores: Every metric of the task.
-        items: One object a question.
-        reply_tokens: Forward steps of each generated reply.
-        prompt_tokens: Tokens of their prompts.
-    """
-
-    scores: list[Score]
-    items: list[dict[str, Any]]
-    reply_tokens: list[int] = field(default_factory=list)
-    prompt_tokens: list[int] = field(default_factory=list)
 
 
 def build_task(questions: Questions) -> ConfigurableTask:
@@ -141,7 +98,7 @@ def build_task(questions: Questions) -> ConfigurableTask:
     if drawn is not None and not kept.get("fewshot_split"):
         fields = ("training_split", "validation_split", "test_split")
         kept |= {next(name for name in fields if installed.get(name) == drawn): drawn}
-    with _quiet("lm_eval.api.task"), _quiet("lm_eval.config.task"):
+    with quiet("lm_eval.api.task"), quiet("lm_eval.config.task"):
         built = ConfigurableTask(config=kept)
     built.set_config("num_fewshot", shots)
     built.set_fewshot_seed(EXAMPLE_SEED)
@@ -184,7 +141,7 @@ def _asked(task: ConfigurableTask, questions: Questions) -> Iterator[dict[str, A
 
 
 def _check_choices(task: ConfigurableTask, doc: dict[str, Any]) -> None:
-    choices, gold = task.doc_to_choice(doc), _gold(task, doc)
+    choices, gold = task.doc_to_choice(doc), gold_of(task, doc)
     if not all(isinstance(choice, str) and choice.strip() for choice in choices):
         raise ValueError(f"the choices are {choices}")
     for answer in gold if isinstance(gold, list) else [gold]:
@@ -230,10 +187,10 @@ def question_tokens(
                 sequences.append(ids[0].tolist())
             return [""] * len(requests)
 
-    with _quiet("lm_eval.models.huggingface"), _quiet("lm_eval.api.task"):
+    with quiet("lm_eval.models.huggingface"), quiet("lm_eval.api.task"):
         model = SimpleNamespace(config=config, device="cpu")
         reader = Reader(
-            pretrained=model, tokenizer=copy.deepcopy(tokenizer), max_length=_longest(config)
+            pretrained=model, tokenizer=copy.deepcopy(tokenizer), max_length=longest_of(config)
         )
         instances: list[Instance] = []
         for number, doc in enumerate(_asked(task, questions)):
@@ -275,7 +232,7 @@ def _expected(task: str) -> str:
     return f"{spec.described_columns()}{f', as in {spec.hub_path}' if spec.columns else ''}"
 
 
-def _gold(task: ConfigurableTask, doc: dict[str, Any]) -> int | list[int]:
+def gold_of(task: ConfigurableTask, doc: dict[str, Any]) -> int | list[int]:
     """Index of the correct choice, or of each of them."""
     # If the choices differ in the question (winogrande), lm-eval has the answer in the text field.
     gold = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
@@ -285,182 +242,6 @@ def _gold(task: ConfigurableTask, doc: dict[str, Any]) -> int | list[int]:
     return choices.index(gold) if gold in choices else int(gold)
 
 
-def _longest(config: PretrainedConfig) -> int:
-    # Without a context length in the config, lm-eval would truncate questions at its own default.
+def longest_of(config: PretrainedConfig) -> int:
+    """Maximum length of a question; without a context length, lm-eval would truncate at its own."""
     return Limits.of(config).context or UNLIMITED
-
-
-def ask(questions: Questions, decoder: Decoder, batch_size: int) -> Answers:
-    """Ask a model a task's questions.
-
-    lm-eval's response cache is not used: its key does not contain the model. Model and tokenizer
-    are not changed. When memory runs out, the batch size is halved and the task is asked again.
-
-    Args:
-        questions: The questions.
-        decoder: The model; generates under the run's schedule.
-        batch_size: Answers scored, or replies generated, together.
-    """
-    from lm_eval.evaluator import evaluate
-
-    from flrc.evaluation.lm_eval_replies import ScheduledModel
-
-    task, model = questions.task, decoder.model
-    built = build_task(questions)
-    # A last token is never fed, so that a prompt and its reply may be one token longer.
-    longest = _longest(model.config) + (built.OUTPUT_TYPE == GENERATION)
-    own = copy.deepcopy(decoder.tokenizer)  # lm-eval sets a padding token on it
-    while True:
-        built.set_fewshot_seed(EXAMPLE_SEED)
-        with _ties_kept(model), _quiet("lm_eval.models.huggingface"):
-            wrapped = ScheduledModel(
-                decoder,
-                pretrained=model,
-                tokenizer=own,
-                batch_size=batch_size,
-                max_length=longest,
-            )
-        try:
-            with _within_flrc():
-                results = evaluate(
-                    lm=wrapped,
-                    task_dict={"tasks": {task: built}},
-                    limit=questions.limit,
-                    bootstrap_iters=RESAMPLES,
-                    confirm_run_unsafe_code=questions.run_code,
-                )
-            break
-        except (RuntimeError, MemoryError) as error:
-            batch_size = halved(batch_size, error)
-        free_memory()
-    by_question: dict[int, list[dict[str, Any]]] = {}
-    for sample in results["samples"][task]:
-        by_question.setdefault(int(sample["doc_id"]), []).append(sample)
-    items = [_item(built, questions, by_question[index]) for index in sorted(by_question)]
-    scores = _scores(task, results["results"][task], results["higher_is_better"][task])
-    return Answers(scores, items, wrapped.reply_tokens, wrapped.prompt_tokens)
-
-
-def _scores(task: str, values: dict[str, Any], directions: dict[str, bool | None]) -> list[Score]:
-    """Every metric that is a number and of which lm-eval says which direction is better."""
-    scores = []
-    for key, value in values.items():
-        metric, _, kind = key.partition(",")
-        if not kind or metric.endswith("_stderr"):
-            continue
-        higher = directions.get(metric)
-        if higher is None or not isinstance(value, int | float):
-            log.warning("%s: %s is left out: lm-eval does not say what is better", task, metric)
-            continue
-        stderr = values.get(f"{metric}_stderr,{kind}")
-        unit = 100 if metric in SHARES else 1
-        scores.append(
-            Score(
-                metric,
-                kind,
-                unit * float(value),
-                unit * float(stderr) if isinstance(stderr, int | float) else None,
-                bool(higher),
-            )
-        )
-    return scores
-
-
-def _item(
-    task: ConfigurableTask, questions: Questions, samples: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """What is stored of one question; ``samples`` differ in the filter of the replies."""
-    import numpy as np
-
-    sample, index = samples[0], int(samples[0]["doc_id"])
-    row = questions.rows[index] if questions.task in PAPER_TASKS else sample["doc"]
-    item: dict[str, Any] = {"id": str(row.get("id", index))}
-    if task.OUTPUT_TYPE == GENERATION:
-        item["reply"] = sample["resps"][0][0]
-    elif task.OUTPUT_TYPE == "loglikelihood_rolling":
-        item["loglikelihood"] = float(sample["filtered_resps"][0])
-    elif task.OUTPUT_TYPE == "loglikelihood":
-        item["loglikelihood"] = float(sample["filtered_resps"][0][0])
-    else:
-        scores = [float(score) for score, _ in sample["filtered_resps"]]
-        chosen = scores[: len(task.doc_to_choice(sample["doc"]))]
-        item |= {
-            "loglikelihoods": scores,
-            "predicted": int(np.argmax(chosen)),
-            "gold": _gold(task, sample["doc"]),
-        }
-    if questions.task in PAPER_TASKS:
-        item["correct"] = bool(sample["acc"])
-        if item["correct"] != (item["predicted"] == item["gold"]):
-            raise RuntimeError(
-                f"{questions.task}: lm-eval does not score by the most likely choice: {item}"
-            )
-        return item
-    for sample in samples:
-        item |= _means(task, sample)
-    return item
-
-
-def _means(task: ConfigurableTask, sample: dict[str, Any]) -> dict[str, float]:
-    """The question's values of metrics that are their mean, in the metrics' units."""
-    from lm_eval.api.metrics import mean
-
-    return {
-        Score(metric, sample["filter"], 0.0, None, True).name: (100 if metric in SHARES else 1)
-        * float(sample[metric])
-        for metric in sample["metrics"]
-        if task.aggregation().get(metric) is mean and isinstance(sample[metric], bool | int | float)
-    }
-
-
-@contextmanager
-def _within_flrc() -> Iterator[None]:
-    """Inside, lm-eval shows no bars and prints nothing, and resamples in this process.
-
-    It would fork one process a core, with the model in memory.
-    """
-    import lm_eval.api.task as module
-
-    name = "DISABLE_MULTIPROC"
-    before, bar = os.environ.get(name), module.tqdm
-    os.environ[name], module.tqdm = "1", lambda items, **_: items
-    try:
-        with (
-            redirect_stdout(io.StringIO()),
-            _quiet("lm_eval.api.task"),
-            _quiet("lm_eval.evaluator"),
-            _quiet("lm_eval.evaluator_utils"),
-        ):
-            yield
-    finally:
-        module.tqdm = bar
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-@contextmanager
-def _ties_kept(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, ``tie_weights`` of the model does nothing.
-
-    lm-eval calls it. On a compressed model whose head is separate, though its config says that it
-    is tied, this would replace the head by the embedding.
-    """
-    model.__dict__["tie_weights"] = lambda *args, **kwargs: None
-    try:
-        yield
-    finally:
-        del model.__dict__["tie_weights"]
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Hide a logger's warnings that rows and models in memory cause; they are intended."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -13,6 +13,7 @@ from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
 from flrc.evaluation.base import Evaluation, Subject
 from flrc.evaluation.lm_eval_aggregates import group_measurements, mean_accuracy
+from flrc.evaluation.lm_eval_answers import SHARES, Answers, ask
 from flrc.evaluation.lm_eval_definitions import (
     PAPER_TASKS,
     check_supported,
@@ -26,15 +27,7 @@ from flrc.evaluation.lm_eval_definitions import (
     shots_of,
     task_version,
 )
-from flrc.evaluation.lm_eval_tasks import (
-    EXAMPLE_SEED,
-    SHARES,
-    Answers,
-    Questions,
-    ask,
-    checked_task,
-    question_tokens,
-)
+from flrc.evaluation.lm_eval_tasks import EXAMPLE_SEED, Questions, checked_task, question_tokens
 from flrc.evaluation.means import mean_and_error
 from flrc.results.records.measurement import Measurement, Outcome
 

@@ -46,7 +46,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _looks_like_an_id(path: Path) -> bool:
-    """One word, which is no file or folder."""
+    """A single word that does not name a file or folder."""
     try:
         return bool(path.name) and len(path.parts) == 1 and not path.exists()
     except (OSError, ValueError):

@@ -67,7 +67,7 @@ def loaded_of(model: CompressedModel | Loaded) -> Loaded:
     """A compressed model with its tokenizer and plans, as the stages of a run pass it on.
 
     Raises:
-        UserError: If it is no compressed model of flrc, or was loaded without its tokenizer.
+        UserError: If it is not a compressed model of flrc, or was loaded without its tokenizer.
     """
     if isinstance(model, Loaded):
         return model

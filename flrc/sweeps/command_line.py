@@ -39,7 +39,8 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
     offline_by_default()
     if job_process.is_isolated():
         register()
-        register_named_models(parse(Command.of(conf, arguments).overrides))
+        with suppress(UserError):  # which composing reports
+            register_named_models(parse(Command.of(conf, arguments).overrides))
         display.lines = True  # other jobs may write to the same terminal
         with display.shown("starting"):
             return _run_single_job(main)

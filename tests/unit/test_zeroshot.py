@@ -16,8 +16,9 @@ from flrc.data.dataset_catalog import DATASETS
 from flrc.data.sample import Sample
 from flrc.errors import UserError
 from flrc.evaluation.base import Subject
+from flrc.evaluation.lm_eval_answers import Answers, ask
 from flrc.evaluation.lm_eval_definitions import PAPER_TASKS, installed_definition
-from flrc.evaluation.lm_eval_tasks import DATA_FIELDS, Answers, Questions, ask, build_task
+from flrc.evaluation.lm_eval_tasks import DATA_FIELDS, Questions, build_task
 from flrc.evaluation.zeroshot import ZeroShot
 from flrc.plans.rank_plan import RankPlan
 from flrc.plans.run_plans import Plans

@@ -59,44 +59,43 @@ class Hub(Pretrained):
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Answer what the hub refuses, or what it cannot be asked, with what to do about it."""
-        from huggingface_hub import errors
-
         try:
             yield
         except Exception as error:
             causes = list(_causes(error))
-
-            def caused_by(*kinds: type[Exception]) -> bool:
-                return any(isinstance(cause, kinds) for cause in causes)
-
-            given, page = f"model.id={self.id}, model.revision={self.revision}", f"hf.co/{self.id}"
-            if caused_by(errors.GatedRepoError):
-                raise UserError(
-                    "the model's licence must be accepted before it can be downloaded",
-                    given=given,
-                    fix=f"accept it at {page}, then hf auth login",
-                ) from error
-            if caused_by(errors.RevisionNotFoundError):
-                raise UserError(
-                    "the model has no such revision",
-                    given=given,
-                    allowed=f"a commit, tag or branch of {page}",
-                ) from error
-            if caused_by(errors.RepositoryNotFoundError):
-                raise UserError(
-                    "the Hub has no such model, or it is private",
-                    given=given,
-                    allowed="OWNER/NAME of a model, or the path of a folder or a .gguf file",
-                    fix="check the name; for a private model, hf auth login",
-                ) from error
-            if caused_by(errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
-                raise UserError(
-                    "the Hub cannot be reached, and the model is not in its local cache",
-                    given=given,
-                    fix=f"with a network: hf download {self.id} --local-dir FOLDER; then "
-                    "model=FOLDER (HF_HUB_OFFLINE=1 keeps flrc offline; unset it to go online)",
-                ) from error
+            for kinds, problem, fix in self._refusals():
+                if any(isinstance(cause, kinds) for cause in causes):
+                    given = f"model.id={self.id}, model.revision={self.revision}"
+                    raise UserError(problem, given=given, fix=fix) from error
             raise
+
+    def _refusals(self) -> list[tuple[tuple[type[Exception], ...], str, str]]:
+        """Errors of the hub, what they mean, and what to do; the more specific first."""
+        from huggingface_hub import errors
+
+        return [
+            (
+                (errors.GatedRepoError,),
+                "the model's licence must be accepted before it can be downloaded",
+                f"accept it at hf.co/{self.id}, then hf auth login",
+            ),
+            (
+                (errors.RevisionNotFoundError,),
+                "the model has no such revision",
+                f"model.revision=REVISION, a commit, tag or branch of hf.co/{self.id}",
+            ),
+            (
+                (errors.RepositoryNotFoundError,),
+                "the Hub has no such model, or it is private",
+                "check OWNER/NAME; for a private model, hf auth login; for a saved one, its path",
+            ),
+            (
+                (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled),
+                "the Hub cannot be reached, and the model is not in its local cache",
+                f"with a network: hf download {self.id} --local-dir FOLDER; then model=FOLDER "
+                "(HF_HUB_OFFLINE=1 keeps flrc offline; unset it to go online)",
+            ),
+        ]
 
     def check_available(self) -> None:
         """The config can be read from the cache or the network, and there is no adapter."""
