@@ -263,6 +263,16 @@ class RunConfig(Canonical):
         return self.compresses and self.search.SEARCHES and self.schedule.DIRECTION != 0
 
     @property
+    def reads_phases(self) -> bool:
+        """Whether the run asks for anything that depends on the phases of its schedule.
+
+        Generation follows them, a saved model stores the ranks of all of them, and rounded factors
+        depend on the ranks that are stored. Prefill-only evaluations use the constant plan.
+        """
+        generates = any(evaluation.generates() for evaluation in self.evaluation.values())
+        return generates or self.model.save or self.quantization.ROUNDS
+
+    @property
     def calibrates(self) -> bool:
         """Whether calibration sequences are read at all."""
         return self.compresses and (

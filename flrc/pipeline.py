@@ -24,7 +24,7 @@ from flrc.running.evaluations import measure
 from flrc.running.factors import decompose
 from flrc.running.finished import finished
 from flrc.running.identity import run_folder
-from flrc.running.preflight import check_inputs, check_model, prepare
+from flrc.running.preflight import check_inputs, check_model, prepare, searched_now
 from flrc.running.ranks import allocate, schedule
 from flrc.running.refinement import refine
 from flrc.running.scores import score
@@ -71,14 +71,17 @@ def run_with_model(config: RunConfig) -> tuple[Record, Loaded | None]:
 
 
 def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
-    """The run, in its locked folder; ``again``: even if its record is done."""
+    """The run, in its locked folder; ``again``: even if its record is done, for its model."""
     environment.set_threads(config.threads)
-    context = prepare(config)
+    context = prepare(config, returned=again)
     folder, stages = context.folder, context.stages
     with folder.lock(), environment.log_file(folder.path / "run.log"):
         # Another worker may have finished it while this one waited.
         if not again and (done := finished(config, folder)) is not None:
             return done, None
+        if config.searches and not context.searches and searched_now(config, folder):
+            context = prepare(config)  # it has searched the schedule
+            stages = context.stages
         meta = environment.meta_block(config) | context.inputs_read()
         record = Record(run=environment.run_block(config), meta=meta)
         compressed: Loaded | None = None
@@ -157,5 +160,6 @@ def compress(context: Context, record: Record) -> Plans:
         note_coefficients(results["layers"], model, targets)
     with stages("quantization"):
         config.quantization.quantize(model, targets)
-        results["bytes"] |= stored_bytes(model, targets)
+        if plans.phases:
+            results["bytes"] |= stored_bytes(model, targets)
     return plans

@@ -66,7 +66,10 @@ class Evaluation(Component, ABC):
     """Whether replies are generated and compared with the dense model's, part by part."""
 
     def generates(self) -> bool:
-        """Whether text is generated, under the run's schedule; else the constant plan is used."""
+        """Whether the run's schedule is followed, as in generation; else the constant plan is used.
+
+        The search for a schedule waits until an evaluation does.
+        """
         return type(self).GENERATES
 
     @abstractmethod

@@ -100,6 +100,10 @@ class Efficiency(Evaluation):
             "torch": torch.__version__,
         }
 
+    def generates(self) -> bool:
+        """Yes: replies are timed under the schedule."""
+        return True
+
     def check_data(self, data: DataSource) -> None:
         """No data is needed."""
 

@@ -15,7 +15,8 @@ class Plans:
 
     Attributes:
         constant: The plan at the requested rate; prefill-only evaluations use it.
-        phases: The schedule's phases with their plans, in order; they nest.
+        phases: The schedule's phases with their plans, in order; they nest. Empty while the search
+            for them is deferred: the model can then run the constant plan only.
         candidates: All schedules that were compared, if one was searched for.
     """
 
@@ -58,7 +59,15 @@ class Plans:
         """The plan of each phase by its first forward step, 0 for the prefill.
 
         Of phases that begin at the same step, the last one is used; ``steps`` is the longest reply.
+
+        Raises:
+            RuntimeError: If the schedule has not been searched.
         """
+        if not self.phases:
+            raise RuntimeError(
+                "the schedule has not been searched: what generates must say so before the run "
+                "(Evaluation.generates)"
+            )
         starts = first_steps([phase for phase, _ in self.phases], steps)
         return {s: plan for s, (_, plan) in zip(starts, self.phases, strict=True)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from flrc.core.component import Component
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 @dataclass
 class Quantization(Component, ABC):
     """Changes the stored precision of a compressed model, once the factors are in place."""
+
+    ROUNDS: ClassVar[bool] = True
+    """Whether values change; they may then depend on how many ranks are stored, not only used."""
 
     @abstractmethod
     def quantize(self, model: nn.Module, targets: Sequence[Target]) -> None:

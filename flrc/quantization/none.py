@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from flrc.quantization.base import Quantization
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 @dataclass
 class NoQuantization(Quantization):
     """Weights keep the run's dtype."""
+
+    ROUNDS: ClassVar[bool] = False
 
     name: str = "none"
 

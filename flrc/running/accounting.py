@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 
 def _sizes(
-    dense_model: DenseModel, activated: int, stored: int, indices: int = 0
+    dense_model: DenseModel, activated: int, stored: int | None, indices: int = 0
 ) -> dict[str, Any]:
+    """Counts of a model, without those of what it stores if ``stored`` is None."""
     model, targets = dense_model.model, dense_model.targets
     dense = sum(target.dense for target in targets)
     whole = parameter_count(model)
@@ -35,22 +36,18 @@ def _sizes(
     # the context and elementwise operations, which no method changes, are left out.
     head = model.get_output_embeddings()
     fixed = 0 if head is None else head.weight.numel()
-    return {
-        "parameters": {
-            "targets_dense": dense,
-            "targets_activated": activated,
-            "targets_stored": stored,
-            "model_dense": whole,
-            "model_stored": whole - dense + stored,
-            **coverage(model, targets).to_json(),
-        },
-        "bytes": {
-            "model_dense": whole * itemsize,
-            "model_stored": (whole - dense + stored) * itemsize + indices,
-            "indices": indices,
-        },
-        "flops_per_token": 2 * (activated + fixed),
+    parameters = {
+        "targets_dense": dense,
+        "targets_activated": activated,
+        "model_dense": whole,
+        **coverage(model, targets).to_json(),
     }
+    sizes = {"model_dense": whole * itemsize}
+    if stored is not None:
+        parameters |= {"targets_stored": stored, "model_stored": whole - dense + stored}
+        sizes |= {"model_stored": parameters["model_stored"] * itemsize + indices}
+        sizes |= {"indices": indices}
+    return {"parameters": parameters, "bytes": sizes, "flops_per_token": 2 * (activated + fixed)}
 
 
 def account(
@@ -58,14 +55,15 @@ def account(
 ) -> dict[str, Any]:
     """The ``results`` of a compressed run, but for its measurements; the model is still dense here.
 
-    ``activated`` is the constant plan's; ``stored`` is what the schedule's phases need together;
-    a layer's ``relative_error`` is the decomposition's, before any refinement.
+    ``activated`` is the constant plan's; ``stored`` is what the schedule's phases need together,
+    and left out while their search is deferred; a layer's ``relative_error`` is the
+    decomposition's, before any refinement.
     """
     targets, form = context.dense.targets, context.config.form
     dense = sum(target.dense for target in targets)
     activated = round((1 - plans.constant.realised) * dense)
     phases = [plan for _, plan in plans.phases]
-    stored = stored_parameters(targets, phases, form)
+    stored = stored_parameters(targets, phases, form) if phases else None
     indices = stored_index_bytes(targets, phases, form)
     layers = []
     for target in targets:

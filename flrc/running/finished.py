@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 def finished(config: RunConfig, folder: RunFolder) -> Record | None:
     """The record, if every requested evaluation is on disk with exactly the current settings.
 
-    A run that saves its model is not done while the checkpoint is missing or damaged.
+    A run that saves its model is not done while the checkpoint is missing or damaged, nor one that
+    follows its schedule while that has not been searched.
 
     Raises:
         UserError: If a newer version wrote it, even if it would be computed again.
@@ -31,6 +32,8 @@ def finished(config: RunConfig, folder: RunFolder) -> Record | None:
     if config.force or record is None or record.run["status"] != "ok":
         return None
     if config.model.save and config.compresses and not _saved(folder):
+        return None
+    if config.searches and config.reads_phases and record.search_deferred:
         return None
     present = [jsonfile.canonical(vars(m)) for m in record.measurements]
     for evaluation in config.evaluation.values():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from flrc.config import RunConfig
     from flrc.plans.target import Target
+    from flrc.results.records.store import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,12 @@ def check_inputs(config: RunConfig) -> None:
         evaluation.check_data(config.data)
 
 
-def prepare(config: RunConfig) -> Context:
+def prepare(config: RunConfig, returned: bool = False) -> Context:
     """Checks that need torch but no weights: device, tokens, reachable rate, disk.
+
+    Args:
+        config: The whole configuration.
+        returned: Whether the compressed model is returned, and may then generate.
 
     Returns:
         The run, whose model has yet to be loaded.
@@ -61,7 +66,8 @@ def prepare(config: RunConfig) -> Context:
     from flrc.models.anatomy.input_limits import Limits
     from flrc.models.checkpoints.save_folder import check_save_folder
 
-    stages = Stages(steps=steps(config))
+    searches = config.searches and (returned or searched_now(config, run_folder(config)))
+    stages = Stages(steps=steps(config, searches))
     with stages("preflight"):
         if config.model.save and config.compresses:
             check_save_folder(run_folder(config).model)
@@ -71,7 +77,7 @@ def prepare(config: RunConfig) -> Context:
         config.model.convert(cache, config.dtype)
         limits = Limits.of(config.model.config())  # first: a tokenizer is made by the model's type
         tokenizer = config.model.tokenizer()
-        reads = read_sequences(config, tokenizer)
+        reads = read_sequences(config, tokenizer, searches)
         for read in reads.values():
             read.check(limits, config.model.label)
         targets = _targets_of_shell(config, cache) if config.compresses else None
@@ -90,9 +96,21 @@ def prepare(config: RunConfig) -> Context:
         tokenizer,
         list(reads[CALIBRATION].ids) if CALIBRATION in reads else [],  # type: ignore[arg-type]
         {name: read.digest() for name, read in reads.items()},
+        searches,
         DATE.date().isoformat() if reads_date(tokenizer) else None,
         targets,
     )
+
+
+def searched_now(config: RunConfig, folder: RunFolder) -> bool:
+    """Whether the search for a schedule is not deferred, or was made by an earlier command.
+
+    An earlier search is repeated from its cached replies, so that the record keeps what it found.
+    """
+    if config.reads_phases:
+        return True
+    earlier = folder.read_record()
+    return earlier is not None and bool(earlier.results.get("phases"))
 
 
 def check_model(context: Context, model: PreTrainedModel) -> DenseModel:
@@ -174,9 +192,14 @@ def check_targets(
 
 
 def read_sequences(
-    config: RunConfig, tokenizer: PreTrainedTokenizerBase
+    config: RunConfig, tokenizer: PreTrainedTokenizerBase, searches: bool
 ) -> dict[str, TokenSequences]:
     """Every sequence that the run will feed to the model, by what it is read for.
+
+    Args:
+        config: The whole configuration.
+        tokenizer: The model's.
+        searches: Whether the schedule is searched now.
 
     Raises:
         UserError: If a row that is used is bad, or there are too few.
@@ -196,6 +219,6 @@ def read_sequences(
         drawn = config.calibration.sequences(config.data, tokenizer, config.seed)
         shorter = config.calibration.SHORTER
         sequences[CALIBRATION] = TokenSequences("a calibration sequence", drawn, shorter)
-    if config.searches:
+    if searches:
         sequences[SEARCH] = config.search.token_sequences(config.data, tokenizer, config.seed)
     return sequences

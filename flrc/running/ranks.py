@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from flrc.allocator.dead_targets import dead_targets
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from flrc.decomposition.factor_store import StoredFactors
     from flrc.running.context import Context
+
+log = logging.getLogger(__name__)
 
 
 def allocate(
@@ -40,9 +43,13 @@ def allocate(
 def schedule(
     context: Context, factors: StoredFactors, planner: Planner
 ) -> tuple[Plans, SearchResult]:
-    """The phases, given or searched, and their ranks (eq. 3)."""
+    """The phases, given or searched, and their ranks (eq. 3); none while the search is deferred."""
     config = context.config
     with context.stages("schedule"):
+        constant = planner.constant(config.rate)
+        if config.searches and not context.searches:
+            log.info("the schedule is searched once text is generated or the model is saved")
+            return Plans(constant, []), SearchResult([])
         compression = Compression(
             context.dense,
             context.tokenizer,
@@ -53,5 +60,4 @@ def schedule(
         )
         search = config.search if config.searches else NoSearch()
         result = search.search(config.schedule, config.rate, compression)
-        constant = planner.constant(config.rate)
         return Plans(constant, planner.phases(result.phases), result.candidates), result

@@ -22,8 +22,13 @@ class Step:
     stages: tuple[str, ...]
 
 
-def steps(config: RunConfig) -> list[Step]:
-    """The steps that the configuration asks for, in order."""
+def steps(config: RunConfig, searches: bool) -> list[Step]:
+    """The steps that the configuration asks for, in order.
+
+    Args:
+        config: The whole configuration.
+        searches: Whether the schedule is searched now.
+    """
     found = [
         Step("checking the model and the data", ("preflight",)),
         Step("loading the model", ("load",)),
@@ -31,7 +36,7 @@ def steps(config: RunConfig) -> list[Step]:
     if any(evaluation.GENERATES for evaluation in config.evaluation.values()):
         found.append(Step("the dense model's replies", ("dense replies",)))
     if config.compresses:
-        found += _compression(config)
+        found += _compression(config, searches)
     for evaluation in config.evaluation.values():
         for part in evaluation.parts():
             title = evaluation.title(part, config.data)  # also the stage's name
@@ -39,16 +44,14 @@ def steps(config: RunConfig) -> list[Step]:
     return found
 
 
-def _compression(config: RunConfig) -> list[Step]:
+def _compression(config: RunConfig, searches: bool) -> list[Step]:
     calibrated = config.decomposition.CALIBRATED
     doing = "calibrating and decomposing" if calibrated else "decomposing"
     found = [Step(doing, ("decomposition", "statistics", "output gradients"))]
     if config.allocator.SCORED:
         found.append(Step("scoring the layers", ("sensitivity",)))
-    found.append(
-        Step("allocating ranks", ("allocation", *([] if config.searches else ["schedule"])))
-    )
-    if config.searches:
+    found.append(Step("allocating ranks", ("allocation", *([] if searches else ["schedule"]))))
+    if searches:
         found.append(Step("searching the schedule", ("schedule",)))
     if config.refine.REFINES:
         found.append(Step("refining the factors", ("refinement",)))

@@ -127,17 +127,17 @@ def test_durations(seconds: float, shown: str) -> None:
 
 def test_steps_are_those_that_the_configuration_asks_for() -> None:
     dense = compose("method=dense", "evaluation=[perplexity]")
-    assert [step.stages[0] for step in steps(dense)][:2] == ["preflight", "load"]
-    assert all("decomposition" not in step.stages for step in steps(dense))
+    assert [step.stages[0] for step in steps(dense, False)][:2] == ["preflight", "load"]
+    assert all("decomposition" not in step.stages for step in steps(dense, False))
     searched = compose("method=flrc", "evaluation=[summarization]", "model.save=true")
-    names = [name for step in steps(searched) for name in step.stages]
+    names = [name for step in steps(searched, True) for name in step.stages]
     assert {"dense replies", "sensitivity", "schedule", "save"} <= set(names)
     assert "refinement" not in names
     refined = compose("method=kfac_skip", "evaluation=[perplexity]")
-    names = [name for step in steps(refined) for name in step.stages]
+    names = [name for step in steps(refined, False) for name in step.stages]
     assert "refinement" in names
     assert not {"dense replies", "save"} & set(names)
-    assert ["allocation", "schedule"] in [list(step.stages) for step in steps(refined)]
+    assert ["allocation", "schedule"] in [list(step.stages) for step in steps(refined, False)]
 
 
 def test_a_step_is_announced_once_though_its_stages_take_turns(
@@ -215,7 +215,7 @@ def test_every_stage_of_a_run_belongs_to_a_step(method: str, tmp_path: Path) -> 
         "evaluation=[perplexity]", "evaluation.perplexity.length=64",
         "evaluation.perplexity.windows=1", f"paths.runs={tmp_path}", f"paths.cache={tmp_path}/c",
     )  # fmt: skip
-    known = {name for step in steps(config) for name in step.stages}
+    known = {name for step in steps(config, False) for name in step.stages}
     done = {stage["name"] for stage in run(config).meta["stages"]}
     assert {"preflight", "load"} <= done <= known
 

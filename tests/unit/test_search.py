@@ -25,6 +25,7 @@ SEARCH = (
     "search.max_new_tokens=12",
     "search.batch_size=2",
     "search.max_prompt_tokens=400",
+    "model.save=true",  # else the search would be deferred
 )
 
 
@@ -68,7 +69,7 @@ def test_a_run_searches_and_keeps_what_it_found(
     again = run(run_config("method=flrc", "rate=0.3", "force=true", *SEARCH))
     assert made == []
     assert again.results["phases"] == record.results["phases"]
-    run(run_config("method=flrc", "rate=0.3", *SEARCH[:-4], "search.drops=[0.1,0.2]", *SEARCH[-3:]))
+    run(run_config("method=flrc", "rate=0.3", *SEARCH[:4], *SEARCH[5:], "search.drops=[0.1,0.2]"))
     assert 0 < sum(made) <= 2 * 2 + 2 * 2
 
 
@@ -149,7 +150,7 @@ def test_what_is_refused_before_work(run_config: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match="must not be chosen on the split that it is evaluated on"):
         run(run_config("method=flrc", *SEARCH, "search.split=test"))
     with pytest.raises(UserError, match="too few items to search on"):
-        run(run_config("method=flrc", "search=halving", "search.samples=400"))
+        run(run_config("method=flrc", "search=halving", "search.samples=400", "model.save=true"))
     with pytest.raises(UserError, match="switches"):
         run_config("method=flrc", "search=halving", "search.switches=[48]")
 

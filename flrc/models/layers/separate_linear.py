@@ -77,6 +77,5 @@ class SeparateLinear(FactoredLinear):
         return active.project(x) if active.shared is None else active.shared(active, x)
 
     def expand(self, hidden: Tensor) -> Tensor:
-        """The active layer's output plus the bias."""
-        output = self.active.expand(hidden)
-        return output if self.bias is None else output + self.bias
+        """``left^T hidden + bias``, rounded once as in a layer of one rank."""
+        return self.left_t.combine(hidden, plus=self.bias)

@@ -37,9 +37,10 @@ class Record:
         results: ``measurements``, ``rate`` {requested, realised, per_token}, ``parameters``
             {targets_dense, targets_activated, targets_stored, model_dense, model_stored}, ``bytes``
             {model_dense, model_stored, indices}, ``flops_per_token``, ``layers`` [{target, block,
-            shape, rank (null: kept dense; 0: its output is 0), relative_error, ...}], ``phases``,
-            ``rescues``; ``ignored_tensors``, the names of tensors of the checkpoint that the model
-            does not have, if any.
+            shape, rank (null: kept dense; 0: its output is 0), relative_error, ...}], ``phases``
+            (empty while their search is deferred; what is stored is then left out), ``rescues``;
+            ``ignored_tensors``, the names of tensors of the checkpoint that the model does not
+            have, if any.
         meta: ``git`` {commit, dirty}, ``versions``, ``model_revision``, ``data_revisions``,
             ``device``, ``dtype``, ``threads``, ``command``, ``started``, ``stages`` [{name,
             seconds, peak_bytes, cached}].
@@ -53,6 +54,11 @@ class Record:
     def measurements(self) -> list[Measurement]:
         """The measurements as objects."""
         return [Measurement(**m) for m in self.results.get("measurements", [])]
+
+    @property
+    def search_deferred(self) -> bool:
+        """Whether the run's schedule has yet to be searched; what it stores is then not known."""
+        return self.results.get("phases") == []
 
     @property
     def seconds(self) -> float:

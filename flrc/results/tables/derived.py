@@ -63,13 +63,14 @@ def derived(record: Record) -> list[Measurement]:
     results = record.results
     parameters, sizes = results.get("parameters", {}), results.get("bytes", {})
     values: dict[str, float] = {}
-    if sizes.get("model_dense"):
+    if sizes.get("model_dense") and "model_stored" in sizes:
         values["model/bytes_of_dense"] = sizes["model_stored"] / sizes["model_dense"]
     if dense := parameters.get("targets_dense"):
         if flops := results.get("flops_per_token"):
             saved = 2 * (dense - parameters["targets_activated"])
             values["model/flops_of_dense"] = flops / (flops + saved)
-        values["targets/stored"] = parameters["targets_stored"] / dense
+        if "targets_stored" in parameters:
+            values["targets/stored"] = parameters["targets_stored"] / dense
     if (spent := allocation_seconds(record)) is not None:
         values["allocation/seconds"] = spent
     rate = float(results.get("rate", {}).get("realised", 0.0))

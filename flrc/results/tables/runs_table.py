@@ -170,6 +170,11 @@ class RunsTable(Table):
                 "Columns <dataset>/rate: average rate over the forward steps of generation; the "
                 "numbers on that data set were taken at it, all others at the realised rate."
             )
+        if any(record.search_deferred for record in finished):
+            lines.append(
+                "What is stored is missing where the schedule has not been searched: a run that "
+                "generates or saves the model searches it, and completes this record."
+            )
         if any(None in seconds(record) for record in finished if record.meta.get("stages")):
             lines.append(
                 "Seconds are missing where there was nothing to do, or where a part was read from "
