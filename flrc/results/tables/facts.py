@@ -8,8 +8,9 @@ from typing import Any
 from flrc.results.records.record import METHOD_SLOTS
 
 Facts = dict[str, Any]
-"""Fact -> value: ``method``, ``model``, ``rate`` (0 for dense), a component per slot, and of the
-calibration its option (``wikitext2``, ``c4``, ``mixed`` ...) and its ``samples``."""
+"""Fact -> value: ``method``, ``model``, ``rate`` (0 for dense), a component per slot (a search for a
+schedule with its limit of storage, if it has one), and of the calibration its option
+(``wikitext2``, ``c4``, ``mixed`` ...) and its ``samples``."""
 
 DENSE: Facts = {"method": "dense", "rate": 0.0}
 
@@ -26,6 +27,8 @@ def facts_of(config: Mapping[str, Any]) -> Facts:
         return facts | DENSE
     facts |= {"method": str(config["method"]["name"]), "rate": float(config["rate"])}
     facts |= {slot: config[slot]["name"] for slot in (*METHOD_SLOTS, "runtime") if slot in config}
+    if (stored := config.get("search", {}).get("stored")) and facts["schedule"] != "constant":
+        facts["search"] += f", stored <= {stored:g}"
     calibration = config["calibration"]
     text = calibration["name"] == "text"
     datasets = "_".join(calibration.get("datasets", ()))
