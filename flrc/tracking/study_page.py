@@ -83,7 +83,12 @@ def _notes(sections: Sequence[Section]) -> str:
     for section in sections:
         numbered = section.grid.numbered_footnotes if section.grid is not None else []
         notes = [f"- {text}" for text in numbered]
-        parts += [f"## {section.title}", *section.text, *(["\n".join(notes)] if notes else [])]
+        parts += [
+            f"## {section.title}",
+            *section.text,
+            *section.notes,
+            *(["\n".join(notes)] if notes else []),
+        ]
     return "\n\n".join(parts)
 
 

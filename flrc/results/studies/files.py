@@ -107,7 +107,7 @@ def _reading(section: Section) -> list[str]:
     if section.grid is None:
         return []
     with_spread = any("±" in cell.text for cell in section.grid.cells)
-    return [f"Bold: {BEST}"] * section.grid.has_best + [SPREAD] * with_spread
+    return [f"Bold: {BEST}"] * section.grid.has_best + [SPREAD] * with_spread + section.notes
 
 
 def _runs(study: Study, folders: dict[str, str]) -> list[str]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flrc.results.studies import orders
 from flrc.results.studies.expected import Expected
+from flrc.results.studies.generated_text import (
+    CONSTANT,
+    COPY,
+    agreement_columns,
+    chose_constant,
+    reading,
+    with_copies,
+)
 from flrc.results.studies.manifest import Job
 from flrc.results.studies.study import Study, read_study
 from flrc.results.tables.columns import Column
@@ -31,12 +39,18 @@ def sections_of(study: Study) -> list[Section]:
     known = [facts for facts in planned if facts.keys() & set(layout.rows)]
     known += [run.facts for run in study.runs]
     ours = Table(layout, known, lambda facts, name: value_of(study.runs, facts, name))
+    agreement = agreement_columns(layout)
     grid = ours.grid(
-        columns, spent=not layout.of_layers, keep_empty=True, footnote=_not_measured_yet(study)
+        [*columns, *agreement],
+        spent=not layout.of_layers,
+        keep_empty=True,
+        footnote=_footnotes(study),
     )
+    grid = with_copies(grid, ours, study.runs)
     title = f"{layout.place}: {layout.caption}"
-    parts = [Section(title, [_models(ours, "measured here")], grid)]
-    if beside := _beside(study):
+    text = [_models(ours, "measured here")]
+    parts = [Section(title, text, grid, reading(layout, study.runs))]
+    if beside := _beside(study, agreement):
         parts.append(Section("Measured beside it", [], ours.grid(beside)))
     if expected is not None and expected.rows:
         papers = Table(layout, [facts for facts, _ in expected.rows], _reported(study, expected))
@@ -58,17 +72,16 @@ def _models(table: Table, origin: str) -> str:
     return f"{', '.join(names)}, {origin}." if names else f"{origin[0].upper()}{origin[1:]}."
 
 
-def _beside(study: Study) -> list[Column]:
-    """Measurements of the same runs for which the paper has no column."""
-    hidden = ("/rate", "/rate_per_token")
-    derived = ("targets/", "allocation/", "model/flops")
+def _beside(study: Study, agreement: Sequence[Column]) -> list[Column]:
+    """Measurements of the same runs that the first table has not."""
+    hidden = ("/rate", "/rate_per_token", *(f"/{COPY}" for _ in agreement))
+    derived = ("targets/", "allocation/", "model/")
+    shown = {*study.layout.columns, *(column.name for column in agreement)}
     names = dict.fromkeys(name for run in study.runs for name in run.measurements)
     return [
         Column(name, "", name.replace("/", " "), "")
         for name in names
-        if name not in study.layout.columns
-        and not name.endswith(hidden)
-        and not name.startswith(derived)
+        if name not in shown and not name.endswith(hidden) and not name.startswith(derived)
     ]
 
 
@@ -102,8 +115,11 @@ def _difference(ours: Find, papers: Find) -> Find:
     return find
 
 
-def _not_measured_yet(study: Study) -> Callable[[Facts, str], str]:
-    """The footnote of a cell of which some job, perhaps of one seed only, has not run: commands."""
+def _footnotes(study: Study) -> Callable[[Facts, str], str]:
+    """The footnote of a cell of which some job, perhaps of one seed only, has not run: commands.
+
+    In the first column, also that the search for a schedule chose the constant one.
+    """
     measured = {run.id: run.measurements.keys() for run in study.runs}
 
     def is_missing(job: Job, name: str) -> bool:
@@ -112,7 +128,12 @@ def _not_measured_yet(study: Study) -> Callable[[Facts, str], str]:
             name not in has and name in map(study.layout.read_name, job.measurements)
         )
 
+    first = next(iter(study.layout.columns))
+
     def footnote(asked: Facts, name: str) -> str:
+        runs = [run.record for run in study.runs if matches(run.facts, asked)]
+        if name == first and any(map(chose_constant, runs)):
+            return CONSTANT
         commands = [
             job.command
             for job in study.jobs

@@ -8,9 +8,9 @@ from typing import Any
 from flrc.results.records.record import METHOD_SLOTS
 
 Facts = dict[str, Any]
-"""Fact -> value: ``method``, ``model``, ``rate`` (0 for dense), a component per slot (a search for a
-schedule with its limit of storage, if it has one), and of the calibration its option
-(``wikitext2``, ``c4``, ``mixed`` ...) and its ``samples``."""
+"""Fact -> value: ``method``, ``model``, ``rate`` (0 for dense), a component per slot (a search with
+its limit of storage, if it has one), and of the calibration its option (``wikitext2``, ``c4``,
+``mixed`` ...) and its ``samples``."""
 
 DENSE: Facts = {"method": "dense", "rate": 0.0}
 

@@ -15,7 +15,18 @@ PREFIXES = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3}
 """Decimal prefixes of counts, the largest first."""
 
 LEFT = frozenset(
-    {"model", "method", "better", "worse", "metric", "score", "schedule", "precision", "verdict"}
+    {
+        "model",
+        "method",
+        "better",
+        "worse",
+        "metric",
+        "score",
+        "schedule",
+        "search",
+        "precision",
+        "verdict",
+    }
 )
 """Titles of columns that hold text, which is aligned to the left."""
 

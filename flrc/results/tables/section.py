@@ -16,11 +16,19 @@ from flrc.results.tables.runs_table import RunsTable
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a page: heading (empty for none), paragraphs, and a table if it has one."""
+    """A section of a page.
+
+    Attributes:
+        title: Its heading; empty for none.
+        text: Paragraphs.
+        grid: Its table, if it has one.
+        notes: How to read the table, line by line.
+    """
 
     title: str
     text: list[str] = field(default_factory=list)
     grid: Grid | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def runs_sections(records: Iterable[Record], presets: Presets, title: str = "") -> list[Section]:

@@ -15,6 +15,7 @@ from flrc.results.tables.layout import Layout
 from flrc.results.tables.value import Value
 
 STORED = Column("targets/stored", "", "stored / dense", "")
+BYTES = Column("model/bytes_of_dense", "", "bytes / dense", "")
 SPENT = Column("rate", "", "rate spent", "")
 TITLES = {"sensitivity": "score", "quantization": "precision"}
 """Fact -> heading, where they differ."""
@@ -46,6 +47,11 @@ class Table:
         self.value = cache(lambda row, name, group=(): find(self.asked(row, group), name))
         """The value of a cell by row, measurement name and group; None if it was not measured."""
 
+    @property
+    def dense_rows(self) -> list[Key]:
+        """The rows of dense models, which come first."""
+        return [row for row in self.rows if _is_dense(self.asked(row))]
+
     def asked(self, row: Key, group: Key = ()) -> Facts:
         """The facts of a cell; for a dense row only those that a dense run has."""
         names = [*self.layout.rows, self.layout.group]
@@ -64,7 +70,7 @@ class Table:
 
         Args:
             columns: The measurements; their direction is that of their values.
-            spent: Whether to add the share of parameters that is stored, and the rate that was
+            spent: Whether to add what is stored, relative to the dense model, and the rate that was
                 spent if it differs from the requested one.
             keep_empty: Whether to keep a column without any number.
             footnote: Says what a cell lacks; empty if it lacks nothing.
@@ -73,7 +79,8 @@ class Table:
         cells: list[list[Cell]] = []  # by column
         footnotes: dict[str, int] = {}
         for group in self.groups:
-            label = self.layout.label(self.layout.group, group[0]) if group else None
+            several = len(self.groups) > 1
+            label = self.layout.label(self.layout.group, group[0]) if several else None
             for column in columns:
                 values = [self.value(row, column.name, group) for row in self.rows]
                 measured = [value for value in values if value is not None]
@@ -117,17 +124,26 @@ class Table:
     def _label(self, heading: str, row: Key) -> str:
         if heading == "n":
             return str(self.runs_in[row])
-        return self.layout.label(heading, row[self.layout.rows.index(heading)])
+        value = row[self.layout.rows.index(heading)]
+        if value is None and "method" in self.layout.rows:
+            return ""  # the method's label says that the row is the dense model's
+        return self.layout.label(heading, value)
 
     def _cost(self, columns: Sequence[Column], group: Key) -> list[tuple[Column, list[Cell]]]:
-        """The rate that was spent, if any differs from the requested one, and the stored share."""
+        """The rate that was spent, if any differs from the requested one, and what is stored.
+
+        Stored are parameters of the targets, bytes are those of the whole model.
+        """
         furthest = [self._furthest(row, columns, group) for row in self.rows]
         stored = [self.value(row, STORED.name, group) for row in self.rows]
-        shares = STORED, [_cell_of(value, lambda v: f"{v.mean:.2f}") for value in stored]
+        shares = [(STORED, [_cell_of(value, lambda v: f"{v.mean:.2f}") for value in stored])]
+        size = [self.value(row, BYTES.name, group) for row in self.rows]
+        if any(size) and BYTES.name not in {column.name for column in columns}:
+            shares += [(BYTES, [_cell_of(value, lambda v: f"{v.mean:.2f}") for value in size])]
         if not any(self._is_off(row, v) for row, v in zip(self.rows, furthest, strict=True) if v):
-            return [shares]
+            return shares
         rates = [_cell_of(value, lambda v: f"{100 * v.rate:.1f} %") for value in furthest]
-        return [(SPENT, rates), shares]
+        return [(SPENT, rates), *shares]
 
     def _furthest(self, row: Key, columns: Sequence[Column], group: Key) -> Value | None:
         """The value of a row whose rate is the furthest from the requested one.
@@ -172,7 +188,7 @@ def _cell_of(value: Value | None, text: Callable[[Value], str]) -> Cell:
 def _is_dense(facts: Facts) -> bool:
     method = facts.get("method")
     if method is None:
-        return facts.get("rate") == 0
+        return not facts or facts.get("rate") == 0
     return str(method).partition(" ·")[0] == str(DENSE["method"])
 
 
