@@ -8,12 +8,15 @@ import os
 import shutil
 import tempfile
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flrc.errors import DISK_FULL, UserError, explained
+from flrc.results.records.record import Record
+from flrc.results.records.store import RunFolder
 from flrc.results.tables.facts import Facts
 
 log = logging.getLogger(__name__)
@@ -71,6 +74,13 @@ class JobEntry:
         values = json.loads(line)
         study = values.pop("study")
         return cls(**values, study=None if study is None else StudyJob(**study))
+
+
+def runs_of(entries: Sequence[JobEntry]) -> list[tuple[RunFolder, Record]]:
+    """The runs of these jobs, each once, with their records."""
+    folders = dict.fromkeys(Path(entry.folder) for entry in entries if entry.folder)
+    found = [(run := RunFolder(folder), run.read_record()) for folder in folders]
+    return [(run, record) for run, record in found if record is not None]
 
 
 class JobLog:

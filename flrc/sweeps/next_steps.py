@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from flrc.core.commands import as_called
 from flrc.results.records.lookup import RUNS
 from flrc.results.records.own_command import own_command
@@ -15,11 +17,27 @@ from flrc.results.records.store import RunFolder, requested_rate
 
 Run = tuple[RunFolder, Record]
 
+MOST_LINES = 12
+"""Runs that are listed one by one; more of them would push the table off the screen."""
 
-def run_lines(runs: Sequence[Run]) -> list[str]:
-    """A line for each finished run: its id, its folder, its method and rate."""
+
+def print_end(runs: Sequence[Run], root: Path, console: Console) -> None:
+    """Print what the command's runs are, and the next commands; nothing if none has finished."""
+    _print_lines("runs:", run_lines(runs, root), console)
+    _print_lines("next:", next_lines(runs, root), console)
+
+
+def run_lines(runs: Sequence[Run], root: Path) -> list[str]:
+    """A line for each finished run: its id, its folder, its method and rate.
+
+    Many runs have two lines: how many there are in which folder, and what lists them.
+    """
+    finished = _finished(runs)
+    if len(finished) > MOST_LINES:
+        place = _short(root)
+        return [f"{len(finished)} in {place}", f"{as_called('records')} ls {shlex.quote(place)}"]
     lines = []
-    for folder, record in _finished(runs):
+    for folder, record in finished:
         method = str(record.run["method"])
         rate = "" if method == "dense" else f" at rate {requested_rate(record):g}"
         lines.append(f"{record.run['id']}  {_short(folder.path)}  ({method}{rate})")
@@ -52,6 +70,14 @@ def next_lines(runs: Sequence[Run], root: Path) -> list[str]:
     if len(finished) > 1:
         lines.append(f"{as_called('report')} {shlex.quote(place)}")
     return lines
+
+
+def _print_lines(title: str, lines: Sequence[str], console: Console) -> None:
+    """A title, and lines that can be copied: never wrapped, without markup."""
+    if lines:
+        console.print(title, highlight=False)
+    for line in lines:
+        console.print(f"  {line}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _finished(runs: Sequence[Run]) -> list[Run]:

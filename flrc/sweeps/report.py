@@ -10,11 +10,10 @@ from rich.console import Console
 
 from flrc.errors import UserError
 from flrc.results.pages.report import print_tables, write_tables
-from flrc.results.records.store import RunFolder
 from flrc.results.studies.estimate import estimate
 from flrc.sweeps.error_output import print_failure
-from flrc.sweeps.job_log import JobEntry
-from flrc.sweeps.next_steps import next_lines, run_lines
+from flrc.sweeps.job_log import JobEntry, runs_of
+from flrc.sweeps.next_steps import print_end
 from flrc.sweeps.study_report import report_study
 
 
@@ -53,13 +52,8 @@ def _groups(entries: Sequence[JobEntry]) -> list[list[JobEntry]]:
 
 def _print_tables(entries: Sequence[JobEntry], console: Console) -> None:
     """Print the table of jobs outside of studies, and write it to ``<runs>/tables/``."""
-    folders = dict.fromkeys(Path(entry.folder) for entry in entries if entry.folder)
     requested = {name for entry in entries for name in entry.measurements}
-    runs = [
-        (RunFolder(folder), record.only(requested))
-        for folder in folders
-        if (record := RunFolder(folder).read_record()) is not None
-    ]
+    runs = [(folder, record.only(requested)) for folder, record in runs_of(entries)]
     records = [record for _, record in runs]
     if records:
         print_tables(records)
@@ -68,16 +62,8 @@ def _print_tables(entries: Sequence[JobEntry], console: Console) -> None:
         assert entries[0].runs is not None
         root = Path(entries[0].runs)
         written = write_tables(records, root / "tables" / name)
-        _print_lines("runs:", run_lines(runs), console)
-        _print_lines("next:", next_lines(runs, root), console)
+        print_end(runs, root, console)
         console.print("rendered: " + ", ".join(map(str, written)), soft_wrap=True)
-
-
-def _print_lines(title: str, lines: Sequence[str], console: Console) -> None:
-    """A title, and lines that can be copied: never wrapped, without markup."""
-    console.print(title, highlight=False)
-    for line in lines:
-        console.print(f"  {line}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _print_plan(entries: Sequence[JobEntry], experiments: Path, console: Console) -> None:

@@ -13,7 +13,8 @@ from flrc.results.studies import manifest
 from flrc.results.studies.files import print_study, write_study_of_runs
 from flrc.results.studies.manifest import Job, manifest_folder
 from flrc.results.studies.study import read_study_of_runs
-from flrc.sweeps.job_log import JobEntry
+from flrc.sweeps.job_log import JobEntry, runs_of
+from flrc.sweeps.next_steps import print_end
 from flrc.sweeps.overrides import parse
 from flrc.tracking.base import from_plain
 
@@ -29,9 +30,10 @@ def report_study(
 ) -> None:
     """Save the study's jobs, print its table, write it to ``<runs>/studies/<study>-<scale>``.
 
-    The tracker of the jobs then publishes the study. A sweep over a part of the study adds its jobs
-    to the known ones; a sweep over the whole study replaces them. All entries are jobs of one study
-    at one scale in one folder of runs.
+    What follows the table is this command's: its runs and the next commands. The tracker of the
+    jobs then publishes the study. A sweep over a part of the study adds its jobs to the known ones;
+    a sweep over the whole study replaces them. All entries are jobs of one study at one scale in
+    one folder of runs.
 
     Raises:
         UserError: If a column would mix settings or versions.
@@ -51,9 +53,11 @@ def report_study(
     manifest.write(folder, jobs)
     study = read_study_of_runs(runs, name, scale, experiments)
     if study is None:
+        print_end(runs_of(entries), runs, console)
         return
     print_study(study, console)
     written = write_study_of_runs(study, scale, runs)
+    print_end(runs_of(entries), runs, console)
     console.print("rendered: " + ", ".join(map(str, written)), soft_wrap=True)
     from_plain(first.study.tracker).publish_study(study, scale, folder)
 

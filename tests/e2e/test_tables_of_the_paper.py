@@ -10,6 +10,7 @@ import pytest
 from running import ROOT, Call, Place, read, write_data
 
 from flrc.core import jsonfile
+from flrc.sweeps.next_steps import MOST_LINES
 
 EXPERIMENTS = ROOT / "experiments"
 STUDIES = sorted(path.parent.name for path in EXPERIMENTS.glob("*/table.yaml"))
@@ -90,6 +91,10 @@ def test_a_study_runs_at_tiny_scale_and_ends_in_its_table(
         assert record["run"]["status"] == "ok"
         assert record["run"]["id"] == job["run"]
         assert set(job["measurements"]) <= {m["name"] for m in record["results"]["measurements"]}
+    shown = ended.out.split("runs:\n")[1]
+    for job in jobs[: 0 if len(jobs) > MOST_LINES else None]:
+        assert f"  {job['run']}  {studies_place.runs / job['folder']}  (" in shown
+    assert f"flrc.records show {jobs[-1]['run']} --runs {studies_place.runs}\n" in shown
     page = (folder / "table.md").read_text("utf-8")
     for job in jobs:
         assert f"[{job['run']}](" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_the_end_of_a_command_can_be_copied(tmp_path: Path, monkeypatch: Any) ->
     dense = written(root, "dddd111111", factory.record("dense", 0.0))
     run = written(root, "aaaa111111", factory.record("svdllm"))
     failed = written(root, "ffff111111", factory.record("kfac", status="failed"))
-    assert run_lines([dense, run, failed]) == [
+    assert run_lines([dense, run, failed], root) == [
         "dddd111111  runs/m/whitened-dddd111111  (dense)",
         "aaaa111111  runs/m/whitened-aaaa111111  (svdllm at rate 0.2)",
     ]
@@ -92,6 +93,18 @@ def test_the_end_of_a_command_can_be_copied(tmp_path: Path, monkeypatch: Any) ->
     monkeypatch.chdir(tmp_path / "runs")
     assert next_lines([run], root)[0] == "python -m flrc.chat aaaa111111 --runs ."
     assert next_lines([failed], root) == []
+
+
+def test_many_runs_are_counted_and_what_lists_them_is_named(tmp_path: Path, capsys: Any) -> None:
+    root = tmp_path / "my runs"
+    runs = [written(root, f"{n:010}", factory.record("svdllm", seed=n)) for n in range(13)]
+    assert len(run_lines(runs[:12], root)) == 12
+    counted, command = run_lines(runs, root)
+    assert counted == f"13 in {root}"
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "flrc.records"]
+    assert records(words[3:]) == 0
+    assert "0000000012" in capsys.readouterr().out
 
 
 def test_id_folder_and_checkpoint_are_taken_alike(
