@@ -6,6 +6,7 @@ in its ConfigStore, so that the value stays what the user wrote: in sweeps, reco
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 
 from flrc.sweeps.overrides import values
+
+log = logging.getLogger(__name__)
 
 GROUP = "model"
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -60,8 +63,26 @@ def register_named_models(overrides: Sequence[Any]) -> None:
             ConfigStore.instance().store(last, node, folder, package=GROUP)
 
 
+def note_shadowed(names: Sequence[str]) -> None:
+    """Say which model is taken where a name is a path here and may be one on the Hub as well."""
+    for name in dict.fromkeys(names):
+        path = Path(name)
+        if _may_be_on_hub(name) and path.exists():
+            log.warning(
+                "model=%s: taking the %s ./%s; for the model on the Hub: model=hub model.id=%s",
+                name,
+                "folder" if path.is_dir() else "file",
+                path,
+                name,
+            )
+
+
 def _option(name: str) -> dict[str, Any]:
     path = Path(name).expanduser()
-    if not path.exists() and HUB_ID.fullmatch(name) and not name.lower().endswith(".gguf"):
+    if not path.exists() and _may_be_on_hub(name):
         return {"name": "hub", "id": name}
     return {"name": "local", "path": str(path)}
+
+
+def _may_be_on_hub(name: str) -> bool:
+    return HUB_ID.fullmatch(name) is not None and not name.lower().endswith(".gguf")

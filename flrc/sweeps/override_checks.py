@@ -14,7 +14,7 @@ from flrc.errors import UserError, nearest
 from flrc.sweeps.arguments import ConfigLocation, loader
 from flrc.sweeps.known_keys import KnownKeys
 from flrc.sweeps.malformed_words import shown
-from flrc.sweeps.model_names import GROUP, named_models, register_named_models
+from flrc.sweeps.model_names import GROUP, named_models, note_shadowed, register_named_models
 from flrc.sweeps.overrides import parse, values
 from flrc.sweeps.value_checks import settings
 
@@ -44,8 +44,8 @@ def check_overrides(
     # Hydra alone knows the options in additional folders.
     if any(override.key_or_group == "hydra.searchpath" for override in parsed):
         return
-    groups = _groups(location)
-    groups[GROUP] = [*groups[GROUP], *named_models(parsed)]
+    groups, named = _groups(location), named_models(parsed)
+    groups[GROUP] = [*groups[GROUP], *named]
     ours = [override for override in parsed if not override.is_hydra_override()]
     _check_repeated(ours)
     chosen: dict[str, list[str]] = {}
@@ -71,6 +71,7 @@ def check_overrides(
         _check_single(swept, known, in_python=multirun is None)
     for override in ours:
         _check_value(override, known)
+    note_shadowed(named)
 
 
 def _check_repeated(overrides: Sequence[Any]) -> None:

@@ -100,6 +100,19 @@ def test_a_name_is_the_same_run_as_its_path(saved: Path) -> None:
     assert run_id(configuration(["model=other/model", *SMALL])) not in ids
 
 
+def test_a_folder_that_hides_a_hub_model_is_named(
+    saved: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    configuration(["model=owner/name", *SMALL])
+    (line,) = caplog.messages
+    assert "the folder ./owner/name" in line
+    other = line.rpartition("on the Hub: ")[2].split()
+    assert isinstance(configuration([*other, *SMALL]).model, Hub)
+    for name in ("./owner/name", str(saved / "owner" / "name"), "./model", "owner/another"):
+        configuration([f"model={name}", *SMALL])
+    assert caplog.messages == [line]
+
+
 @pytest.mark.parametrize("preset", sorted(path.stem for path in CONF.glob("model/llama*.yaml")))
 def test_presets_label_their_own_model_only(preset: str) -> None:
     assert configuration([f"model={preset}", *SMALL]).model.label == preset
