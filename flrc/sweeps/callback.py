@@ -22,6 +22,7 @@ from flrc.core.job_process import JOBS
 from flrc.errors import UserError
 from flrc.sweeps.error_output import print_error
 from flrc.sweeps.job_log import JobLog
+from flrc.sweeps.model_names import named_models, note_shadowed, register_named_models
 from flrc.sweeps.overrides import parse, quoted, unresolved, values
 
 SWEEP_DIR = "hydra.sweep.dir"
@@ -45,6 +46,7 @@ class JobLogCallback(Callback):  # type: ignore[misc]
         In ``config`` every swept key has its default value, and Hydra would use that folder.
         """
         with _exit_on_error():
+            _register_models_of_study(config)
             folder = _create_job_log(first_job(config))
             if str(config.hydra.runtime.choices["hydra/sweeper"]) == "basic":
                 os.environ[JOBS] = str(_job_count(config))
@@ -88,6 +90,14 @@ def _check_folder(setting: str, config: DictConfig) -> None:
         check_writable(setting, folder)
 
 
+def _register_models_of_study(config: DictConfig) -> None:
+    """Register the models that a study's grid names; those of the command line are known."""
+    given = unresolved(config.hydra.overrides.task)
+    of_study = [override for override in _grid(config) if override.input_line not in given]
+    register_named_models(of_study)
+    note_shadowed(named_models(of_study))
+
+
 def first_job(config: DictConfig) -> DictConfig:
     """The configuration of a sweep's first job; in ``config`` swept keys have their defaults.
 
@@ -100,31 +110,32 @@ def first_job(config: DictConfig) -> DictConfig:
     overrides = _grid(config)
     if str(config.hydra.runtime.choices["hydra/sweeper"]) != "basic":  # it may take intervals
         overrides = [override for override in overrides if not override.is_interval_sweep()]
-    first: dict[str, str] = {}
-    for override in overrides:  # as in Hydra's sweeper, a later override of the same key wins
-        key = override.get_key_element()
+    first: list[str] = []
+    for override in overrides:
         if override.is_sweep_override():
             values(override)  # raises if there are none
-            first[key] = f"{key}={next(iter(override.sweep_string_iterator()))}"
+            value = next(iter(override.sweep_string_iterator()))
+            first.append(f"{override.get_key_element()}={value}")
         else:
-            first[key] = override.input_line
-    job: DictConfig = loader.load_sweep_config(config, list(first.values()))
+            first.append(override.input_line)
+    job: DictConfig = loader.load_sweep_config(config, first)
     with open_dict(job):
         job.hydra.job.num, job.hydra.job.id = 0, "0"
     return job
 
 
 def _grid(config: DictConfig) -> list[Any]:
-    """The overrides of a sweep: those of its configuration, then those of the command line."""
+    """The overrides of a sweep: a study's, then the command line's, which take precedence."""
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     grid = [f"{key}={value}" for key, value in params.items()]
     loader = GlobalHydra.instance().config_loader()
-    return parse([*grid, *unresolved(config.hydra.overrides.task)], loader)
+    overrides = parse([*grid, *unresolved(config.hydra.overrides.task)], loader)
+    return list({override.get_key_element(): override for override in overrides}.values())
 
 
 def _job_count(config: DictConfig) -> int:
     """How many jobs Hydra's own sweeper makes of a sweep."""
-    return math.prod({o.get_key_element(): len(values(o)) for o in _grid(config)}.values())
+    return math.prod(len(values(override)) for override in _grid(config))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,6 @@ from running import ROOT, Ended, load_script
 from flrc.sweeps import command_line
 
 QUICK = (
-    "model=tiny",
     "data=sample",
     "device=cpu",
     "threads=1",
@@ -48,10 +48,12 @@ def line(
     monkeypatch.setenv("COLUMNS", "200")
     script = load_script(ROOT / "run.py")
 
-    def run(*words: str, method: str = "method=svd", at: Path = tmp_path) -> Ended:
+    def run(
+        *words: str, method: str = "method=svd", model: str = "model=tiny", at: Path = tmp_path
+    ) -> Ended:
         GlobalHydra.instance().clear()
         monkeypatch.chdir(at)
-        told = [*words, *QUICK, f"paths.cache={cache}", *filter(None, [method])]
+        told = [*words, *QUICK, f"paths.cache={cache}", *filter(None, [method, model])]
         monkeypatch.setattr(sys, "argv", [str(ROOT / "run.py"), *told])
         capfd.readouterr()
         code = command_line.sweep(script.main, script.CONF, told)
@@ -229,3 +231,36 @@ def test_options_of_a_further_folder(line: Line, tmp_path: Path) -> None:
     ended = line(f"hydra.searchpath=[file://{more}]", *words, method="")
     assert ended.code == 0, ended.text[-3000:]
     assert "done already" in ended.text
+
+
+STUDY = """# @package _global_
+study: mine
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params:
+      model: owner/name,'./my models/a'
+      rate: 0.3
+"""
+
+
+def test_a_study_names_models(
+    line: Line, tmp_path: Path, make_model: Callable[..., Any], tokenizer: Any
+) -> None:
+    """As the command line does, also in jobs' own processes."""
+    for folder in (tmp_path / "owner" / "name", tmp_path / "my models" / "a"):
+        make_model().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(STUDY, "utf-8")
+    words = ("--config-dir", "conf", "experiment=mine")
+    ended = line(*words, "workers=1", "paths.runs=r", model="")
+    assert ended.code == 0, ended.text[-3000:]
+    assert {path.parent.parent.name for path in (tmp_path / "r").glob("*/*/record.json")} == {
+        "a",
+        "name",
+    }
+    assert ended.text.count("model=owner/name: taking the folder ./owner/name") == 1
+    ended = line(*words, "dry_run=true", model="model=./owner/name")
+    assert ended.code == 0, ended.text[-3000:]
+    assert ended.out.count("would run") == 1
