@@ -22,7 +22,7 @@ from flrc.core.job_process import JOBS
 from flrc.errors import UserError
 from flrc.sweeps.error_output import print_error
 from flrc.sweeps.job_log import JobLog
-from flrc.sweeps.model_names import named_models, note_shadowed, register_named_models
+from flrc.sweeps.model_names import check_named_models, register_named_models
 from flrc.sweeps.overrides import parse, quoted, unresolved, values
 
 SWEEP_DIR = "hydra.sweep.dir"
@@ -91,11 +91,11 @@ def _check_folder(setting: str, config: DictConfig) -> None:
 
 
 def _register_models_of_study(config: DictConfig) -> None:
-    """Register the models that a study's grid names; those of the command line are known."""
+    """Register and check the models that a study's grid names; the command line's are known."""
     given = unresolved(config.hydra.overrides.task)
     of_study = [override for override in _grid(config) if override.input_line not in given]
     register_named_models(of_study)
-    note_shadowed(named_models(of_study))
+    check_named_models(of_study)
 
 
 def first_job(config: DictConfig) -> DictConfig:

@@ -14,6 +14,9 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
+from flrc.errors import UserError
+from flrc.models.sources.local import SAVED, wrong_path
+from flrc.sweeps.malformed_words import shown
 from flrc.sweeps.overrides import values
 
 log = logging.getLogger(__name__)
@@ -46,8 +49,8 @@ def register_named_models(overrides: Sequence[Any]) -> None:
     """Make every named model an option of the group ``model``.
 
     Whatever exists on this machine is a saved model: a folder or a GGUF file. Anything else of the
-    form ``owner/name`` is on the Hub. The rest is the path of a saved model that does not exist,
-    which the run reports.
+    form ``owner/name`` is on the Hub. The rest is the path of a saved model that does not exist:
+    see :func:`check_named_models`.
 
     Args:
         overrides: Hydra's overrides.
@@ -63,18 +66,41 @@ def register_named_models(overrides: Sequence[Any]) -> None:
             ConfigStore.instance().store(last, node, folder, package=GROUP)
 
 
-def note_shadowed(names: Sequence[str]) -> None:
-    """Say which model is taken where a name is a path here and may be one on the Hub as well."""
-    for name in dict.fromkeys(names):
-        path = Path(name)
-        if _may_be_on_hub(name) and path.exists():
-            log.warning(
-                "model=%s: taking the %s ./%s; for the model on the Hub: model=hub model.id=%s",
-                name,
-                "folder" if path.is_dir() else "file",
-                path,
-                name,
-            )
+def check_named_models(overrides: Sequence[Any]) -> None:
+    """Check the models that are named by a path, and say which a name means if it may mean two.
+
+    Args:
+        overrides: Hydra's overrides.
+
+    Raises:
+        UserError: If nothing is at a path, or a file that is only a part of a model.
+    """
+    for override in overrides:
+        for name in dict.fromkeys(named_models([override])):
+            if "path" in _option(name):
+                _check_path(name, override)
+                _note_shadowed(name)
+
+
+def _check_path(name: str, override: Any) -> None:
+    home = Path(name).expanduser() if name.startswith("~") else name
+    if (wrong := wrong_path(str(home))) is None:
+        return
+    swept = override.is_sweep_override()
+    given = override.input_line if swept else f"{GROUP}={name}"
+    problem, meant = wrong
+    fix = "check the path"
+    if meant is not None:
+        meant = meant if is_name(meant) else f"./{meant}"
+        fix = ("-m " if swept else "") + shown(given.replace(name, meant))
+    raise UserError(problem, given=given, allowed=SAVED, fix=fix)
+
+
+def _note_shadowed(name: str) -> None:
+    if _may_be_on_hub(name):
+        what = "folder" if Path(name).is_dir() else "file"
+        message = "model=%s: taking the %s ./%s; for the model on the Hub: model=hub model.id=%s"
+        log.warning(message, name, what, name, name)
 
 
 def _option(name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 from typing import Any
 
 from hydra.core.object_type import ObjectType
@@ -14,7 +15,12 @@ from flrc.errors import UserError, nearest
 from flrc.sweeps.arguments import ConfigLocation, loader
 from flrc.sweeps.known_keys import KnownKeys
 from flrc.sweeps.malformed_words import shown
-from flrc.sweeps.model_names import GROUP, named_models, note_shadowed, register_named_models
+from flrc.sweeps.model_names import (
+    GROUP,
+    check_named_models,
+    named_models,
+    register_named_models,
+)
 from flrc.sweeps.overrides import parse, values
 from flrc.sweeps.value_checks import settings
 
@@ -44,8 +50,8 @@ def check_overrides(
     # Hydra alone knows the options in additional folders.
     if any(override.key_or_group == "hydra.searchpath" for override in parsed):
         return
-    groups, named = _groups(location), named_models(parsed)
-    groups[GROUP] = [*groups[GROUP], *named]
+    groups = _groups(location)
+    groups[GROUP] = [*groups[GROUP], *named_models(parsed)]
     ours = [override for override in parsed if not override.is_hydra_override()]
     _check_repeated(ours)
     chosen: dict[str, list[str]] = {}
@@ -71,7 +77,7 @@ def check_overrides(
         _check_single(swept, known, in_python=multirun is None)
     for override in ours:
         _check_value(override, known)
-    note_shadowed(named)
+    check_named_models(ours)
 
 
 def _check_repeated(overrides: Sequence[Any]) -> None:
@@ -201,7 +207,12 @@ def check_options(override: Any, options: list[str]) -> list[str]:
         )
     wrong = [option for option in flat if option and option not in options]
     if wrong:
-        meant = {option: nearest(option, options) for option in wrong}
+        meant = {
+            option: f"./{option}"
+            if group == GROUP and Path(option).exists()
+            else nearest(option, options)
+            for option in wrong
+        }
         close, written = meant[wrong[0]], _written(override)
         for option, match in meant.items():
             written = written.replace(option, match or option)

@@ -19,7 +19,9 @@ from flrc.library.compression import configuration
 from flrc.models.sources.hub import Hub
 from flrc.models.sources.local import Local
 from flrc.running.identity import run_id
+from flrc.sweeps.arguments import ConfigLocation
 from flrc.sweeps.model_names import is_name, named_models
+from flrc.sweeps.override_checks import check_overrides
 from flrc.sweeps.overrides import parse
 
 COMMIT = "a" * 40
@@ -71,12 +73,50 @@ def test_what_is_a_name() -> None:
     ],
 )
 def test_paths(name: str, path: str, label: str, saved: Path) -> None:
+    if path.endswith(".gguf"):
+        (saved / path).touch()
+    else:
+        (saved / path).mkdir(parents=True, exist_ok=True)
     config = configuration([f"model={name}", *SMALL])
     assert isinstance(config.model, Local)
     assert (config.model.path, config.model.label) == (path, label)
     config = configuration([f"model={saved / name}", *SMALL, "model.label=mine"])
     assert isinstance(config.model, Local)
     assert (config.model.path, config.model.label) == (str(saved / path), "mine")
+
+
+@pytest.mark.parametrize(
+    ("given", "fix"),
+    [
+        ("model=./modle", "model=./model"),
+        ("model=./other/modl/", "model=./other/model"),
+        ("model=ownr/a/b", "check the path"),
+        ("model=weihgts.gguf", "model=weights.gguf"),
+        ("model=./model/config.json", "model=./model"),
+        ("model=model/model.safetensors", "model=./model"),
+        ("model='./a modle'", "'model=./a model'"),
+        ("model=modle", "did you mean ./modle? model=./modle"),
+    ],
+)
+def test_a_wrong_path_is_corrected_as_it_was_written(given: str, fix: str, saved: Path) -> None:
+    (saved / "a model").mkdir()
+    (saved / "weights.gguf").touch()
+    if given == "model=modle":
+        (saved / "modle").mkdir()
+    with pytest.raises(UserError) as caught:
+        configuration([given, *SMALL])
+    assert caught.value.fix == fix
+    if caught.value.problem == "the model path does not exist":
+        assert caught.value.given == given.replace("'", "")
+
+
+def test_a_wrong_path_in_a_sweep(saved: Path) -> None:
+    words = ["model=./model,./modle", *SMALL]
+    with pytest.raises(UserError, match="does not exist") as caught:
+        check_overrides(ConfigLocation(str(CONF)), words, multirun=True)
+    assert caught.value.fix == "-m model=./model,./model"
+    with pytest.raises(UserError, match=r"fix: +model\.path=model$"):
+        configuration(["model=local", "model.path=modle", *SMALL]).model.check_available()
 
 
 def test_names_on_the_hub(saved: Path) -> None:

@@ -80,7 +80,7 @@ def inspect(folder: Path, weights: bool = True) -> Header:
             "the model folder has no weights",
             given=str(folder),
             allowed="model.safetensors or pytorch_model.bin, or an index and its shards",
-            fix=f"model.path={folder / other[0]}" if other else AGAIN,
+            fix=f"model={folder / other[0]}" if other else AGAIN,
         )
     if not files[0].name.endswith(INDEX):
         return _joined({path: header_of(path) for path in files})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from flrc.models.sources.pretrained import Pretrained, fingerprint_of
 
 INSIDE = (".safetensors", ".bin", ".json", ".jinja", ".model")
 """Suffixes of files that are only a part of a saved model."""
+SAVED = "a folder written by save_pretrained, or a .gguf file"
 
 
 @dataclass
@@ -36,20 +38,15 @@ class Local(Pretrained):
             self.label = label_of(self.path) or "local"
 
     def _place(self) -> Path:
-        path = Path(str(self.path))
-        if not path.exists():
-            siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            close = difflib.get_close_matches(path.name, siblings, n=1)
-            fix = f"model.path={path.parent / close[0]}" if close else "check the path"
-            raise self._wrong_path("the model path does not exist", fix)
-        if path.is_file() and (path.parent / CONFIG).is_file() and path.suffix in INSIDE:
-            problem = "the model path is a single file of a saved model"
-            raise self._wrong_path(problem, f"model.path={path.parent}")
-        return path
-
-    def _wrong_path(self, problem: str, fix: str) -> UserError:
-        allowed = "a folder written by save_pretrained, or a .gguf file"
-        return UserError(problem, given=f"model.path={self.path}", allowed=allowed, fix=fix)
+        if (wrong := wrong_path(str(self.path))) is not None:
+            problem, meant = wrong
+            raise UserError(
+                problem,
+                given=f"model.path={self.path}",
+                allowed=SAVED,
+                fix="check the path" if meant is None else f"model.path={meant}",
+            )
+        return Path(str(self.path))
 
     def fingerprint(self) -> str:
         """Digest of the files that loading reads."""
@@ -57,3 +54,19 @@ class Local(Pretrained):
         if path.is_file():  # a tokenizer beside it replaces its own
             return fingerprint_of(sorted([path, *tokenizer_files(path.parent)]))
         return fingerprint_of(model_files(path))
+
+
+def wrong_path(given: str) -> tuple[str, str | None] | None:
+    """Why a path is not that of a saved model, and what was probably meant, spelled alike.
+
+    Returns:
+        None if there is a folder, or a file that is not a part of a saved model.
+    """
+    path, above = Path(given), os.path.dirname(given.rstrip("/"))
+    if not path.exists():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, siblings, n=1)
+        return "the model path does not exist", os.path.join(above, close[0]) if close else None
+    if path.is_file() and (path.parent / CONFIG).is_file() and path.suffix in INSIDE:
+        return "the model path is a single file of a saved model", above or "."
+    return None

@@ -227,7 +227,7 @@ class Pretrained(ModelSource):
                 given=", ".join(self._files_of(part))
                 or ", ".join(f"{key}={value}" for key, value in location.items()),
                 allowed="a causal language model's config, weights and tokenizer; no remote code",
-                fix="without a network use model=smollm2_135m or model=local model.path=FOLDER",
+                fix="without a network use model=smollm2_135m or a saved model, model=./FOLDER",
             ) from error
 
     def _files_of(self, part: str) -> list[str]:
