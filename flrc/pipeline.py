@@ -83,6 +83,7 @@ def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
             context = prepare(config)  # it has searched the schedule
             stages = context.stages
         meta = environment.meta_block(config) | context.inputs_read()
+        meta |= environment.command_of_measurements(config, folder.read_record())
         record = Record(run=environment.run_block(config), meta=meta)
         compressed: Loaded | None = None
         try:

@@ -25,6 +25,7 @@ from flrc.running.identity import run_id
 
 if TYPE_CHECKING:
     from flrc.config import RunConfig
+    from flrc.results.records.record import Record
 
 PACKAGES = (
     "torch",
@@ -74,6 +75,17 @@ def meta_block(config: RunConfig) -> dict[str, Any]:
         **_job_overrides(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def command_of_measurements(config: RunConfig, earlier: Record | None) -> dict[str, Any]:
+    """The command of an earlier record, for one that takes all its measurements from there.
+
+    ``flrc compress`` and :func:`flrc.compress` measure nothing, so they cannot repeat what the
+    record says; the command that measured can.
+    """
+    if config.evaluation or earlier is None or not earlier.measurements:
+        return {}
+    return {key: earlier.meta[key] for key in ("command", "overrides") if key in earlier.meta}
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:

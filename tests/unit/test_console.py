@@ -219,7 +219,14 @@ def test_a_checkpoint_in_one_line(
     (path,) = (tmp_path / "runs").glob("*/*/record.json")
     record = json.loads(path.read_text("utf-8"))
     assert record["results"]["measurements"] == []
-    assert record["meta"]["command"] == "flrc " + " ".join([*words, "--method", "svdllm"])
+    command = "flrc " + " ".join([*words, "--method", "svdllm"])
+    assert record["meta"]["command"] == command
+    with pytest.raises(flrc.errors.UserError, match="has no checkpoint") as caught:
+        flrc.load(path.parent, "cpu")
+    assert (
+        caught.value.fix
+        == f"{command}  # with a new folder after -o, unless that one has the model"
+    )
 
 
 @pytest.mark.parametrize(

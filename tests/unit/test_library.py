@@ -16,6 +16,7 @@ from flrc.errors import UserError
 from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.models.layers.sizes import target_parameters
 from flrc.pipeline import run
+from flrc.results.records.own_command import own_command
 
 IDS = torch.arange(3, 30)[None]
 TEXTS = ["a secret of the fox that ran over the hill " * 4, "and slept soon after that " * 6]
@@ -50,6 +51,21 @@ def test_run_is_the_command_line(words: list[str], data_root: Path, tmp_path: Pa
         flrc.run("method=flra", "rate=20")
     with pytest.raises(UserError, match="cannot be parsed"):
         flrc.run("method")
+
+
+def test_compressing_again_keeps_the_command_that_measured(words: list[str]) -> None:
+    """What a record says can be repeated by its command; compressing alone measures nothing."""
+    common = ["model=tiny", "data=sample", "device=cpu", "seed=0", *words]
+    alone = flrc.compress("tiny", method="svd", overrides=["device=cpu", *words])[1]
+    assert alone.meta["command"].startswith("flrc.compress('tiny', 'method=svd', ")
+    perplexity = ["evaluation=[perplexity]", "evaluation.perplexity.length=64"]
+    windows = "evaluation.perplexity.windows=1"
+    measured = flrc.run(*common, "method=svd", *perplexity, windows)
+    assert measured.run["id"] == alone.run["id"]
+    again = flrc.compress("tiny", method="svd", overrides=["device=cpu", *words])[1]
+    assert again.results["measurements"] == measured.results["measurements"]
+    assert again.meta["command"] == measured.meta["command"]
+    assert own_command(again, "model.save=true").startswith("flrc.run('model=tiny', ")
 
 
 @pytest.mark.parametrize("method", ["svdllm", "flra", "flrc", "kfac_skip"])

@@ -18,7 +18,7 @@ def own_command(record: Record, *added: str) -> str:
         return f"{command}, with the overrides {', '.join(added)}"
     program, *words = command.split(" ")
     if words[:1] == ["compress"]:
-        return command  # it saves the model anyway, in the folder that it names
+        return f"{command}  # with a new folder after -o, unless that one has the model"
     overrides = record.meta.get("overrides")
     if overrides is not None:
         flags = [word for word in words if word.startswith("--config-")]
