@@ -69,11 +69,12 @@ class Offload(Runtime):
         text = str(self.budget).strip()
         match = re.fullmatch(r"([0-9.]+)\s*(MB|GB|MiB|GiB)?", text)
         value = float(match[1]) if match and match[1].count(".") < 2 and match[1] != "." else 0.0
+        meant = _meant(text)
         self.require(
             match is not None and value > 0 and (match[2] is not None or value <= 1),
             "budget",
-            "a share of the dense model in (0, 1], or a size such as 8GB or 500MiB",
-            fix="runtime.budget=0.25",
+            f"a share of the dense model in (0, 1], or a size in {', '.join(UNITS)}, such as 8GB",
+            fix=None if meant is None else f"runtime.budget={meant}",
         )
         assert match is not None
         return int(value * (UNITS[match[2]] if match[2] else dense))
@@ -163,6 +164,18 @@ class Offload(Runtime):
             else:
                 moving.append(rows)
         return moving, buffers
+
+
+def _meant(text: str) -> str | None:
+    """The budget that a percentage or a misspelled unit stands for; None if that is not clear."""
+    match = re.fullmatch(r"(\d*\.?\d+)\s*(%|[a-z]+)", text, re.IGNORECASE)
+    if match is None or (value := float(match[1])) <= 0:
+        return None
+    if match[2] == "%":
+        return f"{value / 100:g}" if value <= 100 else None
+    spellings = (match[2].casefold(), f"{match[2]}b".casefold())
+    unit = next((each for each in UNITS if each.casefold() in spellings), None)
+    return None if unit is None else f"{match[1]}{unit}"
 
 
 def _matrices(model: nn.Module, targets: Sequence[Target]) -> dict[Rows, Callable[[], int]]:

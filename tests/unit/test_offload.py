@@ -275,10 +275,23 @@ def test_a_budget_that_is_too_small_says_what_it_needs(
     assert "two matrices" in str(error.value)
 
 
-@pytest.mark.parametrize("budget", ["0", "1.5", "8 kB", "GB", "", "1.2.3GB", "-1"])
-def test_a_budget_that_cannot_be_read(budget: str) -> None:
-    with pytest.raises(UserError, match="budget"):
+@pytest.mark.parametrize(
+    ("budget", "meant"),
+    [
+        ("50%", "0.5"),
+        ("12.5 %", "0.125"),
+        ("8gb", "8GB"),
+        ("500M", "500MB"),
+        ("1.5 gib", "1.5GiB"),
+        *((unclear, None) for unclear in ("0", "1.5", "8 kB", "GB", "", "1.2.3GB", "-1", "150%")),
+    ],
+)
+def test_a_budget_that_cannot_be_read(budget: str, meant: str | None) -> None:
+    with pytest.raises(UserError, match=r"budget(?s:.*)MB, GB, MiB, GiB") as error:
         Offload(budget=budget)
+    assert error.value.fix == (None if meant is None else f"runtime.budget={meant}")
+    if meant is not None:
+        Offload(budget=meant)
 
 
 def test_a_run(run_config: Callable[..., Any]) -> None:
