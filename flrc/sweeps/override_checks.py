@@ -22,6 +22,7 @@ from flrc.sweeps.model_names import (
     register_named_models,
 )
 from flrc.sweeps.overrides import parse, values
+from flrc.sweeps.unused_components import note_unused
 from flrc.sweeps.value_checks import settings
 
 NOT_SWEPT = ("experiment", "scale")
@@ -78,6 +79,7 @@ def check_overrides(
     for override in ours:
         _check_value(override, known)
     check_named_models(ours)
+    note_unused(ours, chosen)
 
 
 def _check_repeated(overrides: Sequence[Any]) -> None:

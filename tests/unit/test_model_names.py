@@ -13,6 +13,7 @@ from huggingface_hub import errors
 from tiny import CONF
 
 import flrc
+from flrc.config import register
 from flrc.core import network
 from flrc.errors import UserError
 from flrc.library.compression import configuration
@@ -111,6 +112,7 @@ def test_a_wrong_path_is_corrected_as_it_was_written(given: str, fix: str, saved
 
 
 def test_a_wrong_path_in_a_sweep(saved: Path) -> None:
+    register()
     words = ["model=./model,./modle", *SMALL]
     with pytest.raises(UserError, match="does not exist") as caught:
         check_overrides(ConfigLocation(str(CONF)), words, multirun=True)

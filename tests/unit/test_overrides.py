@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from tiny import CONF
 
+from flrc.config import register
 from flrc.errors import UserError
 from flrc.library.overrides import check_contradictions, evaluates
 from flrc.sweeps.arguments import Command, ConfigLocation, loader
+from flrc.sweeps.override_checks import check_overrides
 from flrc.sweeps.overrides import parse, quoted, values
 from flrc.sweeps.study_report import narrows
 
@@ -98,3 +100,31 @@ def test_evaluations_are_named_in_any_way() -> None:
 )
 def test_what_narrows_a_study(word: str, narrowed: bool) -> None:
     assert narrows(["experiment=table02", word]) is narrowed
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("method=dense quantization=int8",
+         "method=dense: the dense model is evaluated unquantized; "
+         "quantization=int8 does not apply"),
+        ("method=dense,flrc rate=0.2 quantization=none,int8",
+         "method=dense: the dense model is evaluated unquantized; "
+         "quantization=none,int8 does not apply"),
+        ("method=flrc rate=0,0.2 quantization=int8",
+         "rate=0: the dense model is evaluated unquantized; quantization=int8 does not apply"),
+        ("method=dense allocator=uniform schedule=progressive",
+         "method=dense: the dense model is evaluated as it is; "
+         "allocator=uniform, schedule=progressive does not apply"),
+        ("method=dense rate=0.2 quantization=none search=none calibration=c4", None),
+        ("method=dense decomposition=whitened quantization=int8", None),
+        ("method=flrc quantization=int8", None),
+        ("experiment=table13", None),
+    ],
+)  # fmt: skip
+def test_what_does_not_apply_to_the_dense_model_is_said_once(
+    words: str, told: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    register()
+    check_overrides(ConfigLocation(str(CONF)), words.split(), multirun=True)
+    assert caplog.messages == ([] if told is None else [told])
