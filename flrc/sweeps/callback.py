@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flrc.config import Paths
@@ -21,9 +18,11 @@ from flrc.core.folders import check_writable
 from flrc.core.job_process import JOBS
 from flrc.errors import UserError
 from flrc.sweeps.error_output import print_error
+from flrc.sweeps.grid import as_hydra_config, first_job, grid, is_enumerated, job_count
+from flrc.sweeps.job_checks import check_jobs
 from flrc.sweeps.job_log import JobLog
 from flrc.sweeps.model_names import check_named_models, register_named_models
-from flrc.sweeps.overrides import parse, quoted, unresolved, values
+from flrc.sweeps.overrides import parse, quoted, unresolved
 
 SWEEP_DIR = "hydra.sweep.dir"
 
@@ -47,9 +46,12 @@ class JobLogCallback(Callback):  # type: ignore[misc]
         """
         with _exit_on_error():
             _register_models_of_study(config)
-            folder = _create_job_log(first_job(config))
-            if str(config.hydra.runtime.choices["hydra/sweeper"]) == "basic":
-                os.environ[JOBS] = str(_job_count(config))
+            first = first_job(config)
+            if is_enumerated(config):
+                os.environ[JOBS] = str(job_count(config))
+                if not first.dry_run:  # which lists what is wrong with each job
+                    check_jobs(config)
+            folder = _create_job_log(first)
             given = parse(unresolved(config.hydra.overrides.hydra))
             if folder is not None and all(o.key_or_group != SWEEP_DIR for o in given):
                 OmegaConf.update(config, SWEEP_DIR, str(folder))
@@ -74,7 +76,7 @@ def _create_job_log(config: DictConfig) -> Path | None:
     job_log = JobLog.of_own_sweep()
     if job_log is None:
         return None
-    with _as_hydra_config(config):
+    with as_hydra_config(config):
         paths = OmegaConf.to_object(config.paths)
         assert isinstance(paths, Paths)
         runs = Path(paths.runs).expanduser().resolve()
@@ -84,7 +86,7 @@ def _create_job_log(config: DictConfig) -> Path | None:
 
 def _check_folder(setting: str, config: DictConfig) -> None:
     """Check that Hydra can create one of its folders; to an existing one it writes nothing."""
-    with _as_hydra_config(config):
+    with as_hydra_config(config):
         folder = Path(OmegaConf.select(config, setting))
     if not folder.is_dir():
         check_writable(setting, folder)
@@ -93,59 +95,6 @@ def _check_folder(setting: str, config: DictConfig) -> None:
 def _register_models_of_study(config: DictConfig) -> None:
     """Register and check the models that a study's grid names; the command line's are known."""
     given = unresolved(config.hydra.overrides.task)
-    of_study = [override for override in _grid(config) if override.input_line not in given]
+    of_study = [override for override in grid(config) if override.input_line not in given]
     register_named_models(of_study)
     check_named_models(of_study)
-
-
-def first_job(config: DictConfig) -> DictConfig:
-    """The configuration of a sweep's first job; in ``config`` swept keys have their defaults.
-
-    Raises:
-        UserError: If a sweep has no values, or they cannot be enumerated.
-    """
-    loader = GlobalHydra.instance().config_loader()
-    with _as_hydra_config(config), suppress(OmegaConfBaseException):
-        config.paths.runs  # noqa: B018  # resolves ``${now:...}``, which Hydra caches for all jobs
-    overrides = _grid(config)
-    if str(config.hydra.runtime.choices["hydra/sweeper"]) != "basic":  # it may take intervals
-        overrides = [override for override in overrides if not override.is_interval_sweep()]
-    first: list[str] = []
-    for override in overrides:
-        if override.is_sweep_override():
-            values(override)  # raises if there are none
-            value = next(iter(override.sweep_string_iterator()))
-            first.append(f"{override.get_key_element()}={value}")
-        else:
-            first.append(override.input_line)
-    job: DictConfig = loader.load_sweep_config(config, first)
-    with open_dict(job):
-        job.hydra.job.num, job.hydra.job.id = 0, "0"
-    return job
-
-
-def _grid(config: DictConfig) -> list[Any]:
-    """The overrides of a sweep: a study's, then the command line's, which take precedence."""
-    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    grid = [f"{key}={value}" for key, value in params.items()]
-    loader = GlobalHydra.instance().config_loader()
-    overrides = parse([*grid, *unresolved(config.hydra.overrides.task)], loader)
-    return list({override.get_key_element(): override for override in overrides}.values())
-
-
-def _job_count(config: DictConfig) -> int:
-    """How many jobs Hydra's own sweeper makes of a sweep."""
-    return math.prod(len(values(override)) for override in _grid(config))
-
-
-@contextmanager
-def _as_hydra_config(config: DictConfig) -> Iterator[None]:
-    """Inside, ``${hydra:...}`` is resolved from this configuration, as in a running job."""
-    holder = HydraConfig.instance()
-    before = holder.cfg
-    try:
-        holder.set_config(config)
-        yield
-    finally:
-        holder.cfg = before
-        OmegaConf.set_readonly(config.hydra, False)

@@ -25,6 +25,25 @@ def test_an_impossible_job_does_not_cost_the_others(place: Place, call: Call) ->
     assert "svdllm" in ended.out.split("1 of 3 jobs failed")[0], "the others are in the table"
 
 
+def test_no_job_runs_if_one_is_configured_wrongly(place: Place, call: Call) -> None:
+    """Whatever is wrong: a value, or two that exclude each other."""
+    ended = call("-m", "method=svdllm", "rate=0.2,1.5", "evaluation=perplexity")
+    assert ended.code == 1
+    assert "rate is out of range" in ended.err
+    assert "in job 2 of 2: rate=1.5\n" in ended.err
+    assert ended.err.count("error: ") == 1
+    place.assert_nothing_computed()
+    both = ("method=svdllm", "refine=propagated", "schedule=constant,progressive")
+    ended = call("-m", *both, "evaluation=perplexity")
+    assert ended.code == 1
+    assert "in job 2 of 2: schedule=progressive\n" in ended.err
+    place.assert_nothing_computed()
+    ended = call("-m", "method=svdllm,svd", "seed=-1", "evaluation=perplexity")
+    assert ended.code == 1
+    assert "seed is out of range\n" in ended.err, "it is wrong in every job"
+    place.assert_nothing_computed()
+
+
 def test_a_failure_inside_work_is_recorded_and_tried_again(
     place: Place, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
