@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 gc.disable()  # until all modules are imported
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Commands in messages are then named "python ...", as in an activated environment.
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
 os.environ.setdefault("WANDB_MODE", "offline")
 
 # Before anything imports them: the pure modules check the shapes of what they take and return.

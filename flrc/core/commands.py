@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,13 +21,33 @@ MODULES = {
 """Command -> the module that ``python -m`` runs, with its first argument if there is one."""
 
 
-def as_called(command: str = "") -> str:
+def as_called(command: str = "", *, here: bool = True) -> str:
     """``flrc chat``, or ``python -m flrc.chat`` in a checkout unless ``flrc`` was called.
 
     Args:
         command: One of ``MODULES``; empty for the command that runs jobs: ``flrc``, or
             ``python run.py``.
+        here: Whether it is to be called from this shell, where ``python`` may be another one; else
+            it is written down for any machine.
     """
-    if Path(sys.argv[0]).stem == CONSOLE or not in_checkout():
+    if Path(sys.argv[0]).stem == CONSOLE:
+        program = _in_shell(CONSOLE, sys.argv[0]) if here else CONSOLE
+        return f"{program} {command}".strip()
+    if not in_checkout():
         return f"{CONSOLE} {command}".strip()
-    return f"python -m {MODULES[command]}" if command else "python run.py"
+    program = python() if here else "python"
+    return f"{program} -m {MODULES[command]}" if command else f"{program} run.py"
+
+
+def python() -> str:
+    """This interpreter as the shell can call it: ``python``, ``.venv/bin/python`` or its path."""
+    return _in_shell("python", sys.executable)
+
+
+def _in_shell(name: str, path: str) -> str:
+    """``name`` if the shell finds this program by it, else its path, from here if it is below."""
+    found, own = shutil.which(name), os.path.abspath(path)
+    # Links are not resolved: a virtual environment's interpreter links to one outside of it.
+    if found is not None and os.path.dirname(os.path.abspath(found)) == os.path.dirname(own):
+        return name
+    return own.removeprefix(os.path.join(os.getcwd(), ""))

@@ -44,7 +44,14 @@ def report_study(
     runs, name, scale = Path(first.runs), first.study.study, first.study.scale
     folder = manifest_folder(runs, name, scale)
     jobs = [
-        Job(s.run, s.place, s.facts, s.seed, e.measurements, f"{as_called()} {e.overrides}")
+        Job(
+            s.run,
+            s.place,
+            s.facts,
+            s.seed,
+            e.measurements,
+            f"{as_called(here=False)} {e.overrides}",
+        )
         for e in entries
         if (s := e.study) is not None
     ]

@@ -19,6 +19,7 @@ import flrc
 from flrc.console.main import MAINS, main
 from flrc.core import commands, commit, shipped
 from flrc.core.commands import as_called
+from flrc.results.records.own_command import own_command
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
 from flrc.running.environment import called_as, meta_block
@@ -172,13 +173,40 @@ def test_commands_name_a_missing_extra_before_they_read_anything(
 
 def test_how_commands_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for program, inside, run, chat in (
-        ("/bin/flrc", True, "flrc", "flrc chat"),
+        ("/bin/flrc", True, "/bin/flrc", "/bin/flrc chat"),
         ("run.py", True, "python run.py", "python -m flrc.chat"),
         ("/home/me/notebook.py", False, "flrc", "flrc chat"),
     ):
         monkeypatch.setattr(sys, "argv", [program])
         monkeypatch.setattr(commands, "in_checkout", lambda inside=inside: inside)
         assert (as_called(), as_called("chat")) == (run, chat)
+
+
+def test_a_command_is_named_as_the_shell_finds_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "flrc"):
+        (programs / name).write_text("#!/bin/sh\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["run.py"])
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert as_called("records") == ".venv/bin/python -m flrc.records"
+    assert as_called("records", here=False) == "python -m flrc.records"
+    own = own_command(Record({}, meta={"command": "run.py rate=0.3"}), "model.save=true")
+    assert own == ".venv/bin/python run.py rate=0.3 model.save=true"
+    monkeypatch.setattr(sys, "argv", [".venv/bin/flrc"])
+    assert as_called("records") == ".venv/bin/flrc records"
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin")
+    assert as_called("records") == "flrc records"
+    monkeypatch.setattr(sys, "argv", ["run.py"])
+    assert as_called() == "python run.py"
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert as_called() == f"{programs / 'python'} run.py"
 
 
 def test_every_command_has_a_line_in_the_help_and_a_module() -> None:

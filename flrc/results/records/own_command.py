@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from flrc.core.commands import python
 from flrc.results.records.record import Record
 
 
@@ -25,5 +26,5 @@ def own_command(record: Record, *added: str) -> str:
         keys = tuple(f"{override.partition('=')[0]}=" for override in added)
         kept = [override for override in overrides if not override.startswith(keys)]
         words = [shlex.quote(word) for word in (*flags, *kept)]
-    start = f"python {program}" if program.endswith(".py") else program
+    start = f"{python()} {program}" if program.endswith(".py") else program
     return " ".join([start, *words, *added])
