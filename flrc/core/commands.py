@@ -47,6 +47,8 @@ def python() -> str:
 def _in_shell(name: str, path: str) -> str:
     """``name`` if the shell finds this program by it, else its path, from here if it is below."""
     found, own = shutil.which(name), os.path.abspath(path)
+    if not os.path.isfile(own):
+        return name
     # Links are not resolved: a virtual environment's interpreter links to one outside of it.
     if found is not None and os.path.dirname(os.path.abspath(found)) == os.path.dirname(own):
         return name

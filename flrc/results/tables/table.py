@@ -125,7 +125,7 @@ class Table:
         if heading == "n":
             return str(self.runs_in[row])
         value = row[self.layout.rows.index(heading)]
-        if value is None and "method" in self.layout.rows:
+        if value is None and "method" in (self.layout.headings or self.layout.rows):
             return ""  # the method's label says that the row is the dense model's
         return self.layout.label(heading, value)
 
