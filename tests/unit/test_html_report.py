@@ -383,9 +383,7 @@ def test_mixed_settings_are_tables_of_their_own(tmp_path: Path) -> None:
     assert len(study_tables(root)) == 2
     (study,) = root.all("section", id="study-runs")
     assert [h.text for h in study.all("h3")] == ["windows=4", "windows=8"]
-    assert {"c4/perplexity: windows=4", "c4/perplexity: windows=8"} <= {
-        line.text for line in study.all("li")
-    }
+    assert {"c4: windows=4", "c4: windows=8"} <= {line.text for line in study.all("li")}
 
 
 def test_other_folders_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

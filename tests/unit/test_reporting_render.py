@@ -62,15 +62,12 @@ shipped with the code; they are not benchmark numbers and not comparable with pu
 
 **Settings**
 
-- sample_c4/perplexity, piqa/acc: windows=8, length=2048, data=abc
+- sample_c4, piqa: windows=8, length=2048, data=abc
 
 **Made with**
 
+- commit: 0123456789ab, device: cpu, dtype: float32, threads: 2
 - versions: torch 2.13.0, transformers 5.23.0
-- commit: 0123456789ab
-- device: cpu
-- dtype: float32
-- threads: 2
 - calibration: name=text, samples=16, length=512
 """.replace("- [1] |", "\N{EN DASH} [1] |")  # fmt: skip
 
@@ -141,12 +138,18 @@ def test_terminal_table_fits_and_shows_everything(width: int) -> None:
 
 
 def test_fingerprints_and_versions_are_in_the_files_only() -> None:
-    settings = {"version": 3, "windows": 8, "data": "0123456789abcdef" * 4, "rouge_score": "0.1.2"}
+    settings = {
+        "version": 3,
+        "windows": 8,
+        "length": 2048,
+        "data": "0123456789abcdef" * 4,
+        "rouge_score": "0.1.2",
+    }
     measured = [factory.measurement("c4/perplexity", 5, 0.2, settings=settings)]
     records, out = [factory.record("svdllm", measurements=measured)], io.StringIO()
     print_tables(records, Console(file=out, width=160))
     page = markdown_page(RunsTable(records))
-    assert "windows=8" in out.getvalue()
+    assert "8 x 2048 tokens of c4" in out.getvalue()
     for word in ("0123456789ab", "torch 2.13.0", "rouge_score", "version=3"):
         assert word not in out.getvalue()
         assert word in page

@@ -24,17 +24,30 @@ from flrc.results.tables.columns import (
     rate_column,
     scheduled,
 )
-from flrc.results.tables.derived import counts, seconds
+from flrc.results.tables.data_sets import data_sets
+from flrc.results.tables.derived import counts
 from flrc.results.tables.facts import Facts
 from flrc.results.tables.grid import Grid
 from flrc.results.tables.labels import Presets, label_rows
 from flrc.results.tables.layout import Layout
-from flrc.results.tables.notes import BEST, SAMPLE, failure, provenance, settings
+from flrc.results.tables.notes import (
+    BEST,
+    DASH,
+    DEFERRED,
+    RATES,
+    SAMPLE,
+    SPREAD,
+    failure,
+    provenance,
+    settings,
+)
 from flrc.results.tables.table import Key, Table
 from flrc.results.tables.value import TableRun, Value, value_of
 
 FACTS = ("model", "rate", "method")
 """Facts of a row: the model's label, the requested rate, and the row's label."""
+COST_GROUPS = frozenset(column.group for column in (COUNTS[-1], *SEARCH))
+"""Headings of the columns that say what a run took."""
 RowKey = tuple[str, float, str]
 """The values of a row's facts."""
 
@@ -45,13 +58,15 @@ class Notes:
 
     Attributes:
         missing: One line per column that lacks a cell, by the column's name.
-        general: How to read the table.
+        marks: What the signs in its cells mean, and why a column is missing.
+        general: How to read its numbers.
         settings: One line per set of columns that share settings.
         provenance: Versions, device, dtype, threads, calibration, commit.
         failed: One line per run that failed or did not finish.
     """
 
     missing: dict[str, str]
+    marks: list[str]
     general: list[str]
     settings: list[str]
     provenance: list[str]
@@ -98,6 +113,7 @@ class RunsTable(Table):
             find,
         )
         self.title = title
+        self.data_sets = data_sets(finished)
         self._runs = rows
         searched = any(record.results.get("search", {}).get("probes") for record in finished)
         columns = [REALISED, *measured, *COUNTS, *SCHEDULE, *(SEARCH if searched else ())]
@@ -106,7 +122,9 @@ class RunsTable(Table):
         self.columns = [c for c in columns if any(values[c.name])]
         self.notes = Notes(
             missing=self._missing(measured),
-            general=self._general(measured, finished),
+            marks=self._marks(finished),
+            general=[RATES] * any(column.metric == "rate" for column in measured)
+            + [SAMPLE] * any(is_sample(column.name) for column in measured),
             settings=settings(measured),
             provenance=provenance([run.record for row in rows.values() for run in row]),
             failed=[failure(record) for record in given if record.run["status"] != "ok"],
@@ -135,7 +153,8 @@ class RunsTable(Table):
     @property
     def reading(self) -> list[str]:
         """How to read the table, the mark of its best cells included."""
-        return [f"Bold: {BEST}"] * self.text_grid.has_best + self.notes.general
+        best = [f"Bold: {BEST}"] * self.text_grid.has_best
+        return [*best, *self.notes.marks, *self.notes.general]
 
     def run_ids(self, row: Key) -> list[str]:
         """Ids of the runs of a row."""
@@ -161,26 +180,13 @@ class RunsTable(Table):
                 lines[name] = f"{name} is not measured for {'; '.join(lacking)}."
         return lines
 
-    def _general(self, measured: Sequence[Column], finished: Sequence[Record]) -> list[str]:
-        lines = []
-        if max(self.runs_in.values()) > 1:
-            lines.append("±: sample standard deviation over n seeds (n - 1).")
-        if any(column.metric == "rate" for column in measured):
-            lines.append(
-                "Columns <dataset>/rate: average rate over the forward steps of generation; the "
-                "numbers on that data set were taken at it, all others at the realised rate."
-            )
-        if any(record.search_deferred for record in finished):
-            lines.append(
-                "What is stored is missing where the schedule has not been searched: a run that "
-                "generates or saves the model searches it, and completes this record."
-            )
-        if any(None in seconds(record) for record in finished if record.meta.get("stages")):
-            lines.append(
-                "Seconds are missing where there was nothing to do, or where a part was read from "
-                "disk."
-            )
-        return lines + [SAMPLE] * any(is_sample(column.name) for column in measured)
+    def _marks(self, finished: Sequence[Record]) -> list[str]:
+        costs = [column.name for column in self.columns if column.group in COST_GROUPS]
+        return [
+            *[SPREAD] * (max(self.runs_in.values()) > 1),
+            *[DASH] * any(self._lacks(row, name) for row in self.rows for name in costs),
+            *[DEFERRED] * any(record.search_deferred for record in finished),
+        ]
 
 
 def _layout(keys: Sequence[RowKey], *, several_seeds: bool) -> Layout:

@@ -8,35 +8,35 @@ from rich.table import Table
 from rich.text import Text
 
 from flrc.results.tables.columns import Column
+from flrc.results.tables.footer import BEST_MARK, ROOM, footer
 from flrc.results.tables.grid import LEFT, Cell, Grid, Row
-from flrc.results.tables.notes import BEST, settings
 from flrc.results.tables.runs_table import RunsTable
 
-BEST_MARK = "*"
-"""Behind the best cells: a terminal without colours, or a file, shows it too."""
 PADDING = 3
 """Characters that a column takes beside its text."""
 
 
 def print_runs_table(table: RunsTable, console: Console) -> None:
-    """Print a table of runs, model by model, and its notes."""
+    """Print a table of runs, model by model, and what is needed to read it."""
     grid, notes = table.text_grid, table.notes
     if table.title:
         console.print(Text(f"Settings: {table.title}", style="bold"))
     for model in table.models:
         console.print(Text(f"Model: {model}", style="bold"))
         print_grid(_of_model(grid, model) if len(table.models) > 1 else grid, console)
-    marked = [f"{BEST_MARK}: {BEST}"] * grid.has_best
-    print_lines([*grid.numbered_footnotes, *marked], console)
+    print_lines(grid.numbered_footnotes, console)
     print_lines(notes.failed, console, "red")
-    # Fingerprints, versions and commits are in the files.
-    print_lines([*notes.general, *settings(table.columns, digests=False)], console)
+    print_lines(footer(table, lambda text: _lines(text, console) <= ROOM), console)
 
 
 def print_lines(lines: list[str], console: Console, style: str = "dim") -> None:
     """Print lines of text as they are, without markup."""
     for line in lines:
         console.print(Text(line, style=style))
+
+
+def _lines(text: str, console: Console) -> int:
+    return len(Text(text).wrap(console, console.width))
 
 
 def print_grid(grid: Grid, console: Console) -> None:
