@@ -52,4 +52,10 @@ def _in_shell(name: str, path: str) -> str:
     # Links are not resolved: a virtual environment's interpreter links to one outside of it.
     if found is not None and os.path.dirname(os.path.abspath(found)) == os.path.dirname(own):
         return name
-    return own.removeprefix(os.path.join(os.getcwd(), ""))
+    return from_here(Path(own))
+
+
+def from_here(path: Path) -> str:
+    """The path from the working directory, if it is below that."""
+    here = Path(os.getcwd())
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
     from flrc.library.compressed_model import CompressedModel
     from flrc.results.records.record import Record
+
+log = logging.getLogger(__name__)
 
 
 def run(*overrides: str) -> Record:
@@ -187,5 +190,8 @@ def _finished(record: Record, config: RunConfig) -> Record:
     """The record of a successful run, after sending it to the tracker."""
     if record.run["status"] != "ok":
         raise RuntimeError(f"failed in stage {record.run['stage']}: {record.run['error']}")
-    config.tracker.publish(record, run_folder(config).path)
+    folder = run_folder(config).path
+    if config.tracker.publish(record, folder):
+        for line in config.tracker.places([folder]):
+            log.info("%s", line)
     return record

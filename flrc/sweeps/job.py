@@ -76,8 +76,7 @@ def _run_here(config: RunConfig) -> JobEntry:
 
     record = pipeline.run(config)
     folder = run_folder(config)
-    if record.run["status"] == "ok":
-        config.tracker.publish(record, folder.path)
+    sent = record.run["status"] == "ok" and config.tracker.publish(record, folder.path)
     error = record.run.get("error")
     return JobEntry(
         record.run["status"],
@@ -85,6 +84,7 @@ def _run_here(config: RunConfig) -> JobEntry:
         error,
         requested(config, folder),
         mistake=error is not None and str(error).startswith(UserError.__name__),
+        tracker=dataclasses.asdict(config.tracker) if sent else {},
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from flrc.core.commands import as_called
+from flrc.core.commands import as_called, from_here
 from flrc.results.records.lookup import RUNS
 from flrc.results.records.own_command import own_command
 from flrc.results.records.record import Record
@@ -34,13 +33,13 @@ def run_lines(runs: Sequence[Run], root: Path) -> list[str]:
     """
     finished = _finished(runs)
     if len(finished) > MOST_LINES:
-        place = _short(root)
+        place = from_here(root)
         return [f"{len(finished)} in {place}", f"{as_called('records')} ls {shlex.quote(place)}"]
     lines = []
     for folder, record in finished:
         method = str(record.run["method"])
         rate = "" if method == "dense" else f" at rate {requested_rate(record):g}"
-        lines.append(f"{record.run['id']}  {_short(folder.path)}  ({method}{rate})")
+        lines.append(f"{record.run['id']}  {from_here(folder.path)}  ({method}{rate})")
     return lines
 
 
@@ -54,7 +53,7 @@ def next_lines(runs: Sequence[Run], root: Path) -> list[str]:
     finished = _finished(runs)
     if not finished:
         return []
-    place = _short(root)
+    place = from_here(root)
     where = "" if place == str(RUNS) else f" --runs {shlex.quote(place)}"
     compressed = [run for run in finished if run[1].run["method"] != "dense"]
     saved = [run for run in compressed if run[0].model.is_dir()]
@@ -82,9 +81,3 @@ def _print_lines(title: str, lines: Sequence[str], console: Console) -> None:
 
 def _finished(runs: Sequence[Run]) -> list[Run]:
     return [(folder, record) for folder, record in runs if record.run["status"] == "ok"]
-
-
-def _short(path: Path) -> str:
-    """The path from the working directory, if it is below that."""
-    here = Path(os.getcwd())
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

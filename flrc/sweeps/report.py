@@ -14,6 +14,7 @@ from flrc.results.studies.estimate import estimate
 from flrc.sweeps.error_output import print_failure
 from flrc.sweeps.job_log import JobEntry, runs_of
 from flrc.sweeps.next_steps import print_end
+from flrc.sweeps.published import published_lines
 from flrc.sweeps.study_report import report_study
 
 
@@ -30,13 +31,16 @@ def report(entries: Sequence[JobEntry], experiments: Path, overrides: Sequence[s
         _print_plan(planned, experiments, console)
     else:
         for group in _groups(entries):
+            page = None
             try:
                 if group[0].study is not None:
-                    report_study(group, experiments, overrides, console)
+                    page = report_study(group, experiments, overrides, console)
                 else:
                     _print_tables(group, console)
             except (UserError, OSError) as error:
                 code = print_failure(error, "the table cannot be rendered")
+            for line in published_lines(group, page):
+                console.print(line, soft_wrap=True, markup=False, highlight=False)
     return code
 
 

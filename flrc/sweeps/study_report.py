@@ -27,13 +27,16 @@ GRID = "hydra.sweeper"
 
 def report_study(
     entries: Sequence[JobEntry], experiments: Path, overrides: Sequence[str], console: Console
-) -> None:
+) -> Path | None:
     """Save the study's jobs, print its table, write it to ``<runs>/studies/<study>-<scale>``.
 
     What follows the table is this command's: its runs and the next commands. The tracker of the
     jobs then publishes the study. A sweep over a part of the study adds its jobs to the known ones;
     a sweep over the whole study replaces them. All entries are jobs of one study at one scale in
     one folder of runs.
+
+    Returns:
+        The folder of the study, if the tracker has its page.
 
     Raises:
         UserError: If a column would mix settings or versions.
@@ -61,12 +64,12 @@ def report_study(
     study = read_study_of_runs(runs, name, scale, experiments)
     if study is None:
         print_end(runs_of(entries), runs, console)
-        return
+        return None
     print_study(study, console)
     written = write_study_of_runs(study, scale, runs)
     print_end(runs_of(entries), runs, console)
     console.print("rendered: " + ", ".join(map(str, written)), soft_wrap=True)
-    from_plain(first.study.tracker).publish_study(study, scale, folder)
+    return folder if from_plain(first.study.tracker).publish_study(study, scale, folder) else None
 
 
 def narrows(overrides: Sequence[str]) -> bool:

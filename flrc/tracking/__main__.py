@@ -57,14 +57,14 @@ def _publish(options: argparse.Namespace) -> bool:
     tracker = Wandb(project=options.project, entity=options.entity, mode=options.mode)
     for runs in {folder.path.resolve().parent.parent for folder, _ in finished}:
         ask_again(runs)
-    sent = sum(tracker.publish(record, folder.path) for folder, record in finished)
+    sent = [folder.path for folder, record in finished if tracker.publish(record, folder.path)]
     skipped = len(selected) - len(finished)
     console = Console(highlight=False)
     console.print(
-        f"{sent} of {len(finished)} finished records are published"
+        f"{len(sent)} of {len(finished)} finished records are published"
         + (f"; {skipped} failed or unfinished ones are not sent" if skipped else "")
     )
-    pages = []
+    pages: dict[Path, bool] = {}
     for study, scale in studies:
         page = _publish_study(tracker, options, study, scale)
         if page is None:
@@ -74,10 +74,12 @@ def _publish(options: argparse.Namespace) -> bool:
                 soft_wrap=True,
             )
         else:
-            pages.append(page)
+            pages[manifest_folder(options.runs, study, scale)] = page
     if pages:
-        console.print(f"{sum(pages)} of {len(pages)} studies' pages are published")
-    return sent == len(finished) and all(pages)
+        console.print(f"{sum(pages.values())} of {len(pages)} studies' pages are published")
+    for line in tracker.places([*(folder for folder, page in pages.items() if page), *sent]):
+        console.print(line, soft_wrap=True, markup=False)
+    return len(sent) == len(finished) and all(pages.values())
 
 
 def _selected(

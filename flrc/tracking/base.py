@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,15 @@ class Tracker(Component, ABC):
 
         Returns:
             Whether the service has all of it; False after a failure.
+        """
+
+    @abstractmethod
+    def places(self, folders: Sequence[Path]) -> list[str]:
+        """Say where to look at what was sent from these folders, of runs or of studies.
+
+        Returns:
+            Lines to print as they are: addresses and commands can be copied. None if nothing was
+            sent.
         """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,3 +27,7 @@ class NoTracker(Tracker):
     def publish_study(self, study: Study, scale: str, folder: Path) -> bool:
         """Do nothing: there is nothing to send."""
         return True
+
+    def places(self, folders: Sequence[Path]) -> list[str]:
+        """Nothing: records are on disk only."""
+        return []

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
-from flrc.core.commands import as_called
+from flrc.core.commands import as_called, from_here
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
 from flrc.tracking.base import Tracker
@@ -29,13 +29,17 @@ log = logging.getLogger(__name__)
 
 MODES = ("online", "offline", "auto")
 PUBLISHED = "published.json"
-"""In the folder of a run or a study: digest, mode and offline files of what was sent, for each
-destination."""
+"""In the folder of a run or a study: digest, mode, and URL or offline files of what was sent, for
+each destination."""
 NO_ANSWER = "wandb/no-answer"
 """In the folder of runs: its timestamp shows when W&B last did not answer, so that not every job of
 a sweep waits for it."""
 PAUSE = 600
 """Seconds until W&B is asked again after that."""
+LISTED = 8
+"""URLs of pages that are listed; of more, the project's."""
+OFFLINE = "offline-run-"
+"""Names of the folders that W&B writes offline begin with it."""
 ANSWER, UPLOAD = 30.0, 300.0
 """Seconds that W&B may take to answer, and to receive what was sent."""
 PROJECT = "flrc"
@@ -99,6 +103,30 @@ class Wandb(Tracker):
                 return False
         return True
 
+    def places(self, folders: Sequence[Path]) -> list[str]:
+        """URLs of pages; of what is offline the folder, and the command that uploads it."""
+        urls: list[str] = []
+        files: list[Path] = []
+        for folder in map(Path.resolve, folders):
+            sent = self._sent(folder)
+            if sent.get("url"):
+                urls.append(sent["url"])
+            elif sent.get("files"):
+                files.append(folder.parent.parent / sent["files"])
+        return [*_pages(urls), *_uploads(files)]
+
+    def _sent(self, folder: Path) -> dict[str, Any]:
+        """What was sent from a folder; by another mode if ``auto`` was resolved elsewhere."""
+        known: dict[str, Any] = RunFolder(folder).read_json(PUBLISHED) or {}
+        here = _resolved(self.mode)
+        modes = [here, *(m for m in MODES if self.mode == "auto" and m != here)]
+        found = [known[place] for mode in modes if (place := self._place(mode)) in known]
+        return found[0] if found else {}
+
+    def _place(self, mode: str) -> str:
+        """The key of this destination in ``PUBLISHED``."""
+        return f"wandb/{mode}/{self.entity or ''}/{self.project}"
+
     def _try(
         self,
         make: Callable[[], Page],
@@ -146,7 +174,7 @@ class Wandb(Tracker):
     def _publish(self, page: Page, folder: Path, only_changed: bool, mode: str) -> None:
         files = RunFolder(folder)
         sent: dict[str, Any] = files.read_json(PUBLISHED) or {}
-        destination = f"wandb/{mode}/{self.entity or ''}/{self.project}"
+        destination = self._place(mode)
         content = page.digest()
         before = sent.get(destination, {})
         runs = folder.resolve().parent.parent
@@ -155,15 +183,15 @@ class Wandb(Tracker):
         if same and (kept.is_dir() if kept else mode == "online" and only_changed):
             log.debug("%s is already published", page.name)
             return
-        written = self._send(page, mode, runs)
+        url, written = self._send(page, mode, runs)
         if mode == "offline" and kept is not None and kept != written:
             _remove_superseded(kept, page.id)
         place = str(written.relative_to(runs)) if written is not None else None
-        sent[destination] = {"content": content, "mode": mode, "files": place}
+        sent[destination] = {"content": content, "mode": mode, "files": place, "url": url}
         files.write_json(PUBLISHED, sent)
 
-    def _send(self, page: Page, mode: str, runs: Path) -> Path | None:
-        """Send the page as one W&B run; returns the folder of its offline files."""
+    def _send(self, page: Page, mode: str, runs: Path) -> tuple[str | None, Path | None]:
+        """Send the page as one W&B run; returns its URL, or the folder of its offline files."""
         import wandb
 
         with wandb.init(
@@ -199,8 +227,9 @@ class Wandb(Tracker):
             if shown:
                 run.log(shown)
             run.summary.update(page.summary)
-            written = Path(run.dir).resolve().parent
-        return None if mode == "online" else written
+            if mode == "online":
+                return run.url, None
+            return None, Path(run.dir).resolve().parent
 
 
 class NoAnswer(Exception):
@@ -238,8 +267,30 @@ def _resolved(mode: str) -> str:
     return "online" if known else "offline"
 
 
+def _pages(urls: Sequence[str]) -> list[str]:
+    """The pages' URLs; of many the project's, behind the first ones."""
+    if not urls:
+        return []
+    lines = [f"  {url}" for url in urls[:LISTED]]
+    if (more := len(urls) - LISTED) > 0:
+        lines.append(f"  and {more} more in {urls[0].rpartition('/runs/')[0]}")
+    return ["W&B:", *lines]
+
+
+def _uploads(files: Sequence[Path]) -> list[str]:
+    """Where offline files are, and the command that uploads these and no others."""
+    lines = []
+    for folder in dict.fromkeys(file.parent for file in files):
+        place, here = from_here(folder), [file for file in files if file.parent == folder]
+        named = shlex.join(map(from_here, here))
+        if len(here) > LISTED and set(folder.glob(f"{OFFLINE}*")) == set(here):
+            named = f"{shlex.quote(place)}/{OFFLINE}*"
+        lines += [f"W&B, offline in {place}; this uploads it:", f"  wandb sync {named}"]
+    return lines
+
+
 def _remove_superseded(folder: Path, run_id: str) -> None:
     """Remove the offline files of a run that was published again with other content."""
-    if folder.name.startswith("offline-run-") and folder.name.endswith(f"-{run_id}"):
+    if folder.name.startswith(OFFLINE) and folder.name.endswith(f"-{run_id}"):
         log.info("%s holds an older version of run %s and is removed", folder, run_id)
         shutil.rmtree(folder, ignore_errors=True)

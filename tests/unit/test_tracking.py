@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import records_factory as factory
@@ -155,6 +159,101 @@ def test_online_is_sent_with_the_runs_id_every_time(
     for _ in range(2):
         Wandb(mode="online").publish(record, folder)
     assert calls == [("online", record.run["id"], "finish_previous")] * 2
+
+
+URL = "https://wandb.ai/me/test/runs/"
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """An online W&B that gives every page a URL."""
+    import wandb
+
+    def init(**options: Any) -> Any:
+        run = MagicMock()
+        run.__enter__.return_value.configure_mock(dir=str(folder), url=URL + options["id"])
+        return run
+
+    monkeypatch.setattr(wandb, "init", init)
+
+
+def test_online_every_page_has_its_url_and_of_many_the_projects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(monkeypatch, tmp_path)
+    tracker = Wandb(mode="online", project="test")
+    records = [factory.record(rate=rate / 100) for rate in range(10)]
+    folders = [keep(tmp_path, record) for record in records]
+    assert tracker.places(folders) == [], "nothing is sent yet"
+    for record, folder in zip(records, folders, strict=True):
+        assert tracker.publish(record, folder)
+    urls = [f"  {URL}{record.run['id']}" for record in records]
+    assert tracker.places(folders[:2]) == ["W&B:", *urls[:2]]
+    more = "  and 2 more in https://wandb.ai/me/test"
+    assert tracker.places(folders) == ["W&B:", *urls[:8], more]
+    assert Wandb(mode="offline", project="test").places(folders) == []
+    assert Wandb(mode="online", project="other").places(folders) == []
+    # A key that a job on another machine found need not be known here.
+    assert Wandb(mode="auto", project="test").places(folders[:1]) == ["W&B:", urls[0]]
+
+
+def test_offline_the_command_uploads_the_same_folders_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "my runs"
+    tracker = Wandb(mode="offline")
+    records = [factory.record(rate=rate) for rate in (0.1, 0.2, 0.3)]
+    folders = [keep(runs, record) for record in records]
+    for record, folder in zip(records, folders, strict=True):
+        assert tracker.publish(record, folder)
+    files = [next((runs / "wandb").glob(f"offline-run-*-{r.run['id']}")) for r in records]
+
+    monkeypatch.chdir(tmp_path)
+    head, command = tracker.places(folders[:2])
+    assert head == "W&B, offline in my runs/wandb; this uploads it:"
+    assert shlex.split(command) == [
+        "wandb",
+        "sync",
+        *(f"my runs/wandb/{f.name}" for f in files[:2]),
+    ]
+    found = wandb_sync(command, tmp_path)
+    assert all(file.name in found for file in files[:2])
+    assert "Would sync 2 run(s)" in found
+    monkeypatch.chdir(folders[0])
+    assert shlex.split(tracker.places(folders)[1])[2:] == list(map(str, files))
+
+    monkeypatch.setattr("flrc.tracking.wandb.LISTED", 2)
+    monkeypatch.chdir(tmp_path)
+    command = tracker.places(folders)[1]
+    assert command == "  wandb sync 'my runs/wandb'/offline-run-*"
+    assert "Would sync 3 run(s)" in wandb_sync(command, tmp_path)
+    (runs / "wandb" / "offline-run-of-someone-else").mkdir()
+    assert len(shlex.split(tracker.places(folders)[1])) == 5
+
+
+def wandb_sync(command: str, folder: Path) -> str:
+    """What W&B says that a command would upload."""
+    python = [sys.executable, "-m", *command.split(maxsplit=2)[:2]]
+    line = f"{shlex.join(python)} --dry-run {command.split(maxsplit=2)[2]}"
+    ended = subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, check=True)
+    return ended.stdout + ended.stderr
+
+
+def test_publishing_ends_with_where_it_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = factory.record()
+    keep(tmp_path / "runs", record)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # what is sent already is named too
+        assert main(["publish", "runs", "--mode", "offline"]) == 0
+        (file,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
+        assert capsys.readouterr().out.splitlines()[-2:] == [
+            "W&B, offline in runs/wandb; this uploads it:",
+            f"  wandb sync runs/wandb/{file.name}",
+        ]
+    answer(monkeypatch, tmp_path)
+    assert main(["publish", "runs", "--mode", "online"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == ["W&B:", f"  {URL}{record.run['id']}"]
 
 
 def test_auto_is_offline_without_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import io
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -31,11 +31,14 @@ from flrc.results.studies.study import read_study_of_runs
 from flrc.results.tables.facts import facts_of
 from flrc.results.tables.grid import MISSING
 from flrc.sweeps import command_line
+from flrc.sweeps import report as sweeps_report
 from flrc.sweeps.job import study_job
 from flrc.sweeps.job_log import JobEntry, JobLog, StudyJob
+from flrc.sweeps.published import published_lines
 from flrc.sweeps.study_report import report_study
 from flrc.tracking.__main__ import main
 from flrc.tracking.base import from_plain
+from flrc.tracking.none import NoTracker
 from flrc.tracking.run_page import SAMPLE_COLUMNS
 from flrc.tracking.wandb import Wandb
 
@@ -319,7 +322,7 @@ def test_online_a_study_sends_the_runs_that_changed_only(
     def init(**options: Any) -> Any:
         asked.append((options["mode"], options["id"]))
         run = MagicMock()
-        run.__enter__.return_value.dir = str(again)
+        run.__enter__.return_value.configure_mock(dir=str(again), url=f"https://w/{options['id']}")
         return run
 
     monkeypatch.setattr(wandb, "init", init)
@@ -334,6 +337,35 @@ def test_online_a_study_sends_the_runs_that_changed_only(
     of.write_record(changed)
     report(experiments, [entry(made, again, tracker) for made in records[:2]])
     assert asked[4:] == [("online", STUDY), ("online", runs[1])]
+
+
+def test_a_command_ends_with_where_its_runs_and_their_study_are(
+    again: Path,
+    experiments: Path,
+    records: list[Record],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(again.parent)
+    entries = [replace(entry(made, again), tracker=TRACKER) for made in records[:2]]
+    assert sweeps_report.report(entries, experiments, ["experiment=table99"]) == 0
+    files = [published(again, name).parent.name for name in (STUDY, *ids(records[:2]))]
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2:] == [
+        "W&B, offline in runs/wandb; this uploads it:",
+        f"  wandb sync {' '.join(f'runs/wandb/{file}' for file in files)}",
+    ]
+    assert published_lines([replace(e, tracker={}) for e in entries]) == [], "none was sent"
+    outside = [replace(e, study=None) for e in entries[:1]]
+    sweeps_report.report(outside, experiments, [])
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == f"  wandb sync runs/wandb/{files[1]}"
+    none = asdict(NoTracker())
+    assert published_lines([replace(e, tracker=none) for e in outside]) == []
+
+
+def ids(records: list[Record]) -> list[str]:
+    return [made.run["id"] for made in records]
 
 
 def test_the_job_log_carries_the_tracker(run_config: Callable[..., RunConfig]) -> None:
