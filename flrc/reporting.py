@@ -17,8 +17,8 @@ from flrc.errors import UserError
 from flrc.results.pages import html, report
 from flrc.results.pages.references import References
 from flrc.results.plots import stability
-from flrc.results.plots.formats import NEEDS, PLOT
-from flrc.results.plots.plot import AXES
+from flrc.results.plots.formats import ALL_PICTURES, NEEDS, PICTURES, PLOT
+from flrc.results.plots.panel import AXES
 from flrc.results.records.store import RECORD, find_folders, find_records, no_records
 from flrc.results.studies.files import print_study, write_study
 from flrc.results.studies.study import read_study, results_of
@@ -38,6 +38,13 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         help="what is written (default: all; with --html only that)",
     )
     parser.add_argument(
+        "--plot-format",
+        nargs="+",
+        choices=ALL_PICTURES,
+        default=PICTURES,
+        help="formats of plots (default: png pdf, to look at and for LaTeX)",
+    )
+    parser.add_argument(
         "--html",
         type=Path,
         metavar="FILE",
@@ -55,8 +62,9 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     parser.add_argument(
         "--stability",
         type=Path,
-        metavar="PNG",
-        help="also plot how ranks and scores vary with seed and calibration tokens, numbers as CSV",
+        metavar="FILE",
+        help="also plot how ranks and scores vary with seed and calibration tokens, numbers as "
+        "CSV; the ending says PNG, PDF or SVG",
     )
     parser.add_argument(
         "--scale",
@@ -85,7 +93,9 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
             written += stability.write_stability(records, options.stability, presets())
         if tables:
             output = options.output or options.path / "report"
-            written += report.write_tables(records, output, options.format, options.x)
+            written += report.write_tables(
+                records, output, options.format, options.x, options.plot_format
+            )
         if options.html:
             written.append(html.write_report(options.path, options.html, References(options.data)))
     except UserError as error:
@@ -111,7 +121,7 @@ def _study(options: argparse.Namespace, console: Console) -> list[Path]:
         str(record.run["id"]): os.path.relpath(run.path / RECORD, output)
         for run, record in find_folders(results)
     }
-    return write_study(study, output, places, options.format)
+    return write_study(study, output, places, options.format, options.plot_format)
 
 
 def _list(written: Sequence[Path], console: Console) -> int:

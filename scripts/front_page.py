@@ -1,13 +1,20 @@
-"""``python scripts/front_page.py README.md experiments``: the tables of the front page."""
+"""``python scripts/front_page.py README.md experiments docs/perplexity.svg``: the front page.
+
+It fills the tables in, and draws the plot.
+"""
 
 from __future__ import annotations
 
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from flrc.errors import UserError
+from flrc.results.plots import pareto_plot
+from flrc.results.plots.style import save
+from flrc.results.studies.files import names_of
 from flrc.results.studies.study import Study, read_study
 from flrc.results.tables import markdown
 from flrc.results.tables.columns import Column
@@ -51,6 +58,21 @@ def fill(page: str, experiments: Path) -> str:
     return MARK.sub(filled, page)
 
 
+CALLED = {"FLRA": "FLRC", "KFAC": "KFAC (ours)", "KFAC-Skip": "KFAC-Skip (ours)"}
+"""Name in the table of the study ``ours`` -> on the front page, as in Table 2: perplexity is
+measured on FLRC's constant plan, which is FLRA."""
+
+
+def plot(experiments: Path, path: Path) -> None:
+    """Draw perplexity against the share of parameters removed, from the study ``ours``."""
+    study = read_study(experiments / "ours")
+    assert study is not None, "experiments/ours has a table.yaml"
+    names = names_of(study)
+    runs = {run: CALLED.get(name, name) for run, name in names.runs.items()}
+    drawn = pareto_plot.draw(study.records, replace(names, runs=runs), ["removed"])
+    save(drawn, path, [path.suffix.removeprefix(".")])
+
+
 def table(study: Study, metrics: Sequence[str]) -> list[str]:
     """Methods across, metrics and rates down; the best of a row is bold."""
     known = {str(run.facts["method"]) for run in study.runs}
@@ -81,5 +103,7 @@ if __name__ == "__main__":
     readme = Path(sys.argv[1])
     try:
         readme.write_text(fill(readme.read_text("utf-8"), Path(sys.argv[2])), "utf-8")
+        for picture in sys.argv[3:]:
+            plot(Path(sys.argv[2]), Path(picture))
     except UserError as error:
         sys.exit(str(error))

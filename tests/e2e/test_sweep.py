@@ -54,7 +54,8 @@ def test_table_and_rendered_files(swept: Swept) -> None:
         assert f"{value:.2f}" in out
     (line,) = (line for line in out.splitlines() if line.startswith("rendered: "))
     files = [Path(name) for name in line.removeprefix("rendered: ").split(", ")]
-    assert {file.name for file in files} == {"table.md", "table.csv", "table.tex", "plot.png"}
+    names = {"table.md", "table.csv", "table.tex", "plot.png", "plot.pdf"}
+    assert {file.name for file in files} == names
     for file in files:
         assert file.stat().st_size > 0
         assert file.is_relative_to(swept.place.runs)

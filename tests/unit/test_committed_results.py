@@ -56,11 +56,22 @@ def test_the_tables_of_the_front_page_are_current() -> None:
 
 
 def test_the_picture_on_the_front_page_is_current(tmp_path: Path) -> None:
+    kept = EXPERIMENTS.parent / "docs" / "perplexity.svg"
+    assert "(docs/perplexity.svg)" in (EXPERIMENTS.parent / "README.md").read_text("utf-8")
+    assert kept.stat().st_size < 150_000
+    front_page.plot(EXPERIMENTS, tmp_path / "new.svg")
+    # To the last byte, with the versions of constraints.txt.
+    assert (tmp_path / "new.svg").read_bytes() == kept.read_bytes(), (
+        "python scripts/front_page.py README.md experiments docs/perplexity.svg"
+    )
+
+
+def test_a_committed_plot_is_current(tmp_path: Path) -> None:
     kept = EXPERIMENTS / "ours" / "pareto.png"
-    assert "(experiments/ours/pareto.png)" in (EXPERIMENTS.parent / "README.md").read_text("utf-8")
     study = read_study(EXPERIMENTS / "ours")
     assert study is not None
     assert study.layout.plots[0] == "pareto"
-    drawn = draw_plots(study, tmp_path)[0]
+    drawn, vector = draw_plots(study, tmp_path)[:2]
     # To the last pixel, with the versions of constraints.txt.
     assert np.array_equal(imread(drawn), imread(kept)), "python -m flrc.reporting experiments/ours"
+    assert vector.read_bytes() == kept.with_suffix(".pdf").read_bytes()

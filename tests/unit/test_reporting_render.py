@@ -204,7 +204,8 @@ def test_terminal_says_why_there_is_no_table() -> None:
 
 def test_render_writes_every_format(tmp_path: Path) -> None:
     files = write_tables(factory.sweep(), tmp_path / "out")
-    assert [file.name for file in files] == ["table.md", "table.csv", "table.tex", "plot.png"]
+    names = ["table.md", "table.csv", "table.tex", "plot.png", "plot.pdf"]
+    assert [file.name for file in files] == names
     assert (tmp_path / "out" / "plot.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert [f.name for f in write_tables(small(), tmp_path, ["csv"])] == ["table.csv"]
     with pytest.raises(UserError, match="format"):
@@ -212,7 +213,8 @@ def test_render_writes_every_format(tmp_path: Path) -> None:
 
 
 def test_one_rate_is_drawn_as_bars_and_nothing_measured_as_nothing(tmp_path: Path) -> None:
-    assert write_tables(small(), tmp_path, ["plot"]) == [tmp_path / "plot.png"]
+    written = write_tables(small(), tmp_path, ["plot"], pictures=["png"])
+    assert written == [tmp_path / "plot.png"]
     assert write_tables([factory.record(measurements=[])], tmp_path / "none", ["plot"]) == []
 
 
@@ -222,6 +224,9 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     console = Console(file=io.StringIO(), width=200)
     assert main([str(tmp_path), "--format", "markdown", "csv"], console) == 0
     assert sorted(f.name for f in (tmp_path / "report").iterdir()) == ["table.csv", "table.md"]
+    arguments = [str(tmp_path), "--format", "plot", "--plot-format", "svg", "--x", "removed"]
+    assert main([*arguments, "--output", str(tmp_path / "svg")], console) == 0
+    assert [f.name for f in (tmp_path / "svg").iterdir()] == ["plot.svg"]
     assert main([str(tmp_path / "nowhere")], console) == 1
     assert "does not exist" in capsys.readouterr().err
 
@@ -245,7 +250,13 @@ def test_two_lengths_are_two_files_named_by_them(
     assert sorted(file.name for file in report.iterdir()) == sorted(
         f"{name}-length{length}.{ending}"
         for length in (256, 512)
-        for name, ending in (("table", "md"), ("table", "csv"), ("table", "tex"), ("plot", "png"))
+        for name, ending in (
+            ("table", "md"),
+            ("table", "csv"),
+            ("table", "tex"),
+            ("plot", "png"),
+            ("plot", "pdf"),
+        )
     )
     short, long = ((report / f"table-length{n}.md").read_text() for n in (256, 512))
     assert short.startswith("Settings: length=256\n")

@@ -16,7 +16,8 @@ from rich.console import Console
 from flrc.errors import UserError
 from flrc.reporting import main
 from flrc.results.plots import stability
-from flrc.results.plots.stability_plot import _apart, compact
+from flrc.results.plots.axes import compact
+from flrc.results.plots.stability_plot import _apart
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
 

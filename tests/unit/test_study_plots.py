@@ -13,12 +13,15 @@ from matplotlib.figure import Figure
 
 from flrc.results.plots import (
     importance_plot,
+    methods,
     pareto_plot,
     ranks_plot,
     schedule_plot,
     search_plot,
     speed_plot,
 )
+from flrc.results.plots.axes import log_scale
+from flrc.results.plots.style import save
 from flrc.results.records.record import Record
 from flrc.results.tables.runs_table import RunsTable
 
@@ -97,19 +100,6 @@ def timed(rate: float, dense: float = 4.0, **settings: Any) -> Record:
     )
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were saved; nothing is rendered."""
-    figures: list[Figure] = []
-
-    def save(figure: Figure, path: Path, **_: Any) -> None:
-        figures.append(figure)
-        Path(path).write_bytes(b"png")
-
-    monkeypatch.setattr(Figure, "savefig", save)
-    return figures
-
-
 def test_files_are_pictures(tmp_path: Path) -> None:
     for module, records in (
         (importance_plot, [ranked()]),
@@ -120,23 +110,23 @@ def test_files_are_pictures(tmp_path: Path) -> None:
         (pareto_plot, factory.sweep()),
     ):
         records[0].meta["schedule_search_seconds"] = {"all": 12.0}
-        path = tmp_path / f"{module.__name__}.png"
-        assert module.draw(records, path) == [path]
-        assert path.read_bytes().startswith(b"\x89PNG")
+        path = tmp_path / module.__name__
+        (written,) = save(module.draw(records), path, ["png"])
+        assert written == path.with_suffix(".png")
+        assert written.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("module", ALL, ids=lambda module: module.__name__.split(".")[-1])
-def test_nothing_to_draw(tmp_path: Path, module: Any) -> None:
+def test_nothing_to_draw(module: Any) -> None:
     failed = factory.record("kfac", status="failed")
     for records in ([], [factory.record("dense", measurements=[])], [failed]):
-        assert module.draw(records, tmp_path / "plot.png") == []
-    assert not list(tmp_path.iterdir())
+        assert module.draw(records) == []
 
 
-def test_scores_are_drawn_as_recorded(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_scores_are_drawn_as_recorded() -> None:
     record = ranked()
-    importance_plot.draw([record, ranked(rate=0.3)], tmp_path / "plot.png")
-    (axes,) = drawn[0].axes  # both rates have the same scores: one panel
+    (figure,) = importance_plot.draw([record, ranked(rate=0.3)])
+    (axes,) = figure.axes  # both rates have the same scores: one panel
     assert axes.get_yscale() == "log"
     lines = {line.get_label(): line for line in axes.lines}
     for name in SHAPES:
@@ -146,10 +136,10 @@ def test_scores_are_drawn_as_recorded(tmp_path: Path, drawn: list[Figure]) -> No
         assert list(line.get_ydata()) == [layer["score"] for layer in layers]
 
 
-def test_scores_without_a_logarithm_are_named(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_scores_without_a_logarithm_are_named() -> None:
     record = ranked(score=lambda block, name: -1.0 if (block, name) == (1, "q_proj") else 2.0)
-    importance_plot.draw([record], tmp_path / "plot.png")
-    axes = drawn[0].axes[0]
+    (figure,) = importance_plot.draw([record])
+    axes = figure.axes[0]
     assert [len(line.get_xdata()) for line in axes.lines] == [2, 3]
     assert "not drawn: 1 " in axes.texts[0].get_text()
 
@@ -160,12 +150,12 @@ def test_a_score_of_the_block_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("form", ["two_factor", "pivoted"])
-def test_shares_of_a_heat_map(tmp_path: Path, drawn: list[Figure], form: str) -> None:
+def test_shares_of_a_heat_map(form: str) -> None:
     def ranks(block: int, name: str) -> int | None:
         return None if (block, name) == (2, "q_proj") else 5 * (block + 1)
 
-    ranks_plot.draw([ranked(form=form, ranks=ranks)], tmp_path / "plot.png")
-    image = drawn[0].axes[0].images[0].get_array()
+    (figure,) = ranks_plot.draw([ranked(form=form, ranks=ranks)])
+    image = figure.axes[0].images[0].get_array()
     for row, (m, n) in enumerate(SHAPES.values()):
         for block in range(BLOCKS):
             r = ranks(block, list(SHAPES)[row])
@@ -174,7 +164,7 @@ def test_shares_of_a_heat_map(tmp_path: Path, drawn: list[Figure], form: str) ->
 
 
 def test_phases_stand_side_by_side() -> None:
-    (run,) = ranks_plot.panels([scheduled()])
+    ((_, run),) = ranks_plot.panels([scheduled()])
     before, after = run
     assert "first steps" in before.title
     assert "step 8" in after.title
@@ -182,37 +172,38 @@ def test_phases_stand_side_by_side() -> None:
     assert after.shares[0][0] == pytest.approx(7 * 128 / 64**2)
 
 
-def test_no_more_than_twelve_heat_maps(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_no_more_than_twelve_heat_maps() -> None:
     records = [ranked(rate=k / 100) for k in range(1, 15)]
-    ranks_plot.draw(records, tmp_path / "plot.png")
-    assert sum(bool(axes.images) for axes in drawn[0].axes) == 12
-    assert "2 more runs" in drawn[0].get_supxlabel()
+    (figure,) = ranks_plot.draw(records)
+    assert sum(bool(axes.images) for axes in figure.axes) == 12
+    assert "2 more runs" in figure.get_supxlabel()
 
 
-def test_methods_are_compared_at_the_middle_rate(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_methods_are_compared_at_the_middle_rate() -> None:
     records = [
         ranked(rate=k / 10, ranks=lambda block, name, k=k, s=s: k + s, form=form)
         for k in range(1, 8)
         for s, form in enumerate(("two_factor", "pivoted"))
     ]
-    ranks_plot.draw(records, tmp_path / "plot.png")
-    titles = [axes.get_title(loc="left") for axes in drawn[0].axes if axes.images]
-    assert all("at 0.4" in title for title in titles[:2])
-    assert len(titles) == 12
+    (figure,) = ranks_plot.draw(records)
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.images]
+    assert len(titles) == 2
+    assert all(title.endswith(", 40 %") for title in titles)
+    assert "12 more runs" in figure.get_supxlabel()
 
 
-def test_rates_of_a_schedule(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_rates_of_a_schedule() -> None:
     records = [scheduled(), ranked(rate=0.2), ranked(rate=0.4)]
     flrc, flra = schedule_plot.timelines(records)  # nothing at 0.4 changes its rate
-    assert (flrc.name, flrc.requested, flrc.average) == ("flrc", 0.2, 0.2345)
+    assert (flrc.name, flrc.requested, flrc.average) == ("FLRC", 0.2, 0.2345)
     assert flrc.rates == [0.1] * 8 + [0.3] * 40
     assert flra.constant
     assert set(flra.rates) == {0.2}
-    schedule_plot.draw(records, tmp_path / "plot.png")
-    stairs = drawn[0].axes[0].patches[0].get_data()
+    (figure,) = schedule_plot.draw(records)
+    stairs = figure.axes[0].patches[0].get_data()
     assert list(stairs.values) == flrc.rates
     assert list(stairs.edges) == list(range(49))
-    assert "0.2345" in drawn[0].axes[0].patches[0].get_label()
+    assert f"{23.45:.1f} % on average" in figure.axes[0].patches[0].get_label()
 
 
 def test_phases_by_share_of_the_reply() -> None:
@@ -221,7 +212,7 @@ def test_phases_by_share_of_the_reply() -> None:
     assert schedule_plot.timelines([record])[0].rates == [0.1] * 24 + [0.3] * 24
 
 
-def test_seconds_of_a_search(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_seconds_of_a_search() -> None:
     def with_cost(method: str, search: float, stage: tuple[float, bool] | None) -> Record:
         made = factory.record(method, 0.2)
         made.results["search"] = {"seconds": search}
@@ -237,23 +228,29 @@ def test_seconds_of_a_search(tmp_path: Path, drawn: list[Figure]) -> None:
     cached.meta["schedule_search_seconds"] = {"all": 100.0, "now": 1.0}
     free = with_cost("svdllm", 0.0, None)
     costs = {cost.name: cost for cost in search_plot.costs([free, both, cached])}
-    assert list(costs) == ["flrc at 0.2", "flra at 0.2", "svdllm at 0.2"]  # most expensive first
-    assert costs["flra at 0.2"].ranks == 42.0
-    assert (costs["flrc at 0.2"].ranks, costs["flrc at 0.2"].schedule) == (None, 100.0)
-    assert costs["svdllm at 0.2"].ranks == 0.0
+    assert list(costs) == ["FLRC", "FLRA", "SVD-LLM"]  # most expensive first
+    assert costs["FLRA"].ranks == 42.0
+    assert (costs["FLRC"].ranks, costs["FLRC"].schedule) == (None, 100.0)
+    assert costs["SVD-LLM"].ranks == 0.0
+    at_another_rate = factory.record("svdllm", 0.3)
+    at_another_rate.results["search"] = {"seconds": 3.0}
+    names = {cost.name for cost in search_plot.costs([free, at_another_rate])}
+    assert names == {"SVD-LLM, 20 %", "SVD-LLM, 30 %"}
     assert search_plot.costs([free]) == []
-    search_plot.draw([free, both, cached], tmp_path / "plot.png")
-    axes = drawn[0].axes[0]
-    ends = sorted(bar.get_x() + bar.get_width() for bar in axes.patches)
-    assert ends == pytest.approx([42.0, 100.0])
+    (figure,) = search_plot.draw([free, both, cached])
+    axes = figure.axes[0]
+    marks = {float(line.get_xdata()[0]): line for line in axes.lines if len(line.get_xdata()) == 1}
+    assert sorted(marks) == [42.0, 100.0]
+    assert marks[100.0].get_markerfacecolor() == "white"  # hollow: the search for the schedule
+    assert marks[42.0].get_markerfacecolor() == methods.METHODS["flra"].colour
     assert axes.get_xscale() == "log"
     assert {"no search", "not timed: from the cache"} < {t.get_text().strip() for t in axes.texts}
 
 
-def test_speed_bars(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_speed_bars() -> None:
     records = [timed(0.4), timed(0.2), timed(0.2, 8.0, runtime="compiled")]
-    speed_plot.draw(records, tmp_path / "plot.png")
-    eager, compiled = (axes for axes in drawn[0].axes if axes.patches)
+    (figure,) = speed_plot.draw(records)
+    eager, compiled = (axes for axes in figure.axes if axes.patches)
     assert [bar.get_height() for bar in eager.patches] == pytest.approx([4, 4.8, 4, 5.6])
     assert [bar.get_height() for bar in compiled.patches] == pytest.approx([8, 9.6])
     assert eager.texts[0].get_text() == "1.20x\n1.10 to 1.40"
@@ -263,17 +260,17 @@ def test_speed_bars(tmp_path: Path, drawn: list[Figure]) -> None:
 def test_speed_without_the_dense_model_is_not_drawn(tmp_path: Path) -> None:
     record = timed(0.2)
     record.results["measurements"] = record.results["measurements"][:1]
-    assert speed_plot.draw([record], tmp_path / "plot.png") == []
+    assert speed_plot.draw([record]) == []
 
 
-def test_pareto_axes_and_points(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_pareto_axes_and_points() -> None:
     records = factory.sweep()
-    pareto_plot.draw(records, tmp_path / "plot.png")
+    (figure,) = pareto_plot.draw(records)
     columns = pareto_plot.quality(RunsTable(records))
-    stored, realised = drawn[0].axes[0], drawn[0].axes[len(columns)]
-    method = next(c for c in stored.containers if c.get_label() == "kfac")
+    stored, realised = figure.axes[0], figure.axes[len(columns)]
+    method = next(c for c in stored.containers if c.get_label() == "KFAC")
     assert list(method.lines[0].get_xdata()) == pytest.approx([70, 80, 90], abs=0.1)
-    method = next(c for c in realised.containers if c.get_label() == "kfac")
+    method = next(c for c in realised.containers if c.get_label() == "KFAC")
     assert list(method.lines[0].get_xdata()) == pytest.approx([0.1, 0.2, 0.3], abs=1e-3)
     expected = [18.4 * 2.718 ** (2.0 * r * (1 + 4 * r)) for r in (0.1, 0.2, 0.3)]
     assert list(method.lines[0].get_ydata()) == pytest.approx(expected)
@@ -282,50 +279,53 @@ def test_pareto_axes_and_points(tmp_path: Path, drawn: list[Figure]) -> None:
     assert all(math.isfinite(value) for value in method.lines[0].get_ydata())
 
 
-def test_ticks_of_a_logarithmic_axis_are_whole_numbers(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_ticks_of_a_logarithmic_axis_are_whole_numbers() -> None:
     """A tick at a million must not turn those below it into 0.000, with 1e6 above the axis."""
-    records = []
-    for rate, value in ((0.1, 30.0), (0.2, 900.0), (0.5, 1.2e6)):
-        values = [factory.measurement("c4/perplexity", value, rate)]
-        records.append(factory.record("kfac", rate, measurements=values))
-    pareto_plot.draw(records, tmp_path / "plot.png")
-    axes = drawn[0].axes[0]
-    formatter = axes.yaxis.get_major_formatter()
-    labels = formatter.format_ticks(axes.yaxis.get_majorticklocs())
-    assert formatter.get_offset() == ""
-    assert {"50", "2000", "1000000"} <= set(labels), labels
+    for limits, expected in (
+        ((30.0, 1.2e6), {"100", "1,000", "1,000,000"}),
+        ((0.02, 7.0), {"0.02", "0.5", "5"}),
+        ((18.0, 2100.0), {"20", "50", "100", "2,000"}),
+    ):
+        place = Figure().subplots()
+        log_scale(place, "y", *limits)
+        formatter = place.yaxis.get_major_formatter()
+        labels = formatter.format_ticks(place.yaxis.get_majorticklocs())
+        assert formatter.get_offset() == ""
+        assert expected <= set(labels), labels
+        assert all(label.strip("0.,") in {"1", "2", "5"} for label in labels), labels
 
 
-def test_what_is_stored_and_read_alike_has_one_row(drawn: list[Figure], tmp_path: Path) -> None:
+def test_what_is_stored_and_read_alike_has_one_row() -> None:
     records = [factory.record(m, rate) for m in ("svdllm", "kfac") for rate in (0.1, 0.2, 0.3)]
-    pareto_plot.draw(records, tmp_path / "plot.png")
-    assert len(drawn[0].axes) == len(pareto_plot.quality(RunsTable(records)))
-    assert "stored" in drawn[0].axes[0].get_xlabel()
+    (figure,) = pareto_plot.draw(records)
+    assert len(figure.axes) == len(pareto_plot.quality(RunsTable(records)))
+    assert "stored" in figure.axes[0].get_xlabel()
     records[0].results["parameters"]["targets_stored"] *= 1.1  # as under a schedule
-    pareto_plot.draw(records, tmp_path / "plot.png")
-    assert len(drawn[1].axes) == 2 * len(drawn[0].axes)
+    (other,) = pareto_plot.draw(records)
+    assert len(other.axes) == 2 * len(figure.axes)
 
 
 def test_one_cost_is_no_pareto_picture(tmp_path: Path) -> None:
     records = [factory.record(method, 0.2) for method in ("dense", "svdllm", "kfac")]
-    assert pareto_plot.draw(records, tmp_path / "plot.png") == []
+    assert pareto_plot.draw(records) == []
 
 
-def test_a_metric_at_one_cost_has_no_panel(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_a_metric_at_one_cost_has_no_panel() -> None:
     records = [factory.record("kfac", rate) for rate in (0.1, 0.2)]
     values = [factory.measurement("c4/perplexity", 9.0, 0.2)]
     records.append(factory.record("svdllm", 0.2, measurements=values))
-    pareto_plot.draw(records, tmp_path / "plot.png")
-    assert {axes.get_title() for axes in drawn[0].axes} == {"wikitext2 perplexity ↓"}
+    (figure,) = pareto_plot.draw(records)
+    assert {axes.get_title() for axes in figure.axes} == {"WikiText-2 perplexity ↓"}
 
 
-def test_settings_are_not_mixed_in_a_pareto_picture(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_settings_are_not_mixed_in_a_pareto_picture(tmp_path: Path) -> None:
     def measured(rate: float, windows: int) -> Record:
         settings = {"windows": windows}
         values = [factory.measurement("c4/perplexity", 9 + rate, rate, settings=settings)]
         return factory.record("kfac", rate, measurements=values)
 
     records = [measured(rate, windows) for windows in (4, 8) for rate in (0.1, 0.2)]
-    written = pareto_plot.draw(records, tmp_path / "plot.png")
-    assert [path.name for path in written] == ["plot.png", "plot-2.png"]
+    drawn = pareto_plot.draw(records)
     assert len(drawn) == 2
+    written = save(drawn, tmp_path / "plot", ["png"])
+    assert [path.name for path in written] == ["plot.png", "plot-2.png"]

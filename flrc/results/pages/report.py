@@ -10,7 +10,9 @@ from rich.console import Console
 
 from flrc.errors import UserError
 from flrc.results.plots import plot
-from flrc.results.plots.formats import PLOT, formats_to_write
+from flrc.results.plots.formats import PICTURES, PLOT, formats_to_write
+from flrc.results.plots.names import Names
+from flrc.results.plots.style import save
 from flrc.results.records.record import Record
 from flrc.results.tables.columns import settings_groups
 from flrc.results.tables.csv import csv_text
@@ -36,8 +38,9 @@ def write_tables(
     output: Path,
     formats: Sequence[str] | None = None,
     x: str = "rate",
+    pictures: Sequence[str] = PICTURES,
 ) -> list[Path]:
-    """Write ``table.md``, ``table.csv``, ``table.tex`` and ``plot.png`` below ``output``.
+    """Write ``table.md``, ``table.csv``, ``table.tex`` and the plot below ``output``.
 
     Where one table would mix settings, one of each for every group of settings, with the settings
     in their names: ``table-length256.md``.
@@ -46,12 +49,14 @@ def write_tables(
         records: Any records.
         output: Folder; created if it does not exist.
         formats: Some of ``FORMATS``; all that can be written unless given.
-        x: The plot's horizontal axis: ``rate`` or ``stored``.
+        x: The plot's horizontal axis, of :data:`~flrc.results.plots.panel.AXES`.
+        pictures: Formats of the plot: ``png``, ``pdf``, ``svg``.
 
     Raises:
         UserError: If a format does not exist, or no run has finished; or if a table cannot be made,
             after the others are written.
     """
+    known = presets()
     wanted = formats_to_write(formats, FORMATS)
     written: list[Path] = []
     refused: list[UserError] = []
@@ -62,7 +67,8 @@ def write_tables(
         output.mkdir(parents=True, exist_ok=True)
         for kind in wanted:
             if kind == PLOT:
-                written += plot.draw(table, output / name.of_file("plot.png"), x)
+                drawn = plot.draw(table, Names(known), x)
+                written += save(drawn, output / name.of_file("plot.png"), pictures)
             else:
                 file, text = FILES[kind]
                 path = output / name.of_file(file)

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flrc.errors import UserError
 from flrc.results.plots import (
@@ -22,20 +23,28 @@ from flrc.results.plots import (
     stability,
     stability_plot,
 )
-from flrc.results.plots.style import DPI
+from flrc.results.plots.names import Names
+from flrc.results.plots.style import DPI, save
 from flrc.results.records.record import Record
 from flrc.results.tables.columns import settings_groups
 from flrc.results.tables.labels import Presets
 from flrc.results.tables.runs_table import RunsTable
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawn
+
 log = logging.getLogger(__name__)
+
+
+SCREEN = 1.2
+"""How much larger than in print a plot is on a page: its text is then 10 to 11 points high."""
 
 
 @dataclass(frozen=True)
 class Figure:
     """One image, its PNG file as a ``data:`` address.
 
-    Width and height are in CSS pixels (1/96 inch), at the size at which its text is 9 points high.
+    Width and height are in CSS pixels (1/96 inch), at the size at which its text is well read.
     """
 
     caption: str
@@ -51,51 +60,52 @@ def figures(groups: Sequence[Sequence[Record]], presets: Presets) -> list[Figure
     ``groups`` are records of one study, by table: metrics are compared within a table only.
     """
     everything = [[record for group in groups for record in group]]
-    drawn = []
+    names = Names(presets)
+    shown = []
     with tempfile.TemporaryDirectory() as folder:
         for name, kind in PLOTS.items():
             for records in groups if name in OF_METRICS else everything:
                 try:
-                    files = kind.draw(records, Path(folder) / "plot.png", presets)
+                    drawn = kind.draw(records, names)
                 except UserError as error:
                     log.warning("not drawn: %s: %s", kind.caption, error)
                     continue
-                drawn += [_image(file, kind.caption, kind.alt) for file in files]
-    return drawn
+                files = save(drawn, Path(folder) / "plot", ["png"])
+                shown += [_image(file, kind.caption, kind.alt) for file in files]
+    return shown
 
 
 def _image(file: Path, caption: str, alt: str) -> Figure:
     content = file.read_bytes()
     width, height = struct.unpack(">II", content[16:24])  # of the IHDR chunk, which is the first
     uri = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-    return Figure(caption, alt, uri, round(width * 96 / DPI), round(height * 96 / DPI))
+    scale = SCREEN * 96 / DPI
+    return Figure(caption, alt, uri, round(width * scale), round(height * scale))
 
 
-def _bars(records: Sequence[Record], path: Path, presets: Presets) -> list[Path]:
+def _bars(records: Sequence[Record], names: Names) -> list[Drawn]:
     """The headline metrics of the groups without a Pareto plot: all have one cost."""
-    written: list[Path] = []
+    drawn: list[Drawn] = []
     for group in settings_groups(records):
-        table = RunsTable(group, presets)
+        table = RunsTable(group, names.presets)
         if pareto_plot.quality(table) and not pareto_plot.axes_of(table):
-            written += plot.draw(table, path.with_stem(f"{path.stem}-{len(written)}"))
-    return written
+            drawn += plot.draw(table, names)
+    return drawn
 
 
-def _stability(records: Sequence[Record], path: Path, presets: Presets) -> list[Path]:
+def _stability(records: Sequence[Record], names: Names) -> list[Drawn]:
     """Agreement of runs that differ in seed or calibration tokens, if there are such runs."""
-    frame = stability.layers(ranks_plot.ranked(records), presets)
+    frame = stability.layers(ranks_plot.ranked(records), names.presets)
     runs = frame.groupby(stability.CELL)[["seed", "tokens"]].nunique().max(axis=1)
     several = set(runs.index[runs > 1])
     frame = frame[[key in several for key in zip(*(frame[k] for k in stability.CELL), strict=True)]]
     if frame.empty:
         return []
-    stability_plot.draw(frame, stability.pairs(frame), path)
-    return [path]
+    return stability_plot.draw(frame, stability.pairs(frame), names)
 
 
-Draw = Callable[[Sequence[Record], Path, Presets], list[Path]]
-"""Any records, the PNG file and the components of each method's preset -> the files written, none
-if the records have nothing to draw."""
+Draw = Callable[[Sequence[Record], Names], "list[Drawn]"]
+"""Any records, and how plots call them -> the figures, none if there is nothing to draw."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +120,15 @@ class Plot:
 PLOTS: dict[str, Plot] = {
     "pareto": Plot(
         pareto_plot.draw,
-        "Quality against parameters stored, and against the rate (dense: dashed)",
+        "Quality against parameters stored, and against the rate; error bars as in the table, "
+        "arrows at collapsed models",
         "Line charts: each headline metric against the share of parameters stored and against the "
-        "realised rate, one line for each method, the dense model as a dashed line.",
+        "realised rate, one line for each method with error bars, the dense model dashed.",
     ),
     "bars": Plot(
         _bars,
-        "Headline metrics",
-        "Bar charts: each headline metric, one bar for each method and one for the dense model.",
+        "Headline metrics; error bars as in the table, arrows at collapsed models",
+        "Bar charts: each headline metric, one bar for each method, the dense model dashed.",
     ),
     "speed": Plot(
         speed_plot.draw,
@@ -144,7 +155,7 @@ PLOTS: dict[str, Plot] = {
     "search": Plot(
         search_plot.draw,
         "Time of the search for ranks and schedules",
-        "Horizontal bars, logarithmic: seconds of the search, one bar for each method and rate.",
+        "Dot plot, logarithmic: seconds of the search, one row for each method and rate.",
     ),
     "stability": Plot(
         _stability,
@@ -158,9 +169,9 @@ OF_METRICS = ("pareto", "bars")
 """Plots that compare metrics: drawn table by table."""
 
 
-def _quality(records: Sequence[Record], path: Path, presets: Presets) -> list[Path]:
+def _quality(records: Sequence[Record], names: Names) -> list[Drawn]:
     """Headline metrics against the rate; bars at a single one."""
-    return plot.draw(RunsTable(records, presets), path)
+    return plot.draw(RunsTable(records, names.presets), names)
 
 
 PLOTS_BY_NAME: dict[str, Draw] = {

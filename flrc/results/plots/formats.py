@@ -13,6 +13,9 @@ log = logging.getLogger(__name__)
 PLOT = "plot"
 NEEDS = ("matplotlib", "pandas")
 """Optional modules that draw plots."""
+ALL_PICTURES = ("png", "pdf", "svg")
+PICTURES = ("png", "pdf")
+"""A plot's formats unless others are asked for: to look at, and for LaTeX."""
 
 
 def formats_to_write(asked: Sequence[str] | None, known: Sequence[str]) -> list[str]:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flrc.core.jsonfile import canonical
+from flrc.results.plots.axes import log_scale
+from flrc.results.plots.methods import COLOURS, MARKERS
+from flrc.results.plots.names import Names
 from flrc.results.plots.style import (
-    colour,
+    ACROSS,
+    SMALL,
+    TEXT,
     finish,
     finished,
     legend,
-    marker,
-    names,
     panel_grid,
-    save,
 )
 from flrc.results.records.record import Record
-from flrc.results.tables.labels import Presets
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 Curves = dict[str, tuple[list[int], list[float]]]
 """Projection -> blocks and scores, in the order of the blocks."""
 
-ACROSS = 3
+HEIGHT, WIDE = 2.3, 4.9
+"""Inches of a panel; the width of a single one, which has a point for every block."""
 
 
 def curves(record: Record) -> Curves:
@@ -44,51 +50,55 @@ def curves(record: Record) -> Curves:
 
 
 def distinct(
-    records: Sequence[Record], presets: Presets | None = None
+    records: Sequence[Record], names: Names | None = None
 ) -> list[tuple[str, str, Curves]]:
     """Name, sensitivity and curves of every set of scores; runs that share them count once."""
     scored = [record for record in finished(records) if curves(record)]
     sets: dict[str, tuple[str, str, Curves]] = {}
-    for record, name in zip(scored, names(scored, presets), strict=True):
+    for record, name in zip(scored, (names or Names()).run_names(scored), strict=True):
         sensitivity = str(record.run.get("components", {}).get("sensitivity", "?"))
         key = canonical([sensitivity, record.results["layers"][0]["target"], curves(record)])
         sets.setdefault(key, (name, sensitivity, curves(record)))
     return list(sets.values())
 
 
-def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
+def draw(records: Sequence[Record], names: Names | None = None) -> list[Figure]:
     """Draw one panel for each set of scores, one line for each kind of projection."""
-    shown = distinct(records, presets)
+    shown = distinct(records, names)
     if not shown:
         return []
-    figure, panels = panel_grid(
-        len(shown),
-        ACROSS,
-        lambda across, down: (6.4 if across == 1 else 4.4 * across, 3.4 * down + 0.6),
-    )
+    figure, panels = panel_grid(len(shown), HEIGHT, min(len(shown), ACROSS))
+    if len(shown) == 1:
+        figure.set_figwidth(WIDE)
     places = {kind: k for k, kind in enumerate(dict.fromkeys(p for s in shown for p in s[2]))}
+    entries: dict[str, Line2D] = {}
     for axes, (name, sensitivity, lines) in zip(panels, shown, strict=True):
         lost = 0
+        limits: list[float] = []
         for kind, (blocks, scores) in lines.items():
             drawn = [(b, s) for b, s in zip(blocks, scores, strict=True) if 0 < s < math.inf]
             lost += len(scores) - len(drawn)
-            axes.plot(
+            limits += [score for _, score in drawn]
+            (line,) = axes.plot(
                 [block for block, _ in drawn],
                 [score for _, score in drawn],
                 label=kind.replace("_proj", ""),
-                color=colour(places[kind]),
-                marker=marker(places[kind]),
-                markersize=4,
-                linewidth=1.3,
+                color=COLOURS[places[kind] % len(COLOURS)],
+                marker=MARKERS[places[kind] % len(MARKERS)],
+                markersize=3.5,
+                linewidth=1.1,
             )
-        axes.set_yscale("log")
-        axes.set_xlabel("block", fontsize=9)
-        axes.set_ylabel(f"score ({sensitivity})", fontsize=9)
+            entries.setdefault(str(line.get_label()), line)
+        if limits:
+            log_scale(axes, "y", min(limits) / 1.3, max(limits) * 1.3)
+        axes.set_xlabel("block", fontsize=SMALL)
+        axes.set_ylabel(f"{sensitivity} score", fontsize=SMALL)
         if len(shown) > 1:
-            axes.set_title(name, fontsize=9)
+            axes.set_title(name, fontsize=TEXT)
         finish(axes)
         if lost:
-            axes.text(0.02, 0.98, f"not drawn: {lost} that are not positive and finite",
-                      transform=axes.transAxes, fontsize=8, va="top", color="#AA3333")  # fmt: skip
-    legend(figure, panels, 8)
-    return save(figure, path)
+            text = f"not drawn: {lost} that are not positive and finite"
+            axes.text(0.02, 0.98, text, transform=axes.transAxes, fontsize=SMALL, va="top",
+                      color="#AA3333")  # fmt: skip
+    legend(figure, entries)
+    return [figure]

@@ -6,20 +6,24 @@ import textwrap
 from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.plans.phase import Phase, first_steps
-from flrc.results.plots.style import colour, finish, finished, names, panel_grid, save
+from flrc.results.plots.axes import even_ticks
+from flrc.results.plots.methods import Look
+from flrc.results.plots.names import Names, percent
+from flrc.results.plots.style import GREY, SMALL, TEXT, finish, finished, panel_grid
 from flrc.results.records.record import Record
 from flrc.results.records.store import requested_rate
-from flrc.results.tables.labels import Presets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-ACROSS = 3
-LEGEND_WIDTH = 50
+ACROSS = 2
+WIDTH, HEIGHT, LINE = 3.4, 2.2, 0.16
+"""Inches of a panel, and of a line of the legend below it."""
+LEGEND_WIDTH = 44
 """Characters in a line of a legend below a panel."""
 
 
@@ -28,11 +32,14 @@ class Timeline:
     """The rate of one run over a reply, at each forward step, the prefill first.
 
     Attributes:
+        name: Method, and model if they differ.
+        look: Colour of the method.
         requested: An average over forward steps.
         average: The average over the replies of its evaluation; None if it generated none.
     """
 
     name: str
+    look: Look
     requested: float
     average: float | None
     rates: list[float]
@@ -43,7 +50,7 @@ class Timeline:
         return len(set(self.rates)) == 1
 
 
-def timelines(records: Sequence[Record], presets: Presets | None = None) -> list[Timeline]:
+def timelines(records: Sequence[Record], names: Names | None = None) -> list[Timeline]:
     """The runs whose rate changes and, at the same requested rates, those whose rate does not.
 
     Runs that differ only in the seed and have the same rates count once.
@@ -53,9 +60,11 @@ def timelines(records: Sequence[Record], presets: Presets | None = None) -> list
     if not steps:
         return []
     lines: dict[tuple[str, float, str], Timeline] = {}
-    for record, name in zip(runs, names(runs, presets, rate=False), strict=True):
+    names = names or Names()
+    labels = names.run_names(runs, rate=False)
+    for record, name, look in zip(runs, labels, names.looks_of(runs), strict=True):
         rates = _rates(record, _new_tokens(record) or steps)
-        line = Timeline(name, requested_rate(record), _average(record), rates)
+        line = Timeline(name, look, requested_rate(record), _average(record), rates)
         lines.setdefault((name, line.requested, repr(rates)), line)
     changing = {line.requested for line in lines.values() if not line.constant}
     return sorted(
@@ -64,33 +73,29 @@ def timelines(records: Sequence[Record], presets: Presets | None = None) -> list
     )
 
 
-def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
+def draw(records: Sequence[Record], names: Names | None = None) -> list[Figure]:
     """Draw one panel for each requested rate: a line for each run, constant ones dashed."""
-    shown = timelines(records, presets)
+    shown = timelines(records, names)
     if not shown:
         return []
     rates = list(dict.fromkeys(line.requested for line in shown))
     top = 1.1 * max(max(line.rates) for line in shown)
     most = max(sum(text.count("\n") + 1 for text, _ in _entries(shown, rate)) for rate in rates)
-    figure, panels = panel_grid(
-        len(rates),
-        ACROSS,
-        lambda across, down: (max(5.6, 4.6 * across), (2.9 + 0.2 * most) * down),
-        sharey=True,
-    )
+    across = min(len(rates), ACROSS)
+    figure, panels = panel_grid(len(rates), HEIGHT + LINE * most, across, sharey=True)
+    figure.set_figwidth(WIDTH * across)
     for axes, rate in zip(panels, rates, strict=True):
         _panel(axes, _entries(shown, rate))
         axes.set_ylim(0, top)
-        if len(rates) > 1:
-            axes.set_title(f"rate {rate:g}", fontsize=9)
-    return save(figure, path)
+        axes.set_title(f"rate {percent(rate)}", fontsize=TEXT)
+    return [figure]
 
 
 def _entries(shown: Sequence[Timeline], rate: float) -> list[tuple[str, Timeline]]:
     """Legend texts and lines of a panel; constant plans of one rate share a line."""
     lines = [line for line in shown if line.requested == rate]
     entries = [
-        (f"{line.name}: {line.average:.4f} over the replies" if line.average else line.name, line)
+        (f"{line.name} ({_percent(line.average)} on average)" if line.average else line.name, line)
         for line in lines
         if not line.constant
     ]
@@ -101,24 +106,37 @@ def _entries(shown: Sequence[Timeline], rate: float) -> list[tuple[str, Timeline
     for value, group in constant.items():
         same = ", ".join(dict.fromkeys(line.name for line in group))
         longest = max(group, key=lambda line: len(line.rates))
-        entries.append((f"{same}: {value:g} throughout", longest))
+        entries.append((f"{same} ({_percent(value)} throughout)", longest))
     return [(textwrap.fill(text, LEGEND_WIDTH), line) for text, line in entries]
 
 
 def _panel(axes: Axes, entries: Sequence[tuple[str, Timeline]]) -> None:
     for place, (text, line) in enumerate(entries):
         style: dict[str, Any] = (
-            {"color": "0.35", "linestyle": "--", "linewidth": 1.2}
+            {"color": GREY, "linestyle": "--", "linewidth": 1.1}
             if line.constant
-            else {"color": colour(place), "linewidth": max(1.4, 2.8 - 0.5 * place)}
+            # Of equal lines, both show.
+            else {
+                "color": line.look.colour,
+                "linestyle": line.look.line,
+                "linewidth": max(1.2, 2.2 - 0.5 * place),
+            }
         )
         edges = range(len(line.rates) + 1)  # step k, from 0, fills [k, k + 1]
         axes.stairs(line.rates, edges, baseline=None, label=text, **style)
     axes.set_xlim(0, max(len(line.rates) for _, line in entries))
-    axes.set_xlabel("forward step of a reply (0: prefill)", fontsize=9)
-    axes.set_ylabel("rate at the step", fontsize=9)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, fontsize=9)
+    axes.set_xlabel("forward step of a reply (0: prefill)", fontsize=SMALL)
+    axes.set_ylabel("rate at the step (%)", fontsize=SMALL)
+    axes.yaxis.set_major_formatter(lambda rate, _: f"{100 * rate:.3g}")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), frameon=False, fontsize=SMALL,
+                labelspacing=0.3)  # fmt: skip
+    even_ticks(axes, "x")
+    even_ticks(axes, "y")
     finish(axes)
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f} %"
 
 
 def _rates(record: Record, steps: int) -> list[float]:

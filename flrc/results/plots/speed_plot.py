@@ -4,21 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.core.jsonfile import canonical
-from flrc.results.plots.style import colour, finish, finished, legend, names, panel_grid, save
+from flrc.results.plots.axes import even_ticks
+from flrc.results.plots.methods import DENSE, Look
+from flrc.results.plots.names import Names
+from flrc.results.plots.style import (
+    ACROSS,
+    COLUMN,
+    PANEL,
+    SMALL,
+    TEXT,
+    finish,
+    finished,
+    legend,
+    panel_grid,
+)
 from flrc.results.records.record import Record
 from flrc.results.records.store import model_name, requested_rate
-from flrc.results.tables.labels import Presets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SPEED = "tokens_per_second"
 SPEEDUPS = ("speedup_lowest", "speedup", "speedup_highest")
-ACROSS = 3
+HEIGHT = 2.5
+LABEL = 0.85
+"""Inches of a pair of bars, as wide as its speed-ups."""
+DENSE_BAR = "0.65"
 
 
 @dataclass(frozen=True)
@@ -26,13 +41,13 @@ class Pair:
     """One compressed run and the dense model beside it, in tokens per second.
 
     Attributes:
-        method: Row label.
+        look: Name and colour of the compressed run.
         rate: Requested.
         speedup: Lowest, median and highest ratio of two timings, one taken right after the other.
         setting: Model, part and settings, which are equal within a panel.
     """
 
-    method: str
+    look: Look
     rate: float
     compressed: float
     dense: float
@@ -40,7 +55,7 @@ class Pair:
     setting: dict[str, Any]
 
 
-def pairs(records: Sequence[Record], presets: Presets | None = None) -> list[Pair]:
+def pairs(records: Sequence[Record], names: Names | None = None) -> list[Pair]:
     """Every timed pair, by rate."""
     timed: dict[str, list[tuple[Record, dict[str, Any]]]] = {}
     for record in finished(records):
@@ -51,8 +66,8 @@ def pairs(records: Sequence[Record], presets: Presets | None = None) -> list[Pai
                 timed.setdefault(canonical(setting), []).append((record, setting))
     timed_pairs = []
     for group in timed.values():
-        methods = names([record for record, _ in group], presets, rate=False)
-        for (record, setting), method in zip(group, methods, strict=True):
+        looks = (names or Names()).looks_of([record for record, _ in group])
+        for (record, setting), look in zip(group, looks, strict=True):
             part = f"{setting['part']}/"
             value = {m.name.removeprefix(part): m.value for m in record.measurements}
             if not {f"dense_{SPEED}", *SPEEDUPS} <= value.keys():
@@ -60,7 +75,7 @@ def pairs(records: Sequence[Record], presets: Presets | None = None) -> list[Pai
             low, median, high = (value[key] for key in SPEEDUPS)
             timed_pairs.append(
                 Pair(
-                    method,
+                    look,
                     requested_rate(record),
                     value[SPEED],
                     value[f"dense_{SPEED}"],
@@ -71,46 +86,58 @@ def pairs(records: Sequence[Record], presets: Presets | None = None) -> list[Pai
     return sorted(timed_pairs, key=lambda pair: pair.rate)
 
 
-def draw(records: Sequence[Record], path: Path, presets: Presets | None = None) -> list[Path]:
+def draw(records: Sequence[Record], names: Names | None = None) -> list[Figure]:
     """Draw one panel for each model, batch size and setting: two bars for each method and rate.
 
     Above the bars stands the speed-up: the median over the repeats, and its range.
     """
     groups: dict[str, list[Pair]] = {}
-    for pair in pairs(records, presets):
+    for pair in pairs(records, names):
         groups.setdefault(canonical(pair.setting), []).append(pair)
     if not groups:
         return []
     settings = [group[0].setting for group in groups.values()]
-    methods = list(dict.fromkeys(p.method for group in groups.values() for p in group))
     most = max(len(group) for group in groups.values())
-    width = max(3.4, 0.8 + 1.15 * most)
-    figure, panels = panel_grid(
-        len(groups), ACROSS, lambda across, down: (max(4.6, width * across), 3.3 * down + 0.5)
-    )
+    wide = 0.6 + LABEL * most
+    across = min(len(groups), ACROSS, max(1, int(ACROSS * PANEL / wide)))
+    figure, panels = panel_grid(len(groups), HEIGHT, across)
+    figure.set_figwidth(max(COLUMN, wide * across))
+    entries: dict[str, Any] = {}
     for axes, group in zip(panels, groups.values(), strict=True):
-        _panel(axes, group, methods, most)
-        axes.set_title(_differing(group[0].setting, settings), fontsize=9)
-    legend(figure, panels, 3)
-    return save(figure, path)
+        entries |= _panel(axes, group, most)
+        axes.set_title(_differing(group[0].setting, settings), fontsize=TEXT)
+    legend(figure, entries)
+    return [figure]
 
 
-def _panel(axes: Axes, group: Sequence[Pair], methods: list[str], most: int) -> None:
+def _panel(axes: Axes, group: Sequence[Pair], most: int) -> dict[str, Any]:
+    """Draw the pairs; returns what the legend shows, by label."""
+    entries: dict[str, Any] = {}
     for place, pair in enumerate(group):
-        fill = colour(methods.index(pair.method))
-        axes.bar(place - 0.2, pair.dense, 0.4, color="0.6", label="dense")
-        axes.bar(place + 0.2, pair.compressed, 0.4, color=fill, label=pair.method)
+        look = pair.look
+        entries[DENSE] = axes.bar(place - 0.2, pair.dense, 0.4, color=DENSE_BAR, label=DENSE)
+        entries[look.name] = axes.bar(
+            place + 0.2,
+            pair.compressed,
+            0.4,
+            color="white" if look.variant else look.colour,
+            edgecolor=look.colour,
+            hatch=look.hatch,
+            label=look.name,
+        )
         low, median, high = pair.speedup
         text = f"{median:.2f}x\n{low:.2f} to {high:.2f}"
         top = max(pair.dense, pair.compressed)
-        axes.text(place, top, text, ha="center", va="bottom", fontsize=9)
-    axes.set_xticks(range(len(group)), [f"{pair.rate:g}" for pair in group])
+        axes.text(place, top, text, ha="center", va="bottom", fontsize=SMALL, linespacing=1.1)
+    axes.set_xticks(range(len(group)), [f"{100 * pair.rate:g}" for pair in group])
     spare = (most - len(group)) / 2  # bars are equally wide in all panels
     axes.set_xlim(-0.7 - spare, len(group) - 0.3 + spare)
-    axes.margins(y=0.3)
-    axes.set_xlabel("rate", fontsize=9)
-    axes.set_ylabel("tokens/s", fontsize=9)
+    axes.set_ylim(0, 1.3 * max(max(pair.dense, pair.compressed) for pair in group))
+    axes.set_xlabel("rate (%)", fontsize=SMALL)
+    axes.set_ylabel("tokens per second", fontsize=SMALL)
+    even_ticks(axes, "y")
     finish(axes, "y")
+    return entries
 
 
 def _differing(setting: dict[str, Any], settings: Sequence[dict[str, Any]]) -> str:

@@ -14,6 +14,8 @@ from flrc.core.commands import as_called
 from flrc.core.component import discover
 from flrc.errors import UserError, choose
 from flrc.form.base import Form
+from flrc.results.plots.formats import ALL_PICTURES
+from flrc.results.plots.names import Names
 from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.record import Record
 from flrc.results.records.store import model_name, requested_rate
@@ -57,9 +59,9 @@ def layers(records: Iterable[Record], presets: Presets | None = None) -> pd.Data
     """One row for each layer of each finished compressed run with ranks.
 
     Returns:
-        Columns ``model``, ``rate`` (requested), ``method`` (label), ``seed``, ``samples``,
-        ``length``, ``tokens`` (``samples * length``), ``target``, ``projection``, ``share`` (see
-        :func:`keep_shares`), ``score`` (NaN if the allocator reads none).
+        Columns ``model``, ``rate`` (requested), ``method`` (label), ``run`` (id), ``seed``,
+        ``samples``, ``length``, ``tokens`` (``samples * length``), ``target``, ``projection``,
+        ``share`` (see :func:`keep_shares`), ``score`` (NaN if the allocator reads none).
     """
     import pandas as pd
 
@@ -77,6 +79,7 @@ def layers(records: Iterable[Record], presets: Presets | None = None) -> pd.Data
             "model": model_name(record),
             "rate": requested_rate(record),
             "method": label,
+            "run": str(record.run["id"]),
             "seed": int(record.run["seed"]),
             "samples": samples,
             "length": length,
@@ -84,7 +87,7 @@ def layers(records: Iterable[Record], presets: Presets | None = None) -> pd.Data
         }
         for layer, share in zip(record.results["layers"], keep_shares(record), strict=True):
             rows.append({"score": None, **layer, **run, "share": share})
-    frame = pd.DataFrame(rows, columns=[*CELL, "seed", *SIZE, "tokens", *LAYER])
+    frame = pd.DataFrame(rows, columns=[*CELL, "run", "seed", *SIZE, "tokens", *LAYER])
     return frame.astype({"score": float})
 
 
@@ -151,20 +154,21 @@ def write_stability(
     """Draw the plot, and write its numbers (:func:`pairs`) as CSV beside it.
 
     Raises:
-        UserError: If ``path`` is not a ``.png``, or there is nothing to compare.
+        UserError: If the ending of ``path`` is no format of plots, or there is nothing to compare.
     """
     from flrc.results.plots.stability_plot import draw
+    from flrc.results.plots.style import save
 
-    if path.suffix != ".png":
+    if (ending := path.suffix.removeprefix(".")) not in ALL_PICTURES:
         raise UserError(
-            "the plot can only be written as PNG", given=path, fix=str(path.with_suffix(".png"))
+            "a plot is a PNG, PDF or SVG file", given=path, fix=str(path.with_suffix(".png"))
         )
     frame = layers(records, presets)
     numbers = pairs(frame)
     path.parent.mkdir(parents=True, exist_ok=True)
     numbers.to_csv(path.with_suffix(".csv"), index=False, lineterminator="\n")
-    draw(frame, numbers, path)
-    return path, path.with_suffix(".csv")
+    (picture,) = save(draw(frame, numbers, Names(presets or {})), path, [ending])
+    return picture, path.with_suffix(".csv")
 
 
 def _size(record: Record) -> tuple[int, int]:

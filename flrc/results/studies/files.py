@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.text import Text
 
 from flrc.results.plots import figures
-from flrc.results.plots.formats import PLOT, formats_to_write
+from flrc.results.plots.formats import PICTURES, PLOT, formats_to_write
+from flrc.results.plots.names import Names
+from flrc.results.plots.style import save
 from flrc.results.records.store import RECORD
 from flrc.results.studies.manifest import manifest_folder
 from flrc.results.studies.sections import sections_of
@@ -22,28 +24,37 @@ from flrc.results.studies.study import Study
 from flrc.results.tables import latex, markdown
 from flrc.results.tables.columns import measurement_columns
 from flrc.results.tables.labels import presets
+from flrc.results.tables.layout import LAYER
 from flrc.results.tables.notes import commit, provenance, settings
 from flrc.results.tables.section import Section
 from flrc.results.tables.terminal import print_grid, print_lines
-from flrc.results.tables.value import value_of
+from flrc.results.tables.value import TableRun, value_of
 
 BEST = "best of its column at its rate, dense excluded."
 SPREAD = "±: standard error over the items of one run; over several seeds their standard deviation."
 FORMATS = ("markdown", "latex", "csv", PLOT)
+PDF = ".pdf"
+"""A plot's format that Markdown cannot show."""
+OF_AXES = {"model", "rate", "samples", *LAYER}
+"""Facts of a row that a plot shows otherwise than by the name of a line."""
 
 
 def write_study(
-    study: Study, output: Path, folders: dict[str, str], formats: Sequence[str] | None = None
+    study: Study,
+    output: Path,
+    folders: dict[str, str],
+    formats: Sequence[str] | None = None,
+    pictures: Sequence[str] = PICTURES,
 ) -> list[Path]:
     """Write ``table.md``, ``table.tex``, ``table.csv`` and the study's plots below ``output``.
 
     ``folders`` maps run ids to the paths of their records, relative to ``output``; ``formats`` are
-    some of ``FORMATS``, all that can be written unless given.
+    some of ``FORMATS``, all that can be written unless given; ``pictures`` those of a plot.
     """
     formats = formats_to_write(formats, FORMATS)
     output.mkdir(parents=True, exist_ok=True)
     sections = sections_of(study)
-    plots = draw_plots(study, output) if PLOT in formats else []
+    plots = draw_plots(study, output, pictures) if PLOT in formats else []
     files = {
         "markdown": ("table.md", partial(_markdown, study, sections, folders, plots)),
         "latex": ("table.tex", partial(_latex, study, sections)),
@@ -64,13 +75,32 @@ def write_study_of_runs(study: Study, scale: str, runs: Path) -> list[Path]:
     return write_study(study, folder, places)
 
 
-def draw_plots(study: Study, output: Path) -> list[Path]:
-    """Draw the plots of the study's layout, as far as its records have anything to draw."""
+def draw_plots(study: Study, output: Path, formats: Sequence[str] = PICTURES) -> list[Path]:
+    """Draw the plots of the study's layout, as far as its records have anything to draw.
+
+    They call methods and models by the names of the study's table.
+    """
     written: list[Path] = []
+    names = names_of(study)
     for name in study.layout.plots if study.runs else ():
-        path = output / f"{name}.png"
-        written += figures.PLOTS_BY_NAME[name](study.records, path, presets())
+        drawn = figures.PLOTS_BY_NAME[name](study.records, names)
+        written += save(drawn, output / name, formats)
     return written
+
+
+def names_of(study: Study) -> Names:
+    """The names of the study's rows, without those of its axes: rate, samples, layer, model."""
+    layout = study.layout
+    facts = [fact for fact in [*layout.rows, layout.group] if fact and fact not in OF_AXES]
+
+    def place(run: TableRun) -> list[tuple[int, Any]]:
+        return [layout.position(fact, run.facts.get(fact)) for fact in facts]
+
+    runs = {
+        run.id: ", ".join(layout.label(fact, run.facts.get(fact)) for fact in facts)
+        for run in sorted(study.runs, key=place)
+    }
+    return Names(presets(), runs if facts else {}, layout.labels.get("model", {}))
 
 
 def print_study(study: Study, console: Console) -> None:
@@ -93,8 +123,11 @@ def _markdown(
             parts += [*markdown.markdown_table(section.grid), ""]
         if level == 0:
             parts += [f"- {text}" for text in _reading(section)] + [""]
-            parts += [f"![{path.stem}]({path.name})" for path in plots]
-            parts += [""] if plots else []
+            shown = list(
+                {path.stem: path for path in reversed(plots) if path.suffix != PDF}.values()
+            )
+            parts += [f"![{path.stem}]({path.name})" for path in reversed(shown)]
+            parts += [""] if shown else []
     parts += ["## Runs", "", *_runs(study, folders), ""]
     if study.runs:
         records = [run.record for run in study.runs]
