@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 
 from flrc.core.shipped import conf_folder
-from flrc.results.plots import pareto_plot, plot
+from flrc.results.plots import figures, pareto_plot, plot
 from flrc.results.plots.axes import bar_limit, compact, heights, log_limit
 from flrc.results.plots.methods import METHODS, look_of
 from flrc.results.plots.names import Names
@@ -155,6 +155,26 @@ def test_error_bars_are_the_tables() -> None:
     (axes,) = drawn(seeds)
     (_, _, (bars,)) = line_of(axes, "KFAC")
     assert np.ptp(bars.get_segments()[0][:, 1]) == pytest.approx(2 * math.sqrt(2))
+
+
+def test_a_page_is_drawn_in_the_words_of_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[Any] = []
+    kind = figures.Plot(lambda _, names: called.append(names) or [], "", "")
+    monkeypatch.setattr(figures, "PLOTS", {"ranks": kind})
+    words = Names({}, {"a": "Eq. 1"})
+    assert figures.figures([[]], {}, words) == figures.figures([[]], {"svd": {}}) == []
+    assert called == [words, Names({"svd": {}})]
+
+
+def test_bars_of_a_metric_that_is_zero_or_less() -> None:
+    records = [
+        factory.record(m, 0.2, measurements=[factory.measurement("x/rougeL", value, 0.2)])
+        for m, value in (("kfac", 0.0), ("svdllm", -3.0))
+    ]
+    (axes,) = drawn(records)
+    low, high = axes.get_xlim()
+    assert low == -3
+    assert high > 0
 
 
 @pytest.mark.parametrize(

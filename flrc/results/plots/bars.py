@@ -35,7 +35,7 @@ def bars(axes: Axes, panel: Panel) -> None:
     top = bar_limit(shown) if cut else max(shown)
     ends = [min(p.mean + p.error, 1.5 * top) for some in points.values() for p in some
             if p.mean <= top]  # fmt: skip
-    end = max([top, *ends]) * 1.02 or 1.0
+    end = max([0.0, top, *ends]) * 1.02 or 1.0
     for row, (method, look) in enumerate(panel.looks.items()):
         for point in points[method] or (None,):
             if point is None or not point.finite:

@@ -54,13 +54,18 @@ class Figure:
     height: int
 
 
-def figures(groups: Sequence[Sequence[Record]], presets: Presets) -> list[Figure]:
+def figures(
+    groups: Sequence[Sequence[Record]], presets: Presets, names: Names | None = None
+) -> list[Figure]:
     """Draw all plots that the records have data for; a warning names those that fail.
 
-    ``groups`` are records of one study, by table: metrics are compared within a table only.
+    Args:
+        groups: Records of one study, by table: metrics are compared within a table only.
+        presets: The components of each preset.
+        names: The names of the study's table, if it has one (:func:`~.studies.files.names_of`).
     """
     everything = [[record for group in groups for record in group]]
-    names = Names(presets)
+    names = names or Names(presets)
     shown = []
     with tempfile.TemporaryDirectory() as folder:
         for name, kind in PLOTS.items():

@@ -115,7 +115,7 @@ def _horizontal(axes: Axes, panel: Panel, drawn: dict[str, list[Place]], x: str)
     else:
         even_ticks(axes, "x")
         axes.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:.3g}")
-    if places and min(places) == max(places):
+    if places and min(places) == max(places) > 0:
         axes.set_xlim(min(places) * 0.8, min(places) * 1.2)
 
 
