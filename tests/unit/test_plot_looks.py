@@ -235,6 +235,17 @@ def test_a_collapsed_model_does_not_flatten_the_bars() -> None:
     assert widths["svd"] < 100
 
 
+def test_values_that_are_not_finite_are_named() -> None:
+    records = [measured("kfac", r, c4=v) for r, v in ((0.1, math.nan), (0.2, math.inf))]
+    (axes,) = drawn(records)
+    assert texts(axes) == ["not drawn: KFAC at 10 %: NaN; KFAC at 20 %: inf"]
+    assert axes.get_title() == "C4 perplexity ↓"
+    (axes,) = drawn([*records, measured("svdllm", 0.1, c4=9.0)])
+    assert any(text.startswith("not drawn: KFAC") for text in texts(axes))
+    (axes,) = drawn([measured("kfac", 0.2, c4=math.inf), measured("svdllm", 0.2, c4=9.0)])
+    assert {"inf", "9.00"} <= {text.strip() for text in texts(axes)}
+
+
 def test_where_an_axis_ends() -> None:
     assert log_limit([20.0, 50.0, 5000.0]) == 5000.0  # within reach, though far from the others
     assert log_limit([20.0, 5000.0, 8000.0, 13000.0]) == 13000.0  # beyond it, but no outlier

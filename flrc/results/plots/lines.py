@@ -55,7 +55,9 @@ def _lines(axes: Axes, panel: Panel, x: str) -> int:
     """Draw one panel; returns the rows of numbers above it."""
     drawn = {method: _places(panel, method, x) for method in panel.looks}
     points = [point for places in drawn.values() for _, point in places]
+    _not_finite(axes, panel)
     if not points:
+        finish(axes)
         return 0
     dense = panel.dense
     means = [point.mean for point in points] + ([dense.mean] if dense else [])
@@ -72,7 +74,6 @@ def _lines(axes: Axes, panel: Panel, x: str) -> int:
         if point.mean > top
     ]
     finish(axes)
-    _not_finite(axes, panel)
     return _beyond(axes, beyond)
 
 
