@@ -160,7 +160,7 @@ def test_error_bars_are_the_tables() -> None:
 def test_a_page_is_drawn_in_the_words_of_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[Any] = []
     kind = figures.Plot(lambda _, names: called.append(names) or [], "", "")
-    monkeypatch.setattr(figures, "PLOTS", {"ranks": kind})
+    monkeypatch.setattr(figures, "PLOTS", {"speed": kind})
     words = Names({}, {"a": "Eq. 1"})
     assert figures.figures([[]], {}, words) == figures.figures([[]], {"svd": {}}) == []
     assert called == [words, Names({"svd": {}})]
