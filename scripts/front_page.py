@@ -19,6 +19,7 @@ from flrc.results.studies.study import Study, read_study
 from flrc.results.tables import markdown
 from flrc.results.tables.columns import Column
 from flrc.results.tables.grid import MISSING, Cell, Grid, Row, shown_mean
+from flrc.results.tables.labels import presets
 from flrc.results.tables.value import value_of
 
 MARK = re.compile(
@@ -67,7 +68,7 @@ def plot(experiments: Path, path: Path) -> None:
     """Draw perplexity against the share of parameters removed, from the study ``ours``."""
     study = read_study(experiments / "ours")
     assert study is not None, "experiments/ours has a table.yaml"
-    names = names_of(study)
+    names = names_of(study, presets())
     runs = {run: CALLED.get(name, name) for run, name in names.runs.items()}
     drawn = pareto_plot.draw(study.records, replace(names, runs=runs), ["removed"])
     save(drawn, path, [path.suffix.removeprefix(".")])

@@ -133,7 +133,7 @@ def test_rows_with_one_name_keep_what_distinguishes_them() -> None:
 def test_a_study_is_drawn_in_the_words_of_its_table(study: str, expected: list[str]) -> None:
     found = read_study(EXPERIMENTS / study)
     assert found is not None
-    (figure,) = plot.draw(RunsTable(found.records), names_of(found))
+    (figure,) = plot.draw(RunsTable(found.records), names_of(found, {}))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == expected
     assert figure.get_suptitle() == "SmolLM2-135M"
 

@@ -23,7 +23,7 @@ from flrc.results.studies.sections import sections_of
 from flrc.results.studies.study import Study
 from flrc.results.tables import latex, markdown
 from flrc.results.tables.columns import measurement_columns
-from flrc.results.tables.labels import presets
+from flrc.results.tables.labels import Presets, presets
 from flrc.results.tables.layout import LAYER
 from flrc.results.tables.notes import commit, provenance, settings
 from flrc.results.tables.section import Section
@@ -81,14 +81,14 @@ def draw_plots(study: Study, output: Path, formats: Sequence[str] = PICTURES) ->
     They call methods and models by the names of the study's table.
     """
     written: list[Path] = []
-    names = names_of(study)
+    names = names_of(study, presets())
     for name in study.layout.plots if study.runs else ():
         drawn = figures.PLOTS_BY_NAME[name](study.records, names)
         written += save(drawn, output / name, formats)
     return written
 
 
-def names_of(study: Study) -> Names:
+def names_of(study: Study, presets: Presets) -> Names:
     """The names of the study's rows, without those of its axes: rate, samples, layer, model."""
     layout = study.layout
     facts = [fact for fact in [*layout.rows, layout.group] if fact and fact not in OF_AXES]
@@ -100,7 +100,7 @@ def names_of(study: Study) -> Names:
         run.id: ", ".join(layout.label(fact, run.facts.get(fact)) for fact in facts)
         for run in sorted(study.runs, key=place)
     }
-    return Names(presets(), runs if facts else {}, layout.labels.get("model", {}))
+    return Names(presets, runs if facts else {}, layout.labels.get("model", {}))
 
 
 def print_study(study: Study, console: Console) -> None:
