@@ -13,6 +13,7 @@ from rich.console import Console
 
 from flrc.pipeline import run
 from flrc.records import main
+from flrc.results.records import paired
 from flrc.results.records.paired import Items, averaged, bootstrap, compare, items_of, student
 from flrc.results.records.store import RunFolder
 
@@ -153,3 +154,20 @@ def test_items_are_those_that_the_records_numbers_stand_on(
     two = answered(tmp_path / "two", {"piqa": right}, limits)
     (found,) = compare(one, two)
     assert found.items == limits[-1]
+
+
+def test_kept_resamples_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparisons of equally many items share their resamples; larger ones draw their own."""
+    draw = np.random.default_rng(5)
+    parts = [(draw.normal(size=n).tolist(), draw.normal(size=n).tolist()) for n in (40, 7)]
+    kept = [paired.bootstrap_of_mean(parts), paired.bootstrap_of_mean(parts, seed=1)]
+    drawn: list[int] = []
+    resamples = paired._resamples
+    monkeypatch.setattr(
+        paired, "_resamples", lambda sizes, seed: (drawn.append(seed), resamples(sizes, seed))[1]
+    )
+    assert [paired.bootstrap_of_mean(parts), paired.bootstrap_of_mean(parts, seed=1)] == kept
+    assert not drawn
+    monkeypatch.setattr(paired, "KEPT", 0)
+    assert [paired.bootstrap_of_mean(parts), paired.bootstrap_of_mean(parts, seed=1)] == kept
+    assert drawn == [0, 1]

@@ -154,6 +154,24 @@ def test_different_settings_are_refused_by_key_and_run() -> None:
     assert settings_groups([first, other, one("flra", 9)]) == [[first, one("flra", 9)], [other]]
 
 
+def test_a_run_that_mixes_settings_is_alone() -> None:
+    """Its own numbers are not comparable; the others still are, and where no setting is null."""
+    mixed = factory.record(
+        "kfac",
+        measurements=[
+            factory.measurement(NAME, 5, 0.2, settings={"windows": windows}) for windows in (4, 8)
+        ],
+    )
+    plain, null = (
+        factory.record("svdllm", rate, measurements=[factory.measurement(NAME, 5, 0.2, settings=s)])
+        for rate, s in ((0.2, {"windows": 4}), (0.3, {"windows": 4, "data": None}))
+    )
+    assert settings_groups([mixed, plain, null]) == [[mixed], [plain, null]]
+    assert settings_groups([plain, mixed, null]) == [[plain, null], [mixed]]
+    with pytest.raises(MixedSettings):
+        RunsTable([mixed])
+
+
 def test_tokenizer_settings_may_differ_between_models_only() -> None:
     def tokenized(method: str, model: str, tokenizer: str):
         m = factory.measurement(NAME, 5, 0.2, settings={"windows": 4, "tokenizer": tokenizer})

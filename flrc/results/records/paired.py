@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flrc.core.jsonfile import canonical
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 DRAWS = 10_000
 """Resamples of a bootstrap."""
+KEPT = 10_000_000
+"""Numbers up to which the resamples of a comparison are kept for the next ones: 20 MB."""
 TASK, MEAN = "zeroshot/", "zeroshot/zeroshot mean_acc"
 """Prefix of the names of a task's scores, and the name of the mean over the tasks."""
 ACCURACY = " acc"
@@ -66,9 +69,13 @@ def bootstrap_of_mean(
     """Paired bootstrap of a mean over parts (tasks): each part's items are resampled separately."""
     import numpy as np
 
-    draw = np.random.default_rng(seed)
     pairs = [np.asarray(part, dtype=np.float64) for part in parts]
-    means = sum(_resampled_means(two - one, draw) for one, two in pairs) / len(pairs)
+    sizes = tuple(pair.shape[1] for pair in pairs)
+    drawn = _kept(sizes, seed) if sum(sizes) * DRAWS <= KEPT else _resamples(sizes, seed)
+    means: Any = 0
+    for (one, two), counts in zip(pairs, drawn, strict=True):
+        means = means + np.concatenate([c @ (two - one) for c in counts]) / len(one)
+    means = means / len(pairs)
     low, high = np.quantile(means, [0.025, 0.975])
     above = float((means > 0).mean() + (means == 0).mean() / 2)
     one, two = (float(np.mean([pair[side].mean() for pair in pairs])) for side in (0, 1))
@@ -100,17 +107,28 @@ def student(first: Sequence[float], second: Sequence[float], name: str = "") -> 
     return Paired(name, len(gains), one, two, mean - reach, mean + reach, above)
 
 
-def _resampled_means(values: np.ndarray[Any, Any], draw: np.random.Generator) -> Any:
-    """Means of resamples; counts of items instead of indices, in chunks of bounded memory."""
+def _resamples(sizes: Sequence[int], seed: int) -> Iterator[Iterator[np.ndarray[Any, Any]]]:
+    """For each part how often every item is drawn, ``[resample, item]``, in chunks of resamples.
+
+    They depend on the sizes of the parts alone. Chunks bound the memory.
+    """
     import numpy as np
 
-    count = len(values)
-    chunk = max(1, 4_000_000 // count)
-    sums = [
-        draw.multinomial(count, np.full(count, 1 / count), size=min(chunk, DRAWS - begin)) @ values
-        for begin in range(0, DRAWS, chunk)
-    ]
-    return np.concatenate(sums) / count
+    draw = np.random.default_rng(seed)
+
+    def of_part(count: int) -> Iterator[np.ndarray[Any, Any]]:
+        chunk = max(1, 4_000_000 // count)
+        for begin in range(0, DRAWS, chunk):
+            even = np.full(count, 1 / count)
+            yield draw.multinomial(count, even, size=min(chunk, DRAWS - begin))
+
+    return (of_part(count) for count in sizes)
+
+
+@lru_cache(maxsize=4)
+def _kept(sizes: tuple[int, ...], seed: int) -> list[list[np.ndarray[Any, Any]]]:
+    """The same, kept: the orders of a study compare the same items again and again."""
+    return [[c.astype("uint16") for c in part] for part in _resamples(sizes, seed)]
 
 
 def items_of(folder: RunFolder, record: Record) -> Items:

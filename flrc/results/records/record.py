@@ -71,8 +71,8 @@ class Record:
         return dataclasses.replace(self, results={**self.results, "measurements": measured})
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, ``schema`` first."""
-        return {"schema": SCHEMA, **dataclasses.asdict(self)}
+        """Plain JSON values, ``schema`` first; the record's own dictionaries, not copies."""
+        return {"schema": SCHEMA, "run": self.run, "results": self.results, "meta": self.meta}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Record:

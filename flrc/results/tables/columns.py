@@ -119,25 +119,60 @@ def measurement_columns(records: Sequence[Record]) -> list[Column]:
 
 def check_settings(records: Iterable[Record]) -> None:
     """Raise MixedSettings if a name was measured under different settings, or in another unit."""
-    first: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+    seen = _Settings()
     for record in records:
+        seen.add(record)
+
+
+class _Settings:
+    """The settings under which each name was measured, in the records seen so far."""
+
+    def __init__(self) -> None:
+        # Measurement and scope (empty, or the model) -> first run, settings and their text.
+        self._first: dict[tuple[str, str], tuple[str, dict[str, Any], str]] = {}
+        self._runs = 0
+        self._mixed = False
+
+    def agree(self, record: Record) -> bool:
+        """Add a record unless its settings differ; nothing agrees with one that mixes settings."""
+        if self._mixed:
+            return False
+        try:
+            self.add(record)
+        except MixedSettings:
+            self._mixed = not self._runs
+            return False
+        return True
+
+    def add(self, record: Record) -> None:
+        """Add a record; raises MixedSettings, and adds nothing, if its settings differ."""
+        new: dict[tuple[str, str], tuple[str, dict[str, Any], str]] = {}
+        run_id, model = str(record.run["id"]), model_name(record)
         for m in record.measurements:
             whole = flatten(m.settings) | {"unit": m.unit, "higher_is_better": m.higher_is_better}
             common = {key: value for key, value in whole.items() if not _of_model(key)}
-            for scope, values in (("", common), (model_name(record), whole)):
-                run_id = str(record.run["id"])
-                other_id, other = first.setdefault((m.name, scope), (run_id, values))
-                keys = sorted(
-                    key
-                    for key in values.keys() | other.keys()
-                    if canonical(values.get(key)) != canonical(other.get(key))
-                )
-                if keys:
-                    shown = [
-                        ", ".join(f"{key}={canonical(side.get(key))}" for key in keys)
-                        for side in (other, values)
-                    ]
-                    raise MixedSettings(m.name, keys, [other_id, run_id], shown)
+            for scope, values in (("", common), (model, whole)):
+                key, entry = (m.name, scope), (run_id, values, canonical(values))
+                first = self._first.get(key) or new.setdefault(key, entry)
+                if first[2] != entry[2]:
+                    _refuse(m.name, first, entry)
+        self._first |= new
+        self._runs += 1
+
+
+def _refuse(
+    name: str, first: tuple[str, dict[str, Any], str], second: tuple[str, dict[str, Any], str]
+) -> None:
+    """Raise MixedSettings if any setting differs; one that is None may be missing elsewhere."""
+    sides = (first[1], second[1])
+    keys = sorted(
+        key
+        for key in sides[0].keys() | sides[1].keys()
+        if canonical(sides[0].get(key)) != canonical(sides[1].get(key))
+    )
+    if keys:
+        shown = [", ".join(f"{key}={canonical(side.get(key))}" for key in keys) for side in sides]
+        raise MixedSettings(name, keys, [first[0], second[0]], shown)
 
 
 def settings_groups(records: Iterable[Record]) -> list[list[Record]]:
@@ -145,18 +180,16 @@ def settings_groups(records: Iterable[Record]) -> list[list[Record]]:
 
     Models that share a label get distinct labels, the same in all groups.
     """
-    groups: list[list[Record]] = []
+    groups: list[tuple[_Settings, list[Record]]] = []
     for record in distinct_models(r for r in records if r.run["status"] == "ok"):
-        for group in groups:
-            try:
-                check_settings([*group, record])
-            except MixedSettings:
-                continue
-            group.append(record)
-            break
+        for seen, group in groups:
+            if seen.agree(record):
+                group.append(record)
+                break
         else:
-            groups.append([record])
-    return groups
+            groups.append((_Settings(), [record]))
+            groups[-1][0].agree(record)
+    return [group for _, group in groups]
 
 
 def scheduled(measurement: Measurement, record: Record) -> bool:
