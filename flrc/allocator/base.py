@@ -66,6 +66,13 @@ class Allocator(Component, ABC):
         """Raise UserError if no ranks that this allocator may choose meet the budget."""
         budget.check_reachable()
 
+    def measurements(self) -> tuple[int, int]:
+        """How often the model is measured: with each target truncated alone, and by whole plans.
+
+        Counted before anything is known of the model; only of allocators with ``PROBES``.
+        """
+        return 0, 0
+
     @abstractmethod
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """Ranks that meet the budget, which is one of :meth:`budget`."""

@@ -98,6 +98,10 @@ class Bayesian(ProbingAllocator):
         """The plan that keeps parameters in these proportions by kind."""
         return solve(budget, lambda scale: self._ranks(budget, [scale * r for r in ratios]))
 
+    def measurements(self) -> tuple[int, int]:
+        """One plan for each trial."""
+        return 0, self.trials
+
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """The plan of the best trial."""
         from flrc.allocator.optuna_search import best_trial

@@ -44,6 +44,10 @@ class DepthLinear(ProbingAllocator):
         keep = [max(0.0, 1 - budget.rate + slope * (0.5 - d)) for d in depth]
         return solve_keep_ratios(budget, keep)
 
+    def measurements(self) -> tuple[int, int]:
+        """One plan for each slope."""
+        return 0, self.slopes
+
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """The plan of the slope with the lowest measured loss."""
         from flrc.allocator.divergence import no_finite_loss

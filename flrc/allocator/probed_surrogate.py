@@ -108,6 +108,10 @@ class ProbedSurrogate(ProbingAllocator):
         )
         return choices
 
+    def measurements(self) -> tuple[int, int]:
+        """Each target once, and one plan for each trial."""
+        return 1, self.trials
+
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """The plan with the least surrogate error, under the depth factor of the best trial."""
         from flrc.allocator.optuna_search import best_trial

@@ -56,6 +56,10 @@ class SensitivitySearch(ProbingAllocator):
         by_ratio = [real_ranks(budget, [ratio] * count) for ratio in sorted(self.ratios)]
         return [[max(1, int(rank)) for rank in ranks] for ranks in zip(*by_ratio, strict=True)]
 
+    def measurements(self) -> tuple[int, int]:
+        """Each target at each ratio."""
+        return len(self.ratios), 0
+
     def allocate(self, evidence: Evidence, budget: Budget) -> RankPlan:
         """The plan at the index, possibly between two entries, that meets the rate."""
         self.check_budget(budget)

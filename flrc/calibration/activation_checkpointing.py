@@ -13,13 +13,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from flrc.models.anatomy.blocks import decoder_blocks
+from flrc.models.anatomy.model_shape import INSIDE
 from flrc.models.anatomy.placement import waits_on_host
 from flrc.models.anatomy.replaced_forwards import replaced
 from flrc.plans.target import Target
-
-INSIDE = 3
-"""Numbers in a block's graph for each number that its linear layers output: norms, the activation
-function and attention keep their own."""
 
 
 def graph_bytes(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flrc.core.demand import Demand
 from flrc.decomposition.base import Decomposition, Inputs, Outputs
+from flrc.decomposition.demands import svd, transformed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +36,10 @@ class ActivationScaled(Decomposition):
         """Checks ``alpha`` and ``floor``."""
         self.require(0 <= self.alpha <= 1, "alpha", "a number in [0, 1]")
         self.require(self.floor > 0, "floor", "a number above 0")
+
+    def demand(self, d_out: int, d_in: int, tokens: int) -> Demand:
+        """An SVD; the scales are multiplied as matrices, and no root is computed."""
+        return transformed(d_out, d_in, d_in) + svd(d_out, d_in).holding(16 * d_in**2)
 
     def decompose(self, weight: Tensor, inputs: Inputs, outputs: Outputs = None) -> Factors:
         """``W = (U Sigma) (V^T S^-1)`` from the SVD of ``W S``."""

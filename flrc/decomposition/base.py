@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from flrc.calibration.output_gradient_settings import OutputGradientSettings
 from flrc.core.component import Component
+from flrc.core.demand import Demand
+from flrc.decomposition.demands import root, svd, transformed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +35,19 @@ class Decomposition(Component, ABC):
     def gradients(self) -> OutputGradientSettings:
         """How gradients enter the statistics of the outputs; read only if ``TWO_SIDED`` is set."""
         return OutputGradientSettings()
+
+    def demand(self, d_out: int, d_in: int, tokens: int) -> Demand:
+        """What :meth:`decompose` takes for a weight of this shape; reads no weight.
+
+        The default is a root for each side that is read, and an SVD; ``tokens`` are those that the
+        statistics are from.
+        """
+        found = svd(d_out, d_in)
+        for width, read in ((d_in, self.CALIBRATED), (d_out, self.TWO_SIDED)):
+            if read:
+                both = root(width), transformed(d_out, d_in, width)
+                found = both[0] + both[1] + found.holding(both[0].held + both[1].held)
+        return found
 
     @abstractmethod
     def decompose(self, weight: Tensor, inputs: Inputs, outputs: Outputs = None) -> Factors:

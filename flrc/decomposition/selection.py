@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from flrc.core.demand import Demand
 from flrc.decomposition.base import Decomposition, Inputs, Outputs
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ class Selection(Decomposition):
     name: str = "selection"
 
     CALIBRATED: ClassVar[bool] = False
+
+    def demand(self, d_out: int, d_in: int, tokens: int) -> Demand:
+        """A copy of the weight and of as many unit vectors."""
+        size = 8 * min(d_out, d_in) * (d_out + d_in)
+        return Demand(moved=2 * size, held=size)
 
     def decompose(self, weight: Tensor, inputs: Inputs, outputs: Outputs = None) -> Factors:
         """``W = sum of e_i w_i^T`` over its rows, or of ``w_j e_j^T`` over its columns."""

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from flrc.decomposition.demands import FEW, SPARE
 from flrc.decomposition.factors import Factors
 
 
@@ -95,12 +96,6 @@ def gram_root(gram: Float[Tensor, "n n"], cutoff: float, tokens: int | None = No
         _spread(vectors, scale - least, least), _spread(vectors, 1 / scale - 1 / least, 1 / least),
         rescue,
     )  # fmt: skip
-
-
-FEW = 2
-"""Channels per token from which on a Gram matrix counts as one of few tokens."""
-SPARE = 16
-"""Random directions beyond the rank that :func:`_leading` draws."""
 
 
 def _cholesky(gram: Float[Tensor, "n n"], cutoff: float) -> Root | None:

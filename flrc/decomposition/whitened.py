@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from flrc.core.demand import Demand
 from flrc.decomposition.base import Decomposition, Inputs, Outputs
+from flrc.decomposition.demands import FEW, root_of_few, svd, transformed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +39,14 @@ class Whitened(Decomposition):
     def check(self) -> None:
         """Checks the cutoff."""
         self.require(0 < self.cutoff < 1, "cutoff", "a number in (0, 1)")
+
+    def demand(self, d_out: int, d_in: int, tokens: int) -> Demand:
+        """As any; the Gram matrix of few tokens takes another path to its root."""
+        if FEW * tokens > d_in:
+            return super().demand(d_out, d_in, tokens)
+        rooted, changed = root_of_few(d_in, tokens), transformed(d_out, d_in, d_in)
+        decomposed = svd(d_out, d_in, deficient=tokens < min(d_out, d_in))
+        return rooted + changed + decomposed.holding(16 * d_in**2 + changed.held)
 
     def decompose(self, weight: Tensor, inputs: Inputs, outputs: Outputs = None) -> Factors:
         """``W = (U Sigma) (V^T L^-1)`` from the SVD of ``W L``."""

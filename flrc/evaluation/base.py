@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flrc.core.component import Component
+from flrc.core.demand import Demand
 from flrc.data.dataset_catalog import choose_kind, find
 from flrc.errors import UserError
 from flrc.results.records.measurement import Measurement, Outcome
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from flrc.data.base import DataSource
     from flrc.data.token_sequences import TokenSequences
+    from flrc.models.anatomy.model_shape import ModelShape
     from flrc.runtime.decoding import Decoder
 
 
@@ -120,6 +122,21 @@ class Evaluation(Component, ABC):
         Raises:
             UserError: If a row that is used is bad, or there are too few.
         """
+
+    def demand(self, shape: ModelShape, read: TokenSequences, kept: float) -> Demand:
+        """What :meth:`evaluate` takes for the sequences of a part; reads no weight.
+
+        Replies count at their full length. Metrics of texts are not counted.
+
+        Args:
+            shape: Of the dense model.
+            read: The tokens that the model is fed.
+            kept: Share of the targets' weights that a step uses.
+        """
+        lengths, batch = [len(ids) for ids in read.ids], getattr(self, "batch_size", 1)
+        if not read.new_tokens:
+            return shape.forward(lengths, kept=kept, batch=batch)
+        return shape.generation(lengths, new_tokens=read.new_tokens, batch=batch, kept=kept)
 
     @abstractmethod
     def evaluate(self, subject: Subject, part: str) -> Outcome:

@@ -10,6 +10,7 @@ from functools import partial
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
+from flrc.core.demand import Demand
 from flrc.core.memory import peak_memory
 from flrc.data.token_sequences import TokenSequences
 from flrc.evaluation.base import Evaluation, Subject
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from flrc.evaluation.roofline import Roofline
     from flrc.evaluation.step_cost import StepCost
     from flrc.evaluation.timed_generation import Timing
+    from flrc.models.anatomy.model_shape import ModelShape
 
 
 @dataclass
@@ -123,6 +125,16 @@ class Efficiency(Evaluation):
             "evaluation.efficiency.prompt_tokens or new_tokens",
             settings["new_tokens"],
         )
+
+    def demand(self, shape: ModelShape, read: TokenSequences, kept: float) -> Demand:
+        """The peak's generation, then a warm-up and the repeats of both models."""
+        lengths = [len(ids) for ids in read.ids]
+        sizes = {"new_tokens": read.new_tokens, "batch": max(1, len(lengths))}
+        mine = shape.generation(lengths, **sizes, kept=kept)
+        if kept == 1:
+            return mine * (2 + self.repeats)
+        dense = shape.generation(lengths, **sizes).holding(shape.bytes)
+        return mine * (2 + self.repeats) + dense * (1 + self.repeats)
 
     def evaluate(self, subject: Subject, part: str) -> Outcome:
         """Measure one batch size."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from flrc.core.component import Component
+from flrc.core.demand import Demand
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,6 +43,11 @@ class Form(Component, ABC):
                 biases are kept.
             keep_dense: Whether to keep the dense weights too, for phases in which they are used.
         """
+
+    def demand(self, rank: int, target: Target) -> Demand:
+        """What :meth:`build` takes at a rank; reads no factor."""
+        size = 8 * rank * (target.d_out + target.d_in)
+        return Demand(moved=2 * size, held=size)
 
     def index_bytes(self, rank: int, target: Target) -> int:
         """Bytes of integers stored besides the parameters; recorded, not counted as parameters."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from flrc.core.demand import Demand
 from flrc.form.base import Form
 
 if TYPE_CHECKING:
@@ -44,6 +45,18 @@ class Pivoted(Form):
     def cost(self, rank: int, target: Target) -> int:
         """``rank * (d_out + d_in - rank)``."""
         return rank * (target.d_out + target.d_in - rank)
+
+    def demand(self, rank: int, target: Target) -> Demand:
+        """An elimination of the right factor, a solve and a product; exchanges are not counted.
+
+        Their number depends on the factor.
+        """
+        width = target.d_in
+        return super().demand(rank, target) + Demand(
+            double=2 * rank**2 * target.d_out,
+            factorised=rank**2 * (width - rank / 3) + rank**2 * (width - rank),
+            held=8 * (3 * rank * width + rank * target.d_out),
+        )
 
     def index_bytes(self, rank: int, target: Target) -> int:
         """Four bytes for each input: their order."""

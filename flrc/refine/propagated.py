@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flrc.core.demand import Demand
 from flrc.plans.rank_plan import RankPlan
 from flrc.refine.base import FactorsByBlock, Refinement
 
 if TYPE_CHECKING:
+    from flrc.decomposition.base import Decomposition
     from flrc.decomposition.statistics import Statistics
+    from flrc.models.anatomy.model_shape import ModelShape
 
 
 @dataclass
@@ -49,6 +53,38 @@ class Propagated(Refinement):
         self.require(0 <= self.strength <= 1, "strength", "a number in [0, 1]")
         self.require(self.prior > 0, "prior", "a number above 0")
         self.require(self.samples >= 1, "samples", "an integer of at least 1")
+
+    def demand(
+        self, shape: ModelShape, lengths: Sequence[int], decomposition: Decomposition
+    ) -> Demand:
+        """A dense and a compressed pass side by side; a solve and a decomposition per layer.
+
+        All sequences pass through a block as one batch, padded to the longest.
+        """
+        chosen = lengths[: self.samples]
+        tokens, padded = sum(chosen), len(chosen) * max(chosen, default=0)
+        batch = max(1, len(chosen))
+        passes = shape.forward([padded // batch] * len(chosen), head=False, batch=batch) * 2
+        fits = Demand()
+        for target in shape.targets:
+            m, n = target.d_out, target.d_in
+            corrected = Demand(
+                double=2 * m * n**2,
+                factorised=2 * n**3 / 3 + 2 * m * n**2,
+                held=8 * (2 * n**2 + 2 * m * n),
+            )
+            pooled = sum(lengths) + tokens
+            fits += corrected + decomposition.demand(m, n, pooled).holding(8 * m * n)
+        widest = 0
+        for block in shape.blocks:
+            groups = {target.input_group: target.d_in for target in block.targets}
+            widest = max(widest, sum(groups.values()))
+            products = 4 * tokens * sum(width**2 for width in groups.values())
+            sums = 2 * len(chosen) * sum(20 * width**2 for width in groups.values())
+            fits += Demand(single=products, moved=sums)
+        largest = max((target.d_in for target in shape.targets), default=0)
+        states = padded * (2 * shape.width + widest) * shape.itemsize
+        return (passes + fits).holding(states + 16 * largest**2)
 
     def refine(self, statistics: Statistics, plan: RankPlan) -> FactorsByBlock:
         """Factors of the corrected weights, block by block."""

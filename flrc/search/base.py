@@ -83,6 +83,13 @@ class ScheduleSearch(Component, ABC):
         """Settings and the content of the data that is read, for ids and cache keys."""
         return self.describe()
 
+    def generations(self, direction: int) -> list[int]:
+        """Items that every trial of the search generates for, as if no trial failed.
+
+        ``direction`` is that of the schedule.
+        """
+        return []
+
     @abstractmethod
     def search(self, schedule: Schedule, rate: float, compression: Compression) -> SearchResult:
         """The best schedule, in the direction of the given one, for an average rate over steps."""

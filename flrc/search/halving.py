@@ -50,6 +50,19 @@ class Halving(GeneratingSearch):
         inside = bool(self.drops) and all(0 < drop < 1 for drop in self.drops)
         self.require(inside, "drops", "numbers in (0, 1)")
 
+    def generations(self, direction: int) -> list[int]:
+        """Every candidate's new items in each round, and the winner's once more at its rates."""
+        from flrc.search.candidates import grid, rounds
+
+        alive = len(grid(self.switches, self.drops, direction, with_constant=direction > 0))
+        counts = rounds(self.samples, self.rounds)
+        # The constant schedule gives the first lengths, whether it competes or not.
+        found, seen = [] if direction > 0 else [counts[0]], 0
+        for count in counts:
+            found += [count - seen] * alive
+            seen, alive = count, -(-alive // 2)
+        return [*found, counts[-1]]
+
     def search(self, schedule: Schedule, rate: float, compression: Compression) -> SearchResult:
         """The best candidate after the last round, found by generating under each of them."""
         from flrc.search.candidates import grid, rounds

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flrc.calibration.dense_model import DenseModel
+from flrc.core.demand import Demand
 from flrc.sensitivity.base import Gradients, Sensitivity
+
+if TYPE_CHECKING:
+    from flrc.models.anatomy.model_shape import ModelShape
 
 
 @dataclass
@@ -18,6 +24,10 @@ class BlockInfluence(Sensitivity):
     """
 
     name: str = "block_influence"
+
+    def demand(self, shape: ModelShape, lengths: Sequence[int], fits: bool) -> Demand:
+        """A forward pass without the head."""
+        return shape.forward(lengths, head=False)
 
     def score(self, dense: DenseModel, gradients: Gradients) -> dict[str, float]:
         """Influence of each target's block, in [0, 2]."""

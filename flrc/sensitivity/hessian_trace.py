@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flrc.calibration.dense_model import DenseModel
+from flrc.core.demand import Demand
 from flrc.sensitivity.base import Gradients, Sensitivity
+
+if TYPE_CHECKING:
+    from flrc.models.anatomy.model_shape import ModelShape
 
 
 @dataclass
@@ -35,6 +41,17 @@ class HessianTrace(Sensitivity):
         self.require(self.draws >= 1, "draws", "an integer of at least 1")
         enough = self.samples is None or self.samples >= 1
         self.require(enough, "samples", "an integer of at least 1, or null for all")
+
+    def demand(self, shape: ModelShape, lengths: Sequence[int], fits: bool) -> Demand:
+        """A backward pass with a graph, and one through it for each draw; nothing is recomputed.
+
+        The pass through the graph goes over the forward and the backward pass once more.
+        """
+        chosen = lengths[: self.samples]
+        once = shape.forward(chosen) + shape.backward(chosen, of_weights=True, recomputed=False)
+        graph = 2 * shape.graph_bytes(0, max(chosen, default=0))
+        dense = sum(target.dense for target in shape.targets)
+        return (once * (1 + self.draws)).holding(graph + 3 * dense * shape.itemsize)
 
     def score(self, dense: DenseModel, gradients: Gradients) -> dict[str, float]:
         """Mean Hessian trace by target."""

@@ -65,8 +65,15 @@ def _plan(config: RunConfig) -> JobEntry:
     """What the job would do, without doing it (``dry_run=true``)."""
     check_inputs(config)
     folder = run_folder(config)
-    done = finished(config, folder) is not None
-    return JobEntry("done" if done else "would run", str(folder.path))
+    if finished(config, folder) is not None:
+        return JobEntry("done", str(folder.path))
+    display.stage("counting what the run takes", announce=False)
+    with uncollected():
+        from flrc.running.dry_run import estimate_run  # imports torch
+
+    estimate = estimate_run(config)
+    taken = None if estimate is None else estimate.to_json()
+    return JobEntry("would run", str(folder.path), estimate=taken)
 
 
 def _run_here(config: RunConfig) -> JobEntry:

@@ -54,6 +54,8 @@ class JobEntry:
         runs: Folder of all runs; None if the configuration is invalid.
         study: Its place in a study; None outside of studies.
         mistake: Whether it failed because of a user's mistake: the same command fails again.
+        estimate: Of a dry run: what the job would take, as a
+            :class:`~flrc.running.dry_run.RunEstimate`.
     """
 
     status: str
@@ -65,6 +67,7 @@ class JobEntry:
     runs: str | None = None
     study: StudyJob | None = None
     mistake: bool = False
+    estimate: dict[str, Any] | None = None
 
     def to_line(self) -> str:
         """The entry as one line of JSON."""

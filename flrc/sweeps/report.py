@@ -10,7 +10,7 @@ from rich.console import Console
 
 from flrc.errors import UserError
 from flrc.results.pages.report import print_tables, write_tables
-from flrc.results.studies.estimate import estimate
+from flrc.sweeps.dry_run_report import print_plan
 from flrc.sweeps.error_output import print_failure
 from flrc.sweeps.job_log import JobEntry, runs_of
 from flrc.sweeps.next_steps import print_end
@@ -28,7 +28,7 @@ def report(entries: Sequence[JobEntry], experiments: Path, overrides: Sequence[s
     planned = [entry for entry in entries if entry.status in ("done", "would run")]
     code = 0
     if planned:
-        _print_plan(planned, experiments, console)
+        print_plan(planned, experiments, console)
     else:
         for group in _groups(entries):
             page = None
@@ -68,20 +68,3 @@ def _print_tables(entries: Sequence[JobEntry], console: Console) -> None:
         written = write_tables(records, root / "tables" / name)
         print_end(runs, root, console)
         console.print("rendered: " + ", ".join(map(str, written)), soft_wrap=True)
-
-
-def _print_plan(entries: Sequence[JobEntry], experiments: Path, console: Console) -> None:
-    """Print what every job of a dry run would do, and for a study how long that may take."""
-    first: dict[str | None, JobEntry] = {}
-    for entry in entries:
-        status = "as above" if entry.folder in first else entry.status
-        first.setdefault(entry.folder, entry)
-        console.print(f"{status:>10}  {entry.folder}", soft_wrap=True, highlight=False)
-    waiting = [entry for entry in first.values() if entry.status == "would run"]
-    jobs = [
-        {"runs": entry.runs, "study": entry.study.study, "facts": entry.study.facts}
-        for entry in waiting
-        if entry.study is not None
-    ]
-    if jobs and len(jobs) == len(waiting):
-        console.print(estimate(jobs, experiments), soft_wrap=True, highlight=False)

@@ -151,6 +151,27 @@ def test_dry_run_lists_and_computes_nothing(place: Place, call: Call) -> None:
     flrc = "whitened-proportional-progressive"
     assert names == {f"{flrc}-r0.2", f"{flrc}-r0.3", "none-none-constant-r0"}
     place.assert_nothing_computed()
+    # What each job takes, its memory and time on this machine, and how that is known.
+    assert len(re.findall(r"TFLOP, about \d+ min, [\d.]+ GB on the host", ended.out)) == 4
+    assert "In all: " in ended.out
+    assert "Reckoned from counted operations and bytes, not measured" in ended.out
+
+
+def test_a_dry_run_of_one_job_lists_its_stages(place: Place, call: Call) -> None:
+    ended = call("method=kfac_skip", "rate=0.2", "dry_run=true")
+    assert ended.code == 0, ended.text
+    rows = [line.split("  ")[0] for line in ended.out.splitlines() if line.rstrip().endswith("GB")]
+    for stage in ("load", "output gradients", "decomposition", "refinement", "surgery"):
+        assert stage in rows, ended.out
+    place.assert_nothing_computed()
+
+
+def test_a_dry_run_without_the_device_gives_no_times(place: Place, call: Call) -> None:
+    ended = call("method=svdllm", "rate=0.2", "device=cuda:9", "dry_run=true")
+    assert ended.code == 0, ended.text
+    assert "TFLOP" in ended.out
+    assert "GB on the GPU" in ended.out
+    assert " min" not in ended.out.replace("minutes", "")
 
 
 def test_dry_run_lists_what_is_done(swept: Swept, call: Call) -> None:

@@ -34,12 +34,13 @@ def estimate(jobs: Sequence[dict[str, Any]], experiments: Path) -> str:
         unknown += not similar
     text = f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} would run"
     if unknown < len(jobs):
-        text += f", about {_duration(total)} in total, judging by similar runs"
+        text += f", about {duration(total)} in total, judging by similar runs"
     if unknown:
         text += f"; there is no similar run yet for {unknown} of them"
     return text + "."
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Minutes, or hours and minutes; at least one minute."""
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{max(minutes, 1)} min"
