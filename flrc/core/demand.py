@@ -36,9 +36,9 @@ class Demand:
     Attributes:
         model: Operations of products in the model's dtype.
         single: Of products in float32.
-        double: Of products in float64.
-        factorised: Of factorisations in float64: Cholesky ``n^3 / 3``, a triangular solve with the
-            identity ``n^3``, LU ``2 n^3 / 3``, an eigendecomposition ``9 n^3``.
+        double: Of products in float64, and of what consists of them: Cholesky ``n^3 / 3``, a
+            triangular solve with the identity ``n^3``, LU ``2 n^3 / 3``.
+        factorised: Of orthogonal factorisations in float64: QR, an eigendecomposition ``9 n^3``.
         moved: Bytes read and written by what is limited by memory: weights of a decoding step,
             activations, sums of Gram matrices.
         calls: Calls of a decoder block: each costs Python the same, whatever the model's size.

@@ -32,7 +32,7 @@ def svd(d_out: int, d_in: int, *, deficient: bool = False) -> Demand:
 
 def root(width: int) -> Demand:
     """Cholesky's root of a Gram matrix, and its inverse."""
-    return Demand(factorised=width**3 / 3 + width**3, held=16 * width**2)
+    return Demand(double=width**3 / 3 + width**3, held=16 * width**2)
 
 
 def root_of_few(width: int, tokens: int) -> Demand:

@@ -53,8 +53,7 @@ class Pivoted(Form):
         """
         width = target.d_in
         return super().demand(rank, target) + Demand(
-            double=2 * rank**2 * target.d_out,
-            factorised=rank**2 * (width - rank / 3) + rank**2 * (width - rank),
+            double=rank**2 * (2 * target.d_out + 2 * width - 4 * rank / 3),
             held=8 * (3 * rank * width + rank * target.d_out),
         )
 

@@ -69,8 +69,7 @@ class Propagated(Refinement):
         for target in shape.targets:
             m, n = target.d_out, target.d_in
             corrected = Demand(
-                double=2 * m * n**2,
-                factorised=2 * n**3 / 3 + 2 * m * n**2,
+                double=2 * n**3 / 3 + 4 * m * n**2,
                 held=8 * (2 * n**2 + 2 * m * n),
             )
             pooled = sum(lengths) + tokens

@@ -221,12 +221,14 @@ class Reckoning:
         return found.holding(built)
 
     def _surgery(self) -> Demand:
-        """The layers of the plan, at the uniform ranks of the rate."""
+        """The layers of the plan, at the uniform ranks of the rate.
+
+        Each takes the place of its dense layer before the next is built.
+        """
         form, found = self.config.form, Demand()
         for target in self.shape.targets:
             found += form.demand(uniform_rank(form, target, self.kept), target)
-        stored = self.kept * sum(target.dense for target in self.shape.targets)
-        return found.holding(stored * self.shape.itemsize)
+        return found
 
 
 def uniform_rank(form: Form, target: Target, kept: float) -> int:

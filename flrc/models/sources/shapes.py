@@ -25,6 +25,23 @@ def _tiny(model_type: str, key_value_heads: int, **fields: Any) -> dict[str, Any
     }
 
 
+def _llama3(width: int, inside: int, blocks: int, heads: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "model_type": "llama",
+        "hidden_size": width,
+        "intermediate_size": inside,
+        "num_hidden_layers": blocks,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 500000.0,
+        **_TOKENS,
+        **fields,
+    }
+
+
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny_llama": _tiny("llama", 4),
     "tiny_llama_gqa": _tiny("llama", 2, tie_word_embeddings=True),
@@ -39,20 +56,11 @@ SHAPES: dict[str, dict[str, Any]] = {
         sliding_window=16,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
     ),
-    # Llama-3.2-1B, for measuring speed without a download.
-    "llama3_2_1b": {
-        "model_type": "llama",
-        "hidden_size": 2048,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 16,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 64,
-        "vocab_size": 128256,
-        "max_position_embeddings": 131072,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 500000.0,
-        "tie_word_embeddings": True,
-        **_TOKENS,
-    },
+    # Llama-3.2-1B and 3B, and Llama-3-8B: for measuring speed, and reckoning what a run takes,
+    # without a download.
+    "llama3_2_1b": _llama3(2048, 8192, 16, 32, head_dim=64, tie_word_embeddings=True),
+    "llama3_2_3b": _llama3(3072, 8192, 28, 24, head_dim=128, tie_word_embeddings=True),
+    "llama3_8b": _llama3(
+        4096, 14336, 32, 32, head_dim=128, max_position_embeddings=8192, tie_word_embeddings=False
+    ),
 }
