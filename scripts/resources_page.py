@@ -85,7 +85,7 @@ class Shaped:
         """The config of the shape."""
         from flrc.models.sources.shapes import SHAPES
 
-        return AutoConfig.for_model(**(SHAPES[self.shape] if self.shape in SHAPES else SMOLLM2))
+        return AutoConfig.for_model(**SHAPES.get(self.shape, SMOLLM2))
 
 
 @cache
