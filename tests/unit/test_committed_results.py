@@ -48,10 +48,11 @@ def test_the_page_of_claims_is_current() -> None:
     )
 
 
-def test_the_tables_of_the_front_page_are_current() -> None:
-    kept = (EXPERIMENTS.parent / "README.md").read_text("utf-8")
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md", "docs/choose.md"])
+def test_the_tables_of_pages_are_current(page: str) -> None:
+    kept = (EXPERIMENTS.parent / page).read_text("utf-8")
     assert kept == front_page.fill(kept, EXPERIMENTS), (
-        "python scripts/front_page.py README.md experiments"
+        f"python scripts/front_page.py {page} experiments"
     )
 
 
