@@ -21,6 +21,7 @@ from flrc.config import RunConfig, components, register
 from flrc.core.demand import Rates
 from flrc.core.shipped import conf_folder
 from flrc.data.token_sequences import TokenSequences
+from flrc.models.anatomy.model_shape import ModelShape
 from flrc.models.anatomy.targets import find_targets
 from flrc.models.sources.loading import model_shell
 from flrc.running.dry_run import memory
@@ -130,7 +131,7 @@ def reckoned(
             reads[evaluation.title(part, config.data)] = tokens(2, 2048)
     weightless = shell(MODELS.get(model, model), dtype)
     targets = list(config.grouping.targets(find_targets(weightless)))
-    return Reckoning.of(config, weightless, targets, reads)
+    return Reckoning(config, ModelShape.of(weightless, targets), weightless.dtype, reads)
 
 
 MEASURED = (
@@ -262,7 +263,8 @@ def _stages_of(config: dict[str, Any]) -> dict[str, tuple[Any, float]]:
     if known.searches:
         reads[SEARCH] = tokens(search.samples, DIALOGUE, search.max_new_tokens)  # type: ignore[attr-defined]
     weightless = shell("smollm2", "float32")
-    reckoning = Reckoning.of(known, weightless, find_targets(weightless), reads)  # type: ignore[arg-type]
+    shape = ModelShape.of(weightless, find_targets(weightless))
+    reckoning = Reckoning(known, shape, torch.float32, reads)  # type: ignore[arg-type]
     return {s.name: (s.demand, float(reckoning.shape.bytes)) for s in reckoning.stages()}
 
 

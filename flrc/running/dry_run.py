@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flrc.core import jsonfile
 from flrc.core.component import plain
 from flrc.errors import UserError
-from flrc.running.identity import CALIBRATION, Entries
+from flrc.running.identity import CALIBRATION, SEARCH, Entries, run_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -87,6 +87,7 @@ def estimate_run(config: RunConfig) -> RunEstimate | None:
 
     from flrc.core.cache import StageCache
     from flrc.models.anatomy.forward_trace import UndecidedError
+    from flrc.models.anatomy.model_shape import ModelShape
     from flrc.running import environment
     from flrc.running.reckoning import Reckoning
 
@@ -97,7 +98,7 @@ def estimate_run(config: RunConfig) -> RunEstimate | None:
     except UndecidedError as error:
         log.info("what the run takes is known once the weights are loaded: %s", error)
         return None
-    reckoning = Reckoning.of(config, model, targets, reads)
+    reckoning = Reckoning(config, ModelShape.of(model, targets), model.dtype, reads)
     device, rates = _machine(config.device, config.dtype)
     entries = Entries(
         config,
@@ -194,19 +195,20 @@ _known_shells: dict[str, tuple[PreTrainedModel, list[Target]]] = {}
 
 def _reads(config: RunConfig) -> dict[str, TokenSequences]:
     """Every token sequence of the run."""
-    from flrc.running.preflight import read_sequences
+    from flrc.running.preflight import read_sequences, searched_now
 
+    searches = config.searches and searched_now(config, run_folder(config))
     asked: dict[str, Any] = {
         "model": config.model.fingerprint(),
         "seed": config.seed,
         "data": plain(config.data),
         "evaluation": plain(config.evaluation),
         CALIBRATION: plain(config.calibration) if config.calibrates else None,
-        "search": plain(config.search) if config.searches else None,
+        SEARCH: plain(config.search) if searches else None,
     }
     key = jsonfile.digest(asked, 20)
     if key not in _known_reads:
-        _known_reads[key] = read_sequences(config, config.model.tokenizer())
+        _known_reads[key] = read_sequences(config, config.model.tokenizer(), searches)
     return _known_reads[key]
 
 

@@ -14,17 +14,16 @@ from flrc.calibration import demands as calibrating
 from flrc.calibration.output_statistics import sequences_read
 from flrc.calibration.statistics_store import input_bytes, output_bytes
 from flrc.core.demand import Demand, total
-from flrc.models.anatomy.model_shape import ModelShape
 from flrc.running.factors import factor_bytes
 from flrc.running.identity import CALIBRATION, SEARCH
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
 
     from flrc.config import RunConfig
     from flrc.data.token_sequences import TokenSequences
     from flrc.form.base import Form
+    from flrc.models.anatomy.model_shape import ModelShape
     from flrc.plans.target import Target
 
 CANDIDATES = 8
@@ -61,14 +60,6 @@ class Reckoning:
     shape: ModelShape
     dtype: torch.dtype
     reads: Mapping[str, TokenSequences]
-
-    @classmethod
-    def of(
-        cls, config: RunConfig, model: PreTrainedModel, targets: list[Target],
-        reads: Mapping[str, TokenSequences],
-    ) -> Reckoning:  # fmt: skip
-        """The reckoning for a model, which needs no weights, in the run's dtype."""
-        return cls(config, ModelShape.of(model, targets), next(model.parameters()).dtype, reads)
 
     @property
     def lengths(self) -> list[int]:
@@ -142,7 +133,7 @@ class Reckoning:
             yield StageDemand("sensitivity", scored)
         if any(config.allocator.measurements()):
             yield StageDemand("allocation", self._probes())
-        if config.searches:
+        if SEARCH in self.reads:  # else it is deferred
             yield StageDemand("schedule", self._search())
         if config.refine.REFINES:
             refined = config.refine.demand(shape, lengths, config.decomposition)

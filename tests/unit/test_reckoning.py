@@ -192,8 +192,8 @@ def reckoned(place: Path, *overrides: str) -> Reckoning:
     config = compose(*folder, *overrides)
     shell = model_shell(config.model)
     targets = config.grouping.targets(find_targets(shell))
-    reads = read_sequences(config, config.model.tokenizer())
-    return Reckoning.of(config, shell, targets, reads)
+    reads = read_sequences(config, config.model.tokenizer(), config.searches)
+    return Reckoning(config, ModelShape.of(shell, targets), shell.dtype, reads)
 
 
 def test_a_weightless_model_is_enough(tmp_path: Path) -> None:
@@ -281,3 +281,12 @@ def test_a_machine_is_measured() -> None:
     assert rates.model == rates.single
     assert all(rate > 1 for rate in vars(rates).values())
     assert 1e8 < rates.single < 1e14
+
+
+def test_a_deferred_search_is_not_counted(tmp_path: Path) -> None:
+    few = ("method=plrd", "evaluation=[perplexity]", "calibration.dialogues=8")
+    reckoning = reckoned(tmp_path, *few, "search.samples=4")
+    assert "schedule" in [stage.name for stage in reckoning.stages()]
+    reads = {name: read for name, read in reckoning.reads.items() if name != "search"}
+    deferred = replace(reckoning, reads=reads).stages()
+    assert "schedule" not in [stage.name for stage in deferred]
