@@ -58,6 +58,8 @@ report: install  ## render all records in RUNS
 
 docs: install  ## build the pages of docs/ as a site in site/
 	$(BIN)/python scripts/options_page.py docs/options.md
+	$(BIN)/python scripts/resources_page.py docs/resources.md
+	for page in choose results; do $(BIN)/python scripts/front_page.py docs/$$page.md experiments || exit 1; done
 	$(BIN)/mkdocs build --strict --quiet
 	@echo site/index.html
 

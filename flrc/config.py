@@ -146,7 +146,8 @@ class RunConfig(Canonical):
         dtype: Data type of the model: ``float32``, ``bfloat16``, ``float16`` or ``float64``.
         threads: CPU threads; None for torch's choice.
         force: Whether finished work is computed again.
-        dry_run: Whether the command only says what would run.
+        dry_run: Whether the command only says what would run, and what it would take: operations,
+            time on this machine and memory, counted without loading weights.
         workers: Jobs of a sweep that run at a time on a machine, each in a process of its own. 0:
             one after the other in this process under the basic launcher, as many as it starts under
             another one.

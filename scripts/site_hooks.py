@@ -19,13 +19,13 @@ STYLE = "css/highlight.css"
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Name files of the repository that are no part of the site, instead of linking to them.
 
-    A missing file is a warning, which ends a strict build.
+    Images are copied into the site. A missing file is a warning, which ends a strict build.
     """
     here = (ROOT / "docs" / page.file.src_uri).parent
 
     def named(link: re.Match[str]) -> str:
         target = link["target"].partition("#")[0]
-        if not target or ":" in target or link["image"]:
+        if not target or ":" in target:
             return link[0]
         place = (here / target).resolve()
         if place.is_relative_to(ROOT / "docs"):
@@ -33,14 +33,28 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         if not place.exists():
             log.warning("%s: %s does not exist", page.file.src_uri, link["target"])
         path = place.relative_to(ROOT)
+        if link["image"]:
+            up = "../" * page.file.src_uri.count("/")
+            return f"![{link['text']}]({up}{_copy(place)})"
         return link["text"] if str(path) in link["text"] else f"{link['text']} (`{path}`)"
 
     return LINK.sub(named, markdown)
 
 
+def _copy(image: Path) -> str:
+    """Where the site has an image of the repository."""
+    return "images/" + "_".join(image.relative_to(ROOT).parts[1:])
+
+
 def on_files(files: Files, config: Any) -> Files:
-    """Add the style sheet of highlighted code."""
+    """Add the style sheet of highlighted code, and images of the repository."""
     from pygments.formatters import HtmlFormatter
+
+    for page in (ROOT / "docs").rglob("*.md"):
+        for link in LINK.finditer(page.read_text("utf-8")):
+            place = (page.parent / link["target"]).resolve()
+            if link["image"] and place.is_file() and not place.is_relative_to(ROOT / "docs"):
+                files.append(File.generated(config, _copy(place), abs_src_path=str(place)))
 
     styles = HtmlFormatter(style="default").get_style_defs(".highlight")
     files.append(File.generated(config, STYLE, content=styles))
