@@ -61,7 +61,7 @@ def shared(estimate: RunEstimate, paid: set[str]) -> RunEstimate:
 def in_short(stages: Iterable[StageEstimate]) -> str:
     """One line: operations, time and memory of the stages that are computed."""
     computed = [stage for stage in stages if not stage.cached]
-    parts = [f"{sum(stage.operations for stage in computed) / 1e12:,.3g} TFLOP"]
+    parts = [f"{_tera(sum(stage.operations for stage in computed))} TFLOP"]
     if all(stage.seconds is not None for stage in computed):
         parts.append(f"about {duration(sum(stage.seconds or 0.0 for stage in computed))}")
     parts.append(f"{_gigabytes(max(stage.host for stage in computed))} on the host")
@@ -79,7 +79,7 @@ def table(estimate: RunEstimate) -> Table:
         found.add_column(head, justify="right")
     for stage in estimate.stages:
         minutes = "" if stage.seconds is None else f"{stage.seconds / 60:,.1f}"
-        work = ["", "cached"] if stage.cached else [f"{stage.operations / 1e12:,.3g}", minutes]
+        work = ["", "cached"] if stage.cached else [_tera(stage.operations), minutes]
         device = [] if stage.device is None else [_gigabytes(stage.device)]
         found.add_row(stage.name, *work, _gigabytes(stage.host), *device)
     return found
@@ -99,6 +99,11 @@ def summary(estimates: Sequence[RunEstimate]) -> list[str]:
         )
     lines.append(f"{how}. Replies count at full length; docs/resources.md says how far it is off.")
     return lines
+
+
+def _tera(operations: float) -> str:
+    tera = operations / 1e12
+    return f"{tera:,.0f}" if tera >= 100 else f"{tera:.3g}"
 
 
 def _threads(count: int) -> str:
