@@ -16,7 +16,7 @@ import records_factory as factory
 from flrc.core import jsonfile
 from flrc.errors import UserError
 from flrc.results.records.measurement import Measurement, Outcome
-from flrc.results.records.store import RunFolder, find_records
+from flrc.results.records.store import RunFolder, find_folders, find_records
 
 SETTINGS = {"windows": 4, "length": 2048, "nested": {"a": [1, 2]}}
 
@@ -141,6 +141,15 @@ def test_unreadable_records_are_skipped_by_name(
     for name in ("broken", "old", "empty"):
         assert f"{name}/record.json" in caplog.text.replace("\\", "/")
     assert len(find_records(tmp_path / "m" / "a")) == 1
+
+
+@pytest.mark.parametrize("model", ["model", "wandb", "evaluations"])
+def test_a_model_may_be_called_as_a_folder_of_a_run(tmp_path: Path, model: str) -> None:
+    run = RunFolder(tmp_path / model / "whitened-a")
+    run.write_record(factory.record(model=model))
+    RunFolder(run.path / model).write_record(factory.record(model="inside"))
+    assert [folder for folder, _ in find_folders(tmp_path)] == [run]
+    assert [folder for folder, _ in find_folders(run.path)] == [run]
 
 
 def test_what_a_newer_version_wrote_is_neither_read_nor_lost(tmp_path: Path) -> None:

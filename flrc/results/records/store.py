@@ -26,7 +26,7 @@ RECORD = "record.json"
 PLAN = "plan.json"
 EVALUATIONS = "evaluations"
 NOT_RUNS = {EVALUATIONS, "wandb", "model"}
-"""Folders that are not searched for records."""
+"""Folders of a run that are not searched for records; a model may have one of these names."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,8 @@ def find_folders(root: Path) -> list[tuple[RunFolder, Record]]:
         )
     known = []
     for folder, below, files in os.walk(root):
-        below[:] = sorted(name for name in below if name not in NOT_RUNS)
+        pruned = NOT_RUNS if RECORD in files else set()
+        below[:] = sorted(name for name in below if name not in pruned)
         if RECORD in files:
             record = RunFolder(Path(folder)).read_record()
             if record is not None:
