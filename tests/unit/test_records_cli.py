@@ -137,3 +137,29 @@ def test_ls_is_in_order_of_time_and_names_what_differs(tmp_path: Path) -> None:
     assert "=" not in lines[1]  # the only run of its method
     for absent in ("bits", "group", "device", "runtime"):
         assert absent not in shown
+
+
+def test_ls_names_the_calibration_by_its_option(tmp_path: Path) -> None:
+    def saved(method: str, run_id: str, name: str, **more: object) -> None:
+        calibration = {"name": name, "samples": 16, "length": 512, **more}
+        record = factory.record(method, config={"calibration": calibration})
+        record.run["id"] = run_id
+        RunFolder(tmp_path / run_id).write_record(record)
+
+    saved("flrc", "one", "text", datasets=["wikitext2"])
+    saved("flrc", "two", "mixed")
+    saved("kfac", "three", "text", datasets=["c4"])
+    saved("kfac", "four", "text", datasets=["wikitext2", "c4"])
+    saved("svdllm", "five", "text", datasets=["own"])
+    saved("svdllm", "six", "text", datasets=["c4"])
+    code, shown = call("ls", str(tmp_path))
+    assert code == 0
+    settings = {line.split()[0]: line.split()[2] for line in shown.splitlines()[1:]}
+    assert settings == {
+        "one": "calibration=wikitext2",
+        "two": "calibration=mixed",
+        "three": "calibration=c4",
+        "four": "calibration=wikitext2_c4",
+        "five": 'calibration.datasets=["own"]',  # no option has these
+        "six": "calibration=c4",
+    }

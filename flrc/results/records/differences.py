@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flrc.core.jsonfile import canonical
+from flrc.core.shipped import conf_folder
+from flrc.results.records.calibration_option import calibration_option
 from flrc.results.records.record import Record
 from flrc.results.records.rows import flatten, plain
 
@@ -70,8 +72,24 @@ def differences(records: Sequence[Record]) -> list[list[str]]:
     for record, view in zip(records, views, strict=True):
         keys = shown[str(record.run["method"])]
         own = [key for key in keys if key in view and not follows(key, keys)]
-        lines.append([f"{key.removesuffix('.name')}={_short(view[key])}" for key in own])
+        lines.append([as_override(key, view, _short) for key in own])
     return lines
+
+
+def as_override(
+    key: str, values: Mapping[str, Any], text: Callable[[Any], str] = plain
+) -> str:
+    """``key=value`` as it is typed: a component by its name, a calibration by its option.
+
+    Several options of the calibration are one component, ``text``, with other data sets.
+    """
+    name = values.get("calibration.name")
+    if name is not None and key in ("calibration.name", "calibration.datasets"):
+        datasets = values.get("calibration.datasets", ())
+        option = calibration_option({"name": name, "datasets": datasets})
+        if (conf_folder() / "calibration" / f"{option}.yaml").is_file():
+            return f"calibration={option}"
+    return f"{key.removesuffix('.name')}={text(values.get(key))}"
 
 
 def _of_model(key: str) -> bool:

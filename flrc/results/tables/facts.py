@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flrc.results.records.calibration_option import calibration_option
 from flrc.results.records.record import METHOD_SLOTS
 
 Facts = dict[str, Any]
@@ -30,10 +31,8 @@ def facts_of(config: Mapping[str, Any]) -> Facts:
     if (stored := config.get("search", {}).get("stored")) and facts["schedule"] != "constant":
         facts["search"] += f", stored <= {stored:g}"
     calibration = config["calibration"]
-    text = calibration["name"] == "text"
-    datasets = "_".join(calibration.get("datasets", ()))
     return facts | {
-        "calibration": datasets if text else calibration["name"],
+        "calibration": calibration_option(calibration),
         "samples": calibration["samples"],
     }
 

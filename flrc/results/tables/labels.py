@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from flrc.core.shipped import conf_folder
-from flrc.results.records.differences import follows, method_settings, varying
+from flrc.results.records.differences import as_override, follows, method_settings, varying
 from flrc.results.records.record import METHOD_SLOTS, Record
-from flrc.results.records.rows import plain
 from flrc.results.records.store import model_name, requested_rate
 
 Presets = Mapping[str, Mapping[str, str]]
@@ -91,7 +90,7 @@ def _split(records: Sequence[Record], labels: list[str], view: Any) -> list[str]
         keys = [key for key in different[label] if f" {key}=" not in label]
         # The name of a component implies the other keys of its slot.
         keys = [key for key in keys if not follows(key, different[label])]
-        parts = [f"{key.removesuffix('.name')}={plain(values.get(key))}" for key in keys]
+        parts = [as_override(key, values) for key in keys]
         split.append(" · ".join([label, *parts]))
     return split
 
