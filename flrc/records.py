@@ -57,9 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     ls = commands.add_parser("ls", parents=[runs], help="one line per run")
     ls.add_argument("folder", type=Path, nargs="?", help="folder of the runs; the same as --runs")
     one = commands.add_parser("show", parents=[runs], help="everything about one run")
-    one.add_argument("id", help="the run's id or the start of it, or its folder")
+    wanted = "the run's id or the start of it, its folder, or a checkpoint's folder"
+    one.add_argument("id", help=wanted)
     two = commands.add_parser("diff", parents=[runs], help="what differs between two runs")
-    two.add_argument("first", help="the run's id or the start of it, or its folder")
+    two.add_argument("first", help=wanted)
     two.add_argument("second", help="the other run's")
     return parser
 

@@ -16,6 +16,7 @@ from flrc.errors import UserError
 from flrc.export import main as export
 from flrc.form.two_factor import TwoFactor
 from flrc.library.checkpoint_folder import checkpoint_folder
+from flrc.library.compressed_model import as_model
 from flrc.models.checkpoints.checkpoint import Loaded, save
 from flrc.records import main as records
 from flrc.results.records.lookup import find_run
@@ -123,3 +124,24 @@ def test_id_folder_and_checkpoint_are_taken_alike(
         shown.append(capsys.readouterr().out)
     assert shown[0] == shown[1] == shown[2]
     assert flrc.load("aaaa", "cpu", runs=tmp_path).plans == plans
+
+
+def test_a_checkpoint_that_was_saved_elsewhere_shows_its_record(
+    tmp_path: Path, make_model: Any, tokenizer: Any, capsys: Any
+) -> None:
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    paths = {"runs": str(runs), "cache": "cache"}
+    folder, record = written(runs, "aaaa111111", factory.record("svdllm", config={"paths": paths}))
+    model = make_model()
+    _, plans = built(model, TwoFactor(), Constant(), False, False)
+    flrc.save(as_model(Loaded(model, tokenizer, plans), record), out)
+    assert records(["show", str(out), "--runs", str(runs)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("aaaa111111  svdllm")
+    assert "wikitext2/perplexity" in shown
+    assert records(["diff", str(out), str(folder.path), "--runs", str(runs)]) == 0
+    compared = capsys.readouterr().out
+    assert "configuration: no difference" in compared  # not even in its paths
+    (out / "flrc_record.json").unlink()
+    assert records(["show", str(out), "--runs", str(runs)]) == 1
+    assert "saved without the record of its run" in capsys.readouterr().err

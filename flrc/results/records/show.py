@@ -29,6 +29,7 @@ from flrc.results.records.rows import (
     plain,
     stages,
 )
+from flrc.results.records.sharing import shareable
 from flrc.results.records.store import model_name, requested_rate
 
 STATUS_STYLE = {"ok": "green", "failed": "bold red", "running": "yellow"}
@@ -95,7 +96,13 @@ def whole(record: Record) -> Group:
 
 
 def difference(first: Record, second: Record) -> Group:
-    """Configuration keys that differ, and the differences of the measurements."""
+    """Configuration keys that differ, and the differences of the measurements.
+
+    A record that was made shareable (a checkpoint's, a committed one) has no paths; the other's are
+    then no difference.
+    """
+    if not all("paths" in record.run.get("config", {}) for record in (first, second)):
+        first, second = shareable(first), shareable(second)
     names = [str(record.run["id"]) for record in (first, second)]
     keys = Table("key", *names, title="configuration", title_justify="left")
     left, right = (flatten(record.run.get("config", {})) for record in (first, second))

@@ -98,20 +98,22 @@ class RunFolder:
             log.warning("%s cannot be read and counts as missing: %s", path, error)
             return None
 
-    def read_record(self) -> Record | None:
+    def read_record(self, name: str = RECORD) -> Record | None:
         """The run's record; None if it is missing, or damaged (which is logged as a warning).
+
+        ``name`` is that of the file; beside a checkpoint it has another one.
 
         Raises:
             UserError: If a newer version wrote it; it must not be overwritten.
         """
-        values = self.read_json(RECORD)
+        values = self.read_json(name)
         if values is None:
             return None
-        self._refuse_newer(RECORD, values)
+        self._refuse_newer(name, values)
         try:
             return _record(values)
         except ValueError as error:
-            log.warning("%s cannot be read and counts as missing: %s", self.path / RECORD, error)
+            log.warning("%s cannot be read and counts as missing: %s", self.path / name, error)
             return None
 
     def _refuse_newer(self, name: str, values: Any) -> None:
