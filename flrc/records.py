@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
             console.print(show.difference(*(record for _, record in pair)))
             first, second = (items_of(folder, record) for folder, record in pair)
             if comparisons := compare(first, second):
-                names = [str(record.run["id"]) for _, record in pair]
+                names = show.names_of(*(record for _, record in pair))
                 console.print(show.paired(comparisons, *names))
     except UserError as error:
         Console(stderr=True).print(str(error), markup=False, style="red", soft_wrap=True)

@@ -19,6 +19,7 @@ from flrc.results.pages.references import References
 from flrc.results.plots import stability
 from flrc.results.plots.formats import ALL_PICTURES, NEEDS, PICTURES, PLOT
 from flrc.results.plots.panel import AXES
+from flrc.results.records.run_key import key_of
 from flrc.results.records.store import RECORD, find_folders, find_records, no_records
 from flrc.results.studies.files import print_study, write_study
 from flrc.results.studies.study import read_study, results_of
@@ -118,7 +119,7 @@ def _study(options: argparse.Namespace, console: Console) -> list[Path]:
     print_study(study, console)
     output = options.output or results.parent
     places = {
-        str(record.run["id"]): os.path.relpath(run.path / RECORD, output)
+        key_of(record): os.path.relpath(run.path / RECORD, output)
         for run, record in find_folders(results)
     }
     return write_study(study, output, places, options.format, options.plot_format)

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flrc.core.commands import as_called, from_here
-from flrc.results.records.lookup import RUNS
+from flrc.results.records.lookup import RUNS, shortest_name
 from flrc.results.records.own_command import own_command
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder, requested_rate
@@ -59,13 +59,13 @@ def next_lines(runs: Sequence[Run], root: Path) -> list[str]:
     saved = [run for run in compressed if run[0].model.is_dir()]
     lines = []
     if saved:
-        run_id = saved[-1][1].run["id"]
-        lines.append(f"{as_called('chat')} {run_id}{where}")
-        lines.append(f"{as_called('export')} {run_id} FOLDER{where}")
+        name = _name(saved[-1], root)
+        lines.append(f"{as_called('chat')} {name}{where}")
+        lines.append(f"{as_called('export')} {name} FOLDER{where}")
     elif compressed:
         command = own_command(compressed[-1][1], "model.save=true")
         lines.append(f"{command}  # saves the model, for chat and export")
-    lines.append(f"{as_called('records')} show {finished[-1][1].run['id']}{where}")
+    lines.append(f"{as_called('records')} show {_name(finished[-1], root)}{where}")
     if len(finished) > 1:
         lines.append(f"{as_called('report')} {shlex.quote(place)}")
     return lines
@@ -77,6 +77,13 @@ def _print_lines(title: str, lines: Sequence[str], console: Console) -> None:
         console.print(title, highlight=False)
     for line in lines:
         console.print(f"  {line}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _name(run: Run, root: Path) -> str:
+    """By what the commands find the run."""
+    folder, record = run
+    name = shortest_name(folder, record, root)
+    return name if name == record.run["id"] else shlex.quote(from_here(folder.path))
 
 
 def _finished(runs: Sequence[Run]) -> list[Run]:

@@ -15,6 +15,7 @@ from flrc.core.extras import check_installed
 from flrc.core.shipped import experiments_folder
 from flrc.errors import UserError
 from flrc.results.records.record import Record
+from flrc.results.records.run_key import key_of
 from flrc.results.records.store import RunFolder, find_folders
 from flrc.results.studies import manifest
 from flrc.results.studies.files import write_study_of_runs
@@ -95,13 +96,13 @@ def _selected(
     if options.study is None:
         return known
     jobs = {
-        job.run for which in studies for job in manifest.read(manifest_folder(options.runs, *which))
+        job.key for which in studies for job in manifest.read(manifest_folder(options.runs, *which))
     }
     return [
         (folder, record)
         for folder, record in known
         if (
-            record.run["id"] in jobs
+            key_of(record) in jobs
             if studies
             else record.run.get("study") == options.study
             and options.scale in (None, record.run.get("config", {}).get("scale"))

@@ -8,6 +8,7 @@ from typing import Any
 from flrc.results.pages.samples import natural
 from flrc.results.records.record import Record
 from flrc.results.records.rows import Rows
+from flrc.results.records.run_key import key_of
 from flrc.results.records.store import RunFolder, model_name
 from flrc.results.studies import manifest
 from flrc.results.studies.manifest import known_studies, manifest_folder
@@ -99,7 +100,7 @@ def _studies(record: Record, runs: Path) -> list[str]:
         study
         for study, scale in known_studies(runs)
         for job in manifest.read(manifest_folder(runs, study, scale))
-        if job.run == record.run["id"]
+        if job.key == key_of(record)
     }
     if record.run.get("config", {}).get("scale", "none") != "none":
         names.add(str(record.run["study"]))

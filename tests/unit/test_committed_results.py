@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from flrc.results.records.run_key import key_of
 from flrc.results.records.store import RECORD, find_folders
 from flrc.results.studies import claims
 from flrc.results.studies.files import draw_plots, write_study
@@ -28,7 +29,7 @@ def test_tables_are_current(name: str, tmp_path: Path) -> None:
     study = read_study(folder)
     assert study is not None
     places = {
-        str(record.run["id"]): os.path.relpath(run.path / RECORD, folder)
+        key_of(record): os.path.relpath(run.path / RECORD, folder)
         for run, record in find_folders(results_of(folder, "small"))
     }
     plots = {path.stem for path in folder.glob("*.png")}

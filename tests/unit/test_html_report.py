@@ -25,6 +25,7 @@ from flrc.results.pages.readme import first_paragraph, heading
 from flrc.results.pages.references import References
 from flrc.results.pages.run_page import page_of_run
 from flrc.results.records.record import Record
+from flrc.results.records.run_key import key_of
 from flrc.results.records.store import RunFolder
 from flrc.results.tables.columns import Column
 from flrc.results.tables.grid import Cell, Grid, Row
@@ -375,6 +376,21 @@ def test_one_id_in_two_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_plots")
+def test_equal_weights_under_two_labels_lead_to_their_own_runs(tmp_path: Path) -> None:
+    for label, value in (("alpha", 1111.0), ("beta", 2222.0)):
+        measured = [factory.measurement("c4/perplexity", value, 0.2)]
+        record = factory.record("kfac", model=label, measurements=measured)
+        record.run["id"] = "aaaa111111"
+        RunFolder(tmp_path / "runs" / label / "kfac-aaaa111111").write_record(record)
+    root = read(tmp_path / "runs", tmp_path)
+    (table,) = study_tables(root)
+    for row, value in zip(table.all("tbody")[0].all("tr"), ("1111", "2222"), strict=True):
+        (link,) = [a for a in row.all("a") if value in a.text]
+        anchor = str(link.attributes["href"]).removeprefix("#")
+        assert value in root.all("section", id=anchor)[0].text
+
+
+@pytest.mark.usefixtures("without_plots")
 def test_mixed_settings_are_tables_of_their_own(tmp_path: Path) -> None:
     for windows in (4, 8):
         values = [factory.measurement("c4/perplexity", 9, 0.2, settings={"windows": windows})]
@@ -411,7 +427,7 @@ def test_a_study_that_lays_out_its_tables(tmp_path: Path, monkeypatch: pytest.Mo
     grid = Grid(
         ["method"],
         [Column("x", "WikiText-2", "PPL", "perplexity", False), Column("y", "paper", "PPL", "")],
-        [Row(["ours"], [Cell("7.25", best=True, runs=[record.run["id"]]), Cell("7.10", note=1)])],
+        [Row(["ours"], [Cell("7.25", best=True, runs=[key_of(record)]), Cell("7.10", note=1)])],
         ["as printed"],
     )
     sections = [

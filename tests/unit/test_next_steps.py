@@ -96,6 +96,24 @@ def test_the_end_of_a_command_can_be_copied(tmp_path: Path, monkeypatch: Any) ->
     assert next_lines([failed], root) == []
 
 
+def test_an_id_that_two_folders_share_is_not_what_a_command_is_given(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = [
+        written(tmp_path / "runs" / label, "aaaa111111", factory.record("svdllm", model=label))
+        for label in ("alpha", "beta")
+    ]
+    root = tmp_path / "runs" / "alpha"
+    assert f"python -m flrc.records show aaaa111111 --runs {Path('runs/alpha')}" in next_lines(
+        runs[:1], root
+    )
+    folder = RunFolder(root / "other" / "whitened-aaaa111111")
+    folder.write_record(runs[0][1])
+    lines = next_lines(runs[:1], root)
+    assert f"python -m flrc.records show {Path('runs/alpha/m/whitened-aaaa111111')}" in lines[1]
+
+
 def test_many_runs_are_counted_and_what_lists_them_is_named(tmp_path: Path, capsys: Any) -> None:
     root = tmp_path / "my runs"
     runs = [written(root, f"{n:010}", factory.record("svdllm", seed=n)) for n in range(13)]

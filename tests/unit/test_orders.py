@@ -11,6 +11,7 @@ from records_factory import measurement, record
 from study_factory import EXPECTED, LAYOUT, perplexity, study_folder
 
 from flrc.results.records.record import Record
+from flrc.results.records.run_key import RunKey, key_of
 from flrc.results.records.store import RunFolder
 from flrc.results.studies import orders
 from flrc.results.studies.sections import sections_of
@@ -57,7 +58,7 @@ def test_equality_is_refuted_or_left_open(order: str, equality: str) -> None:
 
 def with_scores(
     tmp_path: Path, scores: dict[tuple[str, int], list[float]], **more: Any
-) -> tuple[Path, list[Record], dict[str, RunFolder]]:
+) -> tuple[Path, list[Record], dict[RunKey, RunFolder]]:
     """A study of ROUGE-L: method and seed -> the scores of its items."""
     layout = LAYOUT | {"columns": [{"name": "dialogsum/rougeL", "title": "ROUGE-L"}]}
     folder = study_folder(tmp_path, layout)
@@ -73,12 +74,12 @@ def with_scores(
         at.write_json("evaluations/s.json", {"evaluation": "summarization", "part": "dialogsum",
                                              "settings": {}, "measurements": [own],
                                              "items": items})  # fmt: skip
-        folders[str(made[-1].run["id"])] = at
+        folders[key_of(made[-1])] = at
     return folder, made, folders
 
 
 def verdict_of(
-    folder: Path, made: list[Record], folders: dict[str, RunFolder] | None = None
+    folder: Path, made: list[Record], folders: dict[RunKey, RunFolder] | None = None
 ) -> list[str]:
     found = study_of(folder, made, [], folders)
     assert found is not None

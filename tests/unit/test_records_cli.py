@@ -88,6 +88,32 @@ def test_unknown_and_ambiguous_ids(runs: Path, capsys: pytest.CaptureFixture[str
     assert "aabb222222" in error
 
 
+def test_an_id_of_several_folders_names_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Equal weights under two labels are one computation: one id, and a folder for each."""
+    folders = []
+    for label, value in (("alpha", 30.0), ("beta", 31.0)):
+        measured = [factory.measurement("c4/perplexity", value, 0.2)]
+        record = factory.record("svdllm", model=label, measurements=measured)
+        record.run["id"] = "aaaa111111"
+        folders.append(RunFolder(tmp_path / label / "whitened-aaaa111111"))
+        folders[-1].write_record(record)
+    for given in ("aaaa111111", "aaaa"):
+        assert call("show", given, "--runs", str(tmp_path))[0] == 1
+        error = capsys.readouterr().err
+        assert "several folders hold a run with this id" in error
+        assert all(str(folder.path) in error for folder in folders)
+    for folder, label in zip(folders, ("alpha", "beta"), strict=True):
+        code, text = call("show", str(folder.path))
+        assert (code, label in text) == (0, True)
+    code, text = call("diff", *(str(folder.path) for folder in folders))
+    assert code == 0
+    assert "aaaa111111 (alpha)" in text
+    assert "aaaa111111 (beta)" in text
+    assert call("ls", str(tmp_path))[1].count("aaaa111111") == 2
+
+
 def test_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("ls", str(tmp_path))[0] == 1
     assert "no record" in capsys.readouterr().err

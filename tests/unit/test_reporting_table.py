@@ -340,6 +340,16 @@ def test_seeds_of_two_models_share_no_cell() -> None:
     assert {value.count for value in values} == {1}
 
 
+def test_equal_weights_under_two_labels_are_two_rows() -> None:
+    made = [one("kfac", 8.0, model="alpha"), one("kfac", 9.0, model="beta")]
+    for record in made:  # one computation: one id
+        record.run["id"] = "aaaa111111"
+    table = RunsTable(made)
+    assert table.models == ["alpha", "beta"]
+    assert [table.value(row, NAME).mean for row in table.rows] == [8.0, 9.0]
+    assert len(RunsTable([*made, made[0]]).rows) == 2  # the same run, given twice
+
+
 def test_models_are_distinguished_once() -> None:
     once = distinct_models(of_models("aaaaaaaaaa", "bbbbbbbbbb"))
     assert [record.run for record in distinct_models(once)] == [record.run for record in once]

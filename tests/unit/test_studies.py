@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ from study_factory import EXPECTED, LAYOUT, job, perplexity, study_folder
 
 from flrc.core import jsonfile
 from flrc.errors import UserError
+from flrc.results.records.run_key import key_of
 from flrc.results.records.store import RunFolder
 from flrc.results.studies import collect, files, manifest
 from flrc.results.studies.expected import read_expected
-from flrc.results.studies.manifest import Job
+from flrc.results.studies.manifest import Job, manifest_folder
 from flrc.results.studies.runs import MixedVersions, runs_of
 from flrc.results.studies.sections import sections_of
-from flrc.results.studies.study import study_of
+from flrc.results.studies.study import read_study_of_runs, study_of
 from flrc.results.tables.derived import allocation_seconds, derived
 from flrc.results.tables.facts import facts_of, matches
 from flrc.results.tables.grid import MISSING, Grid
@@ -101,7 +103,7 @@ def test_the_page_has_ours_the_papers_and_the_verdicts(tmp_path: Path) -> None:
     ]
     assert ours.grid is not None
     assert [row.cells[0].best for row in ours.grid.rows] == [False, False, True]
-    assert ours.grid.rows[2].cells[0].runs == [records[2].run["id"]]
+    assert ours.grid.rows[2].cells[0].runs == [key_of(records[2])]
     assert [row[:3] for row in text(papers.grid)] == [
         ["-", "Baseline", "6.00"],
         ["20 %", "SVD-LLM", "14.00"],
@@ -209,8 +211,8 @@ def test_files_hold_every_number_and_the_way_to_its_record(tmp_path: Path) -> No
     found = study_of(study_folder(tmp_path), records, [job(r) for r in records])
     assert found is not None
     run_id = str(records[1].run["id"])
-    written = files.write_study(found, tmp_path / "out", {run_id: "results/x/record.json"},
-                            ["markdown", "latex", "csv"])  # fmt: skip
+    places = {key_of(records[1]): "results/x/record.json"}
+    written = files.write_study(found, tmp_path / "out", places, ["markdown", "latex", "csv"])
     assert [path.name for path in written] == ["table.md", "table.tex", "table.csv"]
     markdown, latex, table = (path.read_text("utf-8") for path in written)
     assert f"[{run_id}](results/x/record.json)" in markdown
@@ -289,6 +291,32 @@ def test_a_run_is_what_the_study_asked_for_not_what_first_computed_it(tmp_path: 
         ["20 %", "SVD-LLM", "50.00", "0.80"],
         ["20 %", "FLRC", "50.00", "0.80"],
     ]
+
+
+def test_equal_weights_under_two_labels_are_two_runs_of_a_study(tmp_path: Path) -> None:
+    made = [perplexity("svdllm", at, model=label) for label, at in (("one", 50.0), ("two", 60.0))]
+    for of in made:
+        of.run["id"] = "aaaa111111"
+    jobs = [
+        replace(job(of), folder=f"{label}/whitened-aaaa111111")
+        for of, label in zip(made, ("one", "two"), strict=True)
+    ]
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    for of, asked in zip(made, jobs, strict=True):
+        RunFolder(runs / asked.folder).write_record(of)
+    manifest.write(manifest_folder(runs, "table99", "small"), jobs)
+    folder = study_folder(tmp_path, LAYOUT | {"rows": ["model", "method"]})
+    found = read_study_of_runs(runs, "table99", "small", folder.parent)
+    assert found is not None
+    assert [row[2] for row in text(sections_of(found)[0].grid)] == ["50.00", "60.00"]
+    assert len(found.records) == 2
+    # Both are kept, and come back to where they were.
+    assert len(collect.collect(runs, "table99", "small", results)) == 2
+    collect.restore(results, tmp_path / "again")
+    for of, asked in zip(made, jobs, strict=True):
+        back = RunFolder(tmp_path / "again" / asked.folder).read_record()
+        assert back is not None
+        assert back.measurements == of.measurements
 
 
 def test_descriptions_and_baselines_have_no_better_direction(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from flrc.results.plots.style import names
 from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.record import Record
 from flrc.results.records.rows import Rows, plain
+from flrc.results.records.run_key import RunKey, key_of
 from flrc.results.records.store import RunFolder, find_folders, no_records
 from flrc.results.studies.sections import sections_of_folder
 from flrc.results.studies.study import RESULTS
@@ -38,27 +39,36 @@ Runs = list[tuple[RunFolder, Record]]
 
 @dataclass(frozen=True)
 class Link:
-    """A run in a list of runs, linked to its section."""
+    """A run in a list of runs, linked to its section.
+
+    The key has the model's label as a study's own table has it; the record's, one that no other
+    model of the report has.
+    """
 
     anchor: str
-    run: str
+    key: RunKey
     label: str
     record: Record
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return self.key.id
 
 
 @dataclass(frozen=True)
 class LinkedSection:
-    """A section whose cells link to the runs behind them: run id -> id of its section."""
+    """A section whose cells link to the runs behind them: run -> id of its section."""
 
     section: Section
-    anchors: Mapping[str, str]
+    anchors: Mapping[RunKey, str]
 
     def links(self, row: int, column: int) -> list[tuple[str, str]]:
         """Anchor and id of each run behind a cell."""
         if self.section.grid is None:
             return []
         runs = self.section.grid.rows[row].cells[column].runs
-        return [(self.anchors[run], run) for run in runs if run in self.anchors]
+        return [(self.anchors[run], run.id) for run in runs if run in self.anchors]
 
     def headings(self) -> list[tuple[str, int]]:
         """The first line of the heading: each data set and the number of its columns."""
@@ -76,11 +86,13 @@ class Pages:
         anchors: Content of the record -> id.
         runs: Folder and record.
         studies: Anchors and titles of the studies that hold the run.
+        keys: What tells a run of a folder from others, its model's label as in the record.
     """
 
     anchors: dict[str, str] = field(default_factory=dict)
     runs: dict[str, tuple[RunFolder, Record]] = field(default_factory=dict)
     studies: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    keys: Mapping[RunFolder, RunKey] = field(default_factory=dict)
 
     def add(self, folder: RunFolder, record: Record) -> str:
         """The id of the record's section; two records of one run have a section each."""
@@ -109,7 +121,8 @@ def write_report(root: Path, output: Path, references: References | None = None)
     known = [(folder, [(run, next(records)) for run, _ in runs]) for folder, runs in found]
     if not any(runs for _, runs in known):
         raise no_records(root)
-    pages, known_presets = Pages(), presets()
+    keys = {run: key_of(record) for _, runs in found for run, record in runs}
+    pages, known_presets = Pages(keys=keys), presets()
     chapters = [_chapter(folder, runs, pages, known_presets) for folder, runs in known]
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(_to_html(chapters, pages, references or References()), encoding="utf-8")
@@ -123,7 +136,7 @@ def _chapter(folder: Path, runs: Runs, pages: Pages, presets: Presets) -> dict[s
     anchor, title = f"study-{_safe(name)}", heading(text) or name
     records = [record for _, record in runs]
     links = [
-        Link(pages.add(run, record), str(record.run["id"]), label, record)
+        Link(pages.add(run, record), pages.keys[run], label, record)
         for (run, record), label in zip(runs, names(records, presets), strict=True)
     ]
     for link in links:
@@ -219,13 +232,13 @@ def _groups(folder: Path, runs: Runs, links: Sequence[Link]) -> dict[str, list[L
 def _parts(folder: Path, groups: Mapping[str, list[Link]], presets: Presets) -> list[LinkedSection]:
     """The study's own tables; else one for the results and one for each other folder."""
     if own := sections_of_folder(folder):
-        # An id may occur twice, with other measurements; the table shows the one in the results.
+        # A run may occur twice, with other measurements; the table shows the one in the results.
         ordered = [link for group in reversed(list(groups.values())) for link in group]
-        anchors = {link.run: link.anchor for link in ordered}
+        anchors = {link.key: link.anchor for link in ordered}
         return [LinkedSection(section, anchors) for section in own]
     parts = []
     for name, group in groups.items():
-        anchors = {link.run: link.anchor for link in group}
+        anchors = {key_of(link.record): link.anchor for link in group}
         title = "" if name == RESULTS else name
         sections = runs_sections([link.record for link in group], presets, title)
         parts += [LinkedSection(section, anchors) for section in sections]

@@ -18,6 +18,7 @@ from flrc.results.plots.formats import ALL_PICTURES
 from flrc.results.plots.names import Names
 from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.record import Record
+from flrc.results.records.run_key import key_of
 from flrc.results.records.store import model_name, requested_rate
 from flrc.results.tables.labels import Presets, label_rows
 
@@ -65,7 +66,7 @@ def layers(records: Iterable[Record], presets: Presets | None = None) -> pd.Data
     """
     import pandas as pd
 
-    given = {str(r.run["id"]): r for r in records if r.run["status"] == "ok"}
+    given = {key_of(r): r for r in records if r.run["status"] == "ok"}
     chosen = [
         r
         for r in distinct_models(given.values())

@@ -76,9 +76,7 @@ def differences(records: Sequence[Record]) -> list[list[str]]:
     return lines
 
 
-def as_override(
-    key: str, values: Mapping[str, Any], text: Callable[[Any], str] = plain
-) -> str:
+def as_override(key: str, values: Mapping[str, Any], text: Callable[[Any], str] = plain) -> str:
     """``key=value`` as it is typed: a component by its name, a calibration by its option.
 
     Several options of the calibration are one component, ``text``, with other data sets.

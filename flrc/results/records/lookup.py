@@ -67,15 +67,17 @@ def _known(folder: RunFolder, record: Record | None) -> Record:
 
 
 def _by_id(given: str, runs: Path) -> tuple[RunFolder, Record]:
-    known = {str(record.run["id"]): (folder, record) for folder, record in find_folders(runs)}
+    known: dict[str, list[tuple[RunFolder, Record]]] = {}
+    for folder, record in find_folders(runs):
+        known.setdefault(str(record.run["id"]), []).append((folder, record))
     matches = [given] if given in known else [one for one in known if one.startswith(given)]
     if given and len(matches) == 1:
-        return known[matches[0]]
+        return _only(known[matches[0]], given)
     if given and matches:
         raise UserError(
             "several runs have an id that starts like this", given=given, allowed=matches
         )
-    named = {one: f"{one} ({record.run['method']})" for one, (_, record) in known.items()}
+    named = {one: f"{one} ({same[0][1].run['method']})" for one, same in known.items()}
     match = nearest(given, named)
     raise UserError(
         "no run has this id",
@@ -84,3 +86,26 @@ def _by_id(given: str, runs: Path) -> tuple[RunFolder, Record]:
         + (f"; nearest: {named[match]}" if match else ""),
         fix=f"{as_called('records')} ls lists them; --runs names another folder",
     )
+
+
+def _only(same: list[tuple[RunFolder, Record]], given: str) -> tuple[RunFolder, Record]:
+    """The run, if it is the only one with its id: equal weights under two labels share one."""
+    if len(same) > 1:
+        folders = [str(folder.path) for folder, _ in same]
+        raise UserError(
+            "several folders hold a run with this id: the same computation on equal weights",
+            given=given,
+            allowed=folders,
+            fix=f"give the folder instead of the id: {folders[0]}",
+        )
+    return same[0]
+
+
+def shortest_name(folder: RunFolder, record: Record, root: Path) -> str:
+    """By what :func:`find_run` finds a run: its id, or its folder if another run has that too.
+
+    ``root`` is the folder of runs; only folders as :meth:`RunFolder.of` names them are looked at.
+    """
+    run_id = str(record.run["id"])
+    others = [path for path in root.glob(f"*/*-{run_id}") if (path / RECORD).is_file()]
+    return str(folder.path) if len(others) > 1 else run_id

@@ -29,6 +29,7 @@ from flrc.results.records.rows import (
     plain,
     stages,
 )
+from flrc.results.records.run_key import key_of
 from flrc.results.records.sharing import shareable
 from flrc.results.records.store import model_name, requested_rate
 
@@ -103,7 +104,7 @@ def difference(first: Record, second: Record) -> Group:
     """
     if not all("paths" in record.run.get("config", {}) for record in (first, second)):
         first, second = shareable(first), shareable(second)
-    names = [str(record.run["id"]) for record in (first, second)]
+    names = names_of(first, second)
     keys = Table("key", *names, title="configuration", title_justify="left")
     left, right = (flatten(record.run.get("config", {})) for record in (first, second))
     for key in sorted(left.keys() | right.keys()):
@@ -117,6 +118,12 @@ def difference(first: Record, second: Record) -> Group:
         a, b = before.get(name), after.get(name)
         numbers.add_row(name, _number(a), _number(b), _change(a, b))
     return Group(keys if keys.row_count else Text("configuration: no difference"), numbers)
+
+
+def names_of(first: Record, second: Record) -> list[str]:
+    """The ids of two runs; where they are equal, with the labels of their models."""
+    keys = [key_of(record) for record in (first, second)]
+    return [key.id if keys[0].id != keys[1].id else f"{key.id} ({key.model})" for key in keys]
 
 
 def paired(comparisons: Iterable[Paired], first: str, second: str) -> Table:

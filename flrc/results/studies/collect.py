@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from flrc.core import jsonfile
 from flrc.errors import UserError
 from flrc.results.records.store import EVALUATIONS, RECORD, RunFolder
 from flrc.results.studies import manifest
-from flrc.results.studies.manifest import STUDIES, manifest_folder
+from flrc.results.studies.manifest import STUDIES, Job, manifest_folder
 
 
 def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
@@ -36,8 +37,9 @@ def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
         )
     manifest.write(results, jobs)
     kept = []
-    for job in {job.run: job for job in jobs}.values():
-        to = results / Path(job.folder).name
+    names = _names(jobs)
+    for job in {job.folder: job for job in jobs}.values():
+        to = results / names[job.folder]
         folder = RunFolder(runs / job.folder)
         whole = folder.read_record()
         if whole is not None and whole.run["status"] == "ok":
@@ -60,8 +62,10 @@ def restore(results: Path, runs: Path) -> list[Path]:
     Returns the folders below ``runs`` to which something was copied.
     """
     touched = []
-    for job in manifest.read(results):
-        source, to = results / Path(job.folder).name, runs / job.folder
+    jobs = manifest.read(results)
+    names = _names(jobs)
+    for job in jobs:
+        source, to = results / names[job.folder], runs / job.folder
         missing = [
             path
             for path in sorted(source.rglob("*.json"))
@@ -73,6 +77,18 @@ def restore(results: Path, runs: Path) -> list[Path]:
             shutil.copyfile(path, target)
         touched += [to] if missing else []
     return touched
+
+
+def _names(jobs: Sequence[Job]) -> dict[str, str]:
+    """Folder of a run -> its name below the results: without the model's, unless that is taken.
+
+    Equal weights under two labels have folders of one name, one below each label.
+    """
+    names: dict[str, str] = {}
+    for folder in dict.fromkeys(job.folder for job in jobs):
+        name = Path(folder).name
+        names[folder] = name if name not in names.values() else "-".join(Path(folder).parts)
+    return names
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from flrc.results.plots import figures
 from flrc.results.plots.formats import PICTURES, PLOT, formats_to_write
 from flrc.results.plots.names import Names
 from flrc.results.plots.style import save
+from flrc.results.records.run_key import RunKey
 from flrc.results.records.store import RECORD
 from flrc.results.studies.manifest import manifest_folder
 from flrc.results.studies.sections import sections_of
@@ -42,13 +43,13 @@ OF_AXES = {"model", "rate", "samples", *LAYER}
 def write_study(
     study: Study,
     output: Path,
-    folders: dict[str, str],
+    folders: Mapping[RunKey, str],
     formats: Sequence[str] | None = None,
     pictures: Sequence[str] = PICTURES,
 ) -> list[Path]:
     """Write ``table.md``, ``table.tex``, ``table.csv`` and the study's plots below ``output``.
 
-    ``folders`` maps run ids to the paths of their records, relative to ``output``; ``formats`` are
+    ``folders`` maps runs to the paths of their records, relative to ``output``; ``formats`` are
     some of ``FORMATS``, all that can be written unless given; ``pictures`` those of a plot.
     """
     formats = formats_to_write(formats, FORMATS)
@@ -71,7 +72,7 @@ def write_study(
 def write_study_of_runs(study: Study, scale: str, runs: Path) -> list[Path]:
     """Write a study's files below ``<runs>/studies/<study>-<scale>``; returns them."""
     folder = manifest_folder(runs, study.name, scale)
-    places = {job.run: os.path.relpath(runs / job.folder / RECORD, folder) for job in study.jobs}
+    places = {job.key: os.path.relpath(runs / job.folder / RECORD, folder) for job in study.jobs}
     return write_study(study, folder, places)
 
 
@@ -113,7 +114,7 @@ def print_study(study: Study, console: Console) -> None:
 
 
 def _markdown(
-    study: Study, sections: Sequence[Section], folders: dict[str, str], plots: Sequence[Path]
+    study: Study, sections: Sequence[Section], folders: Mapping[RunKey, str], plots: Sequence[Path]
 ) -> str:
     parts: list[str] = []
     for level, section in enumerate(sections):
@@ -143,7 +144,7 @@ def _reading(section: Section) -> list[str]:
     return [f"Bold: {BEST}"] * section.grid.has_best + [SPREAD] * with_spread + section.notes
 
 
-def _runs(study: Study, folders: dict[str, str]) -> list[str]:
+def _runs(study: Study, folders: Mapping[RunKey, str]) -> list[str]:
     """A table with one line for each run: its record, commit and command."""
     lines = [
         "| run | method | rate | seed | commit | command |",
@@ -151,7 +152,7 @@ def _runs(study: Study, folders: dict[str, str]) -> list[str]:
     ]
     for run in study.runs:
         record = run.record
-        shown = f"[{run.id}]({folders[run.id]})" if run.id in folders else run.id
+        shown = f"[{run.id}]({folders[run.key]})" if run.key in folders else run.id
         command = str(record.meta.get("command", "?")).replace("|", "\\|").replace("`", "")
         rate = study.layout.label("rate", run.facts["rate"])
         seed = record.run["seed"]
@@ -190,7 +191,7 @@ def numbers(study: Study) -> tuple[list[str], list[list[Any]]]:
             if value is not None:
                 of = [run.facts.get(f) for f in facts]
                 spread = [value.mean, value.deviation, value.stderr, value.count, value.rate]
-                rows.append(["here", *of, name, *spread, " ".join(value.runs)])
+                rows.append(["here", *of, name, *spread, " ".join(key.id for key in value.runs)])
     for where, values in study.expected.rows if study.expected else []:
         for name, number in values.items():
             of = [where.get(f) for f in facts]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flrc.core import jsonfile
+from flrc.results.records.run_key import RunKey
 from flrc.results.tables.facts import Facts
 
 NAME = "jobs.json"
@@ -34,6 +35,11 @@ class Job:
     seed: int
     measurements: list[str]
     command: str
+
+    @property
+    def key(self) -> RunKey:
+        """What tells its run from others."""
+        return RunKey(str(self.facts.get("model")), self.run)
 
 
 def manifest_folder(runs: Path, study: str, scale: str) -> Path:

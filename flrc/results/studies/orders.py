@@ -90,7 +90,7 @@ def _interval(
     if worse.runs:
         pair = _paired(better, worse, metric, runs)
         return (pair.low, pair.high) if pair else None
-    measured = [run.measurements for run in runs if run.id in better.runs]
+    measured = [run.measurements for run in runs if run.key in better.runs]
     ends = [[m[metric + end].value for m in measured if metric + end in m] for end in REPEATS]
     return (min(ends[0]) - worse.mean, max(ends[1]) - worse.mean) if all(ends) else None
 
@@ -100,7 +100,7 @@ def _paired(better: Value, worse: Value, metric: str, runs: Sequence[TableRun]) 
 
     None if there are no pairs, and for perplexities of one seed each.
     """
-    known = {run.id: run for run in runs}
+    known = {run.key: run for run in runs}
     first, second = ([known[name] for name in side.runs] for side in (worse, better))
     seeds = _over_seeds(first, second, metric)
     if metric.endswith(EXACT):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from flrc.errors import UserError
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.record import Record
+from flrc.results.records.run_key import RunKey, key_of
 from flrc.results.records.store import RunFolder, model_name
 from flrc.results.studies.manifest import Job
 from flrc.results.tables.columns import check_settings
@@ -29,12 +30,12 @@ def runs_of(
     records: Sequence[Record],
     layout: Layout,
     jobs: Sequence[Job] = (),
-    folders: Mapping[str, RunFolder] | None = None,
+    folders: Mapping[RunKey, RunFolder] | None = None,
 ) -> list[TableRun]:
     """The finished runs with their facts, in the words of the layout.
 
     A run that two methods share is named after the method that computed it first; its jobs say what
-    it is in this study. ``folders`` says where the items of a run (by its id) are stored.
+    it is in this study. ``folders`` says where the items of a run are stored.
 
     Raises:
         MixedModels: If two models have the same label.
@@ -47,18 +48,18 @@ def runs_of(
     _check_versions(finished)
     if layout.of_layers:
         return [run for record in finished for run in _layers(record, layout)]
-    asked: dict[str, list[Facts]] = {}
+    asked: dict[RunKey, list[Facts]] = {}
     for job in jobs:
-        asked.setdefault(job.run, []).append(job.facts)
+        asked.setdefault(job.key, []).append(job.facts)
     runs = [
         TableRun(
             record,
             layout.read(facts),
             {layout.read_name(m.name): m for m in [*record.measurements, *derived(record)]},
-            (folders or {}).get(str(record.run["id"])),
+            (folders or {}).get(key_of(record)),
         )
         for record in finished
-        for facts in asked.get(str(record.run["id"]), [facts_of(record.run["config"])])
+        for facts in asked.get(key_of(record), [facts_of(record.run["config"])])
     ]
     return _with_speedups(runs) if SPEEDUP in layout.columns else runs
 

@@ -120,10 +120,10 @@ def _footnotes(study: Study) -> Callable[[Facts, str], str]:
 
     In the first column, also that the search for a schedule chose the constant one.
     """
-    measured = {run.id: run.measurements.keys() for run in study.runs}
+    measured = {run.key: run.measurements.keys() for run in study.runs}
 
     def is_missing(job: Job, name: str) -> bool:
-        has = measured.get(job.run)
+        has = measured.get(job.key)
         return has is None or (
             name not in has and name in map(study.layout.read_name, job.measurements)
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flrc.results.records.record import Record
+from flrc.results.records.run_key import RunKey, key_of
 from flrc.results.records.store import RunFolder, find_folders
 from flrc.results.studies import manifest
 from flrc.results.studies.expected import Expected, read_expected
@@ -31,7 +32,7 @@ class Study:
     @property
     def records(self) -> list[Record]:
         """The records of its runs, each once."""
-        return list({run.id: run.record for run in self.runs}.values())
+        return list({run.key: run.record for run in self.runs}.values())
 
 
 def results_of(folder: Path, scale: str) -> Path:
@@ -47,7 +48,7 @@ def read_study(folder: Path, scale: str = "small") -> Study | None:
     """
     results = results_of(folder, scale)
     known = find_folders(results) if results.is_dir() else []
-    folders = {str(record.run["id"]): run for run, record in known}
+    folders = {key_of(record): run for run, record in known}
     return study_of(folder, [record for _, record in known], manifest.read(results), folders)
 
 
@@ -61,8 +62,8 @@ def read_study_of_runs(runs: Path, name: str, scale: str, experiments: Path) -> 
         UserError: If a column would mix settings or versions.
     """
     jobs = manifest.read(manifest_folder(runs, name, scale))
-    folders = {job.run: RunFolder(runs / job.folder) for job in jobs}
-    measured = {job.run: job.measurements for job in jobs}
+    folders = {job.key: RunFolder(runs / job.folder) for job in jobs}
+    measured = {job.key: job.measurements for job in jobs}
     records = [
         record.only(measured[run])
         for run, folder in folders.items()
@@ -76,11 +77,11 @@ def study_of(
     folder: Path,
     records: Sequence[Record],
     jobs: Sequence[Job],
-    folders: Mapping[str, RunFolder] | None = None,
+    folders: Mapping[RunKey, RunFolder] | None = None,
 ) -> Study | None:
     """The study of these records; None if the folder has no ``table.yaml``.
 
-    ``folders`` says where the items of a run (by its id) are stored.
+    ``folders`` says where the items of a run are stored.
     """
     layout = read_layout(folder)
     if layout is None:

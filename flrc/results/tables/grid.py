@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flrc.results.records.run_key import RunKey
 from flrc.results.tables.columns import Column
 from flrc.results.tables.value import Value
 
@@ -38,13 +39,13 @@ class Cell:
     Attributes:
         best: Whether it is the best of its column in its rate group.
         note: Number of the footnote that says what is missing; 0 for none.
-        runs: Ids of the runs behind it.
+        runs: Keys of the runs behind it.
     """
 
     text: str
     best: bool = False
     note: int = 0
-    runs: Sequence[str] = ()
+    runs: Sequence[RunKey] = ()
 
 
 @dataclass(frozen=True)

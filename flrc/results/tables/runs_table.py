@@ -12,6 +12,7 @@ from flrc.errors import UserError
 from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.record import Record
+from flrc.results.records.run_key import key_of
 from flrc.results.records.store import model_name, requested_rate
 from flrc.results.tables.columns import (
     COUNTS,
@@ -88,7 +89,7 @@ class RunsTable(Table):
             MixedRates: If a cell would mix rates.
             UserError: If no run has finished.
         """
-        given = distinct_models({str(record.run["id"]): record for record in records}.values())
+        given = distinct_models({key_of(record): record for record in records}.values())
         finished = [record for record in given if record.run["status"] == "ok"]
         if not finished:
             raise UserError(

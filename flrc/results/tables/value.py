@@ -13,6 +13,7 @@ from flrc.errors import UserError
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.paired import Items, items_of
 from flrc.results.records.record import Record
+from flrc.results.records.run_key import RunKey, key_of
 from flrc.results.records.store import RunFolder
 from flrc.results.tables.columns import is_neutral
 from flrc.results.tables.facts import Facts, matches
@@ -39,7 +40,7 @@ class Value:
         stderr: Standard error over the items of a single run, if the evaluation reports one.
         count: Number of seeds.
         rate: Rate at which it was measured, mean over the seeds.
-        runs: Ids of the runs.
+        runs: Keys of the runs.
         unit: Unit of the mean.
         higher_is_better: Direction; None if neither direction is better.
     """
@@ -49,7 +50,7 @@ class Value:
     stderr: float | None
     count: int
     rate: float
-    runs: list[str]
+    runs: list[RunKey]
     unit: str
     higher_is_better: bool | None
 
@@ -81,6 +82,11 @@ class TableRun:
         """The run's id."""
         return str(self.record.run["id"])
 
+    @property
+    def key(self) -> RunKey:
+        """What tells it from other runs."""
+        return key_of(self.record)
+
     @cached_property
     def items(self) -> Items:
         """Its items; empty if they are not available."""
@@ -108,7 +114,7 @@ def value_of(runs: Sequence[TableRun], asked: Facts, name: str) -> Value | None:
             stderr=measured[0].stderr if len(values) == 1 else None,
             count=len(values),
             rate=float(np.mean([m.rate for m in measured])),
-            runs=[run.id for run in chosen],
+            runs=[run.key for run in chosen],
             unit=measured[0].unit,
             higher_is_better=None if is_neutral(name) else measured[0].higher_is_better,
         )
