@@ -95,3 +95,37 @@ def test_other_models_are_refused(made: tuple[Any, Any, Any], tmp_path: Path) ->
         with pytest.raises(UserError, match=r"flrc\.load"):
             flrc.save(other, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_another_dtype_is_saved_to_the_bit(
+    made: tuple[Any, Any, Any], tmp_path: Path, dtype: torch.dtype
+) -> None:
+    _, model, _ = made
+    flrc.save(model, tmp_path / "kept")
+    converted = copy.deepcopy(flrc.load(tmp_path / "kept", "cpu")).to(dtype)
+    flrc.save(converted, tmp_path / "converted")
+    again = flrc.load(tmp_path / "converted", "cpu")
+    assert again.dtype == dtype
+    before, after = converted.state_dict(), again.state_dict()
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert tensor.dtype == after[name].dtype
+        assert torch.equal(tensor, after[name])
+    # A whole number in int8 is the same in every dtype: only the other tensors are rounded.
+    integers = [name for name, tensor in before.items() if tensor.dtype == torch.int8]
+    assert integers
+    assert all(torch.equal(before[name], model.state_dict()[name]) for name in integers)
+
+
+def test_what_could_not_be_loaded_is_not_saved(made: tuple[Any, Any, Any], tmp_path: Path) -> None:
+    _, model, _ = made
+    flrc.save(model, tmp_path / "kept")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
+    model.model.norm.double()
+    with pytest.raises(UserError, match=r"model\.norm\.weight is \(\d+,\) torch\.float64") as error:
+        flrc.save(model, tmp_path / "kept")
+    assert "model.to(torch.float32)" in str(error.value)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    flrc.save(model.to(torch.float32), tmp_path / "kept")

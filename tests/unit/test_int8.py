@@ -213,3 +213,18 @@ def test_a_run(method: str, run_config: Callable[..., Any]) -> None:
     assert plain.results["bytes"]["targets_stored"] >= 4 * stored
     # Tiny factors: a scale of four bytes a row of some tens of integers is more than 4 %.
     assert quantised.results["bytes"]["targets_stored"] < 0.75 * 2 * stored
+
+
+def test_scales_stay_float32_in_every_dtype() -> None:
+    """In float16 the smallest scales would be 0, and the row with them."""
+    values = torch.randn(4, 6) * torch.tensor([1e-7, 1.0, 1e3, 1e8])[:, None]
+    rows = Int8Rows(values, fine=1)
+    expected = rows.dense()
+    for kept in (rows.half(), rows.to(torch.bfloat16), rows.double(), rows.float(), rows.to("cpu")):
+        assert kept is rows
+        assert {name: tensor.dtype for name, tensor in rows.state_dict().items()} == {
+            "values": torch.int8, "scales": torch.float32,
+            "exponents": torch.int8, "remainder": torch.int8,
+        }  # fmt: skip
+        assert torch.equal(rows.dense(), expected)
+    assert rows.to("meta").scales.is_meta

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,7 @@ def assemble(
     """
     with blaming(folder, f"{FILE} or {CONFIG}"):
         plans = Plans.from_json(manifest["plans"])
-        builder = LayerBuilder(getattr(torch, manifest["dtype"]))
-        for name, spec in manifest["layers"].items():
-            linear = model.get_submodule(name)
-            if not isinstance(linear, nn.Linear):
-                raise TypeError(f"{name} is not a linear layer")
-            replace(model, name, builder.build(spec, linear))
-        model.tie_weights()  # type: ignore[operator]
+        build_layers(model, manifest)
     _assign(model, tensors, folder)
     model.tie_weights()  # type: ignore[operator]
     model.requires_grad_(False)
@@ -50,6 +44,21 @@ def assemble(
         for plan in [*plans.all, plans.constant]:  # raises unless the model can run it
             activate(model, plan)
     return plans
+
+
+def build_layers(model: nn.Module, manifest: Mapping[str, Any]) -> None:
+    """Replace the layers of a model on the meta device by the empty ones that a manifest describes.
+
+    Raises:
+        KeyError, TypeError, ValueError: If the description does not fit the model.
+    """
+    builder = LayerBuilder(getattr(torch, manifest["dtype"]))
+    for name, spec in manifest["layers"].items():
+        linear = model.get_submodule(name)
+        if not isinstance(linear, nn.Linear):
+            raise TypeError(f"{name} is not a linear layer")
+        replace(model, name, builder.build(spec, linear))
+    model.tie_weights()  # type: ignore[operator]
 
 
 def _check_targets(model: nn.Module, plans: Plans) -> None:
@@ -80,13 +89,11 @@ def first_names(model: nn.Module) -> dict[int, str]:
     return names
 
 
-def _assign(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
-    """Give every parameter its tensor; names, shapes and dtypes must agree exactly."""
+def misfits(model: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """How these tensors differ from those of a model: names, shapes and dtypes must be the same."""
     names = model.state_dict(keep_vars=True)
-    first = first_names(model)
-    sources = {name: first[id(tensor)] for name, tensor in names.items()}
-    stored = set(sources.values())
-    problems = [
+    stored = set(first_names(model).values())
+    return [
         *(f"{name} is missing" for name in sorted(stored - tensors.keys())),
         *(f"{name} is not part of the model" for name in sorted(tensors.keys() - stored)),
         *(
@@ -95,7 +102,14 @@ def _assign(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
             if (tensors[name].shape, tensors[name].dtype) != (names[name].shape, names[name].dtype)
         ),
     ]
-    if problems:
+
+
+def _assign(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+    """Give every parameter its tensor; UserError unless they fit exactly."""
+    first = first_names(model)
+    names = model.state_dict(keep_vars=True)
+    sources = {name: first[id(tensor)] for name, tensor in names.items()}
+    if problems := misfits(model, tensors):
         raise UserError(
             "the compressed model's tensors do not fit its description",
             given=f"{folder}: {'; '.join(problems[:3])}",

@@ -11,16 +11,17 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
 
 from flrc.core import jsonfile
 from flrc.core.commands import as_called
-from flrc.errors import UserError
+from flrc.core.dtypes import DTYPES
+from flrc.errors import UserError, choose
 from flrc.models.checkpoints import standalone_code
-from flrc.models.checkpoints.assembly import first_names
+from flrc.models.checkpoints.assembly import build_layers, first_names, misfits
 from flrc.models.checkpoints.layer_specs import layer_spec
 from flrc.models.checkpoints.manifest import (
     CONFIG,
@@ -38,6 +39,7 @@ from flrc.models.layers.compressed_layers import compressed_layers
 from flrc.plans.run_plans import Plans
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -64,7 +66,8 @@ def save(loaded: Loaded, folder: str | Path) -> None:
         folder: Where to; an older checkpoint is replaced as a whole.
 
     Raises:
-        UserError: If the folder holds anything but an older checkpoint; nothing is changed then.
+        UserError: If the folder holds anything but an older checkpoint, or the model has tensors
+            that could not be loaded again; nothing is changed then.
     """
     with replacing(folder) as unfinished:
         _write(loaded, unfinished)
@@ -78,20 +81,36 @@ def _write(loaded: Loaded, folder: Path) -> None:
     loaded.tokenizer.save_pretrained(folder)
     names, tensors = first_names(model), model.state_dict()
     kept = {name: tensors[name].contiguous() for name in names.values()}
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "dtype": choose("dtype", str(model.dtype).removeprefix("torch."), DTYPES),
+        "layers": {n: layer_spec(layer, names) for n, layer in compressed_layers(model).items()},
+        "plans": loaded.plans.to_json(),
+    }
+    _check_loads(folder, manifest, kept)
     save_torch_state_dict(kept, str(folder), safe_serialization=True)
-    layers = {name: layer_spec(layer, names) for name, layer in compressed_layers(model).items()}
     code = folder / standalone_code.NAME
     code.write_text(standalone_code.source(), "utf-8")
-    manifest = {
-        "format": FORMAT,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "layers": layers,
-        "plans": loaded.plans.to_json(),
-        "files": listed(folder),
-    }
+    manifest["files"] = listed(folder)
     jsonfile.write(folder / FILE, manifest | {"digest": manifest_digest(manifest)})
     for path in folder.iterdir():  # safetensors ignores the umask: only the owner could read
         shutil.copymode(code, path)
+
+
+def _check_loads(folder: Path, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Raise UserError if loading would refuse these tensors; only the config is written so far."""
+    from flrc.models.checkpoints.huggingface import empty, read_config
+
+    dtype = manifest["dtype"]
+    blank = empty(read_config(folder), getattr(torch, dtype))
+    build_layers(blank, manifest)
+    if problems := misfits(blank, tensors):
+        raise UserError(
+            "the model could not be loaded again: its tensors are not those that were compressed",
+            given="; ".join(problems[:3]),
+            allowed=f"one dtype for the whole model, which is {dtype}; scales of int8 stay float32",
+            fix=f"model.to(torch.{dtype})",
+        )
 
 
 def _write_config(model: PreTrainedModel, folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -25,7 +27,8 @@ class Int8Rows(Rows):
     or after, so only the rows are rounded, and a prefix of the rows is a valid matrix.
 
     Args:
-        values: ``(count, width)``, any float dtype; the scales are float32.
+        values: ``(count, width)``, any float dtype; the scales are float32, also after
+            ``model.to(dtype)``: float16 does not have the range for them.
         fine: Number of leading rows with 16 bits.
 
     Source: FLRC (arXiv 2510.09332), appendix J, uses int8 without details. Scales for columns as
@@ -53,6 +56,14 @@ class Int8Rows(Rows):
         self.register_buffer("remainder", remainder)
         self.row_bytes += scales.itemsize
         self.fixed_bytes = self.exponents.nbytes + self.remainder.nbytes
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Int8Rows:
+        """Moves and copies as in any module; a conversion to another dtype leaves the scales."""
+        scales = self.scales
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.scales.dtype != scales.dtype:
+            self.scales = scales.to(self.scales.device)
+        return self
 
     def _columns(self, dtype: torch.dtype) -> Tensor:
         return torch.exp2(self.exponents.to(dtype))
