@@ -13,6 +13,7 @@ from flrc.errors import UserError, explained
 from flrc.form import surgery
 from flrc.models.checkpoints.checkpoint import Loaded, save
 from flrc.models.checkpoints.manifest import FILE
+from flrc.models.checkpoints.weights import WEIGHTS, weights_digest
 from flrc.models.layers.sizes import stored_bytes
 from flrc.models.sources.loading import load_model
 from flrc.results.pages.model_card import describe
@@ -87,7 +88,7 @@ def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
         record = Record(run=environment.run_block(config), meta=meta)
         compressed: Loaded | None = None
         try:
-            compressed = compress_and_evaluate(context, record)
+            compressed = compress_and_evaluate(context, record, again)
             record.run["status"] = "ok"
         except Exception as error:
             if isinstance(error, UserError) and not context.loaded:
@@ -108,8 +109,13 @@ def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
         return record, compressed
 
 
-def compress_and_evaluate(context: Context, record: Record) -> Loaded | None:
+def compress_and_evaluate(context: Context, record: Record, returned: bool) -> Loaded | None:
     """Everything that needs the model; fills the record as it goes.
+
+    Args:
+        context: The run.
+        record: Its record.
+        returned: Whether the model is returned; the record then says which weights these were.
 
     Returns:
         The compressed model; None if nothing is compressed.
@@ -125,6 +131,8 @@ def compress_and_evaluate(context: Context, record: Record) -> Loaded | None:
     if config.compresses:
         plans = compress(context, record)
         compressed = Loaded(model, context.tokenizer, plans)
+        if returned or config.model.save:
+            record.meta[WEIGHTS] = weights_digest(model)
         if config.model.save:
             with context.stages("save"):
                 save(compressed, context.folder.model)

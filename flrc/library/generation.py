@@ -18,6 +18,7 @@ from flrc.library.compressed_model import as_model, loaded_of
 from flrc.models.anatomy.input_limits import Limits
 from flrc.models.checkpoints.checkpoint import load as load_folder
 from flrc.models.checkpoints.manifest import refusing
+from flrc.models.checkpoints.weights import WEIGHTS, weights_digest
 from flrc.results.pages.model_card import record_of
 from flrc.results.records.lookup import RUNS
 from flrc.runtime.decoding import Decoder
@@ -49,7 +50,10 @@ def load(path: str | Path, device: str = "auto", *, runs: str | Path = RUNS) -> 
         UserError: If there is no such model, or its files are damaged.
     """
     folder = checkpoint_folder(path, runs)
-    return as_model(load_folder(folder, resolve_device(device)), record_of(folder))
+    loaded, record = load_folder(folder, resolve_device(device)), record_of(folder)
+    if record is not None and WEIGHTS not in record.meta:  # saved by an earlier version
+        record.meta[WEIGHTS] = weights_digest(loaded.model)
+    return as_model(loaded, record)
 
 
 def decoder_of(model: CompressedModel | Loaded) -> Decoder:

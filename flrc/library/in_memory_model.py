@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from flrc.errors import UserError
 from flrc.library.model_checks import check_model
 from flrc.library.tokenizer_digest import tokenizer_digest
+from flrc.models.checkpoints.weights import add_tensors
 from flrc.models.sources.base import ModelSource, hub_id_of, label_of, license_of
 
 if TYPE_CHECKING:
@@ -78,9 +78,7 @@ def _fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     digest.update(str(model.config._attn_implementation).encode())
     if model.generation_config is not None:  # its end-of-sequence tokens end replies
         digest.update(model.generation_config.to_json_string().encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+    add_tensors(digest, model.state_dict())
     return digest.hexdigest()
 
 

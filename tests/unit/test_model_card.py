@@ -10,20 +10,24 @@ from typing import Any
 
 import pytest
 import records_factory as factory
+import torch
 from huggingface_hub import ModelCard
 from tiny import CONF
 
 import flrc
+from flrc.core import jsonfile
 from flrc.models.checkpoints.manifest import RECORD
+from flrc.models.checkpoints.weights import weights_digest
 from flrc.models.sources.base import hub_id_of
 from flrc.models.sources.local import Local
 from flrc.pipeline import run
-from flrc.results.pages.model_card import CARD, card_text, describe
+from flrc.results.pages.model_card import CARD, Written, card_text, describe
 from flrc.results.pages.papers import PAPERS
 from flrc.results.records.record import Record
 from flrc.results.records.sharing import shareable, without_paths
 
 TEXTS = ["a fox that ran over the hill " * 4, "and slept soon after that " * 6]
+FLOAT32 = Written("float32", 1000)
 
 
 def measured(*measurements: dict[str, Any], **meta: Any) -> Record:
@@ -42,7 +46,7 @@ def test_the_header_is_what_the_hub_reads() -> None:
         factory.measurement("decode_batch8/tokens_per_second", 40.0, 0.2),
         base_model={"id": "owner/name", "license": "apache-2.0"},
     )
-    card = ModelCard(card_text(record))
+    card = ModelCard(card_text(record, FLOAT32))
     header = card.data
     assert (header.base_model, header.license) == ("owner/name", "apache-2.0")
     assert (header.library_name, header.pipeline_tag) == ("transformers", "text-generation")
@@ -61,14 +65,14 @@ def test_the_header_is_what_the_hub_reads() -> None:
 
 
 def test_what_is_unknown_is_left_out() -> None:
-    header = ModelCard(card_text(measured())).data.to_dict()
+    header = ModelCard(card_text(measured(), FLOAT32)).data.to_dict()
     assert not {"license", "base_model", "model-index"} & header.keys()
-    assert "evaluated nothing" in card_text(measured())
-    assert ModelCard(card_text(None)).data.library_name == "transformers"
+    assert "evaluated nothing" in card_text(measured(), FLOAT32)
+    assert ModelCard(card_text(None, FLOAT32)).data.library_name == "transformers"
 
 
 def test_sample_data_keeps_its_name() -> None:
-    text = card_text(measured(factory.measurement("sotu_modern/perplexity", 9, 0.2)))
+    text = card_text(measured(factory.measurement("sotu_modern/perplexity", 9, 0.2)), FLOAT32)
     (result,) = ModelCard(text).data.eval_results
     assert (result.dataset_type, result.dataset_name) == ("sotu_modern", "sotu_modern")
     assert "not benchmark numbers" in text
@@ -162,3 +166,54 @@ def test_a_saved_model_has_card_and_record(
     assert "counts as missing" in caplog.text
     describe(tmp_path / "kept", None)
     assert "without the record" in (tmp_path / "kept" / CARD).read_text()
+
+
+def test_the_card_of_changed_weights_has_none_of_the_runs_numbers(
+    run_config: Callable[..., Any], tmp_path: Path
+) -> None:
+    config = run_config("method=svdllm", "rate=0.3", "model.save=true")
+    record = run(config)
+    (saved,) = Path(config.paths.runs).rglob("flrc.json")
+    model = flrc.load(saved.parent, "cpu")
+    flrc.save(model, tmp_path / "same")
+    assert (tmp_path / "same" / CARD).read_text() == (saved.parent / CARD).read_text()
+    stored = record.results["bytes"]["model_stored"]
+    assert f"{stored:,} |" in (tmp_path / "same" / CARD).read_text()
+
+    flrc.save(model.to(torch.bfloat16), tmp_path / "half")
+    text = (tmp_path / "half" / CARD).read_text()
+    assert ModelCard(text).data.eval_results is None
+    assert f"from float32 to bfloat16 after run {record.run['id']}" in text
+    assert "dtype: float32, here bfloat16" in text
+    dense = record.results["bytes"]["model_dense"]
+    assert f"| model, bytes (float32, here bfloat16) | {dense:,} | {stored // 2:,} |" in text
+    # Nothing brings the numbers back: the record says which weights they belong to.
+    flrc.save(flrc.load(tmp_path / "half", "cpu"), tmp_path / "again")
+    assert (tmp_path / "again" / CARD).read_text() == text
+
+    trained = flrc.load(saved.parent, "cpu")
+    trained.lm_head.weight.data[3, 4] += 1e-3  # torch does not count such a change
+    flrc.save(trained, tmp_path / "trained")
+    text = (tmp_path / "trained" / CARD).read_text()
+    assert ModelCard(text).data.eval_results is None
+    assert f"they were changed after run {record.run['id']}" in text
+    assert "bfloat16" not in text
+    trained.lm_head.weight.data.copy_(flrc.load(saved.parent, "cpu").lm_head.weight)
+    flrc.save(trained, tmp_path / "trained")
+    assert (tmp_path / "trained" / CARD).read_text() == (saved.parent / CARD).read_text()
+
+
+def test_a_checkpoint_of_an_earlier_version_keeps_its_numbers(
+    run_config: Callable[..., Any], tmp_path: Path
+) -> None:
+    config = run_config("method=svdllm", "rate=0.3", "model.save=true")
+    run(config)
+    (saved,) = Path(config.paths.runs).rglob("flrc.json")
+    folder = saved.parent
+    written = jsonfile.read(folder / RECORD)
+    assert written["meta"].pop("weights") == weights_digest(flrc.load(folder, "cpu"))
+    jsonfile.write(folder / RECORD, written)
+    flrc.save(flrc.load(folder, "cpu"), tmp_path / "same")
+    assert (tmp_path / "same" / CARD).read_text() == (folder / CARD).read_text()
+    flrc.save(flrc.load(folder, "cpu").double(), tmp_path / "other")
+    assert ModelCard((tmp_path / "other" / CARD).read_text()).data.eval_results is None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from flrc.core import jsonfile
 from flrc.data.dataset_catalog import DATASETS
-from flrc.models.checkpoints.manifest import RECORD
+from flrc.models.checkpoints.manifest import FILE, RECORD
+from flrc.models.sources.weight_headers import header_of
 from flrc.results.pages.papers import PAPERS
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.record import Record
@@ -44,7 +46,22 @@ LOADING = """    import flrc
 `modeling_flrc.py`; read that before you trust it."""
 
 
-def describe(folder: Path, record: Record | None) -> None:
+@dataclass(frozen=True)
+class Written:
+    """The weights of a checkpoint.
+
+    Attributes:
+        dtype: Of the model.
+        bytes: Of its tensors.
+        measured: Whether they are those that the run measured.
+    """
+
+    dtype: str
+    bytes: int
+    measured: bool = True
+
+
+def describe(folder: Path, record: Record | None, measured: bool = True) -> None:
     """Write the card of a checkpoint, and the record of a run that has ended beside it.
 
     Neither holds a path of this machine.
@@ -52,11 +69,19 @@ def describe(folder: Path, record: Record | None) -> None:
     Args:
         folder: The checkpoint.
         record: The run that made it; None if it is not known.
+        measured: Whether its weights are those that the run measured.
     """
     shared = None if record is None else shareable(record)
-    (folder / CARD).write_text(card_text(shared), encoding="utf-8")
+    (folder / CARD).write_text(card_text(shared, _written(folder, measured)), encoding="utf-8")
     if shared is not None and "status" in shared.run:
         jsonfile.write(folder / RECORD, shared.to_json())
+
+
+def _written(folder: Path, measured: bool) -> Written:
+    manifest = jsonfile.read(folder / FILE)
+    files = [folder / name for name in manifest["files"] if name.endswith(".safetensors")]
+    spans = [entry["data_offsets"] for file in files for entry in header_of(file).values()]
+    return Written(manifest["dtype"], sum(end - begin for begin, end in spans), measured)
 
 
 def record_of(folder: Path) -> Record | None:
@@ -70,20 +95,21 @@ def record_of(folder: Path) -> Record | None:
         return None
 
 
-def card_text(record: Record | None) -> str:
+def card_text(record: Record | None, written: Written) -> str:
     """The text of a card; the checkpoint's record has been made shareable."""
     if record is None:
         header = ModelCardData(library_name="transformers", pipeline_tag=TASK, tags=_tags(None))
         unknown = "The checkpoint was saved without the record of the run that made it."
         parts = ["# Compressed model", unknown, "## Load it", LOADING]
     else:
-        header, parts = _header(record), _body(record)
+        header, parts = _header(record, written), _body(record, written)
     return str(ModelCard(f"---\n{header.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"))
 
 
-def _header(record: Record) -> ModelCardData:
+def _header(record: Record, written: Written) -> ModelCardData:
     base = record.meta.get("base_model") or {}
-    results = [_result(m) for m in record.measurements if _is_quality(m)]
+    measured = record.measurements if written.measured else []
+    results = [_result(m) for m in measured if _is_quality(m)]
     # No field is set without a value: the Hub would show an empty one.
     known = {"base_model": base.get("id"), "license": base.get("license")}
     if results:
@@ -138,7 +164,7 @@ def _percent(record: Record) -> str:
     return f"{100 * float(record.run['config']['rate']):g} %"
 
 
-def _body(record: Record) -> list[str]:
+def _body(record: Record, written: Written) -> list[str]:
     run, base = record.run, record.meta.get("base_model") or {}
     origin = f"[{base['id']}](https://huggingface.co/{base['id']})" if base.get("id") else ""
     opening = (
@@ -151,18 +177,20 @@ def _body(record: Record) -> list[str]:
         "## Load it",
         LOADING,
         "## Size",
-        "\n".join(_sizes(record)),
+        "\n".join(_sizes(record, written)),
         "## Measured",
-        *_measured(record),
+        *_measured(record, written),
         "## How it was made",
-        *_made(record),
+        *_made(record, written),
     ]
 
 
-def _sizes(record: Record) -> list[str]:
+def _sizes(record: Record, written: Written) -> list[str]:
     sizes, counts = record.results["bytes"], record.results["parameters"]
+    before = record.meta.get("dtype")
+    dtypes = f" ({before}, here {written.dtype})" if _converted(record, written) else ""
     rows = [
-        ("model, bytes", sizes["model_dense"], sizes["model_stored"]),
+        (f"model, bytes{dtypes}", sizes["model_dense"], written.bytes),
         ("model, numbers stored", counts["model_dense"], counts["model_stored"]),
         ("compressed layers, numbers stored", counts["targets_dense"], counts["targets_stored"]),
         ("compressed layers, used by a step", counts["targets_dense"], counts["targets_activated"]),
@@ -171,7 +199,18 @@ def _sizes(record: Record) -> list[str]:
     return ["| | dense | compressed |", "| --- | ---: | ---: |", *lines]
 
 
-def _measured(record: Record) -> list[str]:
+def _converted(record: Record, written: Written) -> bool:
+    return record.meta.get("dtype") not in (None, written.dtype)
+
+
+def _measured(record: Record, written: Written) -> list[str]:
+    if not written.measured:
+        converted = _converted(record, written)
+        how = f" from {record.meta['dtype']} to {written.dtype}" if converted else ""
+        return [
+            f"Nothing on these weights: they were changed{how} after run {record.run['id']}, whose "
+            "numbers were measured on other weights."
+        ]
     if not record.measurements:
         return ["Nothing: the run that made this checkpoint evaluated nothing."]
     rows = measurements(record.measurements)
@@ -182,7 +221,7 @@ def _measured(record: Record) -> list[str]:
     return parts + [SAMPLE] * any(is_sample(m.name) for m in record.measurements)
 
 
-def _made(record: Record) -> list[str]:
+def _made(record: Record, written: Written) -> list[str]:
     run, meta = record.run, record.meta
     phases = [
         f"{100 * phase['realised']:.1f} % "
@@ -190,7 +229,8 @@ def _made(record: Record) -> list[str]:
         for phase in record.results.get("phases", [])
     ]
     lines = [f"- {slot}: {name}" for slot, name in run["components"].items()]
-    lines.append(f"- seed: {run['seed']}; dtype: {meta.get('dtype')}; run: {run['id']}")
+    dtype = f"{meta.get('dtype')}" + f", here {written.dtype}" * _converted(record, written)
+    lines.append(f"- seed: {run['seed']}; dtype: {dtype}; run: {run['id']}")
     if len(phases) > 1:
         lines.append(f"- share of parameters that is not used, by phase: {', '.join(phases)}")
     papers = PAPERS.get(str(run["method"]), ())
@@ -198,4 +238,5 @@ def _made(record: Record) -> list[str]:
     versions = meta.get("versions") or {}
     lines.append("- versions: " + ", ".join(f"{name} {v}" for name, v in versions.items()))
     command = f"The command:\n\n    {meta.get('command')}"
-    return ["\n".join(lines), command, f"`{RECORD}` holds every setting and number."]
+    held = "every setting and number" + " of that run" * (not written.measured)
+    return ["\n".join(lines), command, f"`{RECORD}` holds {held}."]

@@ -43,7 +43,8 @@ class Record:
             have, if any.
         meta: ``git`` {commit, dirty}, ``versions``, ``model_revision``, ``data_revisions``,
             ``device``, ``dtype``, ``threads``, ``command``, ``started``, ``stages`` [{name,
-            seconds, peak_bytes, cached}].
+            seconds, peak_bytes, cached}]; ``weights``, the digest of the compressed weights, if
+            they were saved or returned.
     """
 
     run: dict[str, Any]
@@ -79,8 +80,11 @@ class Record:
         """Read a record of this schema version.
 
         Raises:
-            ValueError: If it was written by another version.
+            ValueError: If it was written by another version, or is no record.
         """
         if values.get("schema") != SCHEMA:
             raise ValueError(f"record schema {values.get('schema')!r}; this version reads {SCHEMA}")
-        return cls(run=values["run"], results=values["results"], meta=values["meta"])
+        parts = {name: values[name] for name in ("run", "results", "meta")}
+        if not all(isinstance(part, dict) for part in parts.values()):
+            raise ValueError("its run, results and meta must be objects")
+        return cls(**parts)
