@@ -15,6 +15,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 
 from flrc.errors import UserError
+from flrc.models.sources.hub_page import hub_page
 from flrc.models.sources.local import SAVED, wrong_path
 from flrc.sweeps.malformed_words import shown
 from flrc.sweeps.overrides import values
@@ -43,6 +44,24 @@ def named_models(overrides: Sequence[Any]) -> list[str]:
         for value in values(override)
         if is_name(value)
     ]
+
+
+def check_pages(overrides: Sequence[Any]) -> None:
+    """Raise UserError for the address of a page on the Hub, with the id that it holds.
+
+    Args:
+        overrides: Hydra's overrides.
+    """
+    for override in overrides:
+        for name in named_models([override]):
+            if (page := hub_page(name)) is not None and not Path(name).exists():
+                swept, given = override.is_sweep_override(), override.input_line
+                raise UserError(
+                    "a model on the Hub is named by its id, not by its address",
+                    given=given if swept else f"{GROUP}={name}",
+                    allowed="OWNER/NAME, and model.revision",
+                    fix=f"-m {shown(given.replace(name, page.id))}" if swept else page.settings,
+                )
 
 
 def register_named_models(overrides: Sequence[Any]) -> None:

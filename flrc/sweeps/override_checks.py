@@ -18,6 +18,7 @@ from flrc.sweeps.malformed_words import shown
 from flrc.sweeps.model_names import (
     GROUP,
     check_named_models,
+    check_pages,
     named_models,
     register_named_models,
 )
@@ -47,6 +48,7 @@ def check_overrides(
         multirun: Whether the command has ``-m``; None if it cannot have it, as in Python.
     """
     parsed = parse(overrides, loader(location))
+    check_pages(parsed)
     register_named_models(parsed)
     # Hydra alone knows the options in additional folders.
     if any(override.key_or_group == "hydra.searchpath" for override in parsed):

@@ -238,3 +238,47 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatc
     finally:
         network.hub_reachable.cache_clear()
     assert asked == [("HEAD", network.SECONDS)]
+
+
+@pytest.mark.parametrize(
+    ("given", "fix"),
+    [
+        ("https://huggingface.co/Qwen/Qwen2.5-0.5B", "model=Qwen/Qwen2.5-0.5B"),
+        ("https://huggingface.co/Qwen/Qwen2.5-0.5B/", "model=Qwen/Qwen2.5-0.5B"),
+        ("http://www.hf.co/a/b?library=transformers", "model=a/b"),
+        ("hf.co/a/b/tree/main", "model=a/b model.revision=main"),
+        ("https://hf.co/a/b/blob/refs%2Fpr%2F3/config.json", "model=a/b model.revision=refs/pr/3"),
+        ("huggingface.co/gpt2", "model=hub model.id=gpt2"),
+    ],
+)
+def test_an_address_is_answered_with_the_id(
+    given: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for settings in ([f"model='{given}'"], ["model=hub", f"model.id='{given}'"]):
+        with pytest.raises(UserError) as caught:
+            configuration([*settings, *SMALL])
+        assert caught.value.fix == fix
+        if given == "huggingface.co/gpt2":
+            break  # as an id it is one: of an owner with this name
+    with pytest.raises(UserError) as caught:
+        flrc.compress(given, method="svd", overrides=["device=cpu"])
+    assert caught.value.fix == fix
+
+
+def test_an_address_in_a_sweep() -> None:
+    register()
+    given = "model=https://hf.co/a/b,tiny"
+    with pytest.raises(UserError) as caught:
+        check_overrides(ConfigLocation(str(CONF)), [given, *SMALL], True)
+    assert (caught.value.given, caught.value.fix) == (given, "-m model=a/b,tiny")
+
+
+@pytest.mark.parametrize("name", ["../models/alpha", "a/b/c", "/a/b", "a--b/c", "-a/b", "a/b.git"])
+def test_what_is_no_id_is_refused_before_any_work(name: str) -> None:
+    with pytest.raises(UserError, match=r"model\.id is not the id") as caught:
+        configuration(["model=hub", f"model.id={name}", *SMALL])
+    assert caught.value.given == f"model.id={name}"
+    path = name if name.startswith((".", "/")) else f"./{name}"
+    assert str(caught.value.fix).endswith(f"model={path}")
+    assert Hub(id="gpt2").label == "gpt2"

@@ -13,6 +13,7 @@ from flrc.core.network import online
 from flrc.errors import UserError
 from flrc.models.checkpoints.model_files import CONFIG
 from flrc.models.sources.file_inspection import check_kind
+from flrc.models.sources.hub_page import hub_page
 from flrc.models.sources.pretrained import Pretrained
 
 
@@ -30,12 +31,30 @@ class Hub(Pretrained):
     revision: str = "main"
 
     def check(self) -> None:
-        """An id is given; the label defaults to it, as ``owner--name``."""
+        """An id is given, in the Hub's form; the label defaults to it, as ``owner--name``."""
         if not self.id.strip():
             fix = "model=OWNER/NAME, or model.id=OWNER/NAME"
             raise UserError("model=hub needs the id of a model", given="model.id=", fix=fix)
+        self._check_id()
         if not self.label:
             self.label = self.id.replace("/", "--")
+
+    def _check_id(self) -> None:
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+        try:
+            validate_repo_id(self.id)
+        except HFValidationError as error:
+            page = hub_page(self.id)
+            raise UserError(
+                "model.id is not the id of a model on the Hub",
+                given=f"model.id={self.id}",
+                allowed="OWNER/NAME, or NAME: letters, digits, and . _ - within",
+                fix=f"for a saved model, model={_path(self.id)}"
+                if page is None
+                else page.settings,
+            ) from error
 
     def _source(self) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": self.id, "revision": self.revision}
@@ -116,6 +135,11 @@ class Hub(Pretrained):
         self.config()
         place = self._place()
         return self.revision if place is None else place.name
+
+
+def _path(text: str) -> str:
+    """A text as the value of ``model`` that means a path."""
+    return text if text.startswith((".", "/", "~")) else f"./{text}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
