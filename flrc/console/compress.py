@@ -9,16 +9,21 @@ from pathlib import Path
 
 from flrc.core.commands import as_called
 from flrc.core.imports import uncollected
+from flrc.errors import UserError
 from flrc.export import check_target
+from flrc.library.overrides import ARGUMENTS, evaluates
 from flrc.models.checkpoints.save_folder import check_save_folder
 from flrc.sweeps.command_line import INTERRUPTED
 from flrc.sweeps.error_output import print_error, print_failure
+from flrc.sweeps.malformed_words import shown
+from flrc.sweeps.overrides import parse
 
 
 def main(arguments: Sequence[str]) -> int:
     """Compress and save; returns 0, 1 if that failed, 130 after Ctrl-C."""
     options = _parser().parse_intermixed_args(arguments)
     try:
+        _check_settings(options.overrides)
         check_target(options.output)
         check_save_folder(options.output)
         _compress(options, shlex.join(["flrc", "compress", *arguments]))
@@ -28,6 +33,29 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:
         return print_failure(error, "the model was not compressed")
     return 0
+
+
+def _check_settings(settings: Sequence[str]) -> None:
+    """Raise UserError for a setting that this command says otherwise, with how it says it."""
+    parsed = parse(settings)
+    for override in parsed:
+        key, given = override.key_or_group, override.input_line
+        value = given.partition("=")[2]
+        if key in ARGUMENTS:
+            problem, fix = f"{key} is an option of this command", f"--{key} {shown(value)}"
+        elif key == "model":
+            problem, fix = "the model is the first argument", f"flrc compress {shown(value)}"
+        elif key == "model.save":
+            problem, fix = "this command saves the model in any case", "leave it out"
+        elif key == "dry_run":
+            problem = "this command makes a model, and a dry run makes none"
+            fix = f"{as_called()} dry_run={value} ..."
+        elif key.startswith("evaluation.") and not evaluates(parsed):
+            problem = "this command evaluates only what it is told to"
+            fix = f"evaluation=[{key.split('.')[1]}] {shown(given)}"
+        else:
+            continue
+        raise UserError(problem, given=given, fix=fix)
 
 
 def _compress(options: argparse.Namespace, command: str) -> None:

@@ -268,6 +268,17 @@ def test_a_checkpoint_in_one_line(
         (["-o", "out", "--rate", "1.5"], "rate is out of range"),
         (["-o", "out", "calibration.sampels=4"], "calibration.samples"),
         (["-o", "out", "--method", "dense"], "nothing would be compressed"),
+        (["-o", "out", "rate=0.3"], "fix:     --rate 0.3\n"),
+        (["-o", "out", "method=svdllm", "device=cpu"], "fix:     --method svdllm\n"),
+        (["-o", "out", "++seed=3"], "fix:     --seed 3\n"),
+        (["-o", "out", "model=./folder"], "fix:     flrc compress ./folder\n"),
+        (["-o", "out", "model.save=true"], "saves the model in any case"),
+        (["-o", "out", "dry_run=true"], "fix:     flrc dry_run=true"),
+        (
+            ["-o", "out", "evaluation.perplexity.windows=4"],
+            "fix:     evaluation=[perplexity] evaluation.perplexity.windows=4\n",
+        ),
+        (["-o", "out", "launcher=joblib"], "one run has no launcher"),
     ],
 )
 def test_mistakes_are_found_before_any_work(
