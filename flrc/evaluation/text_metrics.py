@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 import evaluate
 
+from flrc.core.library_output import without_bars
 from flrc.evaluation.bertscore_models import bertscore_model
 from flrc.evaluation.rouge_tokenizers import make_tokenizer
 from flrc.evaluation.text_metric_checks import (
@@ -99,7 +100,7 @@ def _scorer(model: str, device: str) -> Any:
     from bert_score import BERTScorer
 
     encoder = bertscore_model(model)
-    with encoder.network():
+    with encoder.network(), without_bars():
         return BERTScorer(
             model_type=encoder.location,
             num_layers=encoder.layer,

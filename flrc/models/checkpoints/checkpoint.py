@@ -19,6 +19,7 @@ from huggingface_hub import save_torch_state_dict
 from flrc.core import jsonfile
 from flrc.core.commands import as_called
 from flrc.core.dtypes import DTYPES
+from flrc.core.library_output import without_reports
 from flrc.errors import UserError, choose
 from flrc.models.checkpoints import standalone_code
 from flrc.models.checkpoints.assembly import build_layers, first_names, misfits
@@ -88,7 +89,8 @@ def _write(loaded: Loaded, folder: Path) -> None:
         "plans": loaded.plans.to_json(),
     }
     _check_loads(folder, manifest, kept)
-    save_torch_state_dict(kept, str(folder), safe_serialization=True)
+    with without_reports(save_torch_state_dict):
+        save_torch_state_dict(kept, str(folder), safe_serialization=True)
     code = folder / standalone_code.NAME
     code.write_text(standalone_code.source(), "utf-8")
     manifest["files"] = listed(folder)

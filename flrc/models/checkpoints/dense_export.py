@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from flrc.core.library_output import without_bars
 from flrc.core.progress import progress
 from flrc.models.checkpoints.huggingface import BASE
 from flrc.models.layers.compressed_layers import compressed_layers, replace
@@ -73,5 +74,6 @@ def export(loaded: Loaded, folder: Path) -> None:
     plain.load_state_dict(model.state_dict(), assign=True)
     plain.tie_weights()
     plain.generation_config = model.generation_config
-    plain.save_pretrained(folder)
+    with without_bars():
+        plain.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flrc.core.digests import file_digest
+from flrc.core.library_output import without_bars
 from flrc.errors import UserError
 from flrc.models.checkpoints.manifest import reason
 from flrc.models.checkpoints.model_files import (
@@ -114,7 +115,10 @@ class Pretrained(ModelSource):
                 place = self._place()
                 assert place is not None
                 cache.require_space(8 * place.stat().st_size, f"{self.label} dequantized")
-                self.load(dtype).save_pretrained(entry.path)
+                model = self.load(dtype)
+                with without_bars():
+                    model.save_pretrained(entry.path)
+                del model
                 self.tokenizer().save_pretrained(entry.path)
                 if self.ignored:
                     entry.write_json(IGNORED, self.ignored)

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers
 from transformers import AutoModelForCausalLM
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
+from flrc.core.library_output import without_bars
 from flrc.errors import UserError
 from flrc.models.sources.file_inspection import BUFFERS, FLOATING, quantized
 
@@ -39,17 +39,17 @@ def from_pretrained(
     ``transformers`` fills missing tensors with random values and warns in a table; here the caller
     raises an error instead.
     """
-    transformers.utils.logging.disable_progress_bar()  # flrc shows its own
     report = logging.getLogger("transformers.modeling_utils")
     before, report.disabled = report.disabled, True
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            **location,
-            dtype=dtype,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+        with without_bars():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                **location,
+                dtype=dtype,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
     finally:
         report.disabled = before
     return model, info
