@@ -138,6 +138,8 @@ _SPECS = (  # name, kind, columns, texts, hub path
 
 DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in _SPECS}
 """Every data set by name."""
+MULTIPLE_CHOICE = tuple(name for name, spec in DATASETS.items() if spec.kind == _CHOICE)
+"""The seven multiple-choice tasks of the paper."""
 
 
 def find(dataset: str | DatasetSpec, split: str | None = None) -> DatasetSpec:

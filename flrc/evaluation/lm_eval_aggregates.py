@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from flrc.errors import UserError
 from flrc.evaluation.lm_eval_definitions import Aggregate, TaskGroup, group_of
+from flrc.results.records.mean_name import mean_name
 from flrc.results.records.measurement import Measurement
 
 _ACCURACY = "acc"
@@ -30,7 +31,8 @@ def group_measurements(
 def mean_accuracy(names: Sequence[str], measurements: Sequence[Measurement]) -> list[Measurement]:
     """The unweighted mean accuracy over the names: a group counts once, with its own accuracy.
 
-    Empty until all of them are measured, and if one has no accuracy.
+    Its name says which tasks it covers. Empty until all of them are measured, if one has no
+    accuracy, and for a single one, whose accuracy would be its mean.
 
     Raises:
         UserError: If they were measured on different data sources or at different rates.
@@ -49,11 +51,14 @@ def mean_accuracy(names: Sequence[str], measurements: Sequence[Measurement]) -> 
             if measurement is None:
                 return []
             parts[task] = measurement
+    if len(parts) == 1:
+        return []
+    metric = mean_name(parts)
     prefix, rate = _common("a mean", list(parts.values()))
     errors = [m.stderr for m in parts.values() if m.stderr is not None]
     return [
         Measurement(
-            name=f"{prefix}zeroshot/mean_acc",
+            name=f"{prefix}zeroshot/{metric}",
             value=sum(m.value for m in parts.values()) / len(parts),
             unit="%",
             higher_is_better=True,
@@ -61,7 +66,7 @@ def mean_accuracy(names: Sequence[str], measurements: Sequence[Measurement]) -> 
             stderr=math.hypot(*errors) / len(parts) if len(errors) == len(parts) else None,
             count=sum(m.count for m in parts.values()),
             settings={
-                "metric": "mean_acc",
+                "metric": metric,
                 "tasks": {f"{prefix}{name}": m.settings for name, m in parts.items()},
             },
             rate=rate,

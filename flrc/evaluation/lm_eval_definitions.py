@@ -10,11 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from flrc.core.jsonfile import digest
-from flrc.data.dataset_catalog import DATASETS, DatasetSpec
+from flrc.data.dataset_catalog import DATASETS, MULTIPLE_CHOICE, DatasetSpec
 from flrc.errors import UserError
 from flrc.evaluation.lm_eval_index import GROUP, PYTHON, TAG, find_name, index, tasks_folder
 
-PAPER_TASKS = tuple(name for name, spec in DATASETS.items() if spec.kind == "multiple_choice")
+PAPER_TASKS = MULTIPLE_CHOICE
 """The seven tasks of the paper: rows are checked against the catalog, ``acc`` is reported."""
 
 TASKS_SETTING = "evaluation.zeroshot.tasks"

@@ -49,7 +49,8 @@ class ZeroShot(Evaluation):
 
     Attributes:
         tasks: Tasks, groups and tags of lm-eval; each task is measured and saved by itself. Of a
-            group, its own mean is reported too; of tasks that all have an accuracy, their mean.
+            group, its own mean is reported too; of several tasks that all have an accuracy, their
+            mean: ``mean_acc`` of the paper's seven, ``mean_acc_of_boolq+sciq`` of others.
         limit: Number of questions per task, from the first; None for all. It is part of what
             defines the number.
         batch_size: Answers scored, or replies generated, together; changes speed and memory, not
@@ -255,7 +256,7 @@ class ZeroShot(Evaluation):
         """What groups report over their tasks, and the unweighted mean accuracy of ``tasks``.
 
         Each is left out until all of its tasks are measured; the mean also if a task has no
-        accuracy.
+        accuracy, and for a single task.
 
         Raises:
             UserError: If tasks were measured on different data sources or at different rates.

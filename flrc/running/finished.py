@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 def finished(config: RunConfig, folder: RunFolder) -> Record | None:
     """The record, if every requested evaluation is on disk with exactly the current settings.
 
+    That includes what is taken over several parts: earlier commands may have measured each alone.
+
     A run that saves its model is not done while the checkpoint is missing or damaged, nor one that
     follows its schedule while that has not been searched.
 
@@ -36,13 +38,18 @@ def finished(config: RunConfig, folder: RunFolder) -> Record | None:
     if config.searches and config.reads_phases and record.search_deferred:
         return None
     present = [jsonfile.canonical(vars(m)) for m in record.measurements]
+    known = {m.key for m in record.measurements}
     for evaluation in config.evaluation.values():
+        measured: list[Measurement] = []
         for part in evaluation.parts():
             outcome = PartFile(folder, evaluation, part, config.data).load()
             if outcome is None:
                 return None
             if any(jsonfile.canonical(vars(m)) not in present for m in outcome.measurements):
                 return None
+            measured += outcome.measurements
+        if any(m.key not in known for m in evaluation.summarise(measured)):
+            return None
     log.info("done already, nothing computed: %s", folder.path)
     return record
 

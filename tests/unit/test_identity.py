@@ -12,6 +12,7 @@ import pytest
 from tiny import write_data
 
 from flrc.allocator.proportional import Proportional
+from flrc.data.sample import Sample
 from flrc.decomposition.whitened import Whitened
 from flrc.results.records.measurement import Measurement, Outcome
 from flrc.results.records.record import Record
@@ -145,6 +146,27 @@ def test_ids_are_stable_text(run_config: Callable[..., RunConfig]) -> None:
     found = run_id(run_config("method=flrc"))
     assert len(found) == 10
     assert int(found, 16) >= 0
+
+
+def test_a_run_is_not_done_without_the_mean_over_tasks_that_were_measured_one_by_one(
+    run_config: Callable[..., RunConfig],
+) -> None:
+    tasks = "evaluation.zeroshot.tasks=[piqa,mathqa]"
+    config = run_config("method=svd", "evaluation=[zeroshot]", tasks)
+    config.data = Sample()
+    folder, evaluation = run_folder(config), config.evaluation["zeroshot"]
+    measured = []
+    for task in ("piqa", "mathqa"):
+        settings, name = evaluation.settings(task, config.data), f"sample_{task}"
+        m = Measurement(f"{name}/acc", 50.0, "%", True, None, 2, settings, 0.2)
+        folder.save_evaluation("zeroshot", name, settings, Outcome([m]))
+        measured.append(m)
+    run = {"id": run_id(config), "status": "ok", "method": "svd"}
+    folder.write_record(Record(run, {"measurements": [vars(m) for m in measured]}, {}))
+    assert finished(config, folder) is None
+    measured += evaluation.summarise(measured)
+    folder.write_record(Record(run, {"measurements": [vars(m) for m in measured]}, {}))
+    assert finished(config, folder) is not None
 
 
 @pytest.mark.parametrize("value", [12.5, math.inf, math.nan])

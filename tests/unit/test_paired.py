@@ -11,6 +11,7 @@ import pytest
 from records_factory import measurement, record
 from rich.console import Console
 
+from flrc.data.dataset_catalog import MULTIPLE_CHOICE
 from flrc.pipeline import run
 from flrc.records import main
 from flrc.results.records import paired
@@ -123,11 +124,11 @@ def test_zero_shot_answers_and_their_mean_over_tasks(tmp_path: Path) -> None:
     assert list(found) == [
         "zeroshot/arc_easy acc",
         "zeroshot/piqa acc",
-        "zeroshot/zeroshot mean_acc",
+        "zeroshot/zeroshot mean_acc_of_arc_easy+piqa",
     ]
     gains = {task: 100.0 * (after[task].astype(float) - before[task]) for task in sizes}
     assert found["zeroshot/piqa acc"].second == pytest.approx(100 * after["piqa"].mean())
-    mean = found["zeroshot/zeroshot mean_acc"]
+    mean = found["zeroshot/zeroshot mean_acc_of_arc_easy+piqa"]
     gain = np.mean([g.mean() for g in gains.values()])
     error = np.sqrt(sum(g.var() / len(g) for g in gains.values())) / 2
     assert mean.second - mean.first == pytest.approx(gain)
@@ -135,6 +136,14 @@ def test_zero_shot_answers_and_their_mean_over_tasks(tmp_path: Path) -> None:
     assert mean.high == pytest.approx(gain + 1.96 * error, abs=0.1 * error)
     assert mean.items == 5000
     assert compare(one, two, only="/piqa acc") == [found["zeroshot/piqa acc"]]
+
+
+@pytest.mark.parametrize("prefix", ["", "sample_"])
+def test_the_mean_over_the_papers_tasks_has_its_name_in_the_records(
+    tmp_path: Path, prefix: str
+) -> None:
+    run = answered(tmp_path, {f"{prefix}{task}": [True, False] for task in MULTIPLE_CHOICE})
+    assert list(compare(run, run))[-1].name == f"zeroshot/{prefix}zeroshot mean_acc"
 
 
 def test_no_mean_where_one_run_answered_more_tasks(tmp_path: Path) -> None:

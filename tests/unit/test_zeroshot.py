@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from flrc.data.sample import Sample
 from flrc.errors import UserError
 from flrc.evaluation.base import Subject
 from flrc.evaluation.lm_eval_answers import Answers, ask
-from flrc.evaluation.lm_eval_definitions import PAPER_TASKS, installed_definition
+from flrc.evaluation.lm_eval_definitions import PAPER_TASKS, expand, installed_definition
 from flrc.evaluation.lm_eval_tasks import DATA_FIELDS, Questions, build_task
 from flrc.evaluation.zeroshot import ZeroShot
 from flrc.plans.rank_plan import RankPlan
@@ -200,23 +202,46 @@ def measured(task: str, value: float, stderr: float | None = 3.0, **changes: Any
     return Measurement(name, value, "%", True, stderr, 10, settings, changes.get("rate", 0.2))
 
 
+MEAN_OF_TWO = "zeroshot/mean_acc_of_mathqa+piqa"
+
+
 def test_mean_needs_all_tasks() -> None:
     evaluation = ZeroShot(tasks=["piqa", "mathqa"])
     perplexity = Measurement("c4/perplexity", 9.0, "perplexity", False, None, 4, {}, 0.2)
     assert evaluation.summarise([measured("piqa", 60), perplexity]) == []
     parts = [measured("piqa", 60, 3.0), perplexity, measured("mathqa", 20, 4.0)]
     (mean,) = evaluation.summarise(parts)
-    assert (mean.name, mean.value, mean.count, mean.rate) == ("zeroshot/mean_acc", 40, 20, 0.2)
+    assert (mean.name, mean.value, mean.count, mean.rate) == (MEAN_OF_TWO, 40, 20, 0.2)
     assert mean.stderr == pytest.approx(5 / 2)
     assert set(mean.settings["tasks"]) == {"piqa", "mathqa"}
     (no_error,) = evaluation.summarise([measured("piqa", 60, None), measured("mathqa", 20)])
     assert no_error.stderr is None
 
 
+def test_the_name_of_a_mean_says_which_tasks_it_covers() -> None:
+    def mean_of(tasks: Sequence[str]) -> list[Measurement]:
+        means = ZeroShot(tasks=list(tasks)).summarise([measured(task, 50) for task in tasks])
+        return [m for m in means if "group" not in m.settings]
+
+    (seven,), (turned,) = mean_of(PAPER_TASKS), mean_of(PAPER_TASKS[::-1])
+    assert seven.name == turned.name == "zeroshot/mean_acc"
+    assert seven.settings == turned.settings
+    assert mean_of(["boolq"]) == []  # its accuracy is its mean
+    (two,), (six,) = mean_of(["sciq", "boolq"]), mean_of(PAPER_TASKS[:6])
+    assert two.name == "zeroshot/mean_acc_of_boolq+sciq"
+    assert two.settings["metric"] == "mean_acc_of_boolq+sciq"
+    assert set(two.settings["tasks"]) == {"boolq", "sciq"}
+    subjects = [name for name in expand(["mmlu"]) if name.startswith("mmlu_")]
+    (many,), (fewer,) = mean_of(subjects), mean_of(subjects[1:])
+    assert re.fullmatch(r"zeroshot/mean_acc_of_57_tasks_[0-9a-f]{6}", many.name)
+    assert set(many.settings["tasks"]) == set(subjects)
+    assert len({m.name for m in (seven, two, six, many, fewer)}) == 5
+
+
 def test_mean_on_sample_data_carries_the_samples_name() -> None:
     evaluation = ZeroShot(tasks=["piqa", "mathqa"])
     parts = [measured(t, 50, name=f"sample_{t}/acc") for t in evaluation.tasks]
-    assert [m.name for m in evaluation.summarise(parts)] == ["sample_zeroshot/mean_acc"]
+    assert [m.name for m in evaluation.summarise(parts)] == [f"sample_{MEAN_OF_TWO}"]
     with pytest.raises(UserError, match="one data source"):
         evaluation.summarise([parts[0], measured("mathqa", 50)])
     with pytest.raises(UserError, match="one rate"):

@@ -15,6 +15,7 @@ from flrc.data.dataset_catalog import DATASETS
 from flrc.models.checkpoints.manifest import FILE, RECORD
 from flrc.models.sources.weight_headers import header_of
 from flrc.results.pages.papers import PAPERS
+from flrc.results.records.mean_name import MEAN, OF
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.record import Record
 from flrc.results.records.rows import listed, measurements
@@ -31,7 +32,7 @@ TASK = "text-generation"
 METRIC_TYPES = {
     "acc": "accuracy",
     "acc_norm": "accuracy",
-    "mean_acc": "accuracy",
+    MEAN: "accuracy",
     "rougeL": "rouge",
 }
 """The Hub's types of metrics, where they are called otherwise here."""
@@ -150,7 +151,7 @@ def _result(m: Measurement) -> EvalResult:
         dataset_config=spec.hub_config if spec else None,
         dataset_split=m.settings.get("split"),
         dataset_args=counts or None,
-        metric_type=METRIC_TYPES.get(metric, metric),
+        metric_type=METRIC_TYPES.get(MEAN if metric.startswith(OF) else metric, metric),
         metric_name=metric,
         metric_value=float(f"{m.value:.6g}"),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from flrc.core.jsonfile import digest
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -32,6 +34,11 @@ class Measurement:
     settings: dict[str, Any]
     rate: float
 
+    @property
+    def key(self) -> str:
+        """The same for measurements of one name and equal settings; null is as good as absent."""
+        return f"{self.name} {digest(_stated(self.settings))}"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -45,3 +52,12 @@ class Outcome:
 
     measurements: list[Measurement]
     items: list[dict[str, Any]] = field(default_factory=list)
+
+
+def _stated(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings without those that are null."""
+    return {
+        key: _stated(value) if isinstance(value, dict) else value
+        for key, value in settings.items()
+        if value is not None
+    }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flrc.core.jsonfile import canonical
+from flrc.results.records.mean_name import mean_name
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
 
@@ -18,8 +19,10 @@ DRAWS = 10_000
 """Resamples of a bootstrap."""
 KEPT = 10_000_000
 """Numbers up to which the resamples of a comparison are kept for the next ones: 20 MB."""
-TASK, MEAN = "zeroshot/", "zeroshot/zeroshot mean_acc"
-"""Prefix of the names of a task's scores, and the name of the mean over the tasks."""
+TASK = "zeroshot/"
+"""Prefix of the names of a task's scores."""
+SAMPLE = "sample_"
+"""Begins the name of a task on sample data."""
 ACCURACY = " acc"
 """Suffix of the name of a task's accuracy."""
 NO_SCORES = ("tokens", "predicted", "gold")
@@ -167,7 +170,8 @@ def compare(first: Items, second: Items, only: str = "") -> list[Paired]:
 
     A score is any number of an item that is not a count or label, or whether its answer is right
     (in per cent). If both runs answered the same zero-shot tasks, and several, their mean accuracy
-    comes last. ``only`` is a suffix of the names to compare, such as ``/arc_easy acc``.
+    comes last, named as in the records. ``only`` is a suffix of the names to compare, such as
+    ``/arc_easy acc``.
     """
     pairs: dict[str, Parts] = {}
     for key in sorted(first.keys() & second.keys()):
@@ -179,14 +183,20 @@ def compare(first: Items, second: Items, only: str = "") -> list[Paired]:
             pair = ([scores[name] for scores in one], [scores[name] for scores in two])
             pairs[f"{key.split(' ')[0]} {name}"] = [pair]
     tasks = [{key for key in side if key.startswith(TASK)} for side in (first, second)]
-    answered = [
-        parts[0]
+    answered = {
+        name.removeprefix(TASK).removesuffix(ACCURACY): parts[0]
         for name, parts in pairs.items()
         if name.startswith(TASK) and name.endswith(ACCURACY)
-    ]
+    }
     if tasks[0] == tasks[1] and len(answered) == len(tasks[0]) > 1:
-        pairs[MEAN] = answered
+        pairs[_mean_of(answered)] = list(answered.values())
     return [bootstrap_of_mean(parts, name) for name, parts in pairs.items() if name.endswith(only)]
+
+
+def _mean_of(labels: Collection[str]) -> str:
+    """The name of the mean over these tasks, the sample's name before it on sample data."""
+    sample = SAMPLE if all(label.startswith(SAMPLE) for label in labels) else ""
+    return f"{TASK}{sample}zeroshot {mean_name([label.removeprefix(sample) for label in labels])}"
 
 
 def _scores(item: Mapping[str, Any]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 from flrc.core.jsonfile import canonical
 from flrc.errors import UserError
 from flrc.results.records.distinct_models import distinct_models
-from flrc.results.records.headline import METRICS
+from flrc.results.records.headline import importance
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.record import Record
 from flrc.results.records.rows import flatten
@@ -114,7 +114,7 @@ def measurement_columns(records: Sequence[Record]) -> list[Column]:
             if scheduled(m, record) and name not in columns:
                 columns[name] = Column(name, dataset(m.name), "rate", "rate", None, m.settings)
     datasets = list(dict.fromkeys(column.group for column in columns.values()))
-    return sorted(columns.values(), key=lambda c: (datasets.index(c.group), _importance(c.metric)))
+    return sorted(columns.values(), key=lambda c: (datasets.index(c.group), *_order(c.metric)))
 
 
 def check_settings(records: Iterable[Record]) -> None:
@@ -227,8 +227,8 @@ def _column(m: Measurement) -> Column:
     return Column(m.name, dataset(m.name), metric, unit, better, m.settings)
 
 
-def _importance(metric: str) -> tuple[int, bool]:
-    return (METRICS.index(metric) if metric in METRICS else len(METRICS), metric == "rate")
+def _order(metric: str) -> tuple[int, bool]:
+    return (importance(metric), metric == "rate")
 
 
 def _of_model(key: str) -> bool:
