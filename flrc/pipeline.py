@@ -17,6 +17,7 @@ from flrc.models.checkpoints.weights import WEIGHTS, weights_digest
 from flrc.models.layers.sizes import stored_bytes
 from flrc.models.sources.loading import load_model
 from flrc.results.pages.model_card import describe
+from flrc.results.records.other_settings import combined
 from flrc.results.records.record import Record
 from flrc.running import environment
 from flrc.running.accounting import account, account_dense, fallbacks, note_coefficients
@@ -98,6 +99,9 @@ def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
                 "stage": stages.current,
                 "error": f"{type(error).__name__}: {error}",
             }
+            # What earlier commands measured is not lost by this one's failure.
+            if (earlier := folder.read_record()) is not None:
+                record.results |= combined([], earlier).to_json()
             reason = explained(error)
             suffix = "" if reason is None else f": {reason}"
             message = "failed in stage %s: %s%s"
@@ -140,8 +144,7 @@ def compress_and_evaluate(context: Context, record: Record, returned: bool) -> L
         context.cache.trim()
     else:
         results |= account_dense(context.dense)
-    measured = measure(context, plans, replies, results["bytes"]["model_dense"])
-    results["measurements"] = [vars(measurement) for measurement in measured]
+    results |= measure(context, plans, replies, results["bytes"]["model_dense"]).to_json()
     return compressed
 
 

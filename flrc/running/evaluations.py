@@ -11,7 +11,7 @@ import torch
 
 from flrc.evaluation.base import Subject
 from flrc.models.sources.loading import load_model
-from flrc.results.records.measurement import Measurement
+from flrc.results.records.other_settings import Measured, combined
 from flrc.running.evaluation_files import PartFile
 from flrc.runtime.decoding import Decoder
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from flrc.plans.run_plans import Plans
+    from flrc.results.records.measurement import Measurement
     from flrc.running.context import Context
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 def measure(
     context: Context, plans: Plans | None, replies: dict[str, list[list[int]]], dense_bytes: int
-) -> list[Measurement]:
+) -> Measured:
     """Every measurement that the run asks for, and those that earlier commands made of this model.
 
     Args:
@@ -50,10 +51,7 @@ def measure(
     with config.runtime.running(context.model, targets, dense_bytes):
         measured = evaluate(context, subject)
     # What an earlier command measured on this model stays in its record.
-    earlier = context.folder.read_record()
-    names = {measurement.name for measurement in measured}
-    kept = [] if earlier is None else [m for m in earlier.measurements if m.name not in names]
-    return [*measured, *kept]
+    return combined(measured, context.folder.read_record())
 
 
 def evaluate(context: Context, subject: Subject) -> list[Measurement]:

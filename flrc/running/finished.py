@@ -23,6 +23,8 @@ def finished(config: RunConfig, folder: RunFolder) -> Record | None:
     """The record, if every requested evaluation is on disk with exactly the current settings.
 
     That includes what is taken over several parts: earlier commands may have measured each alone.
+    What the record has as ``other_settings`` does not count: its configuration, command and times
+    are those of the latest command, which the one that asks for the others again becomes.
 
     A run that saves its model is not done while the checkpoint is missing or damaged, nor one that
     follows its schedule while that has not been searched.
@@ -66,13 +68,13 @@ def _saved(folder: RunFolder) -> bool:
     return True
 
 
-def requested(config: RunConfig, folder: RunFolder) -> list[str]:
-    """Names of the measurements that this configuration asks for (the record may hold more)."""
-    names: list[str] = []
+def requested(config: RunConfig, folder: RunFolder) -> list[Measurement]:
+    """The measurements that this configuration asks for (the record may hold more)."""
+    asked: list[Measurement] = []
     for evaluation in config.evaluation.values():
         measured: list[Measurement] = []
         for part in evaluation.parts():
             outcome = PartFile(folder, evaluation, part, config.data).load()
             measured += [] if outcome is None else outcome.measurements
-        names += [m.name for m in [*measured, *evaluation.summarise(measured)]]
-    return names
+        asked += [*measured, *evaluation.summarise(measured)]
+    return asked

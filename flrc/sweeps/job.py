@@ -85,13 +85,15 @@ def _run_here(config: RunConfig) -> JobEntry:
     folder = run_folder(config)
     sent = record.run["status"] == "ok" and config.tracker.publish(record, folder.path)
     error = record.run.get("error")
+    asked = requested(config, folder)
     return JobEntry(
         record.run["status"],
         str(folder.path),
         error,
-        requested(config, folder),
+        [measurement.name for measurement in asked],
         mistake=error is not None and str(error).startswith(UserError.__name__),
         tracker=dataclasses.asdict(config.tracker) if sent else {},
+        keys=[measurement.key for measurement in asked],
     )
 
 

@@ -56,6 +56,7 @@ class JobEntry:
         mistake: Whether it failed because of a user's mistake: the same command fails again.
         estimate: Of a dry run: what the job would take, as a
             :class:`~flrc.running.dry_run.RunEstimate`.
+        keys: Name and settings of each of ``measurements``, as ``Measurement.key`` has them.
     """
 
     status: str
@@ -68,6 +69,7 @@ class JobEntry:
     study: StudyJob | None = None
     mistake: bool = False
     estimate: dict[str, Any] | None = None
+    keys: list[str] = field(default_factory=list)
 
     def to_line(self) -> str:
         """The entry as one line of JSON."""

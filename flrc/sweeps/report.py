@@ -10,6 +10,7 @@ from rich.console import Console
 
 from flrc.errors import UserError
 from flrc.results.pages.report import print_tables, write_tables
+from flrc.results.records.other_settings import asked
 from flrc.sweeps.dry_run_report import print_plan
 from flrc.sweeps.error_output import print_failure
 from flrc.sweeps.job_log import JobEntry, runs_of
@@ -56,8 +57,8 @@ def _groups(entries: Sequence[JobEntry]) -> list[list[JobEntry]]:
 
 def _print_tables(entries: Sequence[JobEntry], console: Console) -> None:
     """Print the table of jobs outside of studies, and write it to ``<runs>/tables/``."""
-    requested = {name for entry in entries for name in entry.measurements}
-    runs = [(folder, record.only(requested)) for folder, record in runs_of(entries)]
+    keys = {key for entry in entries for key in entry.keys}
+    runs = [(folder, asked(record, keys)) for folder, record in runs_of(entries)]
     records = [record for _, record in runs]
     if records:
         print_tables(records)

@@ -44,9 +44,10 @@ def page_of_run(
         "seed": run.get("seed"),
     }
     versions = meta.get("versions") or {}
-    table = measurements(record.measurements)
-    settings = list(dict.fromkeys(row[-1] for row in table.rows))  # shown by number, from 1
-    numbered = [[*row[:-1], str(1 + settings.index(row[-1]))] for row in table.rows]
+    measured = [measurements(m) for m in (record.measurements, record.other_settings)]
+    # Shown by number, from 1.
+    settings = list(dict.fromkeys(row[-1] for table in measured for row in table.rows))
+    latest, others = (_numbered(table, settings) for table in measured)
     command = str(meta.get("command") or "")
     return {
         "anchor": anchor,
@@ -65,7 +66,8 @@ def page_of_run(
             for key, value in flatten({name: results.get(name)}).items()
             if value not in (None, [], {})
         ],
-        "measurements": Rows(table.titles, numbered),
+        "measurements": latest,
+        "other_settings": others,
         "settings": settings,
         "layers": layers(results.get("layers", [])),
         "candidates": candidates(results.get("schedule_search") or {}),
@@ -75,6 +77,12 @@ def page_of_run(
             _answers(mine, record, dense, references) for mine in replies if run["status"] == "ok"
         ],
     }
+
+
+def _numbered(table: Rows, settings: Sequence[str]) -> Rows:
+    """The table with the number of its settings, in place of the settings, in the last column."""
+    rows = [[*row[:-1], str(1 + settings.index(row[-1]))] for row in table.rows]
+    return Rows(table.titles, rows)
 
 
 def _answers(

@@ -22,6 +22,9 @@ METHOD_SLOTS = (
 )
 """The components that make a method, without those that evaluate or publish it."""
 
+OTHER_SETTINGS = "other_settings"
+"""In ``results``, if there are any: what earlier commands measured under other settings."""
+
 SCHEMA = 1
 """Version of the record's layout."""
 
@@ -34,7 +37,9 @@ class Record:
         run: ``id``, ``status`` (``ok``, ``failed``, ``running``), ``method`` (the preset's name),
             ``components`` (slot -> component name), ``config`` (plain, whole), ``seed``, ``study``;
             if failed ``stage``, ``error``.
-        results: ``measurements``, ``rate`` {requested, realised, per_token}, ``parameters``
+        results: ``measurements``, one for each name, as the latest command measured it;
+            ``other_settings``, if there are any: earlier measurements of the same names under other
+            settings, the latest first; ``rate`` {requested, realised, per_token}, ``parameters``
             {targets_dense, targets_activated, targets_stored, model_dense, model_stored}, ``bytes``
             {model_dense, model_stored, indices}, ``flops_per_token``, ``layers`` [{target, block,
             shape, rank (null: kept dense; 0: its output is 0), relative_error, ...}], ``phases``
@@ -57,6 +62,11 @@ class Record:
         return [Measurement(**m) for m in self.results.get("measurements", [])]
 
     @property
+    def other_settings(self) -> list[Measurement]:
+        """What earlier commands measured of the same names under other settings, as objects."""
+        return [Measurement(**m) for m in self.results.get(OTHER_SETTINGS, [])]
+
+    @property
     def search_deferred(self) -> bool:
         """Whether the run's schedule has yet to be searched; what it stores is then not known."""
         return self.results.get("phases") == []
@@ -67,9 +77,10 @@ class Record:
         return sum(float(stage["seconds"]) for stage in self.meta.get("stages", []))
 
     def only(self, names: Collection[str]) -> Record:
-        """The record with only these measurements: a run may hold more, of other commands."""
+        """The record with only these of the latest measurements: a run may hold more."""
         measured = [m for m in self.results.get("measurements", []) if m["name"] in names]
-        return dataclasses.replace(self, results={**self.results, "measurements": measured})
+        results = {key: value for key, value in self.results.items() if key != OTHER_SETTINGS}
+        return dataclasses.replace(self, results={**results, "measurements": measured})
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, ``schema`` first; the record's own dictionaries, not copies."""

@@ -59,7 +59,7 @@ def listing(records: Iterable[Record], now: datetime) -> Table:
             f"{requested_rate(record):g}",
             str(run.get("seed", "")),
             Text(status, style=STATUS_STYLE.get(status, "")),
-            "\n".join(f"{name} {values[name]:.4g}" for name in headline(values)) or _failure(run),
+            _failure(run) or "\n".join(f"{name} {values[name]:.4g}" for name in headline(values)),
             age(record.meta.get("started"), now),
         )
     return table
@@ -82,6 +82,9 @@ def whole(record: Record) -> Group:
     ]
     if record.measurements:
         parts += [_section("measurements"), _table(measurements(record.measurements))]
+    if record.other_settings:
+        title = "measurements of earlier commands, under other settings"
+        parts += [_section(title), _table(measurements(record.other_settings))]
     for key in ("rate", "parameters", "bytes", "flops_per_token", "phases", "search", "rescues"):
         if results.get(key) not in (None, [], {}):
             parts.append(_pairs({key: results[key]}))

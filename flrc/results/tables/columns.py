@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from flrc.errors import UserError
 from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.headline import importance
 from flrc.results.records.measurement import Measurement
+from flrc.results.records.other_settings import by_settings
 from flrc.results.records.record import Record
 from flrc.results.records.rows import flatten
 from flrc.results.records.store import model_name
@@ -178,10 +180,12 @@ def _refuse(
 def settings_groups(records: Iterable[Record]) -> list[list[Record]]:
     """Split the finished runs so that no group mixes settings; each joins the first that agrees.
 
-    Models that share a label get distinct labels, the same in all groups.
+    A run that was measured under several settings is in a group for each of them. Models that share
+    a label get distinct labels, the same in all groups.
     """
     groups: list[tuple[_Settings, list[Record]]] = []
-    for record in distinct_models(r for r in records if r.run["status"] == "ok"):
+    finished = (record for record in records if record.run["status"] == "ok")
+    for record in distinct_models(itertools.chain.from_iterable(map(by_settings, finished))):
         for seen, group in groups:
             if seen.agree(record):
                 group.append(record)

@@ -7,26 +7,9 @@ from typing import Any
 
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.record import Record
+from flrc.results.records.stage_kinds import COMPRESSION, SEARCHING, evaluates
 from flrc.results.records.store import requested_rate
 from flrc.results.tables.columns import COUNTS, REALISED, SCHEDULE, SEARCH
-
-COMPRESSION = frozenset(
-    {
-        "statistics",
-        "output gradients",
-        "decomposition",
-        "sensitivity",
-        "allocation",
-        "refinement",
-        "surgery",
-        "quantization",
-    }
-)
-"""Stages that make the compressed model."""
-SEARCHING = frozenset({"schedule"})
-"""The stage that chooses the phases; nearly no time unless they are searched."""
-PREPARATION = frozenset({"preflight", "load", "dense replies", "save"})
-"""Stages that neither compress nor measure; every other stage is part of an evaluation."""
 
 
 def counts(record: Record) -> dict[str, Measurement]:
@@ -88,8 +71,7 @@ def seconds(record: Record) -> tuple[float | None, float | None]:
     """
     stages = record.meta.get("stages", [])
     compress = [stage for stage in stages if stage["name"] in COMPRESSION]
-    others = COMPRESSION | SEARCHING | PREPARATION
-    evaluate = [stage for stage in stages if stage["name"] not in others]
+    evaluate = [stage for stage in stages if evaluates(stage["name"])]
     return _total(compress), _total(evaluate)
 
 
