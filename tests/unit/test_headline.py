@@ -5,6 +5,7 @@ from __future__ import annotations
 from records_factory import measurement, record
 
 from flrc.results.pages.model_card import _result
+from flrc.results.plots.titles import title_of
 from flrc.results.records.headline import headline
 from flrc.results.records.measurement import Measurement
 from flrc.results.tables.columns import measurement_columns
@@ -22,6 +23,13 @@ def test_a_mean_comes_first_in_its_group_of_columns() -> None:
     measured = [measurement(name, 50.0, 0.2) for name in ("zeroshot/other", OTHER)]
     columns = measurement_columns([record("flra", measurements=measured)])
     assert [column.name for column in columns] == [OTHER, "zeroshot/other"]
+
+
+def test_a_plot_says_which_tasks_a_mean_covers() -> None:
+    measured = [measurement(name, 50.0, 0.2) for name in (OTHER, "zeroshot/mean_acc")]
+    other, papers = measurement_columns([record("flra", measurements=measured)])
+    assert title_of(other) == "Zero-shot accuracy of boolq+sciq (%) ↑"
+    assert title_of(papers) == "Zero-shot accuracy (%) ↑"
 
 
 def test_a_mean_is_an_accuracy_on_the_hub() -> None:

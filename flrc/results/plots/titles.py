@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flrc.results.records.mean_name import MEAN, OF
 from flrc.results.tables.columns import Column
 
 DATASETS = {
@@ -32,7 +33,7 @@ MODELS = {
 METRICS = {
     "rougeL": "ROUGE-L",
     "bertscore_f1": "BERTScore",
-    "mean_acc": "accuracy",
+    MEAN: "accuracy",
     "acc": "accuracy",
     "tokens_per_second": "speed",
     "speedup": "speed-up",
@@ -45,5 +46,11 @@ def title_of(column: Column) -> str:
     Sample data keeps its name: its numbers are not those of the benchmark.
     """
     unit = f"({column.unit})" if column.unit not in {"", column.metric, "rate"} else ""
-    known = DATASETS.get(column.group, column.group), METRICS.get(column.metric, column.metric)
+    known = DATASETS.get(column.group, column.group), _metric(column.metric)
     return " ".join(part for part in (*known, unit, column.arrow) if part)
+
+
+def _metric(metric: str) -> str:
+    """The printed name; that of a mean over other tasks than the paper's names them."""
+    tasks = metric.removeprefix(OF)
+    return METRICS.get(metric, metric) if tasks == metric else f"{METRICS[MEAN]} of {tasks}"
