@@ -79,7 +79,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         [*command, "--site-dir", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
     )
     assert built.returncode == 0, built.stderr
-    for method in DOCS.glob("methods/*.md"):
+    for method in set(DOCS.glob("methods/*.md")) - {DOCS / "methods" / "index.md"}:
         assert (tmp_path / "methods" / method.stem / "index.html").is_file()
         assert f"methods/{method.stem}/" in (tmp_path / "index.html").read_text("utf-8")
     reference = (tmp_path / "api" / "index.html").read_text("utf-8")

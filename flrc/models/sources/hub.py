@@ -51,9 +51,7 @@ class Hub(Pretrained):
                 "model.id is not the id of a model on the Hub",
                 given=f"model.id={self.id}",
                 allowed="OWNER/NAME, or NAME: letters, digits, and . _ - within",
-                fix=f"for a saved model, model={_path(self.id)}"
-                if page is None
-                else page.settings,
+                fix=f"for a saved model, model={_path(self.id)}" if page is None else page.settings,
             ) from error
 
     def _source(self) -> dict[str, Any]:
