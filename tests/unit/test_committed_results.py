@@ -49,7 +49,7 @@ def test_the_page_of_claims_is_current() -> None:
     )
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/results.md", "docs/choose.md"])
+@pytest.mark.parametrize("page", ["docs/results.md", "docs/choose.md"])
 def test_the_tables_of_pages_are_current(page: str) -> None:
     kept = (EXPERIMENTS.parent / page).read_text("utf-8")
     assert kept == front_page.fill(kept, EXPERIMENTS), (
