@@ -36,8 +36,8 @@ SPREAD = "±: standard error over the items of one run; over several seeds their
 FORMATS = ("markdown", "latex", "csv", PLOT)
 PDF = ".pdf"
 """A plot's format that Markdown cannot show."""
-OF_AXES = {"model", "rate", "samples", *LAYER}
-"""Facts of a row that a plot shows otherwise than by the name of a line."""
+OF_AXES = {"model", "rate", "samples", "n", *LAYER}
+"""Headings of a row that a plot shows otherwise than by the name of a line."""
 
 
 def write_study(
@@ -92,7 +92,8 @@ def draw_plots(study: Study, output: Path, formats: Sequence[str] = PICTURES) ->
 def names_of(study: Study, presets: Presets) -> Names:
     """The names of the study's rows, without those of its axes: rate, samples, layer, model."""
     layout = study.layout
-    facts = [fact for fact in [*layout.rows, layout.group] if fact and fact not in OF_AXES]
+    printed = [*(layout.headings or layout.rows), layout.group]
+    facts = [fact for fact in printed if fact and fact not in OF_AXES]
 
     def place(run: TableRun) -> list[tuple[int, Any]]:
         return [layout.position(fact, run.facts.get(fact)) for fact in facts]
