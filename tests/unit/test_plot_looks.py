@@ -208,6 +208,30 @@ def test_the_dense_model_is_a_line_with_its_name(rates: tuple[float, ...]) -> No
     assert "dense" not in [label.get_text() for label in axes.get_yticklabels()]
 
 
+@pytest.mark.parametrize("rates", [(0.1, 0.2), (0.2,)], ids=["lines", "bars"])
+def test_a_copy_of_the_source_is_a_line_with_its_name(rates: tuple[float, ...]) -> None:
+    records = [
+        factory.record(
+            "kfac",
+            rate,
+            measurements=[
+                factory.measurement("x/rougeL", 14.5 - rate, rate),
+                factory.measurement("x/copy_rougeL", 22.84, rate),
+            ],
+        )
+        for rate in rates
+    ]
+    (axes,) = drawn(records)
+    assert "copy of the source 22.84" in texts(axes)
+    (dotted,) = (line for line in axes.lines if line.get_linestyle() == ":")
+    ends, limits = (
+        (dotted.get_ydata(), axes.get_ylim()) if len(rates) > 1 else
+        (dotted.get_xdata(), axes.get_xlim())
+    )  # fmt: skip
+    assert set(ends) == {22.84}
+    assert limits[0] < 22.84 < limits[1]
+
+
 def test_a_collapsed_model_does_not_flatten_the_lines() -> None:
     values = {"svdllm": (60.0, 90.0, 150.0), "kfac": (25.0, 30.0, 40.0), "svd": (4e3, 8e5, 3.8e8)}
     records = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flrc.results.plots.axes import bar_limit, compact, even_ticks
@@ -15,14 +16,23 @@ if TYPE_CHECKING:
 
 ROOM = 0.3
 """Share of the axis behind the longest bar, for its number."""
+ROW = 9.5
+"""Points between two lines of text above a panel."""
 
 
-def bars(axes: Axes, panel: Panel) -> None:
-    """Draw a bar from zero for each method, its error and number; the dense model as a line.
+def bars(axes: Sequence[Axes], panels: Sequence[Panel]) -> None:
+    """Draw panels: a bar from zero for each method, its error and number; references as lines.
 
     A collapsed model does not flatten the others: its bar ends at the axis with an arrow and its
     number.
     """
+    rows = [_bars(place, panel) for place, panel in zip(axes, panels, strict=True)]
+    for place, panel in zip(axes, panels, strict=True):  # titles at one height
+        place.set_title(panel.title, fontsize=TEXT, pad=4 + ROW * max(rows))
+
+
+def _bars(axes: Axes, panel: Panel) -> int:
+    """Draw one panel; returns the lines of text above it."""
     points: dict[str, list[Point]] = {
         method: [p for _, p in panel.points(method)] for method in panel.looks
     }
@@ -30,11 +40,12 @@ def bars(axes: Axes, panel: Panel) -> None:
     means = [p.mean for some in points.values() for p in some if p.finite]
     shown = [*means, dense.mean] if dense else means
     if not shown:
-        return
+        return 0
     cut = not panel.column.higher_is_better and min(shown) > 0
     top = bar_limit(shown) if cut else max(shown)
     ends = [min(p.mean + p.error, 1.5 * top) for some in points.values() for p in some
             if p.mean <= top]  # fmt: skip
+    ends += [panel.copy.mean] if panel.copy else []
     end = max([0.0, top, *ends]) * 1.02 or 1.0
     for row, (method, look) in enumerate(panel.looks.items()):
         for point in points[method] or (None,):
@@ -69,13 +80,15 @@ def bars(axes: Axes, panel: Panel) -> None:
     axes.set_ylim(len(panel.looks) - 0.4, -0.6)
     axes.set_xlim(min(0.0, *shown), end * (1 + ROOM))
     even_ticks(axes, "x", 5)
-    if dense:
-        axes.axvline(dense.mean, color=DENSE_COLOUR, linestyle="--", linewidth=1)
-        if dense.error:
-            axes.axvspan(dense.mean - dense.error, dense.mean + dense.error, color="0.5",
-                         alpha=0.15, linewidth=0, zorder=0)  # fmt: skip
-        axes.annotate(panel.dense_text, (dense.mean, 1), xycoords=axes.get_xaxis_transform(),
-                      xytext=(0, 1), textcoords="offset points", ha="center", va="bottom",
-                      fontsize=SMALL, color=GREY)  # fmt: skip
-    axes.set_title(panel.title, fontsize=TEXT, pad=14 if dense else 4)
+    if dense and dense.error:
+        axes.axvspan(dense.mean - dense.error, dense.mean + dense.error, color="0.5", alpha=0.15,
+                     linewidth=0, zorder=0)  # fmt: skip
+    references = [(dense.mean, "--", panel.dense_text)] if dense else []
+    references += [(panel.copy.mean, ":", panel.copy_text)] if panel.copy else []
+    for height, (value, line, text) in enumerate(references):
+        axes.axvline(value, color=DENSE_COLOUR, linestyle=line, linewidth=1)
+        axes.annotate(text, (value, 1), xycoords=axes.get_xaxis_transform(),
+                      xytext=(0, 1 + ROW * height), textcoords="offset points", ha="center",
+                      va="bottom", fontsize=SMALL, color=GREY)  # fmt: skip
     finish(axes, "x")
+    return len(references)

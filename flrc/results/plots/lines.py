@@ -17,7 +17,7 @@ from flrc.results.plots.axes import (
 )
 from flrc.results.plots.methods import Look
 from flrc.results.plots.panel import Panel, Point
-from flrc.results.plots.style import SMALL, TEXT, dense_line, finish
+from flrc.results.plots.style import SMALL, TEXT, copy_line, dense_line, finish
 from flrc.results.tables.grid import shown_mean
 
 if TYPE_CHECKING:
@@ -138,6 +138,8 @@ def _vertical(axes: Axes, panel: Panel, points: list[Point], *, log: bool, left:
         low = min(point.mean - point.error for point in shown)
         high = max(point.mean + point.error for point in shown)
         room = 0.05 * ((high - low) or abs(high) or 1.0)
+        if panel.copy:
+            high = max(high, panel.copy.mean + 2.5 * room)
         if dense and panel.column.higher_is_better:
             high = max(high, dense.mean + 2.5 * room)
         elif dense:
@@ -146,6 +148,8 @@ def _vertical(axes: Axes, panel: Panel, points: list[Point], *, log: bool, left:
             low = max(low, 0.0)  # an error bar may reach below, the metric does not
         axes.set_ylim(low - room, high + room)
         even_ticks(axes, "y")
+    if panel.copy:
+        copy_line(axes, panel.copy.mean, panel.copy_text, left=not left)
     if dense:
         above = bool(panel.column.higher_is_better)
         dense_line(axes, dense.mean, dense.error, panel.dense_text, above=above, left=left)

@@ -102,6 +102,19 @@ class Panel:
         assert self.dense is not None
         return f"{DENSE} {shown_mean(self.dense.value)}"
 
+    @property
+    def copy(self) -> Value | None:
+        """The score of a copy of the source in place of every reply; None if it was not taken."""
+        name = f"{self.column.group}/copy_{self.column.metric}"
+        values = (self.table.value(key, name) for key in self.table.keys if key[0] == self.model)
+        return next((value for value in values if value and math.isfinite(value.mean)), None)
+
+    @property
+    def copy_text(self) -> str:
+        """What stands at the line of a copy of the source."""
+        assert self.copy is not None
+        return f"copy of the source {shown_mean(self.copy)}"
+
     def position(self, key: RowKey, x: str) -> float:
         """The position of a row on the axis ``x``; NaN if its runs do not have it."""
         names = (f"{self.column.group}/rate", "realised") if x == "rate" else ("stored",)

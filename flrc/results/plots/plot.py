@@ -42,7 +42,7 @@ def draw(table: RunsTable, names: Names | None = None, x: str = "rate") -> list[
     panels = [panel for panel in every if panel.measured]
     if not panels:
         return []
-    height = 0.75 + BAR * len(looks) if single else HEIGHT
+    height = 0.9 + BAR * len(looks) if single else HEIGHT
     figure, axes = panel_grid(
         len(panels), height, across(len(columns)), **({"sharey": "row"} if single else {})
     )
@@ -50,8 +50,7 @@ def draw(table: RunsTable, names: Names | None = None, x: str = "rate") -> list[
     if single:
         longest = max(len(look.name) for look in looks.values())
         figure.set_figwidth(figure.get_figwidth() + CHARACTER * (longest - SHORT))
-        for place, panel in zip(axes, panels, strict=True):
-            bars(place, panel)
+        bars(axes, panels)
         figure.supxlabel(note, fontsize=SMALL, color=GREY)
     else:
         lines(axes, [(panel, x) for panel in panels])

@@ -164,6 +164,24 @@ def dense_line(
     )
 
 
+def copy_line(axes: Axes, value: float, text: str, *, left: bool) -> None:
+    """The score of a copy of the source as a dotted line across, its name at one end."""
+    axes.axhline(value, color=DENSE_COLOUR, linestyle=":", linewidth=1.2)
+    axes.annotate(
+        text,
+        (0 if left else 1, value),
+        xycoords=("axes fraction", "data"),
+        xytext=(3 if left else -1, 2),
+        textcoords="offset points",
+        ha="left" if left else "right",
+        va="bottom",
+        fontsize=SMALL,
+        color=GREY,
+        bbox=BACKGROUND,
+        zorder=2.2,
+    )
+
+
 def finished(records: Iterable[Record]) -> list[Record]:
     """The compressed runs that finished; a record that is given twice counts once."""
     given = {canonical(r.to_json()): r for r in records if r.run["status"] == "ok"}
