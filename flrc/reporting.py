@@ -83,10 +83,10 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
             check_installed("a plot or page", NEEDS)
         if (options.path / TABLE).is_file() and not options.html:
             return _list(_study(options, console), console)
-        records = find_records(options.path)
-        if not records:
-            raise no_records(options.path)
         tables = options.format or not options.html
+        records = find_records(options.path) if tables or options.stability else []
+        if not records and (tables or options.stability):
+            raise no_records(options.path)
         if tables:
             report.print_tables(records, console)
         written: list[Path] = []

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import records_factory as factory
@@ -181,14 +182,18 @@ def test_a_run_is_shown_completely(report: tuple[str, Node]) -> None:
         "sha256:feed",
         "sha256:beef",
         "windows=8, length=2048",
-        "block.0.k_proj",
+        "decomposition: name: kfac",
         "perplexity wikitext2",
     ):
         assert needed in text, needed
     assert "No reply is kept with this record." in text
-    summaries = [summary.text for summary in section.all("summary")]
-    assert "decomposition: kfac" in summaries
-    assert "Layers (2)" in summaries
+    assert "Layers (2)" in [summary.text for summary in section.all("summary")]
+    layers = [pre for pre in section.all("pre", **{"class": "rows"}) if "rank" in pre.text]
+    assert len(layers) == 1
+    titles, *rows = [line.split("\t") for line in layers[0].children[0].strip().splitlines()]
+    assert titles[:3] == ["target (block.0....)", "shape", "rank"]
+    assert [row[0] for row in rows] == ["q_proj", "k_proj"]
+    assert {len(row) for row in rows} == {len(titles)}
 
 
 def test_failed_runs_are_named(report: tuple[str, Node]) -> None:
@@ -216,7 +221,9 @@ def test_nothing_is_loaded(report: tuple[str, Node]) -> None:
     text, root = report
     for node in root.within():
         source, target = node.attributes.get("src"), node.attributes.get("href")
-        assert source is None or source.startswith("data:image/png;base64,")
+        assert source is None or source.startswith(
+            ("data:image/png;base64,", "data:image/svg+xml,")
+        )
         if target is not None and node.tag == "a":
             assert target.startswith(("#", "https://arxiv.org/abs/"))
         if node.tag == "link":
@@ -228,7 +235,13 @@ def test_nothing_is_loaded(report: tuple[str, Node]) -> None:
     images = root.all("img")
     assert images
     assert all(len(str(image.attributes["alt"])) > 20 for image in images)
-    assert "http://" not in text
+    assert "http://" not in text.replace('xmlns="http://www.w3.org/2000/svg"', "")
+    for image in images:
+        inside = unquote(str(image.attributes["src"])).partition("svg+xml,")[2]
+        if inside:
+            referred = re.findall(r'(?:href|src)="(.)|url\((.)', inside)
+            assert {one or other for one, other in referred} <= {"#"}  # its own parts
+            assert not re.search(r"<style|<script|\sstyle=|\son\w+=", inside)
     assert "https://" not in text.replace("https://arxiv.org/abs/", "")
 
 
@@ -256,6 +269,9 @@ def test_tables_can_be_sorted(report: tuple[str, Node]) -> None:
             assert len(row.all("td")) + len(row.all("th")) == len(columns)
         assert table.parent is not None
         assert table.parent.attributes["class"] == "scroll"
+    for rows in root.all("pre", **{"class": "rows"}):  # the script makes tables of them
+        assert rows.parent is not None
+        assert rows.parent.attributes["class"] == "scroll"
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="runs the page's script in node")
@@ -405,7 +421,7 @@ def test_mixed_settings_are_tables_of_their_own(tmp_path: Path) -> None:
 def test_other_folders_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[list[float]] = []
 
-    def figures(groups: Any, _: Any) -> list[Any]:
+    def figures(groups: Any, *_: Any) -> list[Any]:
         drawn.extend([r.run["config"]["rate"] for r in group] for group in groups)
         return []
 
@@ -435,7 +451,9 @@ def test_a_study_that_lays_out_its_tables(tmp_path: Path, monkeypatch: pytest.Mo
         Section("Words", ["No table."]),
     ]
     own: dict[Path, list[Section]] = {}
-    monkeypatch.setattr(html, "sections_of_folder", lambda folder: own.get(folder, []))
+    monkeypatch.setattr(html, "read_study", own.get)
+    monkeypatch.setattr(html, "sections_of", lambda study: study)
+    monkeypatch.setattr(html, "names_of", lambda *_: None)
     assert [h.text for h in read(tmp_path / "all", tmp_path).all("h3")][:1] != ["Table 3"]
     own[study] = sections
     root = read(tmp_path / "all", tmp_path)

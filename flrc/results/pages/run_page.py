@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ def page_of_run(
         "measurements": latest,
         "other_settings": others,
         "settings": settings,
-        "layers": layers(results.get("layers", [])),
+        "layers": _without_prefix(layers(results.get("layers", []))),
         "candidates": candidates(results.get("schedule_search") or {}),
         "stages": stages(meta.get("stages", [])),
         "rescues": [f"{row['target']}: {row['what']}" for row in results.get("rescues", [])],
@@ -83,6 +84,17 @@ def _numbered(table: Rows, settings: Sequence[str]) -> Rows:
     """The table with the number of its settings, in place of the settings, in the last column."""
     rows = [[*row[:-1], str(1 + settings.index(row[-1]))] for row in table.rows]
     return Rows(table.titles, rows)
+
+
+def _without_prefix(table: Rows) -> Rows:
+    """The table with what all names in the first column begin with in its title instead."""
+    names = [row[0].split(".")[:-1] for row in table.rows]
+    shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*names, strict=False))
+    prefix = "".join(f"{parts[0]}." for parts in shared)
+    if not prefix:
+        return table
+    rows = [[row[0].removeprefix(prefix), *row[1:]] for row in table.rows]
+    return Rows([f"{table.titles[0]} ({prefix}...)", *table.titles[1:]], rows)
 
 
 def _answers(

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import logging
-import struct
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flrc.errors import UserError
@@ -24,7 +20,7 @@ from flrc.results.plots import (
     stability_plot,
 )
 from flrc.results.plots.names import Names
-from flrc.results.plots.style import DPI, save
+from flrc.results.plots.svg import STYLE, svg
 from flrc.results.records.record import Record
 from flrc.results.tables.columns import settings_groups
 from flrc.results.tables.labels import Presets
@@ -42,7 +38,7 @@ SCREEN = 1.2
 
 @dataclass(frozen=True)
 class Figure:
-    """One image, its PNG file as a ``data:`` address.
+    """One image, its SVG text as a ``data:`` address.
 
     Width and height are in CSS pixels (1/96 inch), at the size at which its text is well read.
     """
@@ -64,28 +60,29 @@ def figures(
         presets: The components of each preset.
         names: The names of the study's table, if it has one (:func:`~.studies.files.names_of`).
     """
+    from matplotlib import rc_context
+
     everything = [[record for group in groups for record in group]]
     names = names or Names(presets)
     shown = []
-    with tempfile.TemporaryDirectory() as folder:
+    with rc_context(STYLE):
         for name, kind in PLOTS.items():
+            if name in AS_MAPS:
+                continue
             for records in groups if name in OF_METRICS else everything:
                 try:
                     drawn = kind.draw(records, names)
                 except UserError as error:
                     log.warning("not drawn: %s: %s", kind.caption, error)
                     continue
-                files = save(drawn, Path(folder) / "plot", ["png"])
-                shown += [_image(file, kind.caption, kind.alt) for file in files]
+                shown += [_image(figure, kind.caption, kind.alt) for figure in drawn]
     return shown
 
 
-def _image(file: Path, caption: str, alt: str) -> Figure:
-    content = file.read_bytes()
-    width, height = struct.unpack(">II", content[16:24])  # of the IHDR chunk, which is the first
-    uri = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-    scale = SCREEN * 96 / DPI
-    return Figure(caption, alt, uri, round(width * scale), round(height * scale))
+def _image(drawn: Drawn, caption: str, alt: str) -> Figure:
+    uri = "data:image/svg+xml," + svg(drawn).replace("%", "%25").replace("#", "%23")
+    width, height = (round(inches * 96 * SCREEN) for inches in drawn.get_size_inches())
+    return Figure(caption, alt, uri, width, height)
 
 
 def _bars(records: Sequence[Record], names: Names) -> list[Drawn]:
@@ -170,6 +167,8 @@ PLOTS: dict[str, Plot] = {
     ),
 }
 """In the order in which a page shows them."""
+AS_MAPS = ("ranks",)
+"""Plots in whose place a page has a map of each run, see :mod:`flrc.results.pages.maps`."""
 OF_METRICS = ("pareto", "bars")
 """Plots that compare metrics: drawn table by table."""
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from flrc.core.jsonfile import canonical
 from flrc.results.plots.formats import PICTURES
 from flrc.results.plots.methods import DENSE, DENSE_COLOUR, Look
 from flrc.results.plots.names import with_seeds
+from flrc.results.records.distinct import distinct
 from flrc.results.records.record import Record
 from flrc.results.records.store import model_name, requested_rate
 from flrc.results.tables.labels import Presets, label_rows
@@ -184,8 +184,8 @@ def copy_line(axes: Axes, value: float, text: str, *, left: bool) -> None:
 
 def finished(records: Iterable[Record]) -> list[Record]:
     """The compressed runs that finished; a record that is given twice counts once."""
-    given = {canonical(r.to_json()): r for r in records if r.run["status"] == "ok"}
-    return [record for record in given.values() if record.run["method"] != DENSE]
+    given = distinct(record for record in records if record.run["status"] == "ok")
+    return [record for record in given if record.run["method"] != DENSE]
 
 
 def names(records: Sequence[Record], presets: Presets | None = None) -> list[str]:

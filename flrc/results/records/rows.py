@@ -96,6 +96,16 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def indented(values: Mapping[str, Any], depth: int = 0) -> str:
+    """Nested mappings as lines ``key: value``, inner ones further to the right."""
+    lines = []
+    for key, value in values.items():
+        inner = isinstance(value, dict) and bool(value)
+        lines.append(f"{'  ' * depth}{key}:{'' if inner else ' ' + plain(value)}")
+        lines += [indented(value, depth + 1)] if inner else []
+    return "\n".join(lines)
+
+
 def plain(value: Any) -> str:
     """A value of a configuration as text: strings as they are, anything else as JSON."""
     return value if isinstance(value, str) else canonical(value)

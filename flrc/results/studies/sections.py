@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from flrc.results.studies import orders
 from flrc.results.studies.expected import Expected
@@ -16,18 +15,12 @@ from flrc.results.studies.generated_text import (
     with_copies,
 )
 from flrc.results.studies.manifest import Job
-from flrc.results.studies.study import Study, read_study
+from flrc.results.studies.study import Study
 from flrc.results.tables.columns import Column
 from flrc.results.tables.facts import Facts, matches
 from flrc.results.tables.section import Section
 from flrc.results.tables.table import Find, Table
 from flrc.results.tables.value import Value, value_of
-
-
-def sections_of_folder(folder: Path) -> list[Section]:
-    """The page of ``experiments/<study>``; nothing if the folder has no ``table.yaml``."""
-    study = read_study(folder)
-    return [] if study is None else sections_of(study)
 
 
 def sections_of(study: Study) -> list[Section]:

@@ -50,6 +50,37 @@ function makeSortable(table) {
   }
 }
 
+// A table of the lines of a text: cells between tabs, titles first.
+function tableOf(text) {
+  const number = /^[-+]?\d[\d.]*(e[-+]?\d+)?([kMGT]\b|%|\s|$)/;
+  const missing = new Set(["", "\u2013", "dense", "nan", "inf"]);
+  const lines = text.trim().split("\n").map((line) => line.split("\t"));
+  const numeric = lines[0].map((_, column) => {
+    const cells = lines.slice(1).map((line) => line[column] ?? "");
+    return cells.some((cell) => number.test(cell))
+      && cells.every((cell) => number.test(cell) || missing.has(cell));
+  });
+  const table = document.createElement("table");
+  table.className = "sortable";
+  const parts = [table.createTHead(), table.createTBody()];
+  lines.forEach((line, place) => {
+    const row = parts[place ? 1 : 0].insertRow();
+    lines[0].forEach((_, column) => {
+      const cell = document.createElement(place ? "td" : "th");
+      cell.textContent = line[column] ?? "";
+      if (numeric[column]) cell.className = "n";
+      if (!place) { cell.scope = "col"; cell.dataset.column = column; }
+      row.append(cell);
+    });
+  });
+  makeSortable(table);
+  return table;
+}
+
+function showRows(details) {
+  for (const text of details.querySelectorAll("pre.rows")) text.replaceWith(tableOf(text.textContent));
+}
+
 function makeCopyable(button) {
   button.hidden = false;
   button.addEventListener("click", async () => {
@@ -67,5 +98,6 @@ function makeCopyable(button) {
 
 if (typeof document !== "undefined") {
   document.querySelectorAll("table.sortable").forEach(makeSortable);
+  document.addEventListener("toggle", (event) => showRows(event.target), true);
   document.querySelectorAll("button.copy").forEach(makeCopyable);
 }
