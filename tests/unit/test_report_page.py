@@ -213,6 +213,17 @@ def test_a_figure_is_drawn_once(figure: Figure, monkeypatch: pytest.MonkeyPatch)
     assert len(drawn) == len(figure.axes)
 
 
+def test_a_layout_measured_once_is_that_of_matplotlib(figure: Figure) -> None:
+    """To two points: nothing is cut off, and no room is wasted."""
+    with rc_context(STYLE):
+        figure.draw_without_rendering()
+        places = [axes.get_position().extents * (432, 216, 432, 216) for axes in figure.axes]
+        svg(figure)
+    for axes, place in zip(figure.axes, places, strict=True):
+        found = axes.get_position().extents * (432, 216, 432, 216)
+        assert abs(found - place).max() < 2
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flrc.core.jsonfile import canonical
 from flrc.errors import UserError
 from flrc.results.plots import (
     importance_plot,
@@ -97,9 +98,12 @@ def _bars(records: Sequence[Record], names: Names) -> list[Drawn]:
 
 def _stability(records: Sequence[Record], names: Names) -> list[Drawn]:
     """Agreement of runs that differ in seed or calibration tokens, if there are such runs."""
-    frame = stability.layers(ranks_plot.ranked(records), names.presets)
-    runs = frame.groupby(stability.CELL)[["seed", "tokens"]].nunique().max(axis=1)
-    several = set(runs.index[runs > 1])
+    runs = ranks_plot.ranked(records)
+    if len({canonical([r.run.get("seed"), r.run["config"].get("calibration")]) for r in runs}) < 2:
+        return []
+    frame = stability.layers(runs, names.presets)
+    repeats = frame.groupby(stability.CELL)[["seed", "tokens"]].nunique().max(axis=1)
+    several = set(repeats.index[repeats > 1])
     frame = frame[[key in several for key in zip(*(frame[k] for k in stability.CELL), strict=True)]]
     if frame.empty:
         return []

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FONT = "DejaVu Sans"
@@ -27,6 +28,8 @@ ROOT = {
     "stroke-linecap": "butt",
 }
 """Attributes of the whole picture; elements inherit the last three."""
+MARGINS = (32, 26, 4, 14)
+"""Points that ticks and labels usually take on the left, below, on the right and above."""
 INHERITED = re.compile(r"fill|stroke|font|text-anchor")
 """Attributes that a group may have in place of all its elements."""
 
@@ -46,12 +49,31 @@ def svg(figure: Figure) -> str:
             if not axis.get_label_text():
                 axis.set_label_coords(0, 0)  # else the place of a label that is not there is sought
     if (engine := figure.get_layout_engine()) is not None:
+        for axes in figure.axes:
+            _measure_once(axes, figure.dpi / 72)
         engine.execute(figure)
         figure.set_layout_engine("none")
     text = StringIO()
     # Not savefig, which would draw the figure once more to lay it out.
     FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})
     return shortened(text.getvalue())
+
+
+def _measure_once(axes: Axes, point: float) -> None:
+    """Let the first of the two rounds of a layout take usual margins: measuring takes long.
+
+    The second round measures, at a place that is nearly the final one; ``point`` is in pixels.
+    """
+    from matplotlib.transforms import Bbox
+
+    def usual(*_: Any, **__: Any) -> Bbox:
+        del axes.get_tightbbox  # from now on the method of the class
+        axes.apply_aspect()
+        box = axes.get_window_extent()
+        left, bottom, right, top = (point * margin for margin in MARGINS)
+        return Bbox.from_extents(box.x0 - left, box.y0 - bottom, box.x1 + right, box.y1 + top)
+
+    axes.get_tightbbox = usual  # type: ignore[method-assign]
 
 
 def shortened(text: str) -> str:
