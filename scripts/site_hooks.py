@@ -14,6 +14,12 @@ log = logging.getLogger("mkdocs.hooks.flrc")
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]+)\]\((?P<target>[^)\s]+)\)")
 STYLE = "css/highlight.css"
+NARROW = """
+table { display: block; overflow-x: auto; }
+.highlight pre { overflow-x: auto; }
+.dropdown-menu { max-height: 80vh; overflow-y: auto; }
+"""
+"""Wide tables and code scroll in their own frame, and so does the long menu of methods."""
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -47,7 +53,7 @@ def _copy(image: Path) -> str:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the style sheet of highlighted code, and images of the repository."""
+    """Add the style sheet of code, tables and menus, and images of the repository."""
     from pygments.formatters import HtmlFormatter
 
     for page in (ROOT / "docs").rglob("*.md"):
@@ -57,5 +63,5 @@ def on_files(files: Files, config: Any) -> Files:
                 files.append(File.generated(config, _copy(place), abs_src_path=str(place)))
 
     styles = HtmlFormatter(style="default").get_style_defs(".highlight")
-    files.append(File.generated(config, STYLE, content=styles))
+    files.append(File.generated(config, STYLE, content=styles + NARROW))
     return files

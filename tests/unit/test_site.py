@@ -88,7 +88,9 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert ":func:" not in reference
     python = (tmp_path / "library" / "index.html").read_text("utf-8")
     assert '<span class="kn">import</span>' in python  # highlighted
-    assert ".highlight .kn" in (tmp_path / "css" / "highlight.css").read_text("utf-8")
+    styles = (tmp_path / "css" / "highlight.css").read_text("utf-8")
+    assert ".highlight .kn" in styles
+    assert "table { display: block; overflow-x: auto; }" in styles  # on a narrow screen
 
 
 def test_files_of_the_repository_are_named_and_have_to_exist(
