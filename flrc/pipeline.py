@@ -17,6 +17,7 @@ from flrc.models.checkpoints.weights import WEIGHTS, weights_digest
 from flrc.models.layers.sizes import stored_bytes
 from flrc.models.sources.loading import load_model
 from flrc.results.pages.model_card import describe
+from flrc.results.records.checkpoint_places import PLACES, noted
 from flrc.results.records.other_settings import combined
 from flrc.results.records.record import Record
 from flrc.running import environment
@@ -85,7 +86,9 @@ def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
             context = prepare(config)  # it has searched the schedule
             stages = context.stages
         meta = environment.meta_block(config) | context.inputs_read()
-        meta |= environment.command_of_measurements(config, folder.read_record())
+        earlier = folder.read_record()
+        meta |= environment.command_of_measurements(config, earlier)
+        meta |= {PLACES: places} if (places := noted(earlier)) else {}
         record = Record(run=environment.run_block(config), meta=meta)
         compressed: Loaded | None = None
         try:

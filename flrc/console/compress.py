@@ -62,6 +62,7 @@ def _compress(options: argparse.Namespace, command: str) -> None:
     with uncollected():
         from flrc.library.compression import compress  # imports torch
         from flrc.library.saving import save
+        from flrc.results.records.checkpoint_places import note_checkpoint
         from flrc.running.environment import called_as
     with called_as(command):
         model, record = compress(
@@ -72,6 +73,7 @@ def _compress(options: argparse.Namespace, command: str) -> None:
             overrides=options.overrides,
         )
     save(model, options.output)
+    note_checkpoint(record, options.output)
     written = sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file())
     dense = record.results["bytes"]["model_dense"]
     print(  # noqa: T201

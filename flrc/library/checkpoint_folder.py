@@ -7,6 +7,7 @@ from pathlib import Path
 from flrc.core.commands import as_called
 from flrc.errors import UserError
 from flrc.models.checkpoints.manifest import FILE
+from flrc.results.records.checkpoint_places import checkpoint_of
 from flrc.results.records.lookup import RUNS, find_run, folder_of_run
 from flrc.results.records.own_command import own_command
 from flrc.results.records.record import Record
@@ -20,7 +21,8 @@ def checkpoint_folder(given: str | Path, runs: str | Path = RUNS) -> Path:
         runs: Where ids are looked up.
 
     Raises:
-        UserError: If an id is unknown or means several runs, or the run has no checkpoint.
+        UserError: If an id is unknown or means several runs, or the run has no checkpoint, in its
+            folder or where ``flrc compress`` saved it.
     """
     path = Path(given).expanduser()
     if _is_file(path / FILE):
@@ -33,9 +35,10 @@ def checkpoint_folder(given: str | Path, runs: str | Path = RUNS) -> Path:
         folder, record = find_run(run.path)
     else:
         return path  # reading it says what is wrong with it
-    if not (folder.model / FILE).is_file():
+    place = checkpoint_of(folder, record)
+    if place is None:
         raise _without_checkpoint(folder.path, record)
-    return folder.model
+    return place
 
 
 def _is_file(path: Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flrc.core.commands import as_called, from_here
+from flrc.results.records.checkpoint_places import checkpoint_of
 from flrc.results.records.lookup import RUNS, shortest_name
 from flrc.results.records.own_command import own_command
 from flrc.results.records.record import Record
@@ -56,7 +57,7 @@ def next_lines(runs: Sequence[Run], root: Path) -> list[str]:
     place = from_here(root)
     where = "" if place == str(RUNS) else f" --runs {shlex.quote(place)}"
     compressed = [run for run in finished if run[1].run["method"] != "dense"]
-    saved = [run for run in compressed if run[0].model.is_dir()]
+    saved = [run for run in compressed if checkpoint_of(*run) is not None]
     lines = []
     if saved:
         name = _name(saved[-1], root)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flrc.results.pages.samples import natural
+from flrc.results.records.checkpoint_places import PLACES
 from flrc.results.records.record import Record
 from flrc.results.records.rows import Rows
 from flrc.results.records.run_key import key_of
@@ -74,7 +75,7 @@ def _samples(record: Record, folder: Path) -> Rows:
 
 def _config(record: Record) -> dict[str, Any]:
     """Configuration, components and meta data as plain values."""
-    meta = {key: value for key, value in record.meta.items() if key != "stages"}
+    meta = {key: value for key, value in record.meta.items() if key not in ("stages", PLACES)}
     return {
         **record.run.get("config", {}),
         "components": record.run.get("components"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import resource
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,8 +21,11 @@ import flrc
 from flrc.console.main import MAINS, main
 from flrc.core import commands, commit, shipped
 from flrc.core.commands import as_called
+from flrc.library.checkpoint_folder import checkpoint_folder
+from flrc.results.records.checkpoint_places import noted
 from flrc.results.records.own_command import own_command
 from flrc.results.records.record import Record
+from flrc.results.records.sharing import shareable
 from flrc.results.records.store import RunFolder
 from flrc.running.environment import called_as, meta_block
 from flrc.sweeps import help_text
@@ -250,12 +255,51 @@ def test_a_checkpoint_in_one_line(
     assert record["results"]["measurements"] == []
     command = "flrc " + " ".join([*words, "--method", "svdllm"])
     assert record["meta"]["command"] == command
-    with pytest.raises(flrc.errors.UserError, match="has no checkpoint") as caught:
-        flrc.load(path.parent, "cpu")
-    assert (
-        caught.value.fix
-        == f"{command}  # with a new folder after -o, unless that one has the model"
-    )
+
+
+def test_the_id_of_a_compressed_model_finds_it_where_it_was_saved(
+    console: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    saved(tmp_path / "model", max_position_embeddings=2048)
+    words = ["compress", "./model", *SMALL, "--method", "svdllm", "--output=my out"]
+    assert main(words) == 0
+    (path,) = (tmp_path / "runs").glob("*/*/record.json")
+    run_id = json.loads(path.read_text("utf-8"))["run"]["id"]
+    out = tmp_path / "my out"
+    for given in (run_id, str(path.parent)):
+        assert checkpoint_folder(given) == out
+    assert main(["export", run_id, "dense"]) == 0
+    record = RunFolder(path.parent).read_record()
+    assert record is not None
+    assert [place["folder"] for place in noted(record)] == [str(out)]
+    capsys.readouterr()
+    assert main(["records", "show", run_id]) == 0
+    assert f"checkpoints  {out}" in capsys.readouterr().out.replace("\n", "")
+    assert noted(shareable(record)) == []  # of no use on another machine
+    # A later command writes the record anew, and knows it still.
+    capsys.readouterr()
+    again = ["model=./model", "method=svdllm", "rate=0.2", *SMALL, "evaluation=[perplexity]"]
+    assert main([*again, "evaluation.perplexity.windows=1", "tracker=none"]) == 0
+    assert checkpoint_folder(run_id) == out
+    assert f"flrc chat {run_id}" in capsys.readouterr().out
+
+    def refused() -> str:
+        with pytest.raises(flrc.errors.UserError, match="has no checkpoint") as caught:
+            checkpoint_folder(run_id)
+        return str(caught.value.fix)
+
+    values = json.loads(path.read_text("utf-8"))
+    values["meta"]["command"] = shlex.join(["flrc", *words])
+    path.write_text(json.dumps(values), "utf-8")
+    manifest = json.loads((out / "flrc.json").read_text("utf-8"))
+    (out / "flrc.json").write_text(json.dumps(manifest | {"digest": "of another model"}), "utf-8")
+    fix = refused()  # the folder has another model by now: the command has a new one
+    assert shlex.split(fix)[-2:] == ["-o", "my out-2"]
+    assert main(shlex.split(fix)[1:]) == 0
+    assert checkpoint_folder(run_id) == tmp_path / "my out-2"
+    shutil.rmtree(out)
+    shutil.rmtree("my out-2")
+    assert shlex.split(refused())[-2:] == ["-o", "my out"]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_the_end_of_a_command_can_be_copied(tmp_path: Path, monkeypatch: Any) ->
     lines = next_lines([dense, run, failed], root)
     assert lines[0].startswith(OWN)
     assert lines[1:] == ["python -m flrc.records show aaaa111111", "python -m flrc.reporting runs"]
-    run[0].model.mkdir()
+    run[0].write_json("model/flrc.json", {})
     saved = next_lines([run], root)
     assert saved[:2] == [
         "python -m flrc.chat aaaa111111",

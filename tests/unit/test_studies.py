@@ -16,6 +16,7 @@ from study_factory import EXPECTED, LAYOUT, job, perplexity, study_folder
 
 from flrc.core import jsonfile
 from flrc.errors import UserError
+from flrc.results.records.checkpoint_places import PLACES
 from flrc.results.records.run_key import key_of
 from flrc.results.records.store import RunFolder
 from flrc.results.studies import collect, files, manifest
@@ -297,6 +298,7 @@ def test_equal_weights_under_two_labels_are_two_runs_of_a_study(tmp_path: Path) 
     made = [perplexity("svdllm", at, model=label) for label, at in (("one", 50.0), ("two", 60.0))]
     for of in made:
         of.run["id"] = "aaaa111111"
+        of.meta[PLACES] = [{"folder": "/home/me/out", "digest": "0"}]  # of this machine
     jobs = [
         replace(job(of), folder=f"{label}/whitened-aaaa111111")
         for of, label in zip(made, ("one", "two"), strict=True)
@@ -317,6 +319,7 @@ def test_equal_weights_under_two_labels_are_two_runs_of_a_study(tmp_path: Path) 
         back = RunFolder(tmp_path / "again" / asked.folder).read_record()
         assert back is not None
         assert back.measurements == of.measurements
+        assert PLACES not in back.meta
 
 
 def test_descriptions_and_baselines_have_no_better_direction(tmp_path: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import itertools
+import os
 import shlex
+from pathlib import Path
 
 from flrc.core.commands import python
 from flrc.results.records.record import Record
@@ -19,7 +23,7 @@ def own_command(record: Record, *added: str) -> str:
         return f"{command}, with the overrides {', '.join(added)}"
     program, *words = command.split(" ")
     if words[:1] == ["compress"]:
-        return f"{command}  # with a new folder after -o, unless that one has the model"
+        return f"{program} {shlex.join(_with_new_folder(shlex.split(command)[1:]))}"
     overrides = record.meta.get("overrides")
     if overrides is not None:
         flags = [word for word in words if word.startswith("--config-")]
@@ -28,3 +32,15 @@ def own_command(record: Record, *added: str) -> str:
         words = [shlex.quote(word) for word in (*flags, *kept)]
     start = f"{python()} {program}" if program.endswith(".py") else program
     return " ".join([start, *words, *added])
+
+
+def _with_new_folder(words: list[str]) -> list[str]:
+    """The words of a command ``compress``, with a folder that it accepts: its own, or a new one."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-o", "--output", type=Path, default=Path("model"))
+    given, others = parser.parse_known_args(words)
+    numbers = itertools.count(2)
+    folder = given.output
+    while os.path.lexists(folder):
+        folder = given.output.with_name(f"{given.output.name}-{next(numbers)}")
+    return [*others, "-o", str(folder)]

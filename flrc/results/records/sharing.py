@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from flrc.results.records.checkpoint_places import PLACES
 from flrc.results.records.record import Record
 
 _PATH = re.compile(r"""(?<![\w:.~/\\])(?:~|\.{1,2}|[A-Za-z]:)?[/\\][^\s'",;\])]*""")
@@ -13,12 +14,13 @@ _PATH = re.compile(r"""(?<![\w:.~/\\])(?:~|\.{1,2}|[A-Za-z]:)?[/\\][^\s'",;\])]*
 
 
 def shareable(record: Record) -> Record:
-    """A copy in which only the last part of every path is left, and no folders are configured."""
+    """A copy in which only the last part of every path is left, without folders of this machine."""
     values = _without_paths(record.to_json())
     config = values["run"].get("config")
     if isinstance(config, dict):
         config.pop("paths", None)
         config.pop("tracker", None)
+    values["meta"].pop(PLACES, None)
     return Record.from_json(values)
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from flrc.core.jsonfile import canonical
+from flrc.results.records.checkpoint_places import PLACES, noted
 from flrc.results.records.differences import differences
 from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.headline import headline
@@ -76,7 +77,8 @@ def whole(record: Record) -> Group:
         Text(f"status: {status} {_failure(run)}".rstrip(), style=STATUS_STYLE.get(status, "")),
         _section("run"),
         _pairs({"command": meta.get("command"), "commit": _commit(meta.get("git") or {})}),
-        _pairs({k: meta[k] for k in sorted(meta) if k not in {"command", "git", "stages"}}),
+        _pairs({k: meta[k] for k in sorted(meta) if k not in {"command", "git", "stages", PLACES}}),
+        *(_pairs({PLACES: place["folder"]}) for place in noted(record)),
         _section("configuration"),
         _tree("config", run.get("config", {})),
     ]

@@ -56,6 +56,20 @@ class RunFolder:
         name = f"{decomposition}-{allocator}-{schedule}-r{rate:.10g}-{run_id}"
         return cls(runs / _safe(model) / _safe(name))
 
+    @classmethod
+    def of_record(cls, record: Record) -> RunFolder:
+        """The folder in which a run that compresses has just written this record."""
+        run = record.run
+        return cls.of(
+            Path(run["config"]["paths"]["runs"]).expanduser().resolve(),
+            model=model_name(record),
+            rate=requested_rate(record),
+            run_id=str(run["id"]),
+            **{
+                slot: run["components"][slot] for slot in ("decomposition", "allocator", "schedule")
+            },
+        )
+
     @contextmanager
     def lock(self, timeout: float = -1) -> Iterator[None]:
         """Lock the folder; the operating system releases the lock however the process ends.

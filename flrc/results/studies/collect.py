@@ -9,6 +9,7 @@ from typing import Any
 
 from flrc.core import jsonfile
 from flrc.errors import UserError
+from flrc.results.records.checkpoint_places import PLACES
 from flrc.results.records.store import EVALUATIONS, RECORD, RunFolder
 from flrc.results.studies import manifest
 from flrc.results.studies.manifest import STUDIES, Job, manifest_folder
@@ -45,6 +46,7 @@ def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
         if whole is not None and whole.run["status"] == "ok":
             record = whole.only(job.measurements)
             shutil.rmtree(to, ignore_errors=True)
+            record.meta = {key: value for key, value in record.meta.items() if key != PLACES}
             _write(to / RECORD, record.to_json())
             for name, values in folder.evaluations(record):
                 _write(to / EVALUATIONS / name, values)
