@@ -7,7 +7,7 @@ from pathlib import Path
 from flrc.core.commands import as_called
 from flrc.errors import UserError
 from flrc.models.checkpoints.manifest import FILE
-from flrc.results.records.checkpoint_places import checkpoint_of
+from flrc.results.records.checkpoint_places import checkpoint_of, noted
 from flrc.results.records.lookup import RUNS, find_run, folder_of_run
 from flrc.results.records.own_command import own_command
 from flrc.results.records.record import Record
@@ -64,9 +64,10 @@ def _without_checkpoint(folder: Path, record: Record) -> UserError:
             allowed="a run that compresses the model",
             fix=f"{as_called()} method=flrc rate=0.2 model.save=true",
         )
+    places = ", ".join(str(place["folder"]) for place in noted(record))
     return UserError(
         "this run has no checkpoint",
-        given=str(folder),
-        allowed="a run with model.save=true",
+        given=f"{folder} (saved to {places}, but no longer there)" if places else str(folder),
+        allowed="a run with model.save=true, or the folder of a checkpoint",
         fix=own_command(record, "model.save=true"),
     )

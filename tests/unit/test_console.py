@@ -286,6 +286,7 @@ def test_the_id_of_a_compressed_model_finds_it_where_it_was_saved(
     def refused() -> str:
         with pytest.raises(flrc.errors.UserError, match="has no checkpoint") as caught:
             checkpoint_folder(run_id)
+        assert f"(saved to {out}" in str(caught.value.given)
         return str(caught.value.fix)
 
     values = json.loads(path.read_text("utf-8"))

@@ -340,6 +340,15 @@ def test_seeds_of_two_models_share_no_cell() -> None:
     assert {value.count for value in values} == {1}
 
 
+def test_a_calibration_is_named_by_its_option() -> None:
+    made = [
+        one("kfac", 8.0, config={"calibration": {"name": "text", "datasets": [of], "samples": 4}})
+        for of in ("c4", "wikitext2")
+    ]
+    labels = [label for _, _, label in RunsTable(made).keys]
+    assert sorted(labels) == ["kfac · calibration=c4", "kfac · calibration=wikitext2"]
+
+
 def test_equal_weights_under_two_labels_are_two_rows() -> None:
     made = [one("kfac", 8.0, model="alpha"), one("kfac", 9.0, model="beta")]
     for record in made:  # one computation: one id
