@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from flrc.core.commands import as_called
+from flrc.core.commands import as_called, description
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ HELP = "/new starts a new conversation, /quit ends."
 
 def main(arguments: list[str] | None = None) -> int:
     """Load the model and start the conversation; returns 2 if it cannot be loaded, else 0."""
-    parser = argparse.ArgumentParser(prog=as_called("chat"), description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=as_called("chat"), description=description(__doc__, "chat")
+    )
     parser.add_argument(
         "path", help="the run's id or the start of it, its folder, or a checkpoint's folder"
     )

@@ -224,7 +224,8 @@ class RunConfig(Canonical):
             raise UserError(
                 "no evaluation is chosen",
                 given="evaluation=[]",
-                fix="evaluation=[perplexity], for example",
+                fix="evaluation=[perplexity], for example"
+                + "; flrc compress MODEL -o FOLDER saves a model without" * self.model.save,
             )
         if not self.compresses:
             return

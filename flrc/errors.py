@@ -53,17 +53,22 @@ class UserError(Exception):
         return "\n".join(lines)
 
 
-def nearest(given: str, allowed: Iterable[str]) -> str | None:
+def nearest(given: str, allowed: Iterable[str], similar: float = 0.5) -> str | None:
     """The allowed word that is most similar to the given one; None if none is close.
 
     Case, hyphens, underscores, spaces and leading zeros of numbers make no difference.
+
+    Args:
+        given: What was given.
+        allowed: The words.
+        similar: How similar a word must be, in (0, 1].
     """
     words = {word: _comparable(word) for word in allowed}
     wanted = _comparable(given)
     same = [word for word, comparable in words.items() if comparable == wanted]
     if same:
         return min(same, key=lambda word: (word.casefold() != given.casefold(), word))
-    matches = difflib.get_close_matches(wanted, words.values(), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(wanted, words.values(), n=1, cutoff=similar)
     return next((word for word, text in words.items() if text in matches), None)
 
 

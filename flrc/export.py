@@ -7,13 +7,15 @@ import os
 import sys
 from pathlib import Path
 
-from flrc.core.commands import as_called
+from flrc.core.commands import as_called, description
 from flrc.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the dense model that equals a compressed one; returns 1 after a user error, else 0."""
-    parser = argparse.ArgumentParser(prog=as_called("export"), description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=as_called("export"), description=description(__doc__, "export")
+    )
     parser.add_argument(
         "path", help="the run's id or the start of it, its folder, or a checkpoint's folder"
     )

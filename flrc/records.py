@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flrc.core.commands import as_called
+from flrc.core.commands import as_called, description
 from flrc.errors import UserError
 from flrc.results.pages.report import plain_console
 from flrc.results.records import show
@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=as_called("records"), description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=as_called("records"), description=description(__doc__, "records")
+    )
     runs = argparse.ArgumentParser(add_help=False)
     runs.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flrc.core.commands import as_called
+from flrc.core.commands import as_called, description
 from flrc.core.extras import check_installed
 from flrc.errors import UserError
 from flrc.results.pages import html, report
@@ -29,7 +29,9 @@ from flrc.results.tables.layout import TABLE
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 1 after a user's mistake."""
-    parser = argparse.ArgumentParser(prog=as_called("report"), description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=as_called("report"), description=description(__doc__, "report")
+    )
     parser.add_argument("path", type=Path, help="folder of runs, or of one run")
     parser.add_argument("--output", type=Path, help="where the files go (default: PATH/report)")
     parser.add_argument(

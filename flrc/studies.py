@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flrc.core.commands import description
 from flrc.errors import UserError
 from flrc.results.studies import claims
 from flrc.results.studies.collect import collect, restore
@@ -45,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flrc.studies", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m flrc.studies", description=description(__doc__)
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (
         ("collect", "copy a study's records from the folder of runs to its results"),

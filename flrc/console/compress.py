@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from flrc.core.commands import as_called
+from flrc.core.commands import as_called, description
 from flrc.core.imports import uncollected
 from flrc.errors import UserError
 from flrc.export import check_target
@@ -97,7 +97,7 @@ def _rate(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="flrc compress", description=__doc__)
+    parser = argparse.ArgumentParser(prog="flrc compress", description=description(__doc__))
     parser.add_argument(
         "model",
         metavar="MODEL",

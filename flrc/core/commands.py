@@ -21,6 +21,12 @@ MODULES = {
 """Command -> the module that ``python -m`` runs, with its first argument if there is one."""
 
 
+def description(document: str | None, command: str = "") -> str:
+    """A module's docstring as ``--help`` shows it: plain text, with the command as it is called."""
+    text = (document or "").replace("``", "")
+    return text.replace(f"python -m {MODULES[command]}", as_called(command)) if command else text
+
+
 def as_called(command: str = "", *, here: bool = True) -> str:
     """``flrc chat``, or ``python -m flrc.chat`` in a checkout unless ``flrc`` was called.
 

@@ -22,6 +22,10 @@ EXTRAS = {
 unless only code that has checked for it imports that module."""
 
 
+LAUNCHERS = "sweeps"
+"""The extra of Hydra's plugins for launchers: distributions, not modules that flrc imports."""
+
+
 def not_installed(modules: Iterable[str]) -> list[str]:
     """Those of these optional modules that cannot be imported; imports none of them."""
     assert (unknown := set(modules) - EXTRAS.keys()) == set(), unknown
@@ -30,7 +34,12 @@ def not_installed(modules: Iterable[str]) -> list[str]:
 
 def install_command(modules: Iterable[str]) -> str:
     """The command that installs these optional modules."""
-    return f"pip install 'flrc[{','.join(sorted({EXTRAS[module] for module in modules}))}]'"
+    return install_extras({EXTRAS[module] for module in modules})
+
+
+def install_extras(extras: Iterable[str]) -> str:
+    """The command that installs these extras."""
+    return f"pip install 'flrc[{','.join(sorted(extras))}]'"
 
 
 def check_installed(setting: str, modules: Iterable[str]) -> None:

@@ -17,6 +17,8 @@ from flrc.sweeps.model_names import is_name
 from flrc.sweeps.overrides import quoted
 from flrc.sweeps.value_checks import accepts, node_of, wrong_type
 
+SIMILAR = 0.6
+"""How similar a key must be to be proposed: ``foo`` is not ``form``."""
 MOST_VARIANTS = 16
 """Combinations of options that are composed to find out whether a key exists."""
 
@@ -134,19 +136,23 @@ class KnownKeys:
 
 
 def _closest(key: str, names: set[str]) -> str | None:
-    """The most similar key: below the same key first, then one of the same name, then any."""
+    """The most similar key: below the same key first, then one of the same name, then any.
+
+    A key without a parent (``runs``) may be the last part of another one (``paths.runs``).
+    """
     parent, dot, last = key.rpartition(".")
     beside = {
         name.rpartition(".")[2]: name
         for name in names
         if name.startswith(parent + dot) and name.count(".") == key.count(".")
     }
-    if (match := nearest(last, beside)) is not None:
-        return beside[match]
     by_depth = sorted(names, key=lambda name: (name.count("."), name))
-    same = (name for name in by_depth if name.rpartition(".")[2] == last)
+    same = next((name for name in by_depth if name.rpartition(".")[2] == last), None)
+    match = None if same and not parent else nearest(last, beside, SIMILAR)
+    if match is not None:
+        return beside[match]
     top = [name for name in by_depth if "." not in name]
-    return next(same, None) or nearest(key, by_depth) or nearest(last, top)
+    return same or nearest(key, by_depth, SIMILAR) or nearest(last, top, SIMILAR)
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,7 @@ from typing import Any
 from hydra.core.object_type import ObjectType
 from omegaconf import FloatNode, ListConfig
 
+from flrc.core.extras import LAUNCHERS, install_extras
 from flrc.errors import UserError, nearest
 from flrc.sweeps.arguments import ConfigLocation, loader
 from flrc.sweeps.known_keys import KnownKeys
@@ -31,6 +32,7 @@ NOT_SWEPT = ("experiment", "scale")
 
 ADDED = re.compile(r"evaluation|data\.revisions\..*")
 """What ``+`` may add to; every other key has a value already."""
+NUMBER = re.compile(r"\d+")
 UNKNOWN = object()
 """In place of the values of an interval, which cannot be enumerated."""
 
@@ -176,9 +178,9 @@ def _check_launcher(name: str) -> None:
         distribution(plugin)
     except PackageNotFoundError as error:
         raise UserError(
-            f"launcher={name} needs a Hydra plugin that is not installed",
+            f"launcher={name} needs a package that is not installed: {plugin}",
             given=f"launcher={name}",
-            fix=f"pip install {plugin}",
+            fix=install_extras([LAUNCHERS]),
         ) from error
 
 
@@ -209,22 +211,48 @@ def check_options(override: Any, options: list[str]) -> list[str]:
         raise UserError(
             f"group {group} needs an option", given=override.input_line, allowed=options
         )
-    wrong = [option for option in flat if option and option not in options]
-    if wrong:
-        meant = {
-            option: f"./{option}"
-            if group == GROUP and Path(option).exists()
-            else nearest(option, options)
-            for option in wrong
-        }
-        close, written = meant[wrong[0]], _written(override)
-        for option, match in meant.items():
-            written = written.replace(option, match or option)
-        several = "-m " if override.is_sweep_override() else ""
-        raise UserError(
-            f"{group} has no option {wrong[0]!r}",
-            given=override.input_line,
-            allowed=options,
-            fix=f"did you mean {close}? {several}{shown(f'{group}={written}')}" if close else None,
-        )
+    if any(option and option not in options for option in flat):
+        raise _unknown_option(override, flat, options)
     return [option for option in flat if option]
+
+
+def _closest(given: str, options: list[str]) -> str | None:
+    """The option that was meant; of those that differ only in a number (table01, table02) none."""
+    match = nearest(given, options)
+    if match is None or nearest(given, [match], 1.0) == match:  # spelled in another way only
+        return match
+    alike = [option for option in options if NUMBER.sub("", option) == NUMBER.sub("", given)]
+    return None if len(alike) > 1 and match in alike else match
+
+
+def _unknown_option(override: Any, given: list[str], options: list[str]) -> UserError:
+    """The error for a group's options of which some do not exist, with those that were meant."""
+    group = override.key_or_group
+    meant = {
+        option: f"./{option}"
+        if group == GROUP and Path(option).exists()
+        else _closest(option, options)
+        for option in given
+        if option and option not in options
+    }
+    wrong, close = next(iter(meant.items()))
+    written = _written(override)
+    for option, match in meant.items():
+        written = written.replace(option, match or option)
+    corrected = [meant.get(option) or option for option in given]
+    several, there = "-m " if override.is_sweep_override() else "", ""
+    if len(set(corrected)) < len(set(given)):  # a typo beside what it means: nothing to add
+        corrected = list(dict.fromkeys(corrected))
+        there = " It is there already:"
+        several = "-m " * (len(corrected) > 1 and bool(several))
+        written = (
+            ",".join(corrected) if override.is_sweep_override() else f"[{','.join(corrected)}]"
+        )
+    return UserError(
+        f"{group} has no option {wrong!r}",
+        given=override.input_line,
+        allowed=", ".join(sorted(options)),  # the nearest one is in the fix, or there is none
+        fix=f"did you mean {close}?{there} {several}{shown(f'{group}={written}')}"
+        if close
+        else None,
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flrc.core.commands import as_called
+from flrc.core.commands import as_called, description
 from flrc.core.extras import check_installed
 from flrc.core.shipped import experiments_folder
 from flrc.errors import UserError
@@ -131,7 +131,8 @@ def _complain(error: UserError) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=as_called("publish").removesuffix(" publish"), description=__doc__
+        prog=as_called("publish").removesuffix(" publish"),
+        description=description(__doc__, "publish"),
     )
     commands = parser.add_subparsers(dest="command", required=True)
     publish = commands.add_parser("publish", help="send what is finished; twice changes nothing")

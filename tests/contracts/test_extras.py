@@ -5,16 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from tiny import ROOT, compose
+from tiny import CONF, ROOT, compose
 
+from flrc.config import register
 from flrc.core import extras
 from flrc.core.extras import EXTRAS
 from flrc.errors import UserError
 from flrc.running.preflight import check_inputs
+from flrc.sweeps.arguments import ConfigLocation
+from flrc.sweeps.override_checks import check_overrides
 
 AFTER_CHECK = ("flrc.evaluation.lm_eval_replies", "flrc.evaluation.text_metrics")
 """Modules that import an optional package at their head; imported once it was checked."""
@@ -52,6 +56,24 @@ def test_every_optional_package_is_in_its_extra_only() -> None:
         assert homes == {extra}, module
     for extra in set(EXTRAS.values()):
         assert names(declared[extra]) <= EXTRAS.keys()
+
+
+def test_a_launcher_without_its_package_names_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("flrc.sweeps.override_checks.distribution", missing)
+    register()
+    packages = names(project()[extras.LAUNCHERS])
+    for path in (CONF / "launcher").glob("*.yaml"):
+        if path.stem == "basic":
+            continue
+        with pytest.raises(UserError) as raised:
+            check_overrides(ConfigLocation(str(CONF)), [f"launcher={path.stem}"], True)
+        assert raised.value.problem.rpartition(" ")[2].replace("-", "_") in packages
+        assert raised.value.fix == f"pip install 'flrc[{extras.LAUNCHERS}]'"
 
 
 def test_all_is_every_extra_that_users_need() -> None:

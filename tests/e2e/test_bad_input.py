@@ -82,6 +82,10 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "no value": (["rate"], ["given:   rate", "KEY=VALUE"]),
     "name by hand": (["allocator.name=uniform"], ["name=uniform", "allocator=uniform"]),
     "nothing to evaluate": (["evaluation=[]"], ["evaluat", "perplexity"]),
+    "nothing to evaluate, but to save": (
+        ["evaluation=[]", "model.save=true"],
+        ["evaluation=[perplexity], for example", "flrc compress MODEL -o FOLDER"],
+    ),
     "model path": (
         ["model=local", "model.path=/does/not/exist"],
         ["model.path=/does/not/exist", "does not exist"],

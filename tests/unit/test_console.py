@@ -151,7 +151,10 @@ def test_commands_take_their_arguments(
         with pytest.raises(SystemExit) as end:
             main([command, "--help"])
         assert end.value.code == 0
-        assert capsys.readouterr().out.startswith(f"usage: flrc {command}".removesuffix(" publish"))
+        text = capsys.readouterr().out
+        assert text.startswith(f"usage: flrc {command}".removesuffix(" publish"))
+        assert "``" not in text
+        assert "python -m" not in text
 
 
 def test_commands_name_a_missing_extra_before_they_read_anything(

@@ -64,13 +64,26 @@ def test_what_is_right_passes(words: list[str]) -> None:
          "evaluation.perplexity.datasets=[wikitext2,c4]"),
         (["-m", "method=flrc,ASVD,KFAC"], "did you mean asvd? -m method=flrc,asvd,kfac"),
         (["rate=0.2", "rate=0.2"], "rate=0.2"),
+        (["-m", "method=svdllm,svdlm"], "did you mean svdllm? It is there already: method=svdllm"),
+        (["-m", "method=svdlm,svdllm,kfca"],
+         "did you mean svdllm? It is there already: -m method=svdllm,kfac"),
+        (["evaluation=[perplexity,perplexty]"],
+         "did you mean perplexity? It is there already: evaluation=[perplexity]"),
+        (["runs=/tmp/x"], "did you mean paths.runs=/tmp/x?"),
+        (["cache=/tmp/x"], "did you mean paths.cache=/tmp/x?"),
+        (["+foo=1"], None),
+        (["experiment=table99"], None),
+        (["experiment=Table-2"], "did you mean table02? experiment=table02"),
+        (["experiment=tabel02"], "did you mean table02? experiment=table02"),
     ],
     ids=str,
 )  # fmt: skip
-def test_the_fix_is_what_was_meant(words: list[str], fix: str) -> None:
+def test_the_fix_is_what_was_meant(words: list[str], fix: str | None) -> None:
     with pytest.raises(UserError) as caught:
         checked(words)
     assert caught.value.fix == fix
+    if fix is None:
+        assert "nearest" not in str(caught.value)
 
 
 @pytest.mark.parametrize("word", ["rate=0.2,0.3", "method=FLRC", "rate=20%", "rate"])

@@ -36,13 +36,23 @@ def _no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_loading(path: str, capsys: Any) -> None:
-    with pytest.raises(UserError, match=r"no such folder|not a compressed model"):
+    with pytest.raises(UserError, match=r"no such folder|not a compressed model|is a file"):
         flrc.load(path, "cpu")
     if "\0" not in path:
         for main, code in ((chat, 2), (export, 1)):
             assert main([path, *(["dense"] if main is export else [])]) == code
             assert "given:" in capsys.readouterr().err
         assert not Path("dense").exists()
+
+
+@pytest.mark.parametrize("name", ["record.json", "model.safetensors"])
+def test_a_file_is_answered_with_its_folder(name: str) -> None:
+    path = Path("folder") / name
+    path.parent.mkdir()
+    path.touch()
+    with pytest.raises(UserError, match="this is a file") as caught:
+        flrc.load(path, "cpu")
+    assert (caught.value.given, caught.value.fix) == (str(path), "folder")
 
 
 LIKE_PATHS = ["a/b/c", "./a", "../a", "/nowhere/at/all", "~/x", "file", "", "x y"]

@@ -148,6 +148,12 @@ def load(folder: Path, device: torch.device) -> Loaded:
 
     from flrc.models.checkpoints.huggingface import FlrcForCausalLM
 
+    if folder.is_file():
+        raise UserError(
+            "a compressed model is loaded by its folder, and this is a file",
+            given=str(folder),
+            fix=str(folder.parent),
+        )
     if not folder.is_dir():
         raise UserError(
             "there is no such folder",
