@@ -10,9 +10,9 @@ RUN = ("method=svd", "evaluation=[perplexity]", "evaluation.perplexity.datasets=
 
 
 def lengths(ended: Ended) -> list[str]:
-    """The lengths in the settings under the tables of a command."""
+    """The lengths in the lines under the tables of a command."""
     assert ended.code == 0, ended.text
-    return re.findall(r"^ *wikitext2/perplexity: .*\blength=(\d+)", ended.out, re.MULTILINE)
+    return re.findall(r"^Data: .* x (\d+) tokens of wikitext2", ended.out, re.MULTILINE)
 
 
 def test_a_command_shows_its_own_settings_and_a_report_all(call: Call, place: Place) -> None:
