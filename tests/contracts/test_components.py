@@ -158,8 +158,8 @@ def test_composed_is_what_the_yaml_states(
             with pytest.raises(UserError):  # reports what is missing instead of failing later
                 compose(*overrides)
             (tmp_path / "there").write_text("{}")
-            overrides.append(f"{group}.{needed}={tmp_path / 'there'}")
-            stated[needed] = str(tmp_path / "there")
+            stated[needed] = "owner/name" if needed == "id" else str(tmp_path / "there")
+            overrides.append(f"{group}.{needed}={stated[needed]}")
         config = compose(*overrides)
         found = config.evaluation[name] if group == "evaluation" else getattr(config, group)
         assert type(found) is cls(group, name)
@@ -211,7 +211,8 @@ def test_described_in_plain_values(group: str, name: str, tmp_path: Path) -> Non
     if (group, name) == ("allocator", "replay"):
         return  # reads its file: see tests/unit/test_replay.py
     needed = NEEDS.get((group, name))
-    made = cls(group, name)(**({needed: str(tmp_path)} if needed else {}))
+    value = "owner/name" if needed == "id" else str(tmp_path)
+    made = cls(group, name)(**({needed: value} if needed else {}))
     described = made.describe()
     assert described["name"] == name
     assert described["version"] == cls(group, name).VERSION
