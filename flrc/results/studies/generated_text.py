@@ -29,13 +29,15 @@ DECODING = (
 AGREES = "Agreement: tokens equal to the dense model's reply, in per cent of the longer one."
 
 
-def agreement_columns(layout: Layout) -> list[Column]:
+def agreement_columns(layout: Layout, runs: Sequence[TableRun]) -> list[Column]:
     """Agreement with the dense model's replies, for each data set whose text is scored."""
+    measured = {name for run in runs for name in run.measurements}
     scored = {name: title for name, title in layout.columns.items() if _metric(name) in SCORES}
     by_dataset = {dataset(name): title for name, title in reversed(scored.items())}
     return [
-        Column(f"{of}/{AGREEMENT}", "", f"{title.rpartition(' ')[0]} agreement", "")
+        Column(f"{of}/{AGREEMENT}", "", f"{title.rpartition(' ')[0]} agreement".strip(), "")
         for of, title in reversed(by_dataset.items())
+        if f"{of}/{AGREEMENT}" in measured
     ]
 
 
@@ -79,7 +81,7 @@ def chose_constant(record: Record) -> bool:
 
 def reading(layout: Layout, runs: Sequence[TableRun]) -> list[str]:
     """How to read the table, if it has scores of text."""
-    if not agreement_columns(layout) or not runs:
+    if not agreement_columns(layout, runs):
         return []
     phased = any(len(run.record.results.get("phases", [])) > 1 for run in runs)
     return [AGREES, *[DECODING] * phased]

@@ -32,7 +32,7 @@ def sections_of(study: Study) -> list[Section]:
     known = [facts for facts in planned if facts.keys() & set(layout.rows)]
     known += [run.facts for run in study.runs]
     ours = Table(layout, known, lambda facts, name: value_of(study.runs, facts, name))
-    agreement = agreement_columns(layout)
+    agreement = agreement_columns(layout, study.runs)
     grid = ours.grid(
         [*columns, *agreement],
         spent=not layout.of_layers,
