@@ -199,7 +199,8 @@ def test_values_out_of_range_are_refused(group: str, name: str) -> None:
     bad = BAD.get((group, name), [])  # a new component may list its own here
     needed = NEEDS.get((group, name))
     for values in bad:
-        given = {needed: __file__, **values} if needed else values
+        needs = {needed: "owner/name" if needed == "id" else __file__} if needed else {}
+        given = {**needs, **values}
         with pytest.raises(UserError):
             cls(group, name)(**given)
 
