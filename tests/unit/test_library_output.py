@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from huggingface_hub.utils import are_progress_bars_disabled
 from test_gguf import write
+from tiny import CONF
 from transformers.utils import logging as switches
 
 import flrc
@@ -65,3 +68,17 @@ def test_the_callers_bars_come_back() -> None:
     assert switches.is_progress_bar_enabled()
     assert not are_progress_bars_disabled()
     assert gguf.tqdm is before  # type: ignore[attr-defined]
+
+
+def test_drawing_a_plot_logs_nothing(tmp_path: Path) -> None:
+    program = (
+        "import logging.config, pathlib, yaml;"
+        f"path = pathlib.Path({str(CONF)!r}) / 'hydra' / 'job_logging' / 'flrc.yaml';"
+        "logging.config.dictConfig(yaml.safe_load(path.read_text()));"
+        "import matplotlib; matplotlib.use('agg'); matplotlib.rcParams['pdf.fonttype'] = 42;"
+        "from matplotlib import pyplot; pyplot.plot([1, 2]); pyplot.title('a');"
+        f"pyplot.savefig({str(tmp_path / 'plot.pdf')!r});"
+        "logging.getLogger('flrc').info('ours')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "INFO ours\n")
