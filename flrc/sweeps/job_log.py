@@ -49,11 +49,11 @@ class JobEntry:
         folder: Folder of the run; None if the job failed before it had one.
         error: Why the job failed.
         measurements: Names of the measurements that the job was asked for.
-        tracker: The tracker that has the run's record; empty if none has.
         overrides: The job's overrides, quoted for a shell.
         runs: Folder of all runs; None if the configuration is invalid.
         study: Its place in a study; None outside of studies.
         mistake: Whether it failed because of a user's mistake: the same command fails again.
+        tracker: The tracker that has the run's record; empty if none has.
         estimate: Of a dry run: what the job would take, as a
             :class:`~flrc.running.dry_run.RunEstimate`.
         keys: Name and settings of each of ``measurements``, as ``Measurement.key`` has them.
@@ -63,11 +63,11 @@ class JobEntry:
     folder: str | None = None
     error: str | None = None
     measurements: list[str] = field(default_factory=list)
-    tracker: dict[str, Any] = field(default_factory=dict)
     overrides: str = ""
     runs: str | None = None
     study: StudyJob | None = None
     mistake: bool = False
+    tracker: dict[str, Any] = field(default_factory=dict)
     estimate: dict[str, Any] | None = None
     keys: list[str] = field(default_factory=list)
 
