@@ -142,6 +142,22 @@ def data(data_root: Path) -> Folder:
 
 
 @pytest.fixture
+def generated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many prompts each trial of a search for a schedule generates for."""
+    from flrc.search import trials
+
+    made: list[int] = []
+    generate = trials.generate_replies
+
+    def counted(decoder: Any, prompts: Any, **settings: Any) -> Any:
+        made.append(len(prompts))
+        return generate(decoder, prompts, **settings)
+
+    monkeypatch.setattr(trials, "generate_replies", counted)
+    return made
+
+
+@pytest.fixture
 def run_config(tmp_path: Path, data_root: Path) -> Callable[..., RunConfig]:
     """Composes a run of the tiny model and data, everything in ``tmp_path``; takes overrides."""
 

@@ -23,7 +23,6 @@ from flrc.results.tables.derived import counts, derived
 from flrc.results.tables.runs_table import RunsTable
 from flrc.running import preflight
 from flrc.running.identity import run_folder
-from flrc.search import trials
 
 SEARCHED = (
     "rate=0.3",
@@ -46,20 +45,6 @@ TIMES = {"command", "overrides", "started", "stages", "schedule_search_seconds"}
 """What two records of one run may differ in."""
 
 Make = Callable[..., Any]
-
-
-@pytest.fixture
-def generated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Prompts of each generation of a search."""
-    made: list[int] = []
-    generate = trials.generate_replies
-
-    def counted(decoder: Any, prompts: Any, **settings: Any) -> Any:
-        made.append(len(prompts))
-        return generate(decoder, prompts, **settings)
-
-    monkeypatch.setattr(trials, "generate_replies", counted)
-    return made
 
 
 def plain(record: Record) -> dict[str, Any]:

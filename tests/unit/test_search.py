@@ -36,10 +36,8 @@ def plan_of(config: Any) -> dict[str, Any]:
 
 
 def test_a_run_searches_and_keeps_what_it_found(
-    run_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    run_config: Callable[..., Any], generated: list[int]
 ) -> None:
-    from flrc.search import trials
-
     config = run_config("method=flrc", "rate=0.3", *SEARCH)
     record = run(config)
     assert record.run["status"] == "ok", record.run
@@ -58,19 +56,12 @@ def test_a_run_searches_and_keeps_what_it_found(
     assert seconds["all"] >= seconds["now"] > 0
 
     # Again, with additional drops: known replies are not generated a second time.
-    made: list[int] = []
-    generate = trials.generate_replies
-
-    def counted(decoder: Any, prompts: Any, **settings: Any) -> Any:
-        made.append(len(prompts))
-        return generate(decoder, prompts, **settings)
-
-    monkeypatch.setattr(trials, "generate_replies", counted)
+    generated.clear()
     again = run(run_config("method=flrc", "rate=0.3", "force=true", *SEARCH))
-    assert made == []
+    assert generated == []
     assert again.results["phases"] == record.results["phases"]
     run(run_config("method=flrc", "rate=0.3", *SEARCH[:4], *SEARCH[5:], "search.drops=[0.1,0.2]"))
-    assert 0 < sum(made) <= 2 * 2 + 2 * 2
+    assert 0 < sum(generated) <= 2 * 2 + 2 * 2
 
 
 def test_increasing_competes_without_constant(run_config: Callable[..., Any]) -> None:
