@@ -89,6 +89,8 @@ def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
         earlier = folder.read_record()
         meta |= environment.command_of_measurements(config, earlier)
         meta |= {PLACES: places} if (places := noted(earlier)) else {}
+        if earlier is not None and WEIGHTS in earlier.meta:
+            meta[WEIGHTS] = earlier.meta[WEIGHTS]  # replaced if the model is saved again
         record = Record(run=environment.run_block(config), meta=meta)
         compressed: Loaded | None = None
         try:
@@ -102,9 +104,10 @@ def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
                 "stage": stages.current,
                 "error": f"{type(error).__name__}: {error}",
             }
-            # What earlier commands measured is not lost by this one's failure.
+            # What earlier commands found and measured is not lost by this one's failure.
             if (earlier := folder.read_record()) is not None:
-                record.results |= combined([], earlier).to_json()
+                kept = combined([], earlier).to_json()
+                record.results = {**earlier.results, **record.results, **kept}
             reason = explained(error)
             suffix = "" if reason is None else f": {reason}"
             message = "failed in stage %s: %s%s"

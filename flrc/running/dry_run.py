@@ -99,7 +99,7 @@ def estimate_run(config: RunConfig) -> RunEstimate | None:
         log.info("what the run takes is known once the weights are loaded: %s", error)
         return None
     reckoning = Reckoning(config, ModelShape.of(model, targets), model.dtype, reads)
-    device, rates = _machine(config.device, config.dtype)
+    device, rates = _machine(config.device, config.dtype, torch.get_num_threads())
     entries = Entries(
         config,
         {name: read.digest() for name, read in reads.items()},
@@ -164,8 +164,11 @@ def _results(name: str, reckoning: Reckoning, entries: Entries) -> list[Entry | 
 
 
 @cache
-def _machine(device: str, dtype: str) -> tuple[str, Rates | None]:
-    """The type of the run's device, and its throughput; None if this machine has no such device."""
+def _machine(device: str, dtype: str, threads: int) -> tuple[str, Rates | None]:
+    """The type of the run's device, and its throughput; None if this machine has no such device.
+
+    ``threads`` are torch's now, on which the throughput depends.
+    """
     import torch
 
     from flrc.core.devices import resolve_device
@@ -176,7 +179,7 @@ def _machine(device: str, dtype: str) -> tuple[str, Rates | None]:
     except UserError as error:
         log.info("no times: %s (%s)", error.problem, error.given)
         return torch.device(device).type if device.startswith("cuda") else "cpu", None
-    return resolved.type, measured_rates(resolved, getattr(torch, dtype))
+    return resolved.type, measured_rates(resolved, getattr(torch, dtype), threads)
 
 
 @cache

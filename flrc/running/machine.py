@@ -26,10 +26,11 @@ CALLED = 8
 
 
 @cache
-def measured_rates(device: torch.device, dtype: torch.dtype) -> Rates:
+def measured_rates(device: torch.device, dtype: torch.dtype, threads: int) -> Rates:
     """Products in the dtype, in float32 and float64, eigendecompositions, copies.
 
-    Each is the best of up to three repeats, with torch's current number of threads.
+    Each is the best of up to three repeats. ``threads`` are torch's now: with others the machine
+    is measured again.
     """
     import torch
 

@@ -12,6 +12,8 @@ from flrc.core.extras import check_installed
 from flrc.core.folders import check_folders
 from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
+from flrc.models.checkpoints.manifest import FILE
+from flrc.results.records.store import PLAN
 from flrc.running.context import Context
 from flrc.running.identity import CALIBRATION, SEARCH, run_folder
 from flrc.running.profiling import Stages
@@ -106,11 +108,13 @@ def searched_now(config: RunConfig, folder: RunFolder) -> bool:
     """Whether the search for a schedule is not deferred, or was made by an earlier command.
 
     An earlier search is repeated from its cached replies, so that the record keeps what it found.
+    The record, the plan and the checkpoint each tell of one: any of them may be lost.
     """
-    if config.reads_phases:
+    if config.reads_phases or (folder.model / FILE).is_file():
         return True
-    earlier = folder.read_record()
-    return earlier is not None and bool(earlier.results.get("phases"))
+    earlier, plan = folder.read_record(), folder.read_json(PLAN)
+    known = [{} if earlier is None else earlier.results, plan if isinstance(plan, dict) else {}]
+    return any(values.get("phases") for values in known)
 
 
 def check_model(context: Context, model: PreTrainedModel) -> DenseModel:

@@ -1,6 +1,6 @@
 """What each stage of a run demands, counted before any weight is read.
 
-The counts are of shapes and token sequences; :mod:`flrc.core.machine` turns them into time.
+The counts are of shapes and token sequences; :mod:`flrc.running.machine` turns them into time.
 """
 
 from __future__ import annotations

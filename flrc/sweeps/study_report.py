@@ -54,6 +54,7 @@ def report_study(
             s.seed,
             e.measurements,
             f"{as_called(here=False)} {e.overrides}",
+            e.keys,
         )
         for e in entries
         if (s := e.study) is not None

@@ -96,7 +96,7 @@ def test_the_search_for_a_schedule(tmp_path: Path) -> None:
         "calibration.samples=2", "calibration.length=32", "search.samples=2", "search.rounds=1",
     )  # fmt: skip
     with pytest.raises(UserError, match="in the search for a schedule is longer"):
-        place.run(*words, "search.max_new_tokens=200", method="flrc")
+        place.run(*words, "search.max_new_tokens=200", "model.save=true", method="flrc")
 
 
 def test_calibration_and_timing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 import flrc
+from flrc import pipeline
 from flrc.form.pivoted import Pivoted
 from flrc.models.layers.separate_linear import SeparateLinear
 from flrc.pipeline import run
@@ -186,3 +188,29 @@ def test_a_rank_among_others_computes_as_it_does_alone(dtype: torch.dtype) -> No
         layers[rank] = layer
     among = SeparateLinear(layers, linear.bias.data, None)
     assert torch.equal(among(x), alone(x))
+
+
+def test_a_failure_loses_no_schedule(run_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = ("method=flrc", *SEARCHED)
+    config = run_config(*base, "model.save=true")
+    searched = run(config)
+    folder = run_folder(config)
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "decompose", fail)
+        failed = run(run_config(*base, "evaluation.perplexity.windows=1"))
+    assert failed.run["status"] == "failed"
+    for record in (failed, run(run_config(*base, "evaluation.perplexity.windows=1"))):
+        assert record.results["phases"] == searched.results["phases"]
+        assert searches(record)
+        assert record.meta["weights"] == searched.meta["weights"]
+
+    # The plan or the checkpoint tell of the search where the record is lost.
+    for name in ("record.json", "plan.json"):
+        (folder.path / name).unlink()
+        assert preflight.searched_now(run_config(*base), folder), name
+    shutil.rmtree(folder.model)
+    assert not preflight.searched_now(run_config(*base), folder)

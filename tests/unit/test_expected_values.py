@@ -126,7 +126,7 @@ def test_the_answers_have_the_numbers_of_the_tables(study: str) -> None:
 def test_tables_have_the_known_form(study: str) -> None:
     content = load(study, "table")
     required = {"caption", "place", "rows", "columns", "labels"}
-    assert required <= set(content) <= required | {"group", "read_as", "plots"}
+    assert required <= set(content) <= required | {"group", "read_as", "plots", "headings"}
     facts = [*content["rows"], *([content["group"]] if "group" in content else [])]
     assert facts
     assert len(set(facts)) == len(facts)

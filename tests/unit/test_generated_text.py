@@ -97,6 +97,22 @@ def test_a_search_that_chose_no_change_of_ranks_says_so(sections: list[Section])
     noted = [row.labels for row in grid.rows if row.cells[0].note]
     assert noted == [["20 %", "FLRC", "stored ≤ dense"]]
     assert "chose the constant schedule" in grid.footnotes[0]
+    assert "seeds" not in grid.footnotes[0]
+
+
+def test_searches_that_chose_differently_are_counted(tmp_path: Path) -> None:
+    seeds = [summaries("flrc", 9.0, phases=phases) for phases in (TWO, ONE, ONE)]
+    for seed, made in enumerate(seeds):
+        made.run |= {"seed": seed, "id": f"{seed:010d}"}
+    missing = summaries("flrc", 9.0)
+    missing.run |= {"seed": 3, "id": "3" * 10}
+    jobs = [job(made, tuple(m.name for m in made.measurements)) for made in [*seeds, missing]]
+    study = study_of(study_folder(tmp_path, LAYOUT), seeds, jobs)
+    assert study is not None
+    grid = sections_of(study)[0].grid
+    assert grid is not None
+    (footnote,) = (text for text in grid.footnotes if "constant" in text)
+    assert "(2 of 3 seeds); not measured yet: python run.py method=flrc" in footnote
 
 
 def test_what_decoding_buys_is_said_where_ranks_change(
@@ -120,6 +136,14 @@ def test_each_group_of_columns_has_its_own_copy(tmp_path: Path) -> None:
     (first, *_) = page(tmp_path, summaries("svdllm", 9.0), other, layout=layout)
     (copied,) = [row for row in rows(first.grid) if "Copy of the source" in row]
     assert [text for text in copied if "±" in text] == ["22.50 ± 0.50", "11.25 ± 0.50"]
+
+    # A model that was not measured has none.
+    mine = summaries("svdllm", 9.0)
+    jobs = [job(mine, tuple(m.name for m in mine.measurements)), job(other, ())]
+    study = study_of(study_folder(tmp_path / "one", layout), [mine], jobs)
+    assert study is not None
+    (copied,) = [row for row in rows(sections_of(study)[0].grid) if "Copy of the source" in row]
+    assert [text for text in copied if "±" in text] == ["22.50 ± 0.50"]
 
 
 def test_the_limit_of_storage_is_a_fact_only_where_it_is_read() -> None:

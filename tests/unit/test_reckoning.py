@@ -277,7 +277,7 @@ def test_an_estimate_passes_through_the_job_log() -> None:
 
 
 def test_a_machine_is_measured() -> None:
-    rates = measured_rates(torch.device("cpu"), torch.float32)
+    rates = measured_rates(torch.device("cpu"), torch.float32, torch.get_num_threads())
     assert rates.model == rates.single
     assert all(rate > 1 for rate in vars(rates).values())
     assert 1e8 < rates.single < 1e14

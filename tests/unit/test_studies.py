@@ -337,3 +337,22 @@ def test_descriptions_and_baselines_have_no_better_direction(tmp_path: Path) -> 
     arrows = {column.name: column.arrow for column in beside.columns}
     assert arrows == {"dialogsum/reply_tokens": ""}
     assert not any(cell.best for row in beside.rows for cell in row.cells)
+
+
+def test_a_study_reads_the_settings_that_its_jobs_asked_for(tmp_path: Path) -> None:
+    """A later command measured the run at others, which are then the latest of its record."""
+    made = perplexity("svdllm", 90.0)
+    (mine,) = made.measurements
+    wider = {**vars(mine), "value": 70.0, "settings": {**mine.settings, "windows": 1}}
+    made.results |= {"measurements": [wider], "other_settings": [vars(mine)]}
+    asked = replace(job(made), keys=[mine.key])
+    folder = study_folder(tmp_path)
+    RunFolder(tmp_path / "runs" / asked.folder).write_record(made)
+    manifest.write(manifest.manifest_folder(tmp_path / "runs", folder.name, "small"), [asked])
+    found = read_study_of_runs(tmp_path / "runs", folder.name, "small", folder.parent)
+    assert found is not None
+    assert text(sections_of(found)[0].grid)[0][2] == "90.00"
+    (kept,) = collect.collect(tmp_path / "runs", folder.name, "small", tmp_path / "kept")
+    record = RunFolder(kept).read_record()
+    assert record is not None
+    assert [m.value for m in record.measurements] == [90.0]

@@ -63,7 +63,7 @@ class RunFolder:
         return cls.of(
             Path(run["config"]["paths"]["runs"]).expanduser().resolve(),
             model=model_name(record),
-            rate=requested_rate(record),
+            rate=float(run["config"]["rate"]),
             run_id=str(run["id"]),
             **{
                 slot: run["components"][slot] for slot in ("decomposition", "allocator", "schedule")

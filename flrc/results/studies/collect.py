@@ -44,7 +44,7 @@ def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
         folder = RunFolder(runs / job.folder)
         whole = folder.read_record()
         if whole is not None and whole.run["status"] == "ok":
-            record = whole.only(job.measurements)
+            record = job.of(whole)
             shutil.rmtree(to, ignore_errors=True)
             record.meta = {key: value for key, value in record.meta.items() if key != PLACES}
             _write(to / RECORD, record.to_json())

@@ -21,7 +21,7 @@ AGREEMENT, COPY = "dense_agreement", "copy_rougeL"
 SOURCE = "Copy of the source"
 """Label of the row of what a copy of each source's beginning scores."""
 
-CONSTANT = "The search chose the constant schedule: the model is that of the method without one."
+CONSTANT = "the search chose the constant schedule: the model is that of the method without one"
 DECODING = (
     "Progressive decoding buys fewer bytes read a step as a reply grows. It buys no storage: what "
     "every phase needs is stored, which may be more than the dense model (see stored, bytes)."
@@ -44,7 +44,8 @@ def agreement_columns(layout: Layout, runs: Sequence[TableRun]) -> list[Column]:
 def with_copies(grid: Grid, table: Table, runs: Sequence[TableRun]) -> Grid:
     """The grid with a row of what copying the source scores, below the dense model's.
 
-    It is the same for every run of the same items; ROUGE-L is the only score of it that is known.
+    It is the same for every run of one model on the same items; ROUGE-L is the only score of it
+    that is known.
     """
     layout, dense = table.layout, len(table.dense_rows)
     labels = {column.group for column in grid.columns}
@@ -54,7 +55,10 @@ def with_copies(grid: Grid, table: Table, runs: Sequence[TableRun]) -> Grid:
         ]
         for label in labels
     }
-    cells = [_copied(column, by_label[column.group] or runs, layout) for column in grid.columns]
+    one = len(table.groups) < 2
+    cells = [
+        _copied(column, runs if one else by_label[column.group], layout) for column in grid.columns
+    ]
     if all(cell.text == MISSING for cell in cells):
         return grid
     titled = "method" if "method" in grid.label_titles else grid.label_titles[-1]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flrc.core import jsonfile
+from flrc.results.records.other_settings import asked
+from flrc.results.records.record import Record
 from flrc.results.records.run_key import RunKey
 from flrc.results.tables.facts import Facts
 
@@ -27,6 +29,8 @@ class Job:
         seed: Its random seed.
         measurements: Names of what it measures, as far as they are known.
         command: The command that computes it.
+        keys: Name and settings of each of ``measurements``, as ``Measurement.key`` has them; none
+            in files of earlier versions.
     """
 
     run: str
@@ -35,6 +39,11 @@ class Job:
     seed: int
     measurements: list[str]
     command: str
+    keys: list[str] = field(default_factory=list)
+
+    def of(self, record: Record) -> Record:
+        """The record with only what the job measures: its run may hold more, and more settings."""
+        return asked(record, self.keys) if self.keys else record.only(self.measurements)
 
     @property
     def key(self) -> RunKey:

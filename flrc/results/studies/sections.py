@@ -125,13 +125,16 @@ def _footnotes(study: Study) -> Callable[[Facts, str], str]:
 
     def footnote(asked: Facts, name: str) -> str:
         runs = [run.record for run in study.runs if matches(run.facts, asked)]
-        if name == first and any(map(chose_constant, runs)):
-            return CONSTANT
+        searched = [record for record in runs if record.results.get("schedule_search")]
+        constant = sum(map(chose_constant, searched)) if name == first else 0
+        of_seeds = f" ({constant} of {len(searched)} seeds)" if constant < len(searched) else ""
+        notes = [f"{CONSTANT}{of_seeds}"] if constant else []
         commands = [
             job.command
             for job in study.jobs
             if matches(study.layout.read(job.facts), asked) and is_missing(job, name)
         ]
-        return f"not measured yet: {'; '.join(commands)}" if commands else ""
+        notes += [f"not measured yet: {'; '.join(commands)}"] if commands else []
+        return "; ".join(notes)
 
     return footnote

@@ -63,9 +63,9 @@ def read_study_of_runs(runs: Path, name: str, scale: str, experiments: Path) -> 
     """
     jobs = manifest.read(manifest_folder(runs, name, scale))
     folders = {job.key: RunFolder(runs / job.folder) for job in jobs}
-    measured = {job.key: job.measurements for job in jobs}
+    job_of = {job.key: job for job in jobs}
     records = [
-        record.only(measured[run])
+        job_of[run].of(record)
         for run, folder in folders.items()
         if (record := folder.read_record()) is not None
     ]
