@@ -33,6 +33,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text(PROGRAM)
     monkeypatch.setenv(job_isolation.PROGRAM, str(path))
     monkeypatch.setenv(job_isolation.FOLDER, str(tmp_path))
+    monkeypatch.delenv(job_isolation.FLAGS, raising=False)  # of a sweep in this process
 
 
 @pytest.mark.parametrize(
