@@ -13,6 +13,7 @@ from flrc.results.records.run_key import key_of
 from flrc.results.records.store import RunFolder, model_name
 from flrc.results.studies import manifest
 from flrc.results.studies.manifest import known_studies, manifest_folder
+from flrc.tracking.page_ids import page_id
 from flrc.tracking.pages import Page, cell, tag
 
 SAMPLES = 8
@@ -26,7 +27,7 @@ def run_page(record: Record, folder: Path) -> Page:
     folder = folder.resolve()
     tables = {"layers": _layers(record), "samples": _samples(record, folder)}
     return Page(
-        id=str(record.run["id"]),
+        id=page_id(record, folder),
         name=f"{model_name(record)}/{folder.name}",
         group=record.run.get("study"),
         job_type=str(record.run["method"]),

@@ -19,6 +19,7 @@ from flrc.core.commands import as_called, from_here
 from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
 from flrc.tracking.base import Tracker
+from flrc.tracking.page_ids import PAGE, PUBLISHED
 from flrc.tracking.pages import Page
 from flrc.tracking.run_page import run_page
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MODES = ("online", "offline", "auto")
-PUBLISHED = "published.json"
-"""In the folder of a run or a study: digest, mode, and URL or offline files of what was sent, for
-each destination."""
 NO_ANSWER = "wandb/no-answer"
 """In the folder of runs: its timestamp shows when W&B last did not answer, so that not every job of
 a sweep waits for it."""
@@ -49,6 +47,9 @@ PUBLIC_SERVER = "https://api.wandb.ai"
 @dataclass
 class Wandb(Tracker):
     """Publishes a record as a W&B run with the run's id, and a study as a W&B run of its own.
+
+    Of runs with equal weights under several labels, which share an id, each has a W&B run: all but
+    the first add the label to it.
 
     A run's config is its configuration, the summary holds all measurements, rates, parameter counts
     and seconds; tables hold the ranks and errors of all layers and the first generated replies. Its
@@ -185,9 +186,15 @@ class Wandb(Tracker):
             return
         url, written = self._send(page, mode, runs)
         if mode == "offline" and kept is not None and kept != written:
-            _remove_superseded(kept, page.id)
+            _remove_superseded(kept, page.name)
         place = str(written.relative_to(runs)) if written is not None else None
-        sent[destination] = {"content": content, "mode": mode, "files": place, "url": url}
+        sent[destination] = {
+            "content": content,
+            "mode": mode,
+            PAGE: page.id,
+            "files": place,
+            "url": url,
+        }
         files.write_json(PUBLISHED, sent)
 
     def _send(self, page: Page, mode: str, runs: Path) -> tuple[str | None, Path | None]:
@@ -289,8 +296,8 @@ def _uploads(files: Sequence[Path]) -> list[str]:
     return lines
 
 
-def _remove_superseded(folder: Path, run_id: str) -> None:
-    """Remove the offline files of a run that was published again with other content."""
-    if folder.name.startswith(OFFLINE) and folder.name.endswith(f"-{run_id}"):
-        log.info("%s holds an older version of run %s and is removed", folder, run_id)
+def _remove_superseded(folder: Path, name: str) -> None:
+    """Remove the offline files of a page that was published again with other content or id."""
+    if folder.name.startswith(OFFLINE):
+        log.info("%s holds an older version of %s and is removed", folder, name)
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from flrc.results.records.record import Record
 from flrc.results.records.store import RunFolder
 from flrc.tracking.__main__ import main
 from flrc.tracking.base import Tracker
+from flrc.tracking.page_ids import page_id
 from flrc.tracking.wandb import Wandb, _resolved
 
 pytest.importorskip("wandb")
@@ -80,6 +82,69 @@ def test_publishing_twice_leaves_one_page_and_a_change_replaces_it(tmp_path: Pat
     tracker.publish(record, folder)
     (second,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     assert read_back(second)[2]["wikitext2/perplexity"] == 7.0
+
+
+def labelled(runs: Path, label: str, **given: Any) -> tuple[Record, Path]:
+    """A run of the same weights under this label: the id is the same for all labels."""
+    record = factory.record(model=label, **given)
+    record.run["id"] = "0123456789"
+    folder = runs / label / "svd-uniform-constant-r0.2-0123456789"
+    RunFolder(folder).write_record(record)
+    return record, folder
+
+
+def pages(runs: Path) -> dict[str, str]:
+    """The id of every page, by its name."""
+    files = (runs / "wandb").glob("offline-run-*/run-*.wandb")
+    return {run.display_name: run.run_id for run, _, _ in map(read_back, files)}
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_equal_weights_under_two_labels_are_two_pages(
+    order: tuple[str, str], tmp_path: Path
+) -> None:
+    tracker = Wandb(mode="offline")
+    runs = {}
+    for label in order:  # each is published before the other exists
+        runs[label] = labelled(tmp_path, label)
+        assert tracker.publish(*runs[label])
+    first, second = (f"{label}/{runs[label][1].name}" for label in order)
+    before = pages(tmp_path)
+    assert before[first] == "0123456789", "as if there were no other label"
+    assert before[second].startswith("0123456789-")
+    for label in order[::-1]:
+        runs[label][0].results["measurements"][0]["value"] = 7.0
+        assert tracker.publish(*runs[label])
+        assert Wandb(mode="offline", project="other").publish(*runs[label])
+    found = [read_back(f) for f in (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")]
+    assert len(found) == 4
+    for run, _, summary in found:
+        assert run.run_id == before[run.display_name]
+        assert summary["wikitext2/perplexity"] == 7.0
+
+
+def test_two_labels_that_are_published_at_the_same_time(tmp_path: Path) -> None:
+    """Both exist, neither is published; a run that failed never will be."""
+    failed = labelled(tmp_path, "a", status="failed")
+    (tmp_path / "d" / failed[1].name).mkdir(parents=True)  # it is running
+    b, c = labelled(tmp_path, "b"), labelled(tmp_path, "c")
+    assert page_id(*b) == "0123456789"
+    assert page_id(*c) not in (page_id(*b), page_id(*labelled(tmp_path, "e")))
+
+
+def test_two_labels_that_an_earlier_version_gave_one_page(tmp_path: Path) -> None:
+    runs = [labelled(tmp_path, label) for label in ("a", "b")]
+    for record, folder in runs:
+        assert Wandb(mode="offline").publish(record, folder)
+        sent = json.loads((folder / "published.json").read_text())
+        old = {key: {k: v for k, v in place.items() if k != "page"} for key, place in sent.items()}
+        (folder / "published.json").write_text(json.dumps(old))
+    for order in (runs, runs[::-1]):
+        a, b = sorted((page_id(*run), run[1].parent.name) for run in order)
+        assert (a, b[1]) == (("0123456789", "a"), "b")
+        assert b[0].startswith("0123456789-")
+    shutil.rmtree(runs[0][1])
+    assert page_id(*runs[1]) == "0123456789", "the only label keeps its page"
 
 
 def test_only_finished_runs_are_sent(tmp_path: Path) -> None:
