@@ -94,12 +94,38 @@ def test_a_run_is_in_a_table_for_each_of_its_settings() -> None:
     assert shown == {WIKI: 20, MEAN: 50}
 
 
+def values(records: Sequence[Record]) -> list[list[float]]:
+    return [[m.value for m in record.measurements] for record in records]
+
+
 def test_settings_that_belong_together_stay_together() -> None:
     others = [at(WIKI, 1, length=256), at(WIKI, 2, length=512), at(C4, 3, length=512)]
     record = holding([at(WIKI, 4, length=64), at(C4, 5, length=64)], others)
-    _, first, second = by_settings(record)
-    assert [m.value for m in first.measurements] == [1, 5]
-    assert [m.value for m in second.measurements] == [2, 3]
+    assert values(by_settings(record)) == [[4, 5], [1], [2, 3]]
+
+
+def test_no_table_mixes_what_different_commands_measured() -> None:
+    record = after(
+        [at(WIKI, 1, length=256, dataset="w"), at(C4, 2, length=256, dataset="c")],
+        [at(C4, 3, length=512, dataset="c")],
+        [at(WIKI, 4, length=64, dataset="w"), at(C4, 5, length=64, dataset="c")],
+    )
+    assert values(by_settings(record)) == [[4, 5], [3], [1, 2]]
+    titles = [name.title for name in group_names(settings_groups([record]))]
+    assert titles == ["length=64", "length=512", "length=256"]
+    partly = after(  # the latest command measured one of two data sets
+        [at(WIKI, 1, length=256), at(C4, 2, length=256)], [at(WIKI, 3, length=64)]
+    )
+    assert values(by_settings(partly)) == [[3], [1, 2]]
+
+
+def test_another_evaluation_stands_beside_every_setting() -> None:
+    """Also where a setting of the same name, with another value, is its own."""
+    rouge = at("dialogsum/rougeL", 9, limit=8, max_new_tokens=4)
+    arc = at("arc_easy/acc", 40, limit=10, shots=0)
+    mean = at(MEAN, 50, tasks={task: {"limit": 10, "shots": 0} for task in ("a", "b")})
+    record = after([rouge, at("arc_easy/acc", 30, shots=0)], [arc, mean])
+    assert values(by_settings(record)) == [[40, 50, 9], [30, 9]]
 
 
 def test_times_are_those_of_the_latest_command() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,14 @@ from flrc.results.records.measurement import Measurement
 from flrc.results.records.record import OTHER_SETTINGS, Record
 from flrc.results.records.rows import flatten
 from flrc.results.records.stage_kinds import evaluates
+
+OF_ONE_NAME = frozenset(
+    {"dataset", "split", "data", "task", "task_version", "definition", "metric"}
+)
+"""Settings that say what is measured; measurements of different names differ in them anyway."""
+OF_EVERY_EVALUATION = frozenset({"version", "limit", "tokenizer", "chat_template"})
+"""Settings that do not tell evaluations apart: each may have them, with values of its own."""
+NULL = canonical(None)
 
 
 @dataclass(frozen=True)
@@ -57,24 +65,77 @@ def asked(record: Record, keys: Collection[str]) -> Record:
 def by_settings(record: Record) -> list[Record]:
     """The record once for each of the settings under which it was measured, the latest first.
 
-    Each has one measurement for every name: where a name was measured under fewer settings, the
-    latest. How long evaluations took is known of the latest command alone.
+    None of them has measurements of one evaluation under different settings, as far as commands
+    varied them. Each has the latest measurement of every name that agrees with its others, so it
+    may lack a name. How long evaluations took is known of the latest command alone.
     """
-    layers: list[dict[str, Measurement]] = []
-    for m in record.other_settings:
-        free = [layer for layer in layers if m.name not in layer]
-        if free:
-            max(free, key=lambda layer: _agreement(m, layer))[m.name] = m
-        else:
-            layers.append({m.name: m})
-    if not layers:
+    if not record.other_settings:
         return [record]
-    latest = {m.name: m for m in record.measurements}
-    whole = [Measured(list({**latest, **layer}.values())) for layer in layers]
+    known = [*record.measurements, *record.other_settings]
+    varied = _Varied(known)
+    layers: list[list[Measurement]] = []
+    for m in known:
+        free = [layer for layer in layers if varied.fits(m, layer)]
+        if free:
+            max(free, key=lambda layer: _agreement(m, layer)).append(m)
+        else:
+            layers.append([m])
+    for layer in layers:
+        for m in known:
+            if varied.fits(m, layer):
+                layer.append(m)
+    order = [m.name for m in record.measurements]
     return [
-        _with(record, Measured(record.measurements), timed=True),
-        *(_with(record, measured, timed=False) for measured in whole),
+        _with(
+            record,
+            Measured(sorted(layer, key=lambda m: order.index(m.name))),
+            timed=layer is layers[0],
+        )
+        for layer in layers
     ]
+
+
+class _Varied:
+    """The settings that commands varied, and the values that each measurement has of them."""
+
+    def __init__(self, known: Sequence[Measurement]) -> None:
+        """``known`` are all measurements of a run."""
+        stated = {m.key: _values(m) for m in known}
+        keys: dict[str, set[str]] = {}
+        for m in known:
+            keys.setdefault(m.name, set()).update(stated[m.key])
+        # Null is as good as absent, where the name has the setting at another time.
+        self._values = {
+            m.key: {key: stated[m.key].get(key, {NULL}) for key in keys[m.name]} for m in known
+        }
+        seen: dict[tuple[str, str], set[str]] = {}
+        self._keys = set()
+        for m in known:
+            for key, values in self._values[m.key].items():
+                if seen.setdefault((m.name, key), values) != values and key not in OF_ONE_NAME:
+                    self._keys.add(key)
+
+    def fits(self, measurement: Measurement, layer: Iterable[Measurement]) -> bool:
+        """Whether a layer lacks this name and agrees with this measurement."""
+        return all(
+            other.name != measurement.name and self._agree(measurement, other) for other in layer
+        )
+
+    def _agree(self, first: Measurement, second: Measurement) -> bool:
+        """Whether both were taken under the same settings, or by different evaluations."""
+        ours, theirs = self._values[first.key], self._values[second.key]
+        shared = ours.keys() & theirs.keys()
+        if not shared - OF_ONE_NAME - OF_EVERY_EVALUATION:
+            return True
+        return not any(ours[key].isdisjoint(theirs[key]) for key in shared & self._keys)
+
+
+def _values(measurement: Measurement) -> dict[str, set[str]]:
+    """The values of each setting as text; a mean has those of all its parts."""
+    values: dict[str, set[str]] = {}
+    for key, value in flatten(measurement.settings).items():
+        values.setdefault(key.rpartition(".")[2], set()).add(canonical(value))
+    return values
 
 
 def _latest(measured: Iterable[Measurement]) -> Measured:
@@ -89,10 +150,10 @@ def _latest(measured: Iterable[Measurement]) -> Measured:
     return Measured(list(latest.values()), others)
 
 
-def _agreement(measurement: Measurement, layer: Mapping[str, Measurement]) -> int:
+def _agreement(measurement: Measurement, layer: Iterable[Measurement]) -> int:
     """How many settings a measurement shares with those of a layer."""
     own = {(key, canonical(value)) for key, value in flatten(measurement.settings).items()}
-    others = [flatten(other.settings) for other in layer.values()]
+    others = [flatten(other.settings) for other in layer]
     return sum((key, canonical(values[key])) in own for values in others for key in values)
 
 
