@@ -21,6 +21,7 @@ from flrc.sweeps.error_output import print_error
 from flrc.sweeps.grid import as_hydra_config, first_job, grid, is_enumerated, job_count
 from flrc.sweeps.job_checks import check_jobs
 from flrc.sweeps.job_log import JobLog
+from flrc.sweeps.missing_settings import check_settings_exist
 from flrc.sweeps.model_names import check_named_models, register_named_models
 from flrc.sweeps.overrides import parse, quoted, unresolved
 
@@ -46,6 +47,8 @@ class JobLogCallback(Callback):  # type: ignore[misc]
         """
         with _exit_on_error():
             _register_models_of_study(config)
+            if is_enumerated(config):
+                check_settings_exist(config)
             first = first_job(config)
             if is_enumerated(config):
                 os.environ[JOBS] = str(job_count(config))

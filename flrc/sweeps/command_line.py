@@ -22,6 +22,7 @@ from flrc.sweeps.error_output import print_error, print_failure
 from flrc.sweeps.failed_jobs import list_failed
 from flrc.sweeps.help_text import help_text, version_text
 from flrc.sweeps.job_log import JobLog
+from flrc.sweeps.missing_settings import set_by_each_job
 from flrc.sweeps.model_names import register_named_models
 from flrc.sweeps.override_checks import check_overrides
 from flrc.sweeps.overrides import parse
@@ -55,6 +56,7 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
         register()
         if command.runs:
             check_overrides(command.location, command.overrides, command.multirun)
+            words = set_by_each_job(command.location, command.overrides)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         return print_error(error)
     if not command.runs:  # --cfg, --info ...: Hydra answers
@@ -63,13 +65,13 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
         main()
         return 0
     with display.shown("starting"):
-        return _sweep(main, conf, command)
+        return _sweep(main, conf, command, words)
 
 
-def _sweep(main: Callable[[], None], conf: str, command: Command) -> int:
+def _sweep(main: Callable[[], None], conf: str, command: Command, words: list[str]) -> int:
     job_log = JobLog.of_new_sweep()
     job_isolation.set_program(sys.argv[0], command.location_flags)
-    sys.argv[1:] = [*command.flags, *command.overrides]  # Hydra expects its flags first
+    sys.argv[1:] = [*command.flags, *words]  # Hydra expects its flags first
     code, entries = 0, []
     try:
         main()

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -57,8 +58,23 @@ def job_count(config: DictConfig) -> int:
     return math.prod(len(values(override)) for override in grid(config))
 
 
-def jobs(config: DictConfig) -> Iterator[tuple[list[str], DictConfig]]:
-    """The overrides and the configuration of every job, in the order in which they run.
+@dataclass(frozen=True)
+class Job:
+    """A job of a sweep, before its settings are set.
+
+    Attributes:
+        words: All of its overrides.
+        settings: Those that set keys; the others choose options.
+        options: The configuration with the chosen options; jobs share it.
+    """
+
+    words: list[str]
+    settings: list[str]
+    options: DictConfig
+
+
+def chosen_jobs(config: DictConfig) -> Iterator[Job]:
+    """Every job of a sweep, in the order in which they run.
 
     Composing takes a quarter of a second, setting values almost nothing, so what Hydra composes for
     a combination of options is used for all jobs that choose it.
@@ -70,14 +86,20 @@ def jobs(config: DictConfig) -> Iterator[tuple[list[str], DictConfig]]:
         for each in overrides
     ]
     composed: dict[tuple[str, ...], DictConfig] = {}
-    for number, words in enumerate(product(*map(_words, overrides))):
+    for words in product(*map(_words, overrides)):
         options = tuple(word for word, option in zip(words, chooses, strict=True) if option)
         if options not in composed:
             composed[options] = loader.load_sweep_config(config, list(options))
-        job = _numbered(copy.deepcopy(composed[options]), number)
         settings = [word for word, option in zip(words, chooses, strict=True) if not option]
-        ConfigLoaderImpl._apply_overrides_to_config(parse(settings), job)
-        yield list(words), job
+        yield Job(list(words), settings, composed[options])
+
+
+def jobs(config: DictConfig) -> Iterator[tuple[list[str], DictConfig]]:
+    """The overrides and the configuration of every job, in the order in which they run."""
+    for number, chosen in enumerate(chosen_jobs(config)):
+        job = _numbered(copy.deepcopy(chosen.options), number)
+        ConfigLoaderImpl._apply_overrides_to_config(parse(chosen.settings), job)
+        yield chosen.words, job
 
 
 @contextmanager

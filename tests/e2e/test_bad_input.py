@@ -65,6 +65,38 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["evaluation.zeroshot.limit=3"],
         ["evaluation.zeroshot.limit", "evaluation=[perplexity,", "zeroshot]"],
     ),
+    "setting of one evaluation in a sweep": (
+        ["-m", "evaluation=[perplexity],[zeroshot]", "evaluation.perplexity.length=64"],
+        [
+            "evaluation.perplexity.length does not exist in 1 of 2 jobs",
+            "job 2 lacks it: evaluation=[zeroshot]",
+            "fix:     evaluation=[perplexity] evaluation.perplexity.length=64 in one command, "
+            "evaluation=[zeroshot] in another",
+        ],
+    ),
+    "values of a setting of one evaluation": (
+        [
+            "-m",
+            "evaluation=[perplexity],[zeroshot]",
+            "evaluation.perplexity.length=64,128",
+            "rate=0.2,0.3",
+        ],
+        [
+            "evaluation.perplexity.length does not exist in 4 of 8 jobs",
+            "job 5 lacks it: evaluation=[zeroshot] evaluation.perplexity.length=64 rate=0.2;",
+            "-m evaluation=[perplexity] evaluation.perplexity.length=64,128 in one command, "
+            "-m evaluation=[zeroshot] in another",
+        ],
+    ),
+    "setting of some options in a sweep": (
+        ["-m", "method=svdllm", "allocator=uniform,softmax,proportional", "allocator.floor=0.1"],
+        [
+            "allocator.floor does not exist in 2 of 3 jobs",
+            "job 1 lacks it: allocator=uniform; job 2 lacks it: allocator=softmax",
+            "fix:     allocator=proportional allocator.floor=0.1 in one command, "
+            "-m allocator=uniform,softmax in another",
+        ],
+    ),
     "rate above 1": (["rate=1.2"], ["rate=1.2", "[0, 1)"]),
     "rate in percent": (["rate=20"], ["rate=20", "fix:     rate=0.2"]),
     "negative rate": (["rate=-0.1"], ["rate=-0.1", "[0, 1)"]),
