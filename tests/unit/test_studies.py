@@ -18,7 +18,7 @@ from flrc.core import jsonfile
 from flrc.errors import UserError
 from flrc.results.records.checkpoint_places import PLACES
 from flrc.results.records.run_key import key_of
-from flrc.results.records.store import RunFolder
+from flrc.results.records.store import RunFolder, find_folders
 from flrc.results.studies import collect, files, manifest
 from flrc.results.studies.expected import read_expected
 from flrc.results.studies.manifest import Job, manifest_folder
@@ -311,14 +311,44 @@ def test_equal_weights_under_two_labels_are_two_runs_of_a_study(tmp_path: Path) 
     assert found is not None
     assert [row[2] for row in text(sections_of(found)[0].grid)] == ["50.00", "60.00"]
     assert len(found.records) == 2
-    # Both are kept, and come back to where they were.
-    assert len(collect.collect(runs, "table99", "small", results)) == 2
+    # Both are kept, in whatever order, and come back to where they were.
+    both = ["one-whitened-aaaa111111", "two-whitened-aaaa111111"]
+    for order in (jobs, jobs[::-1]):
+        manifest.write(manifest_folder(runs, "table99", "small"), order)
+        kept = collect.collect(runs, "table99", "small", results)
+        assert sorted(folder.name for folder in kept) == both
     collect.restore(results, tmp_path / "again")
     for of, asked in zip(made, jobs, strict=True):
         back = RunFolder(tmp_path / "again" / asked.folder).read_record()
         assert back is not None
         assert back.measurements == of.measurements
         assert PLACES not in back.meta
+
+
+def test_a_second_label_renames_what_only_the_results_hold(tmp_path: Path) -> None:
+    made = [perplexity("svdllm", at, model=label) for label, at in (("one", 50.0), ("two", 60.0))]
+    for of in made:
+        of.run["id"] = "aaaa111111"
+    jobs = [
+        replace(job(of), folder=f"{label}/whitened-aaaa111111")
+        for of, label in zip(made, ("one", "two"), strict=True)
+    ]
+    results = tmp_path / "results"
+
+    def collected(number: int, *asked: Job) -> dict[str, float]:
+        """After a study on another machine, where only the last of these jobs ran."""
+        runs = tmp_path / str(number)
+        RunFolder(runs / asked[-1].folder).write_record(made[jobs.index(asked[-1])])
+        manifest.write(manifest_folder(runs, "table99", "small"), asked)
+        collect.collect(runs, "table99", "small", results)
+        return {f.path.name: of.measurements[0].value for f, of in find_folders(results)}
+
+    one, two = jobs
+    assert collected(1, one) == {"whitened-aaaa111111": 50.0}
+    both = {"one-whitened-aaaa111111": 50.0, "two-whitened-aaaa111111": 60.0}
+    assert collected(2, one, two) == both
+    assert collected(3, two) == {"whitened-aaaa111111": 60.0}
+    assert collected(4, two, one) == both
 
 
 def test_descriptions_and_baselines_have_no_better_direction(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from flrc.core import jsonfile
 from flrc.errors import UserError
 from flrc.results.records.checkpoint_places import PLACES
-from flrc.results.records.store import EVALUATIONS, RECORD, RunFolder
+from flrc.results.records.run_key import key_of
+from flrc.results.records.store import EVALUATIONS, RECORD, RunFolder, find_folders
 from flrc.results.studies import manifest
 from flrc.results.studies.manifest import STUDIES, Job, manifest_folder
 
@@ -39,8 +41,12 @@ def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
     manifest.write(results, jobs)
     kept = []
     names = _names(jobs)
+    known = {key_of(record): folder.path for folder, record in find_folders(results)}
     for job in {job.folder: job for job in jobs}.values():
         to = results / names[job.folder]
+        if known.get(job.key, to) != to:  # it had the name alone, or has it alone now
+            shutil.rmtree(to, ignore_errors=True)
+            known[job.key].rename(to)
         folder = RunFolder(runs / job.folder)
         whole = folder.read_record()
         if whole is not None and whole.run["status"] == "ok":
@@ -82,15 +88,16 @@ def restore(results: Path, runs: Path) -> list[Path]:
 
 
 def _names(jobs: Sequence[Job]) -> dict[str, str]:
-    """Folder of a run -> its name below the results: without the model's, unless that is taken.
+    """Folder of a run -> its name below the results: without the model's, unless several have it.
 
     Equal weights under two labels have folders of one name, one below each label.
     """
-    names: dict[str, str] = {}
-    for folder in dict.fromkeys(job.folder for job in jobs):
-        name = Path(folder).name
-        names[folder] = name if name not in names.values() else "-".join(Path(folder).parts)
-    return names
+    paths = {job.folder: Path(job.folder) for job in jobs}
+    count = Counter(path.name for path in paths.values())
+    return {
+        folder: path.name if count[path.name] == 1 else "-".join(path.parts)
+        for folder, path in paths.items()
+    }
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
