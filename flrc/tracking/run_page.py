@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flrc.results.pages.samples import natural
-from flrc.results.records.checkpoint_places import PLACES
+from flrc.results.records.checkpoint_places import without_places
 from flrc.results.records.record import Record
 from flrc.results.records.rows import Rows
 from flrc.results.records.run_key import key_of
@@ -76,7 +76,7 @@ def _samples(record: Record, folder: Path) -> Rows:
 
 def _config(record: Record) -> dict[str, Any]:
     """Configuration, components and meta data as plain values."""
-    meta = {key: value for key, value in record.meta.items() if key not in ("stages", PLACES)}
+    meta = {key: value for key, value in without_places(record.meta).items() if key != "stages"}
     return {
         **record.run.get("config", {}),
         "components": record.run.get("components"),

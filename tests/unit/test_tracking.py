@@ -20,11 +20,14 @@ from wandb_files import no_account, read_back
 
 from flrc.core.component import discover
 from flrc.errors import UserError
+from flrc.results.records.checkpoint_places import PLACES, without_places
 from flrc.results.records.record import Record
+from flrc.results.records.sharing import shareable
 from flrc.results.records.store import RunFolder
 from flrc.tracking.__main__ import main
 from flrc.tracking.base import Tracker
 from flrc.tracking.page_ids import page_id
+from flrc.tracking.run_page import run_page
 from flrc.tracking.wandb import Wandb, _resolved
 
 pytest.importorskip("wandb")
@@ -65,6 +68,17 @@ def test_two_runs_of_one_process_are_two_pages(tmp_path: Path) -> None:
         content = json.loads(table.read_text())
         assert content["columns"] == ["target", "block", "shape", "rank", "relative_error"]
         assert content["data"][1] == ["block.0.k_proj", 1 - 1, "[192, 576]", None, 0.0]
+
+
+def test_nothing_that_leaves_the_machine_says_where_its_checkpoints_are(tmp_path: Path) -> None:
+    record = factory.record()
+    others = dict(record.meta)
+    record.meta[PLACES] = [{"folder": "/home/me/out", "digest": "0"}]
+    assert without_places(record.meta) == others
+    assert PLACES in record.meta
+    assert PLACES not in shareable(record).meta
+    folder = keep(tmp_path, record)
+    assert PLACES not in run_page(record, folder).config["meta"]
 
 
 def test_publishing_twice_leaves_one_page_and_a_change_replaces_it(tmp_path: Path) -> None:

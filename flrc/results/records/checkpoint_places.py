@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ def note_checkpoint(record: Record, saved: Path) -> None:
 def noted(record: Record | None) -> list[dict[str, Any]]:
     """What :func:`note_checkpoint` noted."""
     return [] if record is None else list(record.meta.get(PLACES, []))
+
+
+def without_places(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's ``meta`` without them: for what another machine reads."""
+    return {key: value for key, value in meta.items() if key != PLACES}
 
 
 def checkpoint_of(run: RunFolder, record: Record) -> Path | None:

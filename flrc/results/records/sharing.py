@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from flrc.results.records.checkpoint_places import PLACES
+from flrc.results.records.checkpoint_places import without_places
 from flrc.results.records.record import Record
 
 _PATH = re.compile(r"""(?<![\w:.~/\\])(?:~|\.{1,2}|[A-Za-z]:)?[/\\][^\s'",;\])]*""")
@@ -20,7 +20,7 @@ def shareable(record: Record) -> Record:
     if isinstance(config, dict):
         config.pop("paths", None)
         config.pop("tracker", None)
-    values["meta"].pop(PLACES, None)
+    values["meta"] = without_places(values["meta"])
     return Record.from_json(values)
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from flrc.core.jsonfile import canonical
-from flrc.results.records.checkpoint_places import PLACES, noted
+from flrc.results.records.checkpoint_places import PLACES, noted, without_places
 from flrc.results.records.differences import differences
 from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.headline import headline
@@ -70,6 +70,7 @@ def whole(record: Record) -> Group:
     """All of a record, the most important first."""
     run, results, meta = record.run, record.results, record.meta
     status = str(run["status"])
+    shown = sorted(without_places(meta).keys() - {"command", "git", "stages"})
     parts: list[RenderableType] = [
         Text(
             f"{run['id']}  {run['method']}  {model_name(record)}  rate {requested_rate(record):g}"
@@ -77,7 +78,7 @@ def whole(record: Record) -> Group:
         Text(f"status: {status} {_failure(run)}".rstrip(), style=STATUS_STYLE.get(status, "")),
         _section("run"),
         _pairs({"command": meta.get("command"), "commit": _commit(meta.get("git") or {})}),
-        _pairs({k: meta[k] for k in sorted(meta) if k not in {"command", "git", "stages", PLACES}}),
+        _pairs({key: meta[key] for key in shown}),
         *(_pairs({PLACES: place["folder"]}) for place in noted(record)),
         _section("configuration"),
         _tree("config", run.get("config", {})),

@@ -10,7 +10,7 @@ from typing import Any
 
 from flrc.core import jsonfile
 from flrc.errors import UserError
-from flrc.results.records.checkpoint_places import PLACES
+from flrc.results.records.checkpoint_places import without_places
 from flrc.results.records.run_key import key_of
 from flrc.results.records.store import EVALUATIONS, RECORD, RunFolder, find_folders
 from flrc.results.studies import manifest
@@ -52,7 +52,7 @@ def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
         if whole is not None and whole.run["status"] == "ok":
             record = job.of(whole)
             shutil.rmtree(to, ignore_errors=True)
-            record.meta = {key: value for key, value in record.meta.items() if key != PLACES}
+            record.meta = without_places(record.meta)
             _write(to / RECORD, record.to_json())
             for name, values in folder.evaluations(record):
                 _write(to / EVALUATIONS / name, values)
