@@ -185,12 +185,17 @@ def test_tokenizer_settings_may_differ_between_models_only() -> None:
         RunsTable([tokenized("svdllm", "a", "x"), tokenized("kfac", "a", "y")])
 
 
-def test_a_cell_that_mixes_rates_is_found_when_the_table_is_made() -> None:
+def test_a_cell_that_mixes_rates_is_found_when_the_table_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Also in a row after the first with a value: nothing is printed or written before."""
     measured = [factory.measurement(NAME, 9.0, 0.3)]
-    other = factory.record("svdllm", 0.2, 1, measurements=measured)
-    with pytest.raises(MixedRates, match="different rates"):
-        RunsTable([one("dense", 7.0), one("svdllm", 8.0), other])
+    first, other = one("svdllm", 8.0), factory.record("svdllm", 0.2, 1, measurements=measured)
+    monkeypatch.setattr("sys.argv", ["flrc"])
+    with pytest.raises(MixedRates, match="different rates") as raised:
+        RunsTable([one("dense", 7.0), first, other])
+    pair = f"{first.run['id']} {other.run['id']}"
+    assert raised.value.fix == f"flrc records diff {pair} shows more than the seed"
 
 
 def test_generation_rate_has_its_own_column_even_if_not_measured() -> None:

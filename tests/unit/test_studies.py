@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -262,9 +263,15 @@ def test_records_go_to_the_results_and_back(tmp_path: Path) -> None:
     assert collect.collect(runs, "table99", "small", results) == [kept]  # a kept one stays
 
 
-def test_collecting_what_was_not_run_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="was not run here"):
-        collect.collect(tmp_path, "table99", "small", tmp_path / "results")
+def test_collecting_what_was_not_run_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for program, run in (("flrc", "flrc"), ("flrc/studies.py", "python run.py")):
+        monkeypatch.setattr(sys, "argv", [program])
+        with pytest.raises(UserError, match="was not run here") as raised:
+            collect.collect(tmp_path, "table99", "small", tmp_path / "results")
+        assert raised.value.fix is not None
+        assert raised.value.fix.endswith(f"{run} experiment=table99 scale=small")
 
 
 def test_malformed_files_are_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flrc.core import jsonfile
+from flrc.core.commands import as_called
 from flrc.errors import UserError
 from flrc.results.records.checkpoint_places import without_places
 from flrc.results.records.run_key import key_of
@@ -36,7 +37,7 @@ def collect(runs: Path, study: str, scale: str, results: Path) -> list[Path]:
             "this study was not run here at this scale",
             given=f"{study}, scale {scale}, {runs}",
             allowed=[path.name for path in sorted((runs / STUDIES).glob("*-*"))] or "nothing yet",
-            fix=f"python run.py experiment={study} scale={scale}",
+            fix=f"{as_called()} experiment={study} scale={scale}",
         )
     manifest.write(results, jobs)
     kept = []

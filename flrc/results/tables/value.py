@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from flrc.core.commands import as_called
 from flrc.errors import UserError
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.paired import Items, items_of
@@ -148,5 +149,5 @@ def _check_only_seeds(chosen: Sequence[TableRun], asked: Facts, name: str) -> No
                 f"{run.id}: {rate:.4g}" for run, rate in zip(chosen, rates, strict=True)
             ),
             allowed=f"rates within {RATE_TOLERANCE} of each other",
-            fix=f"python -m flrc.records diff {pair} shows more than the seed",
+            fix=f"{as_called('records')} diff {pair} shows more than the seed",
         )
