@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flrc.core.commands import as_called, description
+from flrc.core.commands import as_called, description, from_here
 from flrc.core.extras import check_installed
 from flrc.errors import UserError
 from flrc.results.pages import html, report
@@ -129,7 +129,7 @@ def _study(options: argparse.Namespace, console: Console) -> list[Path]:
 
 def _list(written: Sequence[Path], console: Console) -> int:
     for path in written:
-        console.print(str(path))
+        console.print(from_here(path))
     return 0
 
 

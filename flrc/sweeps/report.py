@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flrc.core.commands import from_here
 from flrc.errors import UserError
 from flrc.results.pages.report import print_tables, write_tables
 from flrc.results.records.other_settings import asked
@@ -68,4 +69,4 @@ def _print_tables(entries: Sequence[JobEntry], console: Console) -> None:
         root = Path(entries[0].runs)
         written = write_tables(records, root / "tables" / name)
         print_end(runs, root, console)
-        console.print("rendered: " + ", ".join(map(str, written)), soft_wrap=True)
+        console.print("rendered: " + ", ".join(map(from_here, written)), soft_wrap=True)

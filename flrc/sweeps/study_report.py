@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flrc.core.commands import as_called
+from flrc.core.commands import as_called, from_here
 from flrc.results.studies import manifest
 from flrc.results.studies.files import print_study, write_study_of_runs
 from flrc.results.studies.manifest import Job, manifest_folder
@@ -69,7 +69,7 @@ def report_study(
     print_study(study, console)
     written = write_study_of_runs(study, scale, runs)
     print_end(runs_of(entries), runs, console)
-    console.print("rendered: " + ", ".join(map(str, written)), soft_wrap=True)
+    console.print("rendered: " + ", ".join(map(from_here, written)), soft_wrap=True)
     return folder if from_plain(first.study.tracker).publish_study(study, scale, folder) else None
 
 

@@ -218,12 +218,17 @@ def test_one_rate_is_drawn_as_bars_and_nothing_measured_as_nothing(tmp_path: Pat
     assert write_tables([factory.record(measurements=[])], tmp_path / "none", ["plot"]) == []
 
 
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for record in factory.sweep():
         RunFolder(tmp_path / "m" / record.run["id"]).write_record(record)
     console = Console(file=io.StringIO(), width=200)
     assert main([str(tmp_path), "--format", "markdown", "csv"], console) == 0
     assert sorted(f.name for f in (tmp_path / "report").iterdir()) == ["table.csv", "table.md"]
+    said = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert said[-2:] == ["report/table.md", "report/table.csv"]
     arguments = [str(tmp_path), "--format", "plot", "--plot-format", "svg", "--x", "removed"]
     assert main([*arguments, "--output", str(tmp_path / "svg")], console) == 0
     assert [f.name for f in (tmp_path / "svg").iterdir()] == ["plot.svg"]

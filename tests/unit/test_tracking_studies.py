@@ -351,6 +351,8 @@ def test_a_command_ends_with_where_its_runs_and_their_study_are(
     assert sweeps_report.report(entries, experiments, ["experiment=table99"]) == 0
     files = [published(again, name).parent.name for name in (STUDY, *ids(records[:2]))]
     said = capsys.readouterr().out.splitlines()
+    (table, *_) = rendered(said)
+    assert table == "runs/studies/table99-small/table.md"
     assert said[-2:] == [
         "W&B, offline in runs/wandb; this uploads it:",
         f"  wandb sync {' '.join(f'runs/wandb/{file}' for file in files)}",
@@ -360,8 +362,17 @@ def test_a_command_ends_with_where_its_runs_and_their_study_are(
     sweeps_report.report(outside, experiments, [])
     said = capsys.readouterr().out.splitlines()
     assert said[-1] == f"  wandb sync runs/wandb/{files[1]}"
+    assert all(path.startswith("runs/tables/") for path in rendered(said))
     none = asdict(NoTracker())
     assert published_lines([replace(e, tracker=none) for e in outside]) == []
+
+
+def rendered(said: list[str]) -> list[str]:
+    """The files that a command wrote, as it names them; all exist."""
+    (line,) = (line for line in said if line.startswith("rendered: "))
+    paths = line.removeprefix("rendered: ").split(", ")
+    assert all(Path(path).is_file() for path in paths)
+    return paths
 
 
 def ids(records: list[Record]) -> list[str]:
