@@ -18,6 +18,7 @@ from flrc.models.layers.sizes import stored_bytes
 from flrc.models.sources.loading import load_model
 from flrc.results.pages.model_card import describe
 from flrc.results.records.checkpoint_places import PLACES, noted
+from flrc.results.records.made_by import maker, note_maker
 from flrc.results.records.other_settings import combined
 from flrc.results.records.record import Record
 from flrc.running import environment
@@ -91,6 +92,7 @@ def _run(config: RunConfig, again: bool) -> tuple[Record, Loaded | None]:
         meta |= {PLACES: places} if (places := noted(earlier)) else {}
         if earlier is not None and WEIGHTS in earlier.meta:
             meta[WEIGHTS] = earlier.meta[WEIGHTS]  # replaced if the model is saved again
+            note_maker(meta, maker(earlier.meta))
         record = Record(run=environment.run_block(config), meta=meta)
         compressed: Loaded | None = None
         try:
@@ -143,6 +145,7 @@ def compress_and_evaluate(context: Context, record: Record, returned: bool) -> L
         compressed = Loaded(model, context.tokenizer, plans)
         if returned or config.model.save:
             record.meta[WEIGHTS] = weights_digest(model)
+            note_maker(record.meta, environment.present_command())
         if config.model.save:
             with context.stages("save"):
                 save(compressed, context.folder.model)

@@ -71,7 +71,7 @@ def meta_block(config: RunConfig) -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "dtype": config.dtype,
         "threads": config.threads or torch_threads(),
-        "command": _CALL.get() or _command_line(),
+        "command": present_command(),
         **_job_overrides(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -111,6 +111,11 @@ def called_as(call: str) -> Iterator[None]:
         yield
     finally:
         _CALL.reset(token)
+
+
+def present_command() -> str:
+    """The command line of this process, or the call that :func:`called_as` names."""
+    return _CALL.get() or _command_line()
 
 
 def _command_line() -> str:

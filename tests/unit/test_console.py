@@ -306,6 +306,39 @@ def test_the_id_of_a_compressed_model_finds_it_where_it_was_saved(
     assert shlex.split(refused())[-2:] == ["-o", "my out"]
 
 
+def test_the_card_names_the_command_that_made_the_checkpoint(
+    console: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also of a run that was measured before, or is measured after."""
+    saved(tmp_path / "model", max_position_embeddings=2048)
+    settings = ["method=svdllm", "rate=0.2", *SMALL, "evaluation=[perplexity]"]
+    settings += ["evaluation.perplexity.windows=1", "evaluation.perplexity.length=64"]
+    compress = ["compress", "./model", *SMALL, "--method", "svdllm", "-o"]
+
+    def measured(*words: str) -> str:
+        line = ["model=./model", *settings, *words]
+        monkeypatch.setattr(sys, "argv", ["flrc", *line])
+        assert main(line) == 0
+        return " ".join(["flrc", *line])
+
+    def said() -> tuple[str | None, str | None]:
+        (path,) = (tmp_path / "runs").glob("*/*/record.json")
+        meta = json.loads(path.read_text("utf-8"))["meta"]
+        return meta["command"], meta.get("made_by")
+
+    first = measured()
+    assert said() == (first, None)
+    assert main([*compress, "out"]) == 0
+    maker = " ".join(["flrc", *compress, "out"])
+    assert said() == (first, maker)
+    card = Path("out/README.md").read_text("utf-8")
+    shown = maker.replace("./model", "model")  # no path of this machine
+    assert f"The command:\n\n    {shown}\n" in card
+    assert f"The command that measured:\n\n    {first.replace('./model', 'model')}\n" in card
+    later = measured("force=true")
+    assert said() == (later, maker)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -15,6 +15,7 @@ from flrc.data.dataset_catalog import DATASETS
 from flrc.models.checkpoints.manifest import FILE, RECORD
 from flrc.models.sources.weight_headers import header_of
 from flrc.results.pages.papers import PAPERS
+from flrc.results.records.made_by import maker
 from flrc.results.records.mean_name import MEAN, OF
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.record import Record
@@ -238,6 +239,8 @@ def _made(record: Record, written: Written) -> list[str]:
     lines.append(f"- source: {'; '.join(papers) or 'a combination without a paper of its own'}")
     versions = meta.get("versions") or {}
     lines.append("- versions: " + ", ".join(f"{name} {v}" for name, v in versions.items()))
-    command = f"The command:\n\n    {meta.get('command')}"
+    commands = [f"The command:\n\n    {maker(meta)}"]
+    if maker(meta) != meta.get("command") and record.measurements and written.measured:
+        commands.append(f"The command that measured:\n\n    {meta['command']}")
     held = "every setting and number" + " of that run" * (not written.measured)
-    return ["\n".join(lines), command, f"`{RECORD}` holds {held}."]
+    return ["\n".join(lines), *commands, f"`{RECORD}` holds {held}."]

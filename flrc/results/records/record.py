@@ -49,7 +49,8 @@ class Record:
         meta: ``git`` {commit, dirty}, ``versions``, ``model_revision``, ``data_revisions``,
             ``device``, ``dtype``, ``threads``, ``command``, ``started``, ``stages`` [{name,
             seconds, peak_bytes, cached}]; ``weights``, the digest of the compressed weights, if
-            they were saved or returned.
+            they were saved or returned, and ``made_by``, the command that made these, if it is not
+            ``command``.
     """
 
     run: dict[str, Any]
