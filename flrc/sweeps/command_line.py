@@ -23,9 +23,8 @@ from flrc.sweeps.failed_jobs import list_failed
 from flrc.sweeps.help_text import help_text, version_text
 from flrc.sweeps.job_log import JobLog
 from flrc.sweeps.missing_settings import set_by_each_job
-from flrc.sweeps.model_names import register_named_models
 from flrc.sweeps.override_checks import check_overrides
-from flrc.sweeps.overrides import parse
+from flrc.sweeps.study_models import register_models
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells."""
@@ -41,7 +40,8 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
     if job_process.is_isolated():
         register()
         with suppress(UserError):  # which composing reports
-            register_named_models(parse(Command.of(conf, arguments).overrides))
+            command = Command.of(conf, arguments)
+            register_models(command.location, command.overrides)
         display.lines = True  # other jobs may write to the same terminal
         with display.shown("starting"):
             return _run_single_job(main)
@@ -61,7 +61,7 @@ def sweep(main: Callable[[], None], conf: str, arguments: list[str]) -> int:
         return print_error(error)
     if not command.runs:  # --cfg, --info ...: Hydra answers
         with suppress(UserError):  # which Hydra reports
-            register_named_models(parse(command.overrides))
+            register_models(command.location, command.overrides)
         main()
         return 0
     with display.shown("starting"):

@@ -21,9 +21,9 @@ from flrc.sweeps.model_names import (
     check_named_models,
     check_pages,
     named_models,
-    register_named_models,
 )
 from flrc.sweeps.overrides import parse, values
+from flrc.sweeps.study_models import check_models_of_study, register_models
 from flrc.sweeps.unused_components import note_unused
 from flrc.sweeps.value_checks import settings
 
@@ -51,7 +51,7 @@ def check_overrides(
     """
     parsed = parse(overrides, loader(location))
     check_pages(parsed)
-    register_named_models(parsed)
+    register_models(location, overrides)
     # Hydra alone knows the options in additional folders.
     if any(override.key_or_group == "hydra.searchpath" for override in parsed):
         return
@@ -83,6 +83,7 @@ def check_overrides(
     for override in ours:
         _check_value(override, known)
     check_named_models(ours)
+    check_models_of_study(location, ours)
     note_unused(ours, chosen)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import errors
+from hydra.types import RunMode
 from tiny import CONF
 
 import flrc
@@ -20,7 +21,7 @@ from flrc.library.compression import configuration
 from flrc.models.sources.hub import Hub
 from flrc.models.sources.local import Local
 from flrc.running.identity import run_id
-from flrc.sweeps.arguments import ConfigLocation
+from flrc.sweeps.arguments import ConfigLocation, loader
 from flrc.sweeps.model_names import is_name, named_models
 from flrc.sweeps.override_checks import check_overrides
 from flrc.sweeps.overrides import parse
@@ -282,3 +283,56 @@ def test_what_is_no_id_is_refused_before_any_work(name: str) -> None:
     path = name if name.startswith((".", "/")) else f"./{name}"
     assert str(caught.value.fix).endswith(f"model={path}")
     assert Hub(id="gpt2").label == "gpt2"
+
+
+def study(folder: Path, name: str, *defaults: str) -> None:
+    """A study ``name`` with these defaults, below ``folder``."""
+    lines = ["# @package _global_", "defaults:", *(f"  - {each}" for each in (*defaults, "_self_"))]
+    path = folder / "experiment" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([*lines, f"study: {path.stem}", ""]))
+
+
+def composed(location: ConfigLocation, *overrides: str) -> Any:
+    """The model of a command, after its overrides have been checked."""
+    register()
+    check_overrides(location, overrides)
+    return loader(location).load_configuration("config", list(overrides), RunMode.RUN).model
+
+
+def test_a_study_may_name_its_model_too(saved: Path, tmp_path: Path) -> None:
+    conf = tmp_path / "conf"
+    study(conf, "of_hub", "base/perplexity", "override /model: Qwen/Qwen2.5-0.5B")
+    study(conf, "of_folder", "base/perplexity", "override /model: ./model")
+    study(conf, "base/mine", "perplexity", "override /model: other/model")
+    study(conf, "deep", "base/mine")
+    study(conf, "deeper", "deep", "override /model: ./model")
+    study(conf, "preset", "base/mine", "override /model: smollm2_135m")
+    location = ConfigLocation(str(CONF), "config", str(conf))
+    assert composed(location, "experiment=of_hub").id == "Qwen/Qwen2.5-0.5B"
+    assert composed(location, "experiment=of_folder").path == "model"
+    assert composed(location, "experiment=deep").path == "other/model"
+    assert composed(location, "experiment=deeper").path == "model"
+    assert composed(location, "experiment=preset").name == "packaged"
+    assert composed(location, "experiment=deep", "model=./owner/name").path == "owner/name"
+
+
+def test_a_model_of_a_study_that_does_not_exist(saved: Path, tmp_path: Path) -> None:
+    conf = tmp_path / "conf"
+    study(conf, "wrong", "base/perplexity", "override /model: ./modle")
+    page = "https://huggingface.co/Qwen/Qwen2.5-0.5B"
+    study(conf, "page", "base/perplexity", f"override /model: {page}")
+    study(conf, "right", "wrong", "override /model: ./model")
+    study(conf, "preset", "wrong", "override /model: smollm2_135m")
+    location = ConfigLocation(str(CONF), "config", str(conf))
+    for name, given, fix in (
+        ("wrong", "./modle", "model=./model"),
+        ("page", page, "model=Qwen/Qwen2.5-0.5B"),
+    ):
+        with pytest.raises(UserError) as raised:
+            composed(location, f"experiment={name}")
+        assert raised.value.given == f"model: {given} in experiment={name}"
+        assert raised.value.fix == fix
+    for words in (["experiment=wrong", "model=./model"], ["experiment=right"]):
+        assert composed(location, *words).path == "model"
+    assert composed(location, "experiment=preset").name == "packaged"
