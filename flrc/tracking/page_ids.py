@@ -14,7 +14,7 @@ PUBLISHED = "published.json"
 """In the folder of a run or a study: digest, mode, page, and URL or offline files of what was sent,
 for each destination."""
 PAGE = "page"
-"""Key of the page's id there; versions up to 0.2.0 wrote none, and the page had the run's id."""
+"""Key of the page's id there; earlier versions wrote none, and the page had the run's id."""
 
 
 def page_id(record: Record, folder: Path) -> str:
