@@ -390,3 +390,23 @@ def _lab(rgb: np.ndarray) -> np.ndarray:
     xyz = to_xyz @ np.clip(rgb, 0, 1) / np.array([0.9505, 1.0, 1.089])
     x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_variants_are_in_the_order_of_the_table() -> None:
+    """Whatever their settings are called, the row that stands first is the solid one."""
+    names = Names({}, {"b": "FLRC", "a": "FLRC, stored ≤ dense", "d": "PLRD", "c": "PLRD, stored ≤ dense"})
+    rows = {
+        "flrc · search.stored=1": "a", "flrc · search.stored=null": "b",
+        "plrd · rounds=1": "d", "plrd · a=1": "c",
+    }  # fmt: skip
+    looks = list(names.looks(rows).values())
+    assert [look.name for look in looks] == list(names.runs.values())
+    assert [look.variant for look in looks] == [0, 1, 0, 1]
+
+
+def test_an_empty_label_adds_nothing_to_a_name() -> None:
+    """Table 5 prints nothing for the search that most of its rows have."""
+    study = read_study(EXPERIMENTS / "table05")
+    called = names_of(study, {}).runs.values()
+    assert called
+    assert not [name for name in called if name.rstrip(" ").endswith(",") or ", ," in name]

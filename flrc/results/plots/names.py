@@ -47,7 +47,10 @@ class Names:
         by_name = {look.name: method for method, look in METHODS.items()}
         seen: Counter[Look] = Counter()
         looks: dict[str, Look] = {}
-        for label in sorted(rows, key=lambda label: " · " in label):  # the methods themselves first
+        places = {run: place for place, run in enumerate(self.runs)}
+        last = len(places)
+        # The methods themselves first; then in the order of the table.
+        for label in sorted(rows, key=lambda label: (" · " in label, places.get(rows[label], last))):
             method, _, settings = label.partition(" · ")
             name = own[label]
             look = look_of(method)
@@ -58,8 +61,6 @@ class Names:
             name = " · ".join(part for part in (name or look.name, settings) if part)
             looks[label] = look.variant_of(name, seen[look])
             seen[look] += 1
-        places = {run: place for place, run in enumerate(self.runs)}
-        last = len(places)
         return {
             label: looks[label]
             for label in sorted(rows, key=lambda label: places.get(rows[label], last))

@@ -99,7 +99,7 @@ def names_of(study: Study, presets: Presets) -> Names:
         return [layout.position(fact, run.facts.get(fact)) for fact in facts]
 
     runs = {
-        run.id: ", ".join(layout.label(fact, run.facts.get(fact)) for fact in facts)
+        run.id: ", ".join(filter(None, (layout.label(f, run.facts.get(f)) for f in facts)))
         for run in sorted(study.runs, key=place)
     }
     return Names(presets, runs if facts else {}, layout.labels.get("model", {}))
