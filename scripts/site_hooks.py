@@ -13,13 +13,35 @@ log = logging.getLogger("mkdocs.hooks.flrc")
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]+)\]\((?P<target>[^)\s]+)\)")
+CODE = re.compile(r"(<(?:pre|code)\b.*?</(?:pre|code)>)", re.DOTALL)
+UNIT = re.compile(r"(?<=\d) (?=%|[BM]\b|GB\b|GiB\b|MB\b)")
 STYLE = "css/highlight.css"
 NARROW = """
 table { display: block; overflow-x: auto; }
 .highlight pre { overflow-x: auto; }
+h1 code, h2 code, h3 code, h4 code { border: 0; padding: 0; background: none; color: inherit; }
 .dropdown-menu { max-height: 80vh; overflow-y: auto; }
+.bs-sidebar .navbar-toggler { font-size: 1rem; padding-left: 0; }
+.bs-sidebar .navbar-toggler::after { content: " On this page"; }
+@media (min-width: 992px) and (max-width: 1199px) {
+  .navbar .nav-link[rel] { display: none; }
+}
+@media (max-width: 575px) {
+  h1 { font-size: 2rem; }
+  table { font-size: 0.875rem; }
+  .table > :not(caption) > * > * { padding: 0.3rem; }
+}
 """
-"""Wide tables and code scroll in their own frame, and so does the long menu of methods."""
+"""Wide tables and code scroll in their own frame, and so does the long menu of methods. The
+button of a page's contents has a name; the bar of menus stays one line, also on a small laptop;
+tables are set smaller on a telephone."""
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Keep a number and its unit on one line, except in code."""
+    parts = CODE.split(html)
+    parts[::2] = [UNIT.sub("\u00a0", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -42,7 +64,12 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         if link["image"]:
             up = "../" * page.file.src_uri.count("/")
             return f"![{link['text']}]({up}{_copy(place)})"
-        return link["text"] if str(path) in link["text"] else f"{link['text']} (`{path}`)"
+        text = link["text"]
+        if text.strip("`") in {str(path), str(path.parent), path.name}:
+            return f"`{path}`"
+        before = markdown[: link.start()].rpartition("\n\n")[2]
+        inside = before.count("(") > before.count(")")  # no brackets in brackets
+        return f"{text}, `{path}`" if inside else f"{text} (`{path}`)"
 
     return LINK.sub(named, markdown)
 

@@ -21,6 +21,8 @@ PAGES = [
     *sorted(DOCS.rglob("*.md")),
     ROOT / "experiments" / "README.md",
 ]
+CODE_COLUMNS = 114
+"""Of a code block at a window of 1280 pixels; README and the repository's pages have 100."""
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 
 
@@ -91,6 +93,13 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     styles = (tmp_path / "css" / "highlight.css").read_text("utf-8")
     assert ".highlight .kn" in styles
     assert "table { display: block; overflow-x: auto; }" in styles  # on a narrow screen
+    for made in tmp_path.rglob("index.html"):
+        text = made.read_text("utf-8")
+        heads = re.findall(r'<h[1-6] id="([^"]+)"', text)
+        assert all(head[0].isalpha() for head in heads), made  # else the contents' script fails
+        assert text.count("<h1") <= 1, made
+    returns = reference.partition("Returns:")[2].partition("Raises:")[0]
+    assert returns.count("<li") == 1  # compress: one tuple, described in two lines
 
 
 def test_files_of_the_repository_are_named_and_have_to_exist(
@@ -104,6 +113,35 @@ def test_files_of_the_repository_are_named_and_have_to_exist(
         assert not caplog.messages
         site_hooks.on_page_markdown("[gone](../../GONE.md)", page)
     assert caplog.messages == ["methods/flrc.md: ../../GONE.md does not exist"]
+
+
+def test_no_brackets_stand_in_brackets() -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="choose.md"))
+    text = (
+        "(2 windows; [all numbers](../README.md)). See [A](../README.md) and ([A](../README.md))."
+    )
+    shown = "(2 windows; all numbers, `README.md`). See A (`README.md`) and (A, `README.md`)."
+    assert site_hooks.on_page_markdown(text, page) == shown
+    assert site_hooks.on_page_markdown("[README.md](../README.md)", page) == "`README.md`"
+
+
+def test_a_number_stays_with_its_unit() -> None:
+    html = "<p>20 % of 8 B, 3 GiB, 4 Bytes</p><pre># 20 %</pre><code>8 B</code> 5 %"
+    shown = site_hooks.on_page_content(html).replace("\u00a0", "~")
+    expected = "<p>20~% of 8~B, 3~GiB, 4 Bytes</p><pre># 20 %</pre><code>8 B</code> 5~%"
+    assert shown == expected
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_code_has_a_language_and_fits_into_its_frame(page: Path) -> None:
+    """Formulas are no shell: highlighted as such, their quotes are errors in red."""
+    fenced = False
+    for line in page.read_text("utf-8").splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+            assert not fenced or line.lstrip("` "), "a language behind ```"
+        elif fenced or line.startswith("    "):
+            assert len(line.removeprefix("    ")) <= CODE_COLUMNS, line
 
 
 def test_roles_become_code() -> None:
