@@ -18,9 +18,13 @@ UNIT = re.compile(r"(?<=\d) (?=%|[BM]\b|GB\b|GiB\b|MB\b)")
 STYLE = "css/highlight.css"
 NARROW = """
 table { display: block; overflow-x: auto; }
+table { font-size: 0.9rem; }
 .highlight pre { overflow-x: auto; }
 h1 code, h2 code, h3 code, h4 code { border: 0; padding: 0; background: none; color: inherit; }
 .dropdown-menu { max-height: 80vh; overflow-y: auto; }
+.bs-sidebar .card { max-height: calc(100vh - 7rem); overflow: hidden auto; }
+.bs-sidebar .nav { flex-wrap: nowrap; }
+.bs-sidebar .nav-link { overflow-wrap: anywhere; }
 .bs-sidebar .navbar-toggler { font-size: 1rem; padding-left: 0; }
 .bs-sidebar .navbar-toggler::after { content: " On this page"; }
 @media (min-width: 992px) and (max-width: 1199px) {
@@ -28,13 +32,13 @@ h1 code, h2 code, h3 code, h4 code { border: 0; padding: 0; background: none; co
 }
 @media (max-width: 575px) {
   h1 { font-size: 2rem; }
-  table { font-size: 0.875rem; }
   .table > :not(caption) > * > * { padding: 0.3rem; }
+  .table td:last-child:not([style]) { min-width: 9rem; }
 }
 """
-"""Wide tables and code scroll in their own frame, and so does the long menu of methods. The
-button of a page's contents has a name; the bar of menus stays one line, also on a small laptop;
-tables are set smaller on a telephone."""
+"""Wide tables and code scroll in their own frame, and so do the long menu of methods and a page's
+contents, whose button has a name. The bar of menus stays one line, also on a small laptop; tables
+are set tighter on a telephone, with room for words in the last column."""
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -93,6 +93,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     styles = (tmp_path / "css" / "highlight.css").read_text("utf-8")
     assert ".highlight .kn" in styles
     assert "table { display: block; overflow-x: auto; }" in styles  # on a narrow screen
+    assert ".bs-sidebar .card { max-height:" in styles  # the contents of Options are long
     for made in tmp_path.rglob("index.html"):
         text = made.read_text("utf-8")
         heads = re.findall(r'<h[1-6] id="([^"]+)"', text)
