@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flrc.core.commands import as_called, description
+from flrc.core.error_output import print_error
 from flrc.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         model = load(options.path, options.device, runs=options.runs)
     except UserError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print_error(error)
         return 2
     sampling = {"do_sample": True, "temperature": options.temperature}
     return converse(model, options.max_new_tokens, sampling if options.temperature else {})

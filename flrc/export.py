@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from flrc.core.commands import as_called, description
+from flrc.core.error_output import print_error
 from flrc.errors import UserError
 
 
@@ -30,8 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         export(loaded_of(load(options.path, "cpu", runs=options.runs)), options.folder)
     except UserError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
+        return print_error(error)
     print(f"written: {options.folder}")  # noqa: T201
     return 0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flrc.core.commands import as_called, description
+from flrc.core.error_output import print_error
 from flrc.errors import UserError
 from flrc.results.pages.report import plain_console
 from flrc.results.records import show
@@ -42,8 +43,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
                 names = show.names_of(*(record for _, record in pair))
                 console.print(show.paired(comparisons, *names))
     except UserError as error:
-        Console(stderr=True).print(str(error), markup=False, style="red", soft_wrap=True)
-        return 1
+        return print_error(error)
     return 0
 
 

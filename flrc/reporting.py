@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flrc.core.commands import as_called, description, from_here
+from flrc.core.error_output import print_error
 from flrc.core.extras import check_installed
 from flrc.errors import UserError
 from flrc.results.pages import html, report
@@ -102,8 +103,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         if options.html:
             written.append(html.write_report(options.path, options.html, References(options.data)))
     except UserError as error:
-        Console(stderr=True).print(str(error), markup=False, style="red")
-        return 1
+        return print_error(error)
     return _list(written, console)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flrc.core.commands import description
+from flrc.core.error_output import print_error
 from flrc.errors import UserError
 from flrc.results.studies import claims
 from flrc.results.studies.collect import collect, restore
@@ -40,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             touched = restore(results, options.runs)
             console.print(f"{len(touched)} records taken from {results}", soft_wrap=True)
     except UserError as error:
-        Console(stderr=True).print(str(error), markup=False, style="red")
-        return 1
+        return print_error(error)
     return 0
 
 

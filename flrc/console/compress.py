@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flrc.core.commands import as_called, description
+from flrc.core.error_output import print_error, print_failure
 from flrc.core.imports import uncollected
 from flrc.errors import UserError
 from flrc.export import check_target
 from flrc.library.overrides import ARGUMENTS, evaluates
 from flrc.models.checkpoints.save_folder import check_save_folder
 from flrc.sweeps.command_line import INTERRUPTED
-from flrc.sweeps.error_output import print_error, print_failure
 from flrc.sweeps.malformed_words import shown
 from flrc.sweeps.overrides import parse
 

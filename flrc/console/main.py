@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from flrc.config import RunConfig
+from flrc.core.error_output import print_error
 from flrc.core.network import offline_by_default
 from flrc.core.shipped import conf_folder
 from flrc.errors import UserError, nearest
 from flrc.sweeps import command_line
-from flrc.sweeps.error_output import print_error
 from flrc.sweeps.hydra_main import hydra_main
 
 MAINS = {

@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flrc.config import Paths
+from flrc.core.error_output import print_error
 from flrc.core.folders import check_writable
 from flrc.core.job_process import JOBS
 from flrc.errors import UserError
-from flrc.sweeps.error_output import print_error
 from flrc.sweeps.grid import as_hydra_config, first_job, grid, is_enumerated, job_count
 from flrc.sweeps.job_checks import check_jobs
 from flrc.sweeps.job_log import JobLog

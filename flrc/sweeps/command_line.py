@@ -13,12 +13,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from flrc.config import register
 from flrc.core import job_process
+from flrc.core.error_output import print_error, print_failure
 from flrc.core.network import offline_by_default
 from flrc.core.progress import display
 from flrc.errors import UserError
 from flrc.sweeps import job_isolation
 from flrc.sweeps.arguments import Command
-from flrc.sweeps.error_output import print_error, print_failure
 from flrc.sweeps.failed_jobs import list_failed
 from flrc.sweeps.help_text import help_text, version_text
 from flrc.sweeps.job_log import JobLog

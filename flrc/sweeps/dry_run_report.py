@@ -33,7 +33,7 @@ def print_plan(entries: Sequence[JobEntry], experiments: Path, console: Console)
         if len(entries) == 1:
             console.print(table(estimates[0]))
         for line in summary(estimates):
-            console.print(line, soft_wrap=True, highlight=False)
+            console.print(line, soft_wrap=not console.is_terminal, highlight=False)
     waiting = [entry for entry in first.values() if entry.status == "would run"]
     jobs = [
         {"runs": entry.runs, "study": entry.study.study, "facts": entry.study.facts}

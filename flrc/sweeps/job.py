@@ -14,6 +14,7 @@ from hydra.types import RunMode
 
 from flrc.config import RunConfig
 from flrc.core import job_process
+from flrc.core.error_output import print_failure
 from flrc.core.imports import uncollected
 from flrc.core.progress import display
 from flrc.errors import UserError, explained, is_mistake
@@ -22,7 +23,6 @@ from flrc.running.finished import finished, requested
 from flrc.running.identity import run_folder, run_id
 from flrc.running.preflight import check_inputs
 from flrc.sweeps import job_isolation
-from flrc.sweeps.error_output import print_failure
 from flrc.sweeps.job_log import JobEntry, JobLog, StudyJob
 from flrc.sweeps.overrides import composing, parse, quoted, unresolved
 

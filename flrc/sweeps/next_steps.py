@@ -27,6 +27,14 @@ def print_end(runs: Sequence[Run], root: Path, console: Console) -> None:
     _print_lines("next:", next_lines(runs, root), console)
 
 
+def print_rendered(files: Sequence[Path], console: Console) -> None:
+    """Print the names of the rendered files behind the folder that holds them."""
+    for folder in dict.fromkeys(file.parent for file in files):
+        names = ", ".join(file.name for file in files if file.parent == folder)
+        line = f"rendered in {from_here(folder)}: {names}"
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
 def run_lines(runs: Sequence[Run], root: Path) -> list[str]:
     """A line for each finished run: its id, its folder, its method and rate.
 

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flrc.core.commands import from_here
+from flrc.core.error_output import print_failure
 from flrc.errors import UserError
 from flrc.results.pages.report import print_tables, write_tables
 from flrc.results.records.other_settings import asked
 from flrc.sweeps.dry_run_report import print_plan
-from flrc.sweeps.error_output import print_failure
 from flrc.sweeps.job_log import JobEntry, runs_of
-from flrc.sweeps.next_steps import print_end
+from flrc.sweeps.next_steps import print_end, print_rendered
 from flrc.sweeps.published import published_lines
 from flrc.sweeps.study_report import report_study
 
@@ -69,4 +68,4 @@ def _print_tables(entries: Sequence[JobEntry], console: Console) -> None:
         root = Path(entries[0].runs)
         written = write_tables(records, root / "tables" / name)
         print_end(runs, root, console)
-        console.print("rendered: " + ", ".join(map(from_here, written)), soft_wrap=True)
+        print_rendered(written, console)

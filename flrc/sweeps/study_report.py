@@ -14,7 +14,7 @@ from flrc.results.studies.files import print_study, write_study_of_runs
 from flrc.results.studies.manifest import Job, manifest_folder
 from flrc.results.studies.study import read_study_of_runs
 from flrc.sweeps.job_log import JobEntry, runs_of
-from flrc.sweeps.next_steps import print_end
+from flrc.sweeps.next_steps import print_end, print_rendered
 from flrc.sweeps.overrides import parse
 from flrc.tracking.base import from_plain
 
@@ -69,7 +69,7 @@ def report_study(
     print_study(study, console)
     written = write_study_of_runs(study, scale, runs)
     print_end(runs_of(entries), runs, console)
-    console.print("rendered: " + ", ".join(map(from_here, written)), soft_wrap=True)
+    print_rendered(written, console)
     return folder if from_plain(first.study.tracker).publish_study(study, scale, folder) else None
 
 

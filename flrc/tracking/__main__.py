@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flrc.core.commands import as_called, description
+from flrc.core.error_output import print_error
 from flrc.core.extras import check_installed
 from flrc.core.shipped import experiments_folder
 from flrc.errors import UserError
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return 0 if _publish(options) else 1
     except UserError as error:
-        _complain(error)
+        print_error(error)
         return 1
 
 
@@ -120,13 +121,9 @@ def _publish_study(
             return None
         write_study_of_runs(study, scale, options.runs)
     except UserError as error:
-        _complain(error)
+        print_error(error)
         return False
     return tracker.publish_study(study, scale, manifest_folder(options.runs, name, scale))
-
-
-def _complain(error: UserError) -> None:
-    Console(stderr=True).print(str(error), markup=False, style="red")
 
 
 def _parser() -> argparse.ArgumentParser:

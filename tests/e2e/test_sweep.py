@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from running import JOBS, SWEEP, Call, Place, Swept, measured, read, snapshot
+from running import JOBS, ROOT, SWEEP, Call, Place, Swept, measured, read, snapshot
 
 
 def test_every_job_has_a_finished_record(swept: Swept) -> None:
@@ -52,8 +52,9 @@ def test_table_and_rendered_files(swept: Swept) -> None:
         assert word in out
     for value in (measured(swept.place.record(job))["wikitext2/perplexity"] for job in JOBS):
         assert f"{value:.2f}" in out
-    (line,) = (line for line in out.splitlines() if line.startswith("rendered: "))
-    files = [Path(name) for name in line.removeprefix("rendered: ").split(", ")]
+    (line,) = (line for line in out.splitlines() if line.startswith("rendered in "))
+    folder, _, written = line.removeprefix("rendered in ").partition(": ")
+    files = [ROOT / folder / name for name in written.split(", ")]
     names = {"table.md", "table.csv", "table.tex", "plot.png", "plot.pdf"}
     assert {file.name for file in files} == names
     for file in files:

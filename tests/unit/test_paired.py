@@ -88,7 +88,7 @@ def test_diff_compares_items(run_config: Callable[..., Any], monkeypatch: Any) -
     assert main(["diff", "--runs", str(folder), *ids], console) == 0
     text = console.export_text()
     assert "paired bootstrap" in text
-    assert "summarization/dialogsum rougeL" in text
+    assert "\ndialogsum rougeL" in text
     assert "prompt_tokens" not in text
 
 

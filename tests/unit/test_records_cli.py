@@ -11,8 +11,9 @@ import records_factory as factory
 from rich.console import Console
 
 from flrc.records import main
+from flrc.results.records.paired import Paired
 from flrc.results.records.rows import flatten
-from flrc.results.records.show import age
+from flrc.results.records.show import age, paired
 from flrc.results.records.store import RunFolder
 
 
@@ -28,9 +29,9 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def call(*arguments: str) -> tuple[int, str]:
+def call(*arguments: str, width: int = 200) -> tuple[int, str]:
     text = io.StringIO()
-    console = Console(file=text, width=200, markup=False)
+    console = Console(file=text, width=width, markup=False)
     return main(arguments, console), text.getvalue()
 
 
@@ -55,7 +56,8 @@ def test_show_has_everything(runs: Path) -> None:
         "torch 2.13.0",
         "samples: 16",
         "windows=8",
-        "block.0.q_proj",
+        "layers of block.0",
+        "q_proj ",
         "230",
         "dense",
         "statistics",
@@ -77,6 +79,59 @@ def test_diff_shows_keys_and_differences_only(runs: Path) -> None:
     assert "damping" in text
     assert "calibration" not in text
     assert "-10 (better)" in text
+
+
+def test_nothing_is_cut_on_a_narrow_terminal(tmp_path: Path) -> None:
+    """Names stay whole; settings stand once below the measurements that share them."""
+    ids = ("aaaa111111", "bbbb222222")
+    settings = {"dataset": "dialogsum", "data": "d" * 64, "limit": 125}
+    for run_id, method in zip(ids, ("svdllm", "flrc"), strict=True):
+        measured = [
+            factory.measurement(f"dialogsum/{name}", 9.5, 0.2, settings=settings)
+            for name in ("rougeL", "dense_agreement")
+        ]
+        record = factory.record(method, measurements=measured)
+        record.run |= {"id": run_id, "method": method.replace("flrc", "flrc_kfac_skip")}
+        record.meta["model_revision"] = "e" * 64
+        record.results["layers"] = [
+            {
+                "target": f"model.layers.29.self_attn.{name}",
+                "shape": [1536, 576],
+                "rank": 230,
+                "phase_ranks": [None, 229],
+                "score": 1.2345e-5,
+                "relative_error": 0.012345,
+                "largest_coefficient": 1.2345,
+            }
+            for name in ("q_proj", "o_proj")
+        ]
+        RunFolder(tmp_path / "m" / run_id).write_record(record)
+    code, shown = call("show", "bbbb", "--runs", str(tmp_path), width=80)
+    assert code == 0
+    assert "layers of model.layers.29.self_attn" in shown
+    assert "dialogsum/dense_agreement  9.5" in shown
+    assert shown.count("d" * 64) == 1
+    assert "e" * 64 in shown.replace("\n", "").replace(" ", "")
+    code, listed = call("ls", str(tmp_path), width=80)
+    assert code == 0
+    assert "flrc_kfac_skip" in listed
+    assert "dialogsum/rougeL 9.5" in listed
+    assert "seed" not in listed  # all runs have the same
+    code, compared = call("diff", "aaaa", "bbbb", "--runs", str(tmp_path), width=80)
+    assert code == 0
+    assert all(run_id in compared for run_id in ids)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown + listed + compared
+
+
+def test_paired_scores_fit_into_a_narrow_terminal() -> None:
+    scores = [
+        Paired(f"summarization/dialogsum {name}", 125, 18.03, 17.12, -2.24, 0.372, 0.084)
+        for name in ("rougeL", "bertscore_f1")
+    ]
+    text = io.StringIO()
+    Console(file=text, width=80).print(paired(scores, "aaaa111111", "bbbb222222"))
+    for word in ("dialogsum bertscore_f1", "aaaa111111 bbbb222222", "resamples in which"):
+        assert word in text.getvalue()
 
 
 def test_unknown_and_ambiguous_ids(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

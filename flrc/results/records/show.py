@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -40,15 +41,20 @@ STATUS_STYLE = {"ok": "green", "failed": "bold red", "running": "yellow"}
 def listing(records: Iterable[Record], now: datetime) -> Table:
     """One line per run, the newest last: what it is, its headline measurements, its age.
 
-    The settings are those in which the runs of its method differ.
+    The settings are those in which the runs of its method differ. The seed is left out where all
+    runs have the same.
     """
     titles = ["id", "method", "settings", "model", "rate", "seed", "status", "measurements", "age"]
     known = sorted(distinct_models(records), key=_started)
     told_apart = differences(known)
     if not any(told_apart):
         titles.remove("settings")
-    table = Table(*titles, box=None)
-    for record, settings in zip(known, told_apart, strict=True):
+    seeds = [str(record.run.get("seed", "")) for record in known]
+    if len(set(seeds)) == 1:
+        titles.remove("seed")
+    table = _plain_table(titles)
+    table.padding = (0, 1, 0, 0)
+    for record, settings, seed in zip(known, told_apart, seeds, strict=True):
         run = record.run
         status = str(run["status"])
         values = {m.name: m.value for m in record.measurements}
@@ -58,7 +64,7 @@ def listing(records: Iterable[Record], now: datetime) -> Table:
             *(["\n".join(settings)] if "settings" in titles else []),
             model_name(record),
             f"{requested_rate(record):g}",
-            str(run.get("seed", "")),
+            *([seed] if "seed" in titles else []),
             Text(status, style=STATUS_STYLE.get(status, "")),
             _failure(run) or "\n".join(f"{name} {values[name]:.4g}" for name in headline(values)),
             age(record.meta.get("started"), now),
@@ -84,10 +90,10 @@ def whole(record: Record) -> Group:
         _tree("config", run.get("config", {})),
     ]
     if record.measurements:
-        parts += [_section("measurements"), _table(measurements(record.measurements))]
+        parts += [_section("measurements"), *_measured(record.measurements)]
     if record.other_settings:
         title = "measurements of earlier commands, under other settings"
-        parts += [_section(title), _table(measurements(record.other_settings))]
+        parts += [_section(title), *_measured(record.other_settings)]
     for key in ("rate", "parameters", "bytes", "flops_per_token", "phases", "search", "rescues"):
         if results.get(key) not in (None, [], {}):
             parts.append(_pairs({key: results[key]}))
@@ -96,7 +102,11 @@ def whole(record: Record) -> Group:
         cost = {key: value for key, value in search.items() if key != "candidates"}
         parts += [_section("schedule search"), _pairs({"cost": cost}), _table(candidates(search))]
     if results.get("layers"):
-        parts += [_section("layers"), _table(layers(results["layers"]))]
+        shown = layers(results["layers"])
+        module = _common_module([row[0] for row in shown.rows])
+        rows = [[row[0].removeprefix(f"{module}."), *row[1:]] for row in shown.rows]
+        title = f"layers of {module}" if module else "layers"
+        parts += [_section(title), _table(Rows(shown.titles, rows))]
     if meta.get("stages"):
         parts += [_section("stages"), _table(stages(meta["stages"]))]
     return Group(*parts)
@@ -111,14 +121,14 @@ def difference(first: Record, second: Record) -> Group:
     if not all("paths" in record.run.get("config", {}) for record in (first, second)):
         first, second = shareable(first), shareable(second)
     names = names_of(first, second)
-    keys = Table("key", *names, title="configuration", title_justify="left")
+    keys = _plain_table(["key", *names], "configuration")
     left, right = (flatten(record.run.get("config", {})) for record in (first, second))
     for key in sorted(left.keys() | right.keys()):
         if canonical(left.get(key)) != canonical(right.get(key)) or (key in left) != (key in right):
             keys.add_row(
                 key, *(plain(side[key]) if key in side else DASH for side in (left, right))
             )
-    numbers = Table("measurement", *names, "difference", title="measurements", title_justify="left")
+    numbers = _plain_table(["measurement", *names, "difference"], "\nmeasurements")
     before, after = ({m.name: m for m in record.measurements} for record in (first, second))
     for name in [*before, *(name for name in after if name not in before)]:
         a, b = before.get(name), after.get(name)
@@ -134,12 +144,18 @@ def names_of(first: Record, second: Record) -> list[str]:
 
 def paired(comparisons: Iterable[Paired], first: str, second: str) -> Table:
     """Scores of the items that both runs share, with 95 % intervals of the mean difference."""
-    titles = ["score", "items", first, second, "difference", "95 % interval", f"{second} above"]
-    table = Table(*titles, title="item by item (paired bootstrap)", title_justify="left")
+    title = f"paired bootstrap over items; above: share of resamples in which {second} is higher"
+    titles = ["score", "items", first, second, "difference", "95 % interval", "above"]
+    table = _plain_table(titles, f"\n{title}")
+    table.padding = (0, 1, 0, 0)
+    for column in table.columns[2:4]:
+        column.no_wrap = True
     for c in comparisons:
         means = [f"{c.first:.4g}", f"{c.second:.4g}", f"{c.second - c.first:+.3g}"]
         interval = f"{c.low:+.3g} to {c.high:+.3g}"
-        table.add_row(c.name, str(c.items), *means, interval, f"{c.above:.1%}")
+        table.add_row(
+            c.name.partition("/")[2] or c.name, str(c.items), *means, interval, f"{c.above:.1%}"
+        )
     return table
 
 
@@ -181,6 +197,8 @@ def _section(title: str) -> Text:
 
 def _pairs(values: dict[str, Any]) -> Table:
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for key, value in values.items():
         if isinstance(value, dict):
             value = ", ".join(f"{name} {plain(inner)}" for name, inner in value.items())
@@ -198,11 +216,40 @@ def _tree(title: str, values: dict[str, Any], root: Tree | None = None) -> Tree:
     return tree
 
 
-def _table(shown: Rows) -> Table:
-    table = Table(*shown.titles, box=None)
-    for row in shown.rows:
-        table.add_row(*row)
+def _plain_table(titles: Sequence[str], title: str | None = None) -> Table:
+    """A table whose texts are broken where it is wider than the terminal, never cut.
+
+    The names in its first column stay whole.
+    """
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.padding = (0, 2, 0, 0)
+    for number, head in enumerate(titles):
+        table.add_column(head, overflow="fold", no_wrap=number == 0)
     return table
+
+
+def _table(shown: Rows) -> Table:
+    table = _plain_table(shown.titles)
+    for row in shown.rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _measured(measured: Iterable[Measurement]) -> Iterator[RenderableType]:
+    """A table for each group of equal settings, which stand below it."""
+    groups: dict[str, list[Measurement]] = {}
+    for m in measured:
+        groups.setdefault(canonical(m.settings), []).append(m)
+    for group in groups.values():
+        shown = measurements(group)
+        yield _table(Rows(shown.titles[:-1], [row[:-1] for row in shown.rows]))
+        yield Text(f"settings: {shown.rows[0][-1]}\n", style="dim")
+
+
+def _common_module(names: Sequence[str]) -> str:
+    """The innermost module that holds all of these modules; empty if it is the model."""
+    parts = zip(*(name.split(".")[:-1] for name in names), strict=False)
+    return ".".join(part[0] for part in takewhile(lambda part: len(set(part)) == 1, parts))
 
 
 def _number(measurement: Measurement | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -40,10 +40,21 @@ def _lines(text: str, console: Console) -> int:
 
 
 def print_grid(grid: Grid, console: Console) -> None:
-    """Print a grid; where it is wider than the terminal, in parts that repeat the labels."""
+    """Print a grid; where it is wider than the terminal, in parts that repeat the labels.
+
+    Where one column does not fit beside the labels, these are broken, and no number is cut. Label
+    columns without any text are left out.
+    """
+    grid = _without_empty_labels(grid)
     for part in _parts(grid, console.width):
-        console.print(_part_of(grid, part))
+        console.print(_part_of(grid, part, console.width))
         console.print()
+
+
+def _without_empty_labels(grid: Grid) -> Grid:
+    kept = [k for k in range(len(grid.label_titles)) if any(row.labels[k] for row in grid.rows)]
+    rows = [Row([row.labels[k] for k in kept], row.cells, row.starts_group) for row in grid.rows]
+    return Grid([grid.label_titles[k] for k in kept], grid.columns, rows, grid.footnotes)
 
 
 def _of_model(grid: Grid, model: str) -> Grid:
@@ -58,15 +69,11 @@ def _of_model(grid: Grid, model: str) -> Grid:
 
 def _parts(grid: Grid, width: int) -> list[list[int]]:
     """Column numbers, split so that each part fits beside the label columns."""
-    labels = sum(
-        PADDING + max(len(title), *(len(row.labels[k]) for row in grid.rows))
-        for k, title in enumerate(grid.label_titles)
-    )
+    labels = _label_width(grid)
     parts: list[list[int]] = [[]]
     used = labels
-    for k, column in enumerate(grid.columns):
-        cells = (len(_text(row.cells[k]).plain) for row in grid.rows)
-        needed = PADDING + max(*(len(line) for line in _title(column).split("\n")), *cells)
+    for k in range(len(grid.columns)):
+        needed = _width(grid, k)
         if parts[-1] and used + needed > width:
             parts.append([])
             used = labels
@@ -75,11 +82,26 @@ def _parts(grid: Grid, width: int) -> list[list[int]]:
     return parts
 
 
-def _part_of(grid: Grid, part: list[int]) -> Table:
+def _label_width(grid: Grid) -> int:
+    return sum(
+        PADDING + max(len(title), *(len(row.labels[k]) for row in grid.rows))
+        for k, title in enumerate(grid.label_titles)
+    )
+
+
+def _width(grid: Grid, k: int) -> int:
+    """Characters that value column ``k`` takes."""
+    cells = (len(_text(row.cells[k]).plain) for row in grid.rows)
+    return PADDING + max(*(len(line) for line in _title(grid.columns[k]).split("\n")), *cells)
+
+
+def _part_of(grid: Grid, part: list[int], width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    fits = _label_width(grid) + sum(_width(grid, k) for k in part) <= width
     for title in grid.label_titles:
         left = title in LEFT
-        table.add_column(Text(title), justify="left" if left else "right", no_wrap=left)
+        justify: JustifyMethod = "left" if left else "right"
+        table.add_column(Text(title), justify=justify, no_wrap=left and fits, overflow="fold")
     for k in part:
         table.add_column(Text(_title(grid.columns[k])), justify="right", no_wrap=True)
     for number, row in enumerate(grid.rows):
