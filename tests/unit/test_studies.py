@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from records_factory import measurement, record
+from rich.console import Console
 from study_factory import EXPECTED, LAYOUT, job, perplexity, study_folder
 
 from flrc.core import jsonfile
@@ -227,6 +228,12 @@ def test_files_hold_every_number_and_the_way_to_its_record(tmp_path: Path) -> No
             if r["source"] == "here" and r["measurement"] == "wikitext2/perplexity"}  # fmt: skip
     assert ours == {"dense": "20.0", "svdllm": "90.125", "flrc": "50.5"}
     assert sum(r["source"] == "paper" for r in rows) == 3
+    out = io.StringIO()
+    files.print_study(found, Console(file=out, width=100))
+    below = out.getvalue().partition("50.50*")[2]
+    assert (
+        "\n*: best of its column at its rate, dense excluded.\n" in below.partition("The paper")[0]
+    )
 
 
 def test_records_go_to_the_results_and_back(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from flrc.results.studies.sections import sections_of
 from flrc.results.studies.study import Study
 from flrc.results.tables import latex, markdown
 from flrc.results.tables.columns import measurement_columns
+from flrc.results.tables.footer import BEST_MARK
 from flrc.results.tables.labels import Presets, presets
 from flrc.results.tables.layout import LAYER
 from flrc.results.tables.notes import commit, provenance, settings
@@ -106,12 +107,14 @@ def names_of(study: Study, presets: Presets) -> Names:
 
 
 def print_study(study: Study, console: Console) -> None:
-    """Print the study's tables; its files hold the text around them."""
-    for section in sections_of(study):
+    """Print the study's tables and how to read the first; its files hold the text around them."""
+    for level, section in enumerate(sections_of(study)):
         if section.grid is not None:
             console.print(Text(section.title, style="bold"))
             print_grid(section.grid, console)
-            print_lines(section.grid.numbered_footnotes, console)
+            below = section.grid.numbered_footnotes
+            below = [*below, *_reading(section, BEST_MARK)] if level == 0 else below
+            print_lines([*below, ""] if below else [], console)
 
 
 def _markdown(
@@ -138,11 +141,11 @@ def _markdown(
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _reading(section: Section) -> list[str]:
+def _reading(section: Section, mark: str = "Bold") -> list[str]:
     if section.grid is None:
         return []
     with_spread = any("±" in cell.text for cell in section.grid.cells)
-    return [f"Bold: {BEST}"] * section.grid.has_best + [SPREAD] * with_spread + section.notes
+    return [f"{mark}: {BEST}"] * section.grid.has_best + [SPREAD] * with_spread + section.notes
 
 
 def _runs(study: Study, folders: Mapping[RunKey, str]) -> list[str]:
