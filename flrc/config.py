@@ -130,7 +130,7 @@ class RunConfig(Canonical):
         sensitivity: Score of each layer.
         allocator: How the budget is divided into ranks.
         schedule: Rate at each forward step.
-        search: How switch points and rates of the schedule are chosen.
+        search: How its switch points and rates are chosen.
         refine: What is done to factors once the plan is known.
         quantization: Precision of the stored factors.
         runtime: How the compressed model is executed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -14,25 +15,25 @@ from flrc.core.version import __version__
 from flrc.sweeps.arguments import ConfigLocation
 
 HIDDEN = ("hydra",)
-WIDTH, LONG = 100, 50
-"""Characters of a line, and of a meaning that is cut at its first colon."""
+NARROWEST, WIDEST, LONG = 70, 100, 50
+"""Characters of a line, between these on a terminal; of a meaning that is cut at its colon."""
 TEXT = """\
-flrc: compress a large language model with low-rank factors, and know what it costs.
+flrc: compress language models with low-rank factors, and know what it costs.
 
 usage: {program} [GROUP=OPTION ...] [KEY=VALUE ...]
-       {program} -m GROUP=OPTION,OPTION ... [KEY=VALUE,VALUE ...]     a job for each combination
+       {program} -m GROUP=OPTION,OPTION ... [KEY=VALUE,VALUE ...]
 
 examples:
   {program} method=flrc rate=0.2
   {program} -m method=dense,svdllm,flrc rate=0.2,0.3 evaluation=[perplexity]
-  {program} method=kfac_skip rate=0.2 model=Qwen/Qwen2.5-0.5B model.save=true
+  {program} method=kfac_skip model=Qwen/Qwen2.5-0.5B model.save=true
 
 groups and their options (the default first):
 {groups}
 
 keys of a run:
 {keys}
-  {program} --cfg job lists those of the groups (GROUP.KEY=VALUE), with their values.
+  {program} --cfg job lists those of the groups (GROUP.KEY=VALUE)
 
 other commands (each has --help):
 {commands}
@@ -61,9 +62,10 @@ def help_text(location: ConfigLocation) -> str:
     Args:
         location: Where the configuration is.
     """
+    width = min(max(shutil.get_terminal_size((WIDEST, 0)).columns, NARROWEST), WIDEST)
     meanings, known = attributes(RunConfig), default_groups(Path(location.folder))
     groups = [
-        _group_line(name, meanings.get(name, comment), _options(location, name, defaults))
+        _group_line(name, meanings.get(name, comment), _options(location, name, defaults), width)
         for name, defaults, comment in known
         if name not in HIDDEN
     ]
@@ -71,7 +73,7 @@ def help_text(location: ConfigLocation) -> str:
     return TEXT.format(
         program=as_called(),
         groups="\n".join(groups),
-        keys=textwrap.fill(", ".join(keys), WIDTH, initial_indent="  ", subsequent_indent="  "),
+        keys=textwrap.fill(", ".join(keys), width, initial_indent="  ", subsequent_indent="  "),
         commands="\n".join(_command_lines()),
     )
 
@@ -93,7 +95,7 @@ def _options(location: ConfigLocation, group: str, defaults: list[str]) -> list[
     return [*defaults, *sorted(names - set(defaults))]
 
 
-def _group_line(group: str, meaning: str, options: list[str]) -> str:
+def _group_line(group: str, meaning: str, options: list[str], width: int) -> str:
     """One line: the group, its meaning, and as many of its options as fit."""
     short = meaning if len(meaning) <= LONG else meaning.partition(":")[0]
     start = f"  {group:14}{short.rstrip('.')} ["
@@ -101,7 +103,7 @@ def _group_line(group: str, meaning: str, options: list[str]) -> str:
     while shown:
         rest = len(options) - len(shown)
         line = start + ", ".join([*shown, *([f"{rest} more"] if rest else [])]) + "]"
-        if len(line) <= WIDTH:
+        if len(line) <= width:
             return line
         shown.pop()
     return f"{start}{len(options)} options]"

@@ -51,18 +51,26 @@ def write(runs: Path, record: Record) -> None:
     folder.write_record(record)
 
 
+@pytest.mark.parametrize("width", [80, 200])
 @pytest.mark.parametrize("given", [("--help",), ("-h",), (), ("method=flrc", "--help")])
-def test_help(given: tuple[str, ...], console: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help(
+    given: tuple[str, ...],
+    width: int,
+    console: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
     assert main(given) == 0
     out = capsys.readouterr().out
     lines = out.splitlines()
     assert "schema" not in out
-    assert max(map(len, lines)) <= help_text.WIDTH
+    assert max(map(len, lines)) <= min(width, help_text.WIDEST)
     for group in GROUPS - {"hydra"}:
         (line,) = (line for line in lines if line.startswith(f"  {group:14}"))
         options = {path.stem for path in (CONF / group).glob("*.yaml")}
         named = line.rpartition("[")[2].rstrip("]").split(", ")
-        more = int(named.pop().removesuffix(" more")) if named[-1].endswith("more") else 0
+        more = int(named.pop().split()[0]) if named[-1].endswith((" more", " options")) else 0
         assert set(named) <= options
         assert len(named) + more == len(options)
     assert {line.split()[1] for line in lines if line.startswith("  flrc ")} >= {*MAINS}
