@@ -39,14 +39,16 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         "--format",
         nargs="+",
         choices=report.FORMATS,
-        help="what is written (default: all; with --html only that)",
+        metavar="FORMAT",
+        help=f"{', '.join(report.FORMATS)} (default: all; with --html only that)",
     )
     parser.add_argument(
         "--plot-format",
         nargs="+",
         choices=ALL_PICTURES,
         default=PICTURES,
-        help="formats of plots (default: png pdf, to look at and for LaTeX)",
+        metavar="FORMAT",
+        help=f"{', '.join(ALL_PICTURES)} (default: png pdf, to look at and for LaTeX)",
     )
     parser.add_argument(
         "--html",
