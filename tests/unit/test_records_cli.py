@@ -130,7 +130,11 @@ def test_paired_scores_fit_into_a_narrow_terminal() -> None:
     ]
     text = io.StringIO()
     Console(file=text, width=80).print(paired(scores, "aaaa111111", "bbbb222222"))
-    for word in ("dialogsum bertscore_f1", "aaaa111111 bbbb222222", "resamples in which"):
+    for word in (
+        "dialogsum bertscore_f1",
+        "aaaa111111 bbbb222222 difference",
+        "resamples in which",
+    ):
         assert word in text.getvalue()
 
 

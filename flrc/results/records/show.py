@@ -148,7 +148,7 @@ def paired(comparisons: Iterable[Paired], first: str, second: str) -> Table:
     titles = ["score", "items", first, second, "difference", "95 % interval", "above"]
     table = _plain_table(titles, f"\n{title}")
     table.padding = (0, 1, 0, 0)
-    for column in table.columns[2:4]:
+    for column in table.columns[2:5]:
         column.no_wrap = True
     for c in comparisons:
         means = [f"{c.first:.4g}", f"{c.second:.4g}", f"{c.second - c.first:+.3g}"]
