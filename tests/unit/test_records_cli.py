@@ -81,6 +81,22 @@ def test_diff_shows_keys_and_differences_only(runs: Path) -> None:
     assert "-10 (better)" in text
 
 
+def test_a_longer_reply_is_neither_better_nor_worse(tmp_path: Path) -> None:
+    for run_id, rouge, tokens in (("aaaa111111", 10.0, 40.0), ("bbbb222222", 12.0, 30.0)):
+        measured = [
+            factory.measurement("dialogsum/rougeL", rouge, 0.2),
+            factory.measurement("dialogsum/reply_tokens", tokens, 0.2),
+        ]
+        record = factory.record("svdllm", measurements=measured)
+        record.run["id"] = run_id
+        RunFolder(tmp_path / "m" / run_id).write_record(record)
+    code, text = call("diff", "aaaa", "bbbb", "--runs", str(tmp_path))
+    assert code == 0
+    changes = {line.split()[0]: line.split()[3:] for line in text.splitlines() if "/" in line}
+    assert changes["dialogsum/rougeL"] == ["+2", "(better)"]
+    assert changes["dialogsum/reply_tokens"] == ["-10"]
+
+
 def test_nothing_is_cut_on_a_narrow_terminal(tmp_path: Path) -> None:
     """Names stay whole; settings stand once below the measurements that share them."""
     ids = ("aaaa111111", "bbbb222222")

@@ -18,11 +18,12 @@ from flrc.results.pages.papers import PAPERS
 from flrc.results.records.made_by import maker
 from flrc.results.records.mean_name import MEAN, OF
 from flrc.results.records.measurement import Measurement
+from flrc.results.records.neutral import is_neutral
 from flrc.results.records.record import Record
 from flrc.results.records.rows import listed, measurements
 from flrc.results.records.sharing import shareable
 from flrc.results.records.store import model_name
-from flrc.results.tables.columns import dataset, is_neutral, is_sample
+from flrc.results.tables.columns import dataset, is_sample
 from flrc.results.tables.markdown import escape
 from flrc.results.tables.notes import SAMPLE, abridged
 

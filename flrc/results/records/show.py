@@ -19,6 +19,7 @@ from flrc.results.records.differences import differences
 from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.headline import headline
 from flrc.results.records.measurement import Measurement
+from flrc.results.records.neutral import is_neutral
 from flrc.results.records.paired import Paired
 from flrc.results.records.record import Record
 from flrc.results.records.rows import (
@@ -266,5 +267,7 @@ def _change(before: Measurement | None, after: Measurement | None) -> str:
         return "not finite"
     if change == 0:
         return "0"
+    if is_neutral(after.name):
+        return f"{change:+.4g}"
     better = (change > 0) == after.higher_is_better
     return f"{change:+.4g} ({'better' if better else 'worse'})"

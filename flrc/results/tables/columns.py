@@ -13,6 +13,7 @@ from flrc.errors import UserError
 from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.headline import importance
 from flrc.results.records.measurement import Measurement
+from flrc.results.records.neutral import RATES, is_neutral
 from flrc.results.records.other_settings import by_settings
 from flrc.results.records.record import Record
 from flrc.results.records.rows import flatten
@@ -22,10 +23,6 @@ SCHEDULED_TOLERANCE = 1e-3
 """A number whose rate is further than this from the constant plan's was taken under a schedule."""
 MODEL_SETTINGS = ("tokenizer", "chat_template")
 """Settings that belong to the model: compared only between runs of one model."""
-NEUTRAL = frozenset({"targets/stored", "model/bytes_of_dense", "model/flops_of_dense"})
-"""Shares for which neither direction is better."""
-RATES = frozenset({"rate", "rate_per_token"})
-"""Metrics that say at which rate a data set was measured."""
 
 
 class MixedSettings(UserError):
@@ -210,13 +207,6 @@ def dataset(name: str) -> str:
 def rate_column(measurement: Measurement) -> str:
     """The name of the column that holds the rate at which the data set was measured."""
     return f"{dataset(measurement.name)}/rate"
-
-
-def is_neutral(name: str) -> bool:
-    """Whether neither direction is better: for counts, rates, baselines and descriptions."""
-    _, slash, metric = name.rpartition("/")
-    described = metric == "reply_tokens" or metric.startswith("copy_") or metric in RATES
-    return not slash or described or name in NEUTRAL
 
 
 def is_sample(name: str) -> bool:

@@ -12,11 +12,11 @@ import numpy as np
 from flrc.core.commands import as_called
 from flrc.errors import UserError
 from flrc.results.records.measurement import Measurement
+from flrc.results.records.neutral import is_neutral
 from flrc.results.records.paired import Items, items_of
 from flrc.results.records.record import Record
 from flrc.results.records.run_key import RunKey, key_of
 from flrc.results.records.store import RunFolder
-from flrc.results.tables.columns import is_neutral
 from flrc.results.tables.facts import Facts, matches
 
 RATE_TOLERANCE = 0.05
