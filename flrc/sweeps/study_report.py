@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flrc.core.commands import as_called, from_here
+from flrc.core.commands import as_called
 from flrc.results.studies import manifest
 from flrc.results.studies.files import print_study, write_study_of_runs
 from flrc.results.studies.manifest import Job, manifest_folder

@@ -394,7 +394,9 @@ def _lab(rgb: np.ndarray) -> np.ndarray:
 
 def test_variants_are_in_the_order_of_the_table() -> None:
     """Whatever their settings are called, the row that stands first is the solid one."""
-    names = Names({}, {"b": "FLRC", "a": "FLRC, stored ≤ dense", "d": "PLRD", "c": "PLRD, stored ≤ dense"})
+    names = Names(
+        {}, {"b": "FLRC", "a": "FLRC, stored ≤ dense", "d": "PLRD", "c": "PLRD, stored ≤ dense"}
+    )
     rows = {
         "flrc · search.stored=1": "a", "flrc · search.stored=null": "b",
         "plrd · rounds=1": "d", "plrd · a=1": "c",

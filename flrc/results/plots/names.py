@@ -50,7 +50,9 @@ class Names:
         places = {run: place for place, run in enumerate(self.runs)}
         last = len(places)
         # The methods themselves first; then in the order of the table.
-        for label in sorted(rows, key=lambda label: (" · " in label, places.get(rows[label], last))):
+        for label in sorted(
+            rows, key=lambda label: (" · " in label, places.get(rows[label], last))
+        ):
             method, _, settings = label.partition(" · ")
             name = own[label]
             look = look_of(method)

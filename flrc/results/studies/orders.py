@@ -192,7 +192,9 @@ def _papers(expected: Expected, order: Order, rate: object) -> str:
 
 def _name(layout: Layout, side: Facts, other: Facts) -> str:
     """The printed names of the facts in which the sides differ."""
-    return ", ".join(filter(None, (layout.label(f, v) for f, v in side.items() if other.get(f) != v)))
+    return ", ".join(
+        filter(None, (layout.label(f, v) for f, v in side.items() if other.get(f) != v))
+    )
 
 
 def _sentence(claim: dict[str, object]) -> str:
