@@ -103,11 +103,11 @@ def whole(record: Record) -> Group:
         cost = {key: value for key, value in search.items() if key != "candidates"}
         parts += [_section("schedule search"), _pairs({"cost": cost}), _table(candidates(search))]
     if results.get("layers"):
-        shown = layers(results["layers"])
-        module = _common_module([row[0] for row in shown.rows])
-        rows = [[row[0].removeprefix(f"{module}."), *row[1:]] for row in shown.rows]
+        by_layer = layers(results["layers"])
+        module = _common_module([row[0] for row in by_layer.rows])
+        rows = [[row[0].removeprefix(f"{module}."), *row[1:]] for row in by_layer.rows]
         title = f"layers of {module}" if module else "layers"
-        parts += [_section(title), _table(Rows(shown.titles, rows))]
+        parts += [_section(title), _table(Rows(by_layer.titles, rows))]
     if meta.get("stages"):
         parts += [_section("stages"), _table(stages(meta["stages"]))]
     return Group(*parts)
