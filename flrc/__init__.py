@@ -10,13 +10,15 @@ from flrc.core.version import __version__
 if TYPE_CHECKING:
     from flrc.library.compression import compress, run
     from flrc.library.generation import generate, load
+    from flrc.library.healing import heal
     from flrc.library.saving import save
 
-__all__ = ["__version__", "compress", "generate", "load", "register", "run", "save"]
+__all__ = ["__version__", "compress", "generate", "heal", "load", "register", "run", "save"]
 
 _HOMES = {
     "compress": "flrc.library.compression",
     "generate": "flrc.library.generation",
+    "heal": "flrc.library.healing",
     "load": "flrc.library.generation",
     "run": "flrc.library.compression",
     "save": "flrc.library.saving",

@@ -28,6 +28,8 @@ from flrc.errors import UserError, choose
 from flrc.evaluation.base import Evaluation
 from flrc.form.base import Form
 from flrc.grouping.base import Grouping
+from flrc.healing.base import Healing
+from flrc.healing.none import NoHealing
 from flrc.models.sources.base import ModelSource
 from flrc.quantization.base import Quantization
 from flrc.refine.base import Refinement
@@ -49,6 +51,7 @@ GROUPS: dict[str, tuple[str, type[Component]]] = {
     "schedule": ("flrc.schedule", Schedule),
     "search": ("flrc.search", ScheduleSearch),
     "refine": ("flrc.refine", Refinement),
+    "heal": ("flrc.healing", Healing),
     "quantization": ("flrc.quantization", Quantization),
     "runtime": ("flrc.runtime", Runtime),
     "evaluation": ("flrc.evaluation", Evaluation),
@@ -132,6 +135,7 @@ class RunConfig(Canonical):
         schedule: Rate at each forward step.
         search: How its switch points and rates are chosen.
         refine: What is done to factors once the plan is known.
+        heal: How the compressed model is tuned on the calibration sequences.
         quantization: Precision of the stored factors.
         runtime: How the compressed model is executed.
         evaluation: What is measured.
@@ -167,6 +171,7 @@ class RunConfig(Canonical):
     schedule: Schedule = MISSING
     search: ScheduleSearch = MISSING
     refine: Refinement = MISSING
+    heal: Healing = field(default=MISSING, metadata={"added": NoHealing()})
     quantization: Quantization = MISSING
     runtime: Runtime = MISSING
     evaluation: dict[str, Evaluation] = field(default_factory=dict)
@@ -236,6 +241,13 @@ class RunConfig(Canonical):
                 allowed="a sensitivity",
                 fix="sensitivity=fisher",
             )
+        if self.heal.HEALS and self.dtype == "float16":
+            raise UserError(
+                "gradients of a healing are too small for float16",
+                given=f"heal={self.heal.name}, dtype=float16",
+                allowed="bfloat16, float32 or float64; or heal=none",
+                fix="dtype=bfloat16",
+            )
         phased = self.searches or len(self.schedule.phases(self.rate)) > 1
         if phased and self.refine.REFINES:
             raise UserError(
@@ -269,10 +281,11 @@ class RunConfig(Canonical):
         """Whether the run asks for anything that depends on the phases of its schedule.
 
         Generation follows them, a saved model stores the ranks of all of them, and rounded factors
-        depend on the ranks that are stored. Prefill-only evaluations use the constant plan.
+        depend on the ranks that are stored, as tuned ones do. Prefill-only evaluations use the
+        constant plan.
         """
         generates = any(evaluation.generates() for evaluation in self.evaluation.values())
-        return generates or self.model.save or self.quantization.ROUNDS
+        return generates or self.model.save or self.quantization.ROUNDS or self.heal.HEALS
 
     @property
     def calibrates(self) -> bool:
@@ -281,6 +294,7 @@ class RunConfig(Canonical):
             self.decomposition.CALIBRATED
             or self.allocator.PROBES
             or self.refine.REFINES
+            or self.heal.HEALS
             or (self.allocator.SCORED and self.sensitivity.CALIBRATED)
         )
 

@@ -27,6 +27,7 @@ from flrc.running.dense_replies import dense_replies
 from flrc.running.evaluations import measure
 from flrc.running.factors import decompose
 from flrc.running.finished import finished
+from flrc.running.healing import replace_layers
 from flrc.running.identity import run_folder
 from flrc.running.preflight import check_inputs, check_model, prepare, searched_now
 from flrc.running.ranks import allocate, schedule
@@ -176,7 +177,9 @@ def compress(context: Context, record: Record) -> Plans:
             log.warning("fallback: %s: %s", fallback["target"], fallback["what"])
         results |= {"search": probing, "schedule_search": search.cost}
         record.meta["schedule_search_seconds"] = search.seconds
-        surgery.compress(model, targets, plans.all, config.form, (refined or factors).factors)
+    if (healing := replace_layers(context, plans, refined or factors)) is not None:
+        results["healing"] = healing
+    with stages("surgery"):
         surgery.check_counts(model, targets, plans, config.form)
         note_coefficients(results["layers"], model, targets)
     with stages("quantization"):

@@ -101,15 +101,27 @@ def _keys(text: str) -> list[tuple[str, str, str]]:
 
 def _table(keys: list[tuple[str, str, str]], schema: type) -> str:
     """Key, type, value, and meaning with the note on the value; Hydra's keys have notes only."""
-    known = meanings(RunConfig) | meanings(schema)
-    types = {f.name: str(f.type) for c in (RunConfig, schema) for f in dataclasses.fields(c)}
+    known, types = meanings(RunConfig), _types(RunConfig)
+    for prefix, part in (("", schema), *_parts(schema)):
+        known |= {f"{prefix}{field}": meaning for field, meaning in meanings(part).items()}
+        types |= {f"{prefix}{field}": kind for field, kind in _types(part).items()}
     rows = ["| key | type | value | meaning |", "| --- | --- | --- | --- |"]
     for key, value, note in keys:
-        field = "" if key.startswith("hydra.") else key.rpartition(".")[2]
+        field = "" if key.startswith("hydra.") else key if key in known else key.rpartition(".")[2]
         note = f"{note[:1].upper()}{note[1:]}." if note else ""
         kind, meaning = types.get(field, ""), f"{known.get(field, '')} {escape(note)}".strip()
         rows.append(f"| `{key}` | {escape(kind)} | {escape(value)} | {meaning} |")
     return "\n".join(rows) + "\n"
+
+
+def _types(schema: type) -> dict[str, str]:
+    return {field.name: str(field.type) for field in dataclasses.fields(schema)}
+
+
+def _parts(schema: type) -> list[tuple[str, type]]:
+    """The components that a component is made of: prefix of their keys, and class."""
+    made = {field.name: field.default_factory for field in dataclasses.fields(schema)}
+    return [(f"{name}.", part) for name, part in made.items() if dataclasses.is_dataclass(part)]
 
 
 if __name__ == "__main__":

@@ -49,6 +49,20 @@ class Calibration(Component, ABC):
             UserError: If the data has fewer sequences than requested (says how many it has).
         """
 
+    @abstractmethod
+    def held_out(
+        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int, count: int
+    ) -> list[Tensor]:
+        """``count`` further sequences of the same kinds, none of them in :meth:`sequences`.
+
+        Raises:
+            UserError: If the data has no more of them.
+        """
+
+    def held_out_inputs(self) -> dict[str, Any]:
+        """What determines :meth:`held_out` besides :meth:`inputs` and its arguments."""
+        return {}
+
     def check_data(self, data: DataSource) -> None:
         """Raise UserError if a dataset is missing."""
         for dataset, split in self.splits():

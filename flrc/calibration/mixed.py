@@ -57,24 +57,42 @@ class Mixed(Text):
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> list[Tensor]:
         """The text sequences, then the dialogues, each with its own length."""
+        return super().sequences(data, tokenizer, seed) + self._dialogues(data, tokenizer, seed, 0)
+
+    def held_out(
+        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int, count: int
+    ) -> list[Tensor]:
+        """Half of them dialogues, if there are any; else all text."""
+        dialogues = count // 2 if self.dialogues else 0
+        text = super().held_out(data, tokenizer, seed, count - dialogues)
+        return text + (self._dialogues(data, tokenizer, seed, dialogues) if dialogues else [])
+
+    def _dialogues(
+        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int, more: int
+    ) -> list[Tensor]:
+        """The dialogues of the calibration or, if that is not 0, ``more`` others."""
         import random
 
         import torch
 
         from flrc.data.summarization_pairs import chat_example, read_pairs
 
-        chosen = super().sequences(data, tokenizer, seed)
         if not self.dialogues:
-            return chosen
+            return []
         available = read_pairs(data, self.dialogue_dataset, "validation", None)
-        if len(available) < self.dialogues:
+        most = len(available) - more
+        if most < self.dialogues:
+            held_out = f", and {more} held out" if more else ""
             raise UserError(
                 f"not enough calibration dialogues in {self.dialogue_dataset}/validation",
-                given=f"calibration.dialogues={self.dialogues}",
-                allowed=f"at most {len(available)}",
-                fix=f"calibration.dialogues={len(available)}",
+                given=f"calibration.dialogues={self.dialogues}{held_out}",
+                allowed=f"at most {most}",
+                fix=f"calibration.dialogues={most}",
             )
-        for pair in random.Random(seed).sample(available, self.dialogues):
-            ids = chat_example(pair, tokenizer, MAX_PROMPT_TOKENS).ids
-            chosen.append(torch.tensor(ids, dtype=torch.long))
-        return chosen
+        pairs = random.Random(seed).sample(available, self.dialogues)
+        if more:
+            used = {pair.id for pair in pairs}
+            others = [pair for pair in available if pair.id not in used]
+            pairs = random.Random(seed).sample(others, more)
+        encoded = (chat_example(pair, tokenizer, MAX_PROMPT_TOKENS).ids for pair in pairs)
+        return [torch.tensor(ids, dtype=torch.long) for ids in encoded]

@@ -46,11 +46,28 @@ class Text(Calibration):
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> list[Tensor]:
         """``samples`` sequences of ``length`` tokens."""
+        return self._windows(data, tokenizer, seed, 0, self.samples)
+
+    def held_out(
+        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int, count: int
+    ) -> list[Tensor]:
+        """The windows that a larger draw would have added."""
+        return self._windows(data, tokenizer, seed, self.samples, count)
+
+    def _windows(
+        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int, used: int, count: int
+    ) -> list[Tensor]:
+        """``count`` windows after the first ``used`` of the draw, both divided among datasets."""
         from flrc.data.text import sample_windows, token_stream
 
-        share, extra = divmod(self.samples, len(self.datasets))
         chosen: list[Tensor] = []
-        for index, dataset in enumerate(self.datasets):
-            stream = token_stream(data.rows(dataset, "train"), tokenizer)
-            chosen += list(sample_windows(stream, self.length, share + (index < extra), seed))
+        shares = zip(self._shares(used), self._shares(count), strict=True)
+        for dataset, (before, more) in zip(self.datasets, shares, strict=True):
+            if more:
+                stream = token_stream(data.rows(dataset, "train"), tokenizer)
+                chosen += list(sample_windows(stream, self.length, before + more, seed))[before:]
         return chosen
+
+    def _shares(self, samples: int) -> list[int]:
+        share, extra = divmod(samples, len(self.datasets))
+        return [share + (index < extra) for index in range(len(self.datasets))]

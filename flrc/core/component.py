@@ -62,7 +62,7 @@ class Component(Canonical):
     VERSION: ClassVar[int] = 1
     """Raised whenever the result for the same settings changes; part of cache keys and run ids."""
     NEEDS: ClassVar[tuple[str, ...]] = ()
-    """Optional modules that a run with this component imports; see ``flrc.core.extras``."""
+    """Optional modules that every run with this component imports; see ``flrc.core.extras``."""
 
     def __post_init__(self) -> None:
         own = type(self).component_name()
@@ -82,6 +82,10 @@ class Component(Canonical):
     def component_name(cls) -> str:
         """The constant name of this class."""
         return str(cls.__dataclass_fields__["name"].default)
+
+    def needs(self) -> tuple[str, ...]:
+        """The optional modules that a run with these settings imports."""
+        return type(self).NEEDS
 
     def require(self, holds: bool, field: str, allowed: str, fix: str | None = None) -> None:
         """Raise a UserError that names ``field`` unless ``holds``."""

@@ -9,6 +9,7 @@ from flrc.errors import UserError
 
 EXTRAS = {
     "bert_score": "evaluation",
+    "bitsandbytes": "healing",
     "datasets": "evaluation",
     "evaluate": "evaluation",
     "lm_eval": "evaluation",

@@ -22,6 +22,7 @@ from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
 from flrc.library.compressed_model import as_model
 from flrc.library.given_sequences import GivenSequences
+from flrc.library.given_texts import Given
 from flrc.library.in_memory_model import InMemoryModel
 from flrc.library.overrides import check_contradictions, evaluates
 from flrc.running import environment
@@ -66,6 +67,7 @@ def compress(
     method: str = "flrc",
     rate: float = 0.2,
     calibration: Sequence[str | Sequence[int] | Tensor] | None = None,
+    held_out: Sequence[str | Sequence[int] | Tensor] | None = None,
     seed: int = 0,
     overrides: Sequence[str] = (),
 ) -> tuple[CompressedModel, Record]:
@@ -84,6 +86,9 @@ def compress(
         calibration: Texts, or token ids as integer tensors ``(tokens,)``, arrays or lists. Each is
             one sequence of its own length, up to the model's context length. None: the
             configuration's own (``calibration=mixed`` on ``data=sample`` unless overridden).
+        held_out: With ``calibration`` and a healing (``heal=distilled`` ...): as many further
+            sequences as its setting ``held_out`` says, 4 by default. Neither statistics nor tuning
+            see them; the state with the least loss on them is kept.
         seed: Of everything that is drawn.
         overrides: As on the command line: ``"allocator=uniform"``, ``"data.root=DIR"``,
             ``"evaluation=[perplexity]"``, ``"paths.runs=DIR"``.
@@ -101,12 +106,11 @@ def compress(
     by_name = isinstance(model, str | Path)
     check_contradictions(overrides, by_name=by_name, calibrated=calibration is not None)
     all_overrides = [f"method={method}", f"rate={canonical(rate)}", f"seed={seed}", *overrides]
-    given = None if calibration is None else GivenSequences(calibration)
+    given = _given(calibration, held_out)
     if isinstance(model, str | Path):
-        name = _name_of(model)
         if tokenizer is not None:
             raise UserError("a model by name brings its own tokenizer", given="tokenizer=...")
-        config = configuration([f"model={quoted(name) if is_name(name) else name}", *all_overrides])
+        config = configuration([model_override(model), *all_overrides])
     else:
         source = InMemoryModel(model, tokenizer)
         dtype = str(model.dtype).removeprefix("torch.")
@@ -116,6 +120,7 @@ def compress(
     if not evaluates(parse(overrides)):
         config.evaluation = {}
     _check_compresses(config)
+    _check_heals(config, given)
     label = str(model) if isinstance(model, str | Path) else config.model.label
     arguments = [repr(label), *map(repr, all_overrides)]
     if given is not None:
@@ -124,6 +129,8 @@ def compress(
             read = given.sequences(config.data, config.model.tokenizer(), seed)
             given.tokens = TokenSequences("a calibration sequence", read, given.SHORTER).digest()
         arguments.append(f"{given.samples} calibration sequences")
+        if held_out is not None:
+            arguments.append(f"{len(held_out)} held-out sequences")
     with display.shown("starting"), environment.called_as(f"flrc.compress({', '.join(arguments)})"):
         record, compressed = pipeline.run_with_model(config)
     _finished(record, config)
@@ -131,9 +138,33 @@ def compress(
     return as_model(compressed, record), record
 
 
-def _name_of(model: str | Path) -> str:
-    """The value of ``model`` on the command line; a path is written so that it is one there."""
-    return os.path.join(".", model) if isinstance(model, Path) else model
+def model_override(model: str | Path) -> str:
+    """The override for a model by its name; a path is written so that it is one there."""
+    name = os.path.join(".", model) if isinstance(model, Path) else model
+    return f"model={quoted(name) if is_name(name) else name}"
+
+
+def _given(calibration: Given | None, held_out: Given | None) -> GivenSequences | None:
+    if calibration is not None:
+        return GivenSequences(calibration, held_out)
+    if held_out is not None:
+        raise UserError(
+            "held-out sequences are given without calibration sequences",
+            given="held_out=...",
+            allowed="both, or neither: the configuration's calibration draws its own",
+            fix="calibration=...",
+        )
+    return None
+
+
+def _check_heals(config: RunConfig, given: GivenSequences | None) -> None:
+    """Raise UserError if sequences are held out for a healing, and there is none."""
+    if given is not None and given.unseen and not config.heal.HEALS:
+        raise UserError(
+            "nothing is healed, so nothing reads the held-out sequences",
+            given=f"held_out=..., heal={config.heal.name}",
+            fix='overrides=["heal=distilled"], or without held_out',
+        )
 
 
 def _check_compresses(config: RunConfig) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from flrc.calibration.base import Calibration
+from flrc.core.component import added
 from flrc.errors import UserError
+from flrc.library.given_texts import Given, GivenTexts
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from flrc.data.base import DataSource
@@ -28,12 +25,14 @@ class GivenSequences(Calibration):
         digest: SHA-256 of the sequences as given.
         tokens: Digest of the token ids that the tokenizer of a model in memory makes of them;
             empty where the model's fingerprint already determines the tokenizer.
+        unseen: SHA-256 of the held-out sequences as given; empty if there are none.
 
     Args:
         sequences: Texts, or token ids as integer tensors ``(tokens,)``, arrays or lists.
+        held_out: Likewise, for the healing alone; None: there are none.
 
     Raises:
-        UserError: If they are anything else.
+        UserError: If they are anything else, or a sequence is both.
     """
 
     SHORTER: ClassVar[str] = "shorter texts, or fewer token ids"
@@ -41,26 +40,31 @@ class GivenSequences(Calibration):
     name: str = "given"
     digest: str = ""
     tokens: str = ""
+    unseen: str = added("")
 
-    def __init__(self, sequences: Sequence[str | Sequence[int] | Tensor]) -> None:
-        listed = isinstance(sequences, Sequence) and not isinstance(sequences, str | bytes)
-        if not listed or not sequences:
-            raise UserError(
-                "calibration must be a non-empty list of sequences",
-                given=f"calibration={type(sequences).__name__}: {repr(sequences)[:60]}",
-                allowed="a list of texts, or of token ids as integer tensors (tokens,) or lists",
-            )
-        self._sequences = [_checked(index, sequence) for index, sequence in enumerate(sequences)]
-        digest = hashlib.sha256()
-        for sequence in self._sequences:
-            content = sequence.encode() if isinstance(sequence, str) else sequence.numpy().tobytes()
-            digest.update(f"{len(content)}:".encode() + content)
-        super().__init__(name="given", samples=len(self._sequences))
-        self.digest = digest.hexdigest()
+    def __init__(self, sequences: Given, held_out: Given | None = None) -> None:
+        self._sequences = GivenTexts.of(sequences, "calibration", "a calibration sequence")
+        self._held_out: GivenTexts | None = None
+        super().__init__(name="given", samples=len(self._sequences.sequences))
+        self.digest, self.unseen = self._sequences.digest(), ""
+        if held_out is not None:
+            self._held_out = GivenTexts.of(held_out, "held_out", "a held-out sequence")
+            self.unseen = self._held_out.digest()
+            if (index := self._held_out.repeats(self._sequences)) is not None:
+                raise UserError(
+                    "a held-out sequence is one of the calibration sequences",
+                    given=f"held_out, sequence {index}",
+                    allowed="sequences that the calibration has not seen",
+                )
 
     def describe(self) -> dict[str, Any]:
-        """Without ``tokens`` if it is empty."""
-        return {k: v for k, v in super().describe().items() if k != "tokens" or v}
+        """Without ``tokens`` if it is empty; held-out sequences change no statistics."""
+        described = super().describe()
+        return {k: v for k, v in described.items() if k != "unseen" and (k != "tokens" or v)}
+
+    def held_out_inputs(self) -> dict[str, Any]:
+        """Their digest."""
+        return {"held_out_sequences": self.unseen}
 
     def splits(self) -> list[tuple[str, str]]:
         """Empty: no data set is read."""
@@ -70,49 +74,29 @@ class GivenSequences(Calibration):
         self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> list[Tensor]:
         """The sequences as token ids; texts are tokenized without a chat template."""
-        tokenized = [
-            torch.tensor(tokenizer(sequence)["input_ids"], dtype=torch.int64)
-            if isinstance(sequence, str)
-            else sequence
-            for sequence in self._sequences
-        ]
-        for index, ids in enumerate(tokenized):
-            if len(ids) < 2:
-                raise UserError(
-                    "a calibration sequence is too short",
-                    given=f"sequence {index}: {len(ids)} tokens",
-                    allowed="two tokens or more",
-                )
-        return tokenized
+        return self._sequences.token_ids(tokenizer)
 
+    def held_out(
+        self, data: DataSource, tokenizer: PreTrainedTokenizerBase, seed: int, count: int
+    ) -> list[Tensor]:
+        """Those that were given to be held out.
 
-def _checked(index: int, sequence: Any) -> str | Tensor:
-    """One sequence: a text, or int64 token ids on the CPU."""
-
-    def refuse(reason: str) -> UserError:
-        return UserError(
-            "a calibration sequence is neither a text nor token ids",
-            given=f"sequence {index}: {reason}",
-            allowed="a text, or token ids as an integer tensor (tokens,), array or list",
-        )
-
-    if isinstance(sequence, str):
-        try:
-            sequence.encode()
-        except UnicodeEncodeError as error:
-            raise refuse(f"a text that is not valid Unicode: {error}") from error
-        return sequence
-    if isinstance(sequence, np.ndarray) and sequence.dtype.kind in "iu":
-        sequence = torch.tensor(sequence.astype(np.int64))
-    if isinstance(sequence, list | tuple):
-        if any(type(token) is not int or not 0 <= token < 2**31 for token in sequence):
-            raise refuse(f"a list with entries other than token ids: {repr(sequence)[:60]}")
-        sequence = torch.tensor(sequence, dtype=torch.int64)
-    if not isinstance(sequence, Tensor):
-        raise refuse(type(sequence).__name__)
-    integer = not (
-        sequence.is_floating_point() or sequence.is_complex() or sequence.dtype == torch.bool
-    )
-    if sequence.ndim != 1 or not integer or sequence.is_quantized or sequence.device.type == "meta":
-        raise refuse(f"a tensor {tuple(sequence.shape)} of {sequence.dtype} on {sequence.device}")
-    return sequence.detach().long().cpu()
+        Raises:
+            UserError: If there are none, or another number of them.
+        """
+        if self._held_out is None:
+            raise UserError(
+                f"healing needs {count} sequences that the calibration has not seen",
+                given=f"calibration: {self.samples} sequences, all of them calibrated on",
+                allowed=f"held_out=[...], {count} further sequences",
+                fix="held_out=calibration[-N:] with calibration=calibration[:-N], for example",
+            )
+        found = len(self._held_out.sequences)
+        if found != count:
+            raise UserError(
+                "there are more or fewer held-out sequences than the healing asks for",
+                given=f"held_out: {found} sequences",
+                allowed=f"{count}, as held_out of the group heal says",
+                fix=f'overrides=["heal.held_out={found}"]',
+            )
+        return self._held_out.token_ids(tokenizer)

@@ -33,6 +33,7 @@ class Context:
         sequences: Calibration sequences; empty if nothing is calibrated.
         tokens: Digests of the token ids that are read, by what they are read for: ``calibration``,
             ``search``, or an evaluation and its part.
+        held_out: Calibration sequences that only judge the healing; empty if nothing is healed.
         searches: Whether the schedule is searched now; its search may be deferred.
         template_date: What the chat template prints as the date; None if it prints none.
         shell_targets: The targets, if they were found before any weight was read; else None, also
@@ -47,6 +48,7 @@ class Context:
     tokenizer: PreTrainedTokenizerBase
     sequences: list[torch.Tensor]
     tokens: dict[str, str]
+    held_out: list[torch.Tensor] = field(default_factory=list)
     searches: bool = False
     template_date: str | None = None
     shell_targets: list[Target] | None = None

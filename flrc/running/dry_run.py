@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flrc.core import jsonfile
 from flrc.core.component import plain
 from flrc.errors import UserError
-from flrc.running.identity import CALIBRATION, SEARCH, Entries, run_folder
+from flrc.running.identity import CALIBRATION, HELD_OUT, SEARCH, Entries, run_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -207,6 +207,7 @@ def _reads(config: RunConfig) -> dict[str, TokenSequences]:
         "data": plain(config.data),
         "evaluation": plain(config.evaluation),
         CALIBRATION: plain(config.calibration) if config.calibrates else None,
+        HELD_OUT: config.heal.unseen,
         SEARCH: plain(config.search) if searches else None,
     }
     key = jsonfile.digest(asked, 20)

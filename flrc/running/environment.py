@@ -45,11 +45,13 @@ SLOTS = (*METHOD_SLOTS, "runtime", "calibration", "data")
 
 def run_block(config: RunConfig) -> dict[str, Any]:
     """The ``run`` part of a record."""
+    values = config.to_plain()
     return {
         "id": run_id(config),
         "method": config.method.name,
-        "components": {slot: getattr(config, slot).name for slot in SLOTS},
-        "config": config.to_plain(),
+        # A slot that was added later is named if it is used, as in the configuration.
+        "components": {slot: values[slot]["name"] for slot in SLOTS if slot in values},
+        "config": values,
         "seed": config.seed,
         "study": config.study,
     }

@@ -8,11 +8,12 @@ runs, or orphans the cached results, that are identified by it.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flrc.core import jsonfile
 from flrc.core.component import plain
+from flrc.plans.run_plans import phase_json
 from flrc.results.records.store import RunFolder
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from flrc.core.cache import Entry, StageCache
     from flrc.evaluation.base import Evaluation
     from flrc.plans.rank_plan import RankPlan
+    from flrc.plans.run_plans import Plans
 
-CALIBRATION, SEARCH = "calibration", "search"
+CALIBRATION, SEARCH, HELD_OUT = "calibration", "search", "held-out calibration"
 """What token sequences are read for, besides the evaluations."""
 
 
@@ -61,6 +63,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
         parts["schedule"] = {"name": config.schedule.name, "version": type(config.schedule).VERSION}
     if config.refine.REFINES:
         parts["refine"] = config.refine.describe()
+    if config.heal.HEALS:
+        parts["heal"] = {**config.heal.describe(), **config.calibration.held_out_inputs()}
     if config.allocator.SCORED:
         parts["sensitivity"] = config.sensitivity.describe()
     if config.calibrates:
@@ -141,6 +145,19 @@ class Entries:
         inputs = {"factors": self.factors().inputs, "ranks": plan.ranks}
         inputs |= {**self._measured(), "refine": self._config.refine.describe()}
         return self._cache.entry("refined", inputs)
+
+    def healed(self, plans: Plans, weights: Sequence[float], refined: bool) -> Entry:
+        """Factors that were tuned for these plans; prefixes of them are good at no other rank."""
+        inputs: dict[str, Any] = {
+            "factors": (self.refined(plans.constant) if refined else self.factors()).inputs,
+            "plans": [{**phase_json(phase), "ranks": plan.ranks} for phase, plan in plans.phases],
+            "ranks": plans.constant.ranks,
+            "weights": list(weights),
+            "form": self._config.form.describe(),
+            "heal": self._config.heal.describe(),
+            "held_out": self._tokens[HELD_OUT],
+        }
+        return self._cache.entry("healed", {**self._measured(), **inputs})
 
     def dense_replies(self, evaluation: Evaluation, part: str, end: list[int]) -> Entry:
         """The dense model's replies in a part of an evaluation, which ``end`` tokens end."""

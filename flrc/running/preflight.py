@@ -15,7 +15,7 @@ from flrc.errors import UserError
 from flrc.models.checkpoints.manifest import FILE
 from flrc.results.records.store import PLAN
 from flrc.running.context import Context
-from flrc.running.identity import CALIBRATION, SEARCH, run_folder
+from flrc.running.identity import CALIBRATION, HELD_OUT, SEARCH, run_folder
 from flrc.running.profiling import Stages
 from flrc.running.steps import steps
 
@@ -39,7 +39,7 @@ def check_inputs(config: RunConfig) -> None:
         UserError: The first thing that is missing.
     """
     for setting, component in config.parts():
-        check_installed(setting, component.NEEDS)
+        check_installed(setting, component.needs())
     check_folders(config.runs_path(), config.cache_path())
     config.model.check_available()
     if config.calibrates:
@@ -98,6 +98,7 @@ def prepare(config: RunConfig, returned: bool = False) -> Context:
         tokenizer,
         list(reads[CALIBRATION].ids) if CALIBRATION in reads else [],  # type: ignore[arg-type]
         {name: read.digest() for name, read in reads.items()},
+        list(reads[HELD_OUT].ids) if HELD_OUT in reads else [],  # type: ignore[arg-type]
         searches,
         DATE.date().isoformat() if reads_date(tokenizer) else None,
         targets,
@@ -192,6 +193,8 @@ def check_targets(
     ]
     kept = sum(side for side in sides if side <= config.paths.keep_statistics_gb * 1e9)
     needed = factor_bytes(targets, dtype) + kept
+    if config.heal.HEALS:  # the latest state with two moments, the best one, the result: float32
+        needed += int(5 * 4 * (1 - config.rate) * sum(target.dense for target in targets))
     cache.require_space(needed, f"factors and statistics of {config.model.label}")
 
 
@@ -223,6 +226,10 @@ def read_sequences(
         drawn = config.calibration.sequences(config.data, tokenizer, config.seed)
         shorter = config.calibration.SHORTER
         sequences[CALIBRATION] = TokenSequences("a calibration sequence", drawn, shorter)
+        if config.heal.HEALS:
+            count = config.heal.unseen
+            held_out = config.calibration.held_out(config.data, tokenizer, config.seed, count)
+            sequences[HELD_OUT] = TokenSequences("a held-out sequence", held_out, shorter)
     if searches:
         sequences[SEARCH] = config.search.token_sequences(config.data, tokenizer, config.seed)
     return sequences

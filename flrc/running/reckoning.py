@@ -140,6 +140,8 @@ class Reckoning:
             again = total(stage.demand for stage in self._statistics(again=True))
             yield StageDemand("refinement", refined + again)
         yield StageDemand("surgery", self._surgery())
+        if config.heal.HEALS:
+            yield StageDemand("healing", config.heal.demand(shape, lengths, self.kept))
 
     def _statistics(self, *, again: bool) -> Iterator[StageDemand]:
         """Statistics of inputs and of gradients; those that are cached are not collected again."""

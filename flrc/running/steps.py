@@ -55,7 +55,8 @@ def _compression(config: RunConfig, searches: bool) -> list[Step]:
         found.append(Step("searching the schedule", ("schedule",)))
     if config.refine.REFINES:
         found.append(Step("refining the factors", ("refinement",)))
-    found.append(Step("replacing the layers", ("surgery", "quantization")))
+    doing = "replacing and healing the layers" if config.heal.HEALS else "replacing the layers"
+    found.append(Step(doing, ("surgery", "healing", "quantization")))
     if config.model.save:
         found.append(Step("saving the model", ("save",)))
     return found

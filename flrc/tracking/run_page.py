@@ -13,6 +13,7 @@ from flrc.results.records.run_key import key_of
 from flrc.results.records.store import RunFolder, model_name
 from flrc.results.studies import manifest
 from flrc.results.studies.manifest import known_studies, manifest_folder
+from flrc.results.tables.derived import healing
 from flrc.tracking.page_ids import page_id
 from flrc.tracking.pages import Page, cell, tag
 
@@ -50,6 +51,7 @@ def summary(record: Record) -> dict[str, Any]:
             scalars[f"{part}/{key}"] = value
     if record.results.get("flops_per_token") is not None:
         scalars["flops_per_token"] = record.results["flops_per_token"]
+    scalars |= {f"healing/{name}": value for name, (value, _) in healing(record).items()}
     for stage in record.meta.get("stages", []):
         scalars[f"seconds/{stage['name']}"] = stage.get("seconds")
         scalars[f"peak_bytes/{stage['name']}"] = stage.get("peak_bytes")

@@ -14,6 +14,7 @@ from options_page import page
 from tiny import CONF, ROOT, compose
 
 from flrc.config import GROUPS
+from flrc.core.component import plain
 from flrc.errors import UserError
 
 ANY_NAME = {"model", "calibration", "decomposition"}
@@ -169,7 +170,7 @@ def test_composed_is_what_the_yaml_states(
             if key == "label" and not value:
                 assert found.label  # filled in from shape or path
             else:
-                assert getattr(found, key) == value, f"{path}: {key}"
+                assert plain(getattr(found, key)) == value, f"{path}: {key}"
 
 
 @pytest.mark.parametrize(("group", "name"), ALL, ids=IDS)
@@ -280,5 +281,7 @@ def test_two_components_of_one_name_are_an_error(tmp_path: Path, monkeypatch: An
 def test_the_page_of_options_is_current() -> None:
     kept = (ROOT / "docs" / "options.md").read_text("utf-8")
     assert kept == page(), "python scripts/options_page.py docs/options.md"
+    # Keys of the parts that a component is made of have types and meanings too.
+    assert "| `distilled.passes` | int | 1 | Passes over the calibration sequences;" in kept
     for group, name in ALL:
         assert f"`{group}=" in kept, (group, name)

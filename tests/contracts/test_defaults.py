@@ -18,6 +18,7 @@ from tiny import CONF
 
 from flrc.allocator.uniform import Uniform
 from flrc.config import GROUPS, Paths, RunConfig, register
+from flrc.core.component import plain
 
 OPTIONS = [(group, name, path) for group, name in ALL for path in uses(group, name)]
 OPTION_IDS = [f"{group}/{name}-{path.stem}" for group, name, path in OPTIONS]
@@ -32,7 +33,7 @@ value is from. The meaning of a key is in the ``Attributes:`` of the class."""
 def defaults(schema: type) -> dict[str, Any]:
     """Field -> default."""
     return {
-        f.name: f.default if f.default_factory is MISSING else f.default_factory()
+        f.name: f.default if f.default_factory is MISSING else plain(f.default_factory())
         for f in fields(schema)
     }
 

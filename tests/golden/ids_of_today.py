@@ -58,6 +58,9 @@ OPTIONS = {
     "schedule constant": ("method=flrc", "schedule=constant"),
     "search increasing": (*SEARCHED, "schedule=increasing", "search.batch_size=3"),
     "refine": ("method=kfac", "refine=propagated", "refine.strength=0.5"),
+    "heal end to end": (*SEARCHED, "heal=distilled", "heal.passes=2"),
+    "heal blocks": ("method=kfac_skip", "heal=blockwise", "heal.weighting=none"),
+    "heal both": ("method=svdllm", "heal=both", "heal.distilled.checks=2"),
     "runtime compiled": ("method=svdllm", "runtime=compiled", "tracker=wandb", "study=other"),
     "runtime offload": ("method=svdllm", "runtime=offload", "runtime.budget=0.5"),
     "runtime spread": ("method=svdllm", "runtime=spread", "placement=host"),
@@ -78,7 +81,13 @@ RENAMED = {
 """Committed records, the first that were made, whose configuration had another id then: components
 have raised their versions, or describe themselves otherwise, since."""
 
-ADDED = {"search": "none", "refine": "none", "grouping": "separate", "quantization": "none"}
+ADDED = {
+    "search": "none",
+    "refine": "none",
+    "grouping": "separate",
+    "heal": "none",
+    "quantization": "none",
+}
 """What the groups that were added later were before: older records do not name them."""
 
 RANKS = {"layer": 3, "another": None}
@@ -122,7 +131,8 @@ def cache_keys(configs: dict[str, Any], cache: Path) -> dict[str, dict[str, str]
     """Names of the entries that each configuration would use, by stage, whether or not it does."""
     from flrc.core.cache import StageCache
     from flrc.plans.rank_plan import RankPlan
-    from flrc.running.identity import Entries
+    from flrc.plans.run_plans import Plans
+    from flrc.running.identity import HELD_OUT, Entries
 
     names = {}
     with _any_version():
@@ -132,7 +142,8 @@ def cache_keys(configs: dict[str, Any], cache: Path) -> dict[str, dict[str, str]
                 for e in config.evaluation.values()
                 for part in e.parts()
             }
-            entries = Entries(config, {"calibration": TOKENS, **parts}, StageCache(cache, 0))
+            read = {"calibration": TOKENS, HELD_OUT: TOKENS, **parts}
+            entries = Entries(config, read, StageCache(cache, 0))
             used = {
                 f"dense replies of {part}": entries.dense_replies(evaluation, part, [2])
                 for evaluation in config.evaluation.values()
@@ -146,6 +157,9 @@ def cache_keys(configs: dict[str, Any], cache: Path) -> dict[str, dict[str, str]
                     "replies": entries.replies(),
                     "refined": entries.refined(RankPlan(0.2, 0.2, RANKS)),
                 }
+                if config.heal.HEALS:
+                    plans = Plans(RankPlan(0.2, 0.2, RANKS), [])
+                    used["healed"] = entries.healed(plans, [1.0], config.refine.REFINES)
                 if config.decomposition.CALIBRATED:
                     used["statistics"] = entries.statistics()
                 if config.decomposition.TWO_SIDED:

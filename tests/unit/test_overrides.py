@@ -21,7 +21,7 @@ from flrc.sweeps.study_report import narrows
     [
         ("method=flrc", ["flrc"]),
         ("method='flrc',\"svd\"", ["flrc", "svd"]),
-        ("method=glob(svdllm*,exclude=*_v2)", ["svdllm"]),
+        ("method=glob(svdllm*,exclude=*_v2)", ["svdllm", "svdllm_healed"]),
         ("+evaluation=[perplexity,'zeroshot'],[efficiency]",
          [["perplexity", "zeroshot"], ["efficiency"]]),
         ("++seed=range(1,4)", [1, 2, 3]),
@@ -116,6 +116,9 @@ def test_what_narrows_a_study(word: str, narrowed: bool) -> None:
         ("method=dense allocator=uniform schedule=progressive",
          "method=dense: the dense model is evaluated as it is; "
          "allocator=uniform, schedule=progressive does not apply"),
+        ("method=dense,svdllm heal=none,distilled",
+         "method=dense: the dense model is evaluated as it is; "
+         "heal=none,distilled does not apply"),
         ("method=dense rate=0.2 quantization=none search=none calibration=c4", None),
         ("method=dense decomposition=whitened quantization=int8", None),
         ("method=flrc quantization=int8", None),

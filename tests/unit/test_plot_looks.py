@@ -74,6 +74,20 @@ def test_printed_names_are_those_of_the_table_of_all_methods() -> None:
     assert printed == {m: look.name for m, look in METHODS.items() if m != "dense"}
 
 
+def test_a_healed_method_is_darker_than_the_one_it_starts_from() -> None:
+    healed = [method for method in METHODS if method.endswith("_healed")]
+    assert len(healed) == 5
+    for method in healed:
+        start = METHODS[method.removesuffix("_healed")]
+        assert METHODS[method].name == f"{start.name} healed"  # a comma separates names
+        assert METHODS[method].marker != start.marker
+        before, after = (_lab(_linear(look.colour)) for look in (start, METHODS[method]))
+        assert after[0] < before[0] - 10
+        for other in (*OFTEN_TOGETHER, *healed):
+            if other != method:
+                assert np.linalg.norm(_lab(_linear(METHODS[other].colour)) - after) > 12, other
+
+
 def test_a_method_that_is_not_ours_always_looks_the_same() -> None:
     taken = {(look.colour, look.marker) for look in METHODS.values()}
     look = look_of("by_width")

@@ -140,6 +140,19 @@ def test_steps_are_those_that_the_configuration_asks_for() -> None:
     assert ["allocation", "schedule"] in [list(step.stages) for step in steps(refined, False)]
 
 
+def test_healing_takes_turns_with_replacing_the_layers() -> None:
+    """They are one step: a block may be replaced and healed before the next is replaced."""
+    for kind, title in (
+        ("none", "replacing the layers"),
+        ("both", "replacing and healing the layers"),
+    ):
+        config = compose("method=svdllm", f"heal={kind}", "evaluation=[perplexity]")
+        (step,) = (step for step in steps(config, False) if "surgery" in step.stages)
+        assert (step.title, step.stages) == (title, ("surgery", "healing", "quantization"))
+        names = [name for step in steps(config, False) for name in step.stages]
+        assert len(names) == len(set(names))
+
+
 def test_a_step_is_announced_once_though_its_stages_take_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -206,7 +219,7 @@ def test_blocks_are_shown_whatever_the_cache_holds(
     assert all(doing == "decomposing" for doing in [*later] or [first])
 
 
-@pytest.mark.parametrize("method", ["dense", "flrc", "kfac_skip"])
+@pytest.mark.parametrize("method", ["dense", "flrc", "kfac_skip", "svdllm_healed"])
 def test_every_stage_of_a_run_belongs_to_a_step(method: str, tmp_path: Path) -> None:
     """On sample data, whose parts are named by their labels."""
     config = compose(

@@ -103,6 +103,15 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert returns.count("<li") == 1  # compress: one tuple, described in two lines
 
 
+def test_every_preset_has_a_page() -> None:
+    presets = {path.stem for path in (ROOT / "conf" / "method").glob("*.yaml")} - {"dense"}
+    index = (DOCS / "methods" / "index.md").read_text("utf-8")
+    for method in presets:
+        assert (DOCS / "methods" / f"{method}.md").is_file()
+        assert f"| [`{method}`]({method}.md) |" in index, method
+    assert presets == {page.stem for page in DOCS.glob("methods/*.md")} - {"index"}
+
+
 def test_files_of_the_repository_are_named_and_have_to_exist(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

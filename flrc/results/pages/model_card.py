@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -15,6 +16,7 @@ from flrc.data.dataset_catalog import DATASETS
 from flrc.models.checkpoints.manifest import FILE, RECORD
 from flrc.models.sources.weight_headers import header_of
 from flrc.results.pages.papers import PAPERS
+from flrc.results.records.healing import healing_of
 from flrc.results.records.made_by import maker
 from flrc.results.records.mean_name import MEAN, OF
 from flrc.results.records.measurement import Measurement
@@ -236,6 +238,9 @@ def _made(record: Record, written: Written) -> list[str]:
     lines.append(f"- seed: {run['seed']}; dtype: {dtype}; run: {run['id']}")
     if len(phases) > 1:
         lines.append(f"- share of parameters that is not used, by phase: {', '.join(phases)}")
+    if (healed := healing_of(record)) is not None:
+        lines.append(f"- healing, {healed}")
+    lines += _tuned(record.results.get("healing", {}))
     papers = PAPERS.get(str(run["method"]), ())
     lines.append(f"- source: {'; '.join(papers) or 'a combination without a paper of its own'}")
     versions = meta.get("versions") or {}
@@ -245,3 +250,14 @@ def _made(record: Record, written: Written) -> list[str]:
         commands.append(f"The command that measured:\n\n    {meta['command']}")
     held = "every setting and number" + " of that run" * (not written.measured)
     return ["\n".join(lines), *commands, f"`{RECORD}` holds {held}."]
+
+
+def _tuned(healing: dict[str, Any]) -> list[str]:
+    """What was done after the run; what the run did itself is among its components."""
+    if "sequences" not in healing:
+        return []
+    counts = healing["sequences"]
+    return [
+        f"- then tuned by `flrc.heal` on {counts['tuned_on']} other sequences, with "
+        f"{counts['held_out']} more held out: {healing['tokens']:,} tokens"
+    ]

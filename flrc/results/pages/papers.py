@@ -7,6 +7,7 @@ ASVD = "ASVD, arXiv:2312.05821"
 SVDLLM = "SVD-LLM, arXiv:2403.07378"
 SKIPCAT = "SkipCat, arXiv:2512.13494"
 KFAC = "KFAC-SVD and LEMS, https://openreview.net/forum?id=IjIgNPFuCt"
+DISTILLATION = "knowledge distillation, arXiv:1503.02531"
 OURS = "flrc's own method"
 
 PAPERS: dict[str, tuple[str, ...]] = {
@@ -32,5 +33,10 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "flrc_kfac_skip": (OURS, FLRC, KFAC, SKIPCAT),
     "kfac_skip": (OURS, KFAC, SKIPCAT),
     "kfac_skipcat": (OURS, KFAC, SKIPCAT),
+    "svdllm_healed": (OURS, SVDLLM, DISTILLATION),
+    "flra_healed": (OURS, FLRC, DISTILLATION),
+    "flrc_healed": (OURS, FLRC, DISTILLATION),
+    "kfac_skip_healed": (OURS, KFAC, SKIPCAT, DISTILLATION),
+    "flrc_kfac_healed": (OURS, FLRC, KFAC, DISTILLATION),
 }
 """What each method of ``conf/method`` is taken from, or builds on."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from flrc.results.pages.references import References
 from flrc.results.pages.samples import Replies, dense_replies, first
+from flrc.results.records.healing import healing_of
 from flrc.results.records.record import Record
 from flrc.results.records.rows import (
     DASH,
@@ -43,6 +44,7 @@ def page_of_run(
         "commit": f"{git.get('commit') or DASH}{' (modified)' if git.get('dirty') else ''}",
         **{key: meta.get(key) for key in ("started", "device", "processor", "dtype", "threads")},
         "seed": run.get("seed"),
+        "healing": healing_of(record),
     }
     versions = meta.get("versions") or {}
     measured = [measurements(m) for m in (record.measurements, record.other_settings)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flrc.core.jsonfile import canonical
 from flrc.errors import UserError
 from flrc.results.plots import (
+    healing_plot,
     importance_plot,
     pareto_plot,
     plot,
@@ -162,6 +163,13 @@ PLOTS: dict[str, Plot] = {
         search_plot.draw,
         "Time of the search for ranks and schedules",
         "Dot plot, logarithmic: seconds of the search, one row for each method and rate.",
+    ),
+    "healing": Plot(
+        healing_plot.draw,
+        "Loss while the factors are tuned; thin: of each step's sequences, markers: on held-out "
+        "sequences, ring: the state that is kept",
+        "Line charts: the loss over the steps and over seconds, one line for each run; for runs "
+        "that were tuned block by block, the error of each block before and after.",
     ),
     "stability": Plot(
         _stability,

@@ -89,9 +89,14 @@ METHODS = {
     "kfac_skipcat": Look("KFAC-SkipCat", "#882255", "P"),
     "flrc_kfac": Look("FLRC-KFAC", "#A50026", "^"),
     "flrc_kfac_skip": Look("FLRC-KFAC-Skip", "#AA4499", "v"),
+    "svdllm_healed": Look("SVD-LLM healed", "#006848", "d"),
+    "flra_healed": Look("FLRA healed", "#2E86B8", "P"),
+    "flrc_healed": Look("FLRC healed", "#003B5C", "P"),
+    "kfac_skip_healed": Look("KFAC-Skip healed", "#8F3F00", "<"),
+    "flrc_kfac_healed": Look("FLRC-KFAC healed", "#4A0010", ">"),
 }
 """Preset -> look. Colours that often stand in one plot differ most; the FLRC methods are blue,
-those on KFAC orange to red."""
+those on KFAC orange to red; a healed one is darker than the method that it starts from."""
 
 
 def look_of(method: str) -> Look:

@@ -10,7 +10,7 @@ from typing import Any
 from flrc.core.jsonfile import canonical
 from flrc.core.shipped import conf_folder
 from flrc.results.records.calibration_option import calibration_option
-from flrc.results.records.record import Record
+from flrc.results.records.record import UNNAMED, Record
 from flrc.results.records.rows import flatten, plain
 
 NOT_METHOD = frozenset(
@@ -35,6 +35,8 @@ def method_settings(record: Record) -> dict[str, Any]:
     flat = flatten(record.run.get("config", {}))
     if record.run["method"] == "dense":
         flat = {key: flat[key] for key in flat if key.startswith(DENSE_KEYS)}
+    else:
+        flat = {f"{slot}.name": name for slot, name in UNNAMED.items()} | flat
     return {
         key: value
         for key, value in flat.items()

@@ -18,9 +18,13 @@ METHOD_SLOTS = (
     "schedule",
     "search",
     "refine",
+    "heal",
     "quantization",
 )
 """The components that make a method, without those that evaluate or publish it."""
+
+UNNAMED = {"heal": "none"}
+"""Slots that a record does not name while they have this component: earlier ones had none."""
 
 OTHER_SETTINGS = "other_settings"
 """In ``results``, if there are any: what earlier commands measured under other settings."""
@@ -45,7 +49,10 @@ class Record:
             shape, rank (null: kept dense; 0: its output is 0), relative_error, ...}], ``phases``
             (empty while their search is deferred; what is stored is then left out), ``rescues``;
             ``ignored_tensors``, the names of tensors of the checkpoint that the model does not
-            have, if any.
+            have, if any; ``healing``, if the factors were tuned: ``distilled`` {losses, checks
+            [{step, held_out, seconds}], chosen, stopped if it diverged} and ``blockwise`` [the same
+            for each ``block``], whichever there was, and ``tokens``
+            (:mod:`~flrc.results.records.healing`).
         meta: ``git`` {commit, dirty}, ``versions``, ``model_revision``, ``data_revisions``,
             ``device``, ``dtype``, ``threads``, ``command``, ``started``, ``stages`` [{name,
             seconds, peak_bytes, cached}]; ``weights``, the digest of the compressed weights, if
@@ -66,6 +73,11 @@ class Record:
     def other_settings(self) -> list[Measurement]:
         """What earlier commands measured of the same names under other settings, as objects."""
         return [Measurement(**m) for m in self.results.get(OTHER_SETTINGS, [])]
+
+    @property
+    def components(self) -> dict[str, str]:
+        """Slot -> component name, of slots that the record does not name too."""
+        return {**UNNAMED, **self.run.get("components", {})}
 
     @property
     def search_deferred(self) -> bool:

@@ -18,6 +18,7 @@ from flrc.results.records.checkpoint_places import PLACES, noted, without_places
 from flrc.results.records.differences import differences
 from flrc.results.records.distinct_models import distinct_models
 from flrc.results.records.headline import headline
+from flrc.results.records.healing import healing_of
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.neutral import is_neutral
 from flrc.results.records.paired import Paired
@@ -98,6 +99,8 @@ def whole(record: Record) -> Group:
     for key in ("rate", "parameters", "bytes", "flops_per_token", "phases", "search", "rescues"):
         if results.get(key) not in (None, [], {}):
             parts.append(_pairs({key: results[key]}))
+    if (healed := healing_of(record)) is not None:
+        parts.append(_pairs({"healing": str(healed)}))
     if results.get("schedule_search"):
         search = results["schedule_search"]
         cost = {key: value for key, value in search.items() if key != "candidates"}

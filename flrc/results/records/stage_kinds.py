@@ -10,6 +10,7 @@ COMPRESSION = frozenset(
         "sensitivity",
         "allocation",
         "refinement",
+        "healing",
         "surgery",
         "quantization",
     }

@@ -18,6 +18,7 @@ from flrc.results.studies.manifest import Job
 from flrc.results.studies.study import Study
 from flrc.results.tables.columns import Column
 from flrc.results.tables.facts import Facts, matches
+from flrc.results.tables.notes import healing, healing_warnings
 from flrc.results.tables.section import Section
 from flrc.results.tables.table import Find, Table
 from flrc.results.tables.value import Value, value_of
@@ -42,7 +43,12 @@ def sections_of(study: Study) -> list[Section]:
     grid = with_copies(grid, ours, study.runs)
     title = f"{layout.place}: {layout.caption}"
     text = [_models(ours, "measured here")]
-    parts = [Section(title, text, grid, reading(layout, study.runs))]
+    notes = [
+        *reading(layout, study.runs),
+        *healing(study.records),
+        *healing_warnings(study.records),
+    ]
+    parts = [Section(title, text, grid, notes)]
     if beside := _beside(study, agreement):
         parts.append(Section("Measured beside it", [], ours.grid(beside)))
     if expected is not None and expected.rows:
@@ -68,7 +74,7 @@ def _models(table: Table, origin: str) -> str:
 def _beside(study: Study, agreement: Sequence[Column]) -> list[Column]:
     """Measurements of the same runs that the first table has not."""
     hidden = ("/rate", "/rate_per_token", *(f"/{COPY}" for _ in agreement))
-    derived = ("targets/", "allocation/", "model/")
+    derived = ("targets/", "allocation/", "model/", "healing/")
     shown = {*study.layout.columns, *(column.name for column in agreement)}
     names = dict.fromkeys(name for run in study.runs for name in run.measurements)
     return [

@@ -91,6 +91,16 @@ SEARCH = (
 """Cost of measuring truncated models; in tables in which some method did so."""
 SCHEDULE = (Column("schedule_seconds", "time", "schedule", "s"),)
 """Time of the search for a schedule; in tables in which some run searched."""
+HEALING = (
+    Column("healing_block_steps", "healing", "block steps", "steps"),
+    Column("healing_block_error_before", "healing", "block error, before", "%"),
+    Column("healing_block_error", "healing", "block error", "%"),
+    Column("healing_steps", "healing", "steps", "steps"),
+    Column("healing_kl_before", "healing", "KL, before", "nats"),
+    Column("healing_kl", "healing", "KL", "nats"),
+    Column("healing_seconds", "healing", "time", "s"),
+)
+"""What tuning the factors took and brought; in tables in which some run was healed."""
 
 
 def measurement_columns(records: Sequence[Record]) -> list[Column]:

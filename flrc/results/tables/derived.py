@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flrc.results.records.healing import healing_of
 from flrc.results.records.measurement import Measurement
 from flrc.results.records.record import Record
 from flrc.results.records.stage_kinds import COMPRESSION, SEARCHING, evaluates
 from flrc.results.records.store import requested_rate
-from flrc.results.tables.columns import COUNTS, REALISED, SCHEDULE, SEARCH
+from flrc.results.tables.columns import COUNTS, HEALING, REALISED, SCHEDULE, SEARCH
 
 
 def counts(record: Record) -> dict[str, Measurement]:
@@ -28,12 +29,13 @@ def counts(record: Record) -> dict[str, Measurement]:
         "evaluate_seconds": evaluate,
         "search_passes": search.get("forward_passes"),
         "search_seconds": search.get("seconds"),
+        **{f"healing_{name}": value for name, (value, _) in healing(record).items()},
     }
     rate = requested_rate(record)
     return {
         c.name: Measurement(c.name, float(values[c.name]), c.unit, False, None, 1, {}, rate)
-        for c in (REALISED, *COUNTS, *SEARCH, *SCHEDULE)
-        if values[c.name] is not None
+        for c in (REALISED, *COUNTS, *SEARCH, *SCHEDULE, *HEALING)
+        if values.get(c.name) is not None
     }
 
 
@@ -42,6 +44,7 @@ def derived(record: Record) -> list[Measurement]:
 
     ``model/bytes_of_dense`` and ``model/flops_of_dense`` (of one token, without attention over the
     context) refer to the whole model, ``targets/stored`` to the parameters of the targets.
+    ``healing/...`` are those of :func:`healing`.
     """
     results = record.results
     parameters, sizes = results.get("parameters", {}), results.get("bytes", {})
@@ -56,11 +59,35 @@ def derived(record: Record) -> list[Measurement]:
             values["targets/stored"] = parameters["targets_stored"] / dense
     if (spent := allocation_seconds(record)) is not None:
         values["allocation/seconds"] = spent
+    units = {name: "s" if name.endswith("seconds") else "" for name in values}
+    for name, (value, unit) in healing(record).items():
+        values[f"healing/{name}"], units[f"healing/{name}"] = value, unit
     rate = float(results.get("rate", {}).get("realised", 0.0))
     return [
-        Measurement(name, value, "s" if name.endswith("seconds") else "", False, None, 1, {}, rate)
+        Measurement(name, value, units[name], False, None, 1, {}, rate)
         for name, value in values.items()
     ]
+
+
+def healing(record: Record) -> dict[str, tuple[float, str]]:
+    """What tuning the factors took and brought, with units; empty if nothing was tuned.
+
+    ``steps`` and ``kl`` (held-out, in nats per token) are those of the whole model, ``block_steps``
+    and ``block_error`` (held-out, in per cent of what the dense block adds) those of all blocks;
+    ``..._before`` is the untuned state's. ``seconds`` are known from the cache too.
+    """
+    healed = healing_of(record)
+    if healed is None:
+        return {}
+    values: dict[str, tuple[float, str]] = {"seconds": (healed.seconds, "s")}
+    if healed.whole is not None:
+        values["steps"] = (healed.whole.steps, "steps")
+        values["kl_before"] = (healed.whole.before, "nats")
+        values["kl"] = (healed.whole.after, "nats")
+    if errors := healed.block_errors:
+        values["block_steps"] = (healed.block_steps, "steps")
+        values["block_error_before"], values["block_error"] = ((100 * e, "%") for e in errors)
+    return values
 
 
 def seconds(record: Record) -> tuple[float | None, float | None]:

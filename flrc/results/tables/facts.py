@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flrc.results.records.calibration_option import calibration_option
-from flrc.results.records.record import METHOD_SLOTS
+from flrc.results.records.record import METHOD_SLOTS, UNNAMED
 
 Facts = dict[str, Any]
 """Fact -> value: ``method``, ``model``, ``rate`` (0 for dense), a component per slot (a search with
@@ -26,7 +26,7 @@ def facts_of(config: Mapping[str, Any]) -> Facts:
     facts: Facts = {"model": str(model.get("label") or model["name"])}
     if dense:
         return facts | DENSE
-    facts |= {"method": str(config["method"]["name"]), "rate": float(config["rate"])}
+    facts |= {"method": str(config["method"]["name"]), "rate": float(config["rate"]), **UNNAMED}
     facts |= {slot: config[slot]["name"] for slot in (*METHOD_SLOTS, "runtime") if slot in config}
     if (stored := config.get("search", {}).get("stored")) and facts["schedule"] != "constant":
         facts["search"] += f", stored <= {stored:g}"

@@ -47,4 +47,5 @@ def _sentences(table: RunsTable, named: int) -> list[str]:
         *[f"{DATA}: {summarised(others, named)}."] * bool(others),
         *[f"{SAMPLE}: {summarised(sample, named)}."] * bool(sample),
         *[apart] * bool(scheduled),
+        *table.notes.warnings,
     ]

@@ -86,7 +86,8 @@ def number(value: float, unit: str) -> str:
     """A number for reading; the CSV file has full precision.
 
     Rates have four decimals, counts of parameters and bytes a decimal prefix, seconds three
-    digits, everything else two decimals below 1000, none below 100,000, and an exponent above.
+    digits, steps no decimals and nats three; everything else two decimals below 1000, none below
+    100,000, and an exponent above.
     """
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else str(value)
@@ -99,6 +100,10 @@ def number(value: float, unit: str) -> str:
         return f"{value:.0f}"
     if unit == "% of dense":
         return f"{value:.1f}"
+    if unit == "steps":
+        return f"{value:.0f}"
+    if unit == "nats" and 0.001 <= abs(value) < 1000:
+        return f"{value:.3f}"
     if unit == "s":
         return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
     if 0 < abs(value) < 0.01 or abs(value) >= 1e5:

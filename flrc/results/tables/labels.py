@@ -59,7 +59,7 @@ def label_rows(records: Sequence[Record], presets: Presets) -> list[str]:
 def _components(record: Record) -> dict[str, Any]:
     if record.run["method"] == "dense":  # a dense run uses none of its components
         return {}
-    components = record.run.get("components", {})
+    components = record.components
     unused = {"search"} if components.get("schedule") == "constant" else set()
     return {slot: components[slot] for slot in METHOD_SLOTS if slot in components.keys() - unused}
 

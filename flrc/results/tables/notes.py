@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flrc.core.jsonfile import canonical
+from flrc.results.records.healing import healing_of
 from flrc.results.records.record import Record
 from flrc.results.records.rows import listed, plain
 from flrc.results.records.store import model_name, requested_rate
@@ -118,15 +119,52 @@ def _tally(values: Iterable[str]) -> str:
     return "; ".join(f"{value} ({n} run{'s' * (n > 1)})" for value, n in counted.most_common())
 
 
+def healing(records: Sequence[Record]) -> list[str]:
+    """How the columns of healing are to be read; empty if no run was healed."""
+    healed = list(filter(None, map(healing_of, records)))
+    if not healed:
+        return []
+    means = []
+    if any(one.whole for one in healed):
+        means.append("KL is the divergence to the dense model's next tokens, in nats per token")
+    if any(one.blocks for one in healed):
+        means.append(
+            "the block error is the error of a block's outputs as a share of what the dense block "
+            "adds, a mean over blocks"
+        )
+    used = _tally(
+        f"{one.tokens:,} calibration tokens, with {one.held_out} held-out sequences"
+        for one in healed
+    )
+    return [
+        f"Healing: {'; '.join(means)}; of the untuned state and of the one that was kept, on "
+        "calibration sequences that neither statistics nor tuning saw. Time: of steps and checks, "
+        f"of all attempts together. {used}."
+    ]
+
+
+def healing_warnings(records: Sequence[Record]) -> list[str]:
+    """Runs of which a tuning diverged, or the untuned state was kept."""
+    return [
+        f"Healing of {_run(record)}: {'; '.join(healed.warnings)}."
+        for record in records
+        if (healed := healing_of(record)) is not None and healed.warnings
+    ]
+
+
 def failure(record: Record) -> str:
     """Which run did not finish, and why."""
-    run = record.run
-    where = (
-        f"{run['method']} at rate {requested_rate(record):g} on {model_name(record)} ({run['id']})"
-    )
+    run, where = record.run, _run(record)
     if run["status"] != "failed":
         return f"{where}: not finished ({run['status']})"
     return f"{where}: failed in {run.get('stage', '?')}: {run.get('error', '?')}"
+
+
+def _run(record: Record) -> str:
+    run = record.run
+    return (
+        f"{run['method']} at rate {requested_rate(record):g} on {model_name(record)} ({run['id']})"
+    )
 
 
 def abridged(value: Any) -> str:

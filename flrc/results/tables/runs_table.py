@@ -16,6 +16,7 @@ from flrc.results.records.run_key import key_of
 from flrc.results.records.store import model_name, requested_rate
 from flrc.results.tables.columns import (
     COUNTS,
+    HEALING,
     REALISED,
     SCHEDULE,
     SEARCH,
@@ -39,6 +40,8 @@ from flrc.results.tables.notes import (
     SAMPLE,
     SPREAD,
     failure,
+    healing,
+    healing_warnings,
     provenance,
     settings,
 )
@@ -47,7 +50,7 @@ from flrc.results.tables.value import TableRun, Value, value_of
 
 FACTS = ("model", "rate", "method")
 """Facts of a row: the model's label, the requested rate, and the row's label."""
-COST_GROUPS = frozenset(column.group for column in (COUNTS[-1], *SEARCH))
+COST_GROUPS = frozenset(column.group for column in (COUNTS[-1], *SEARCH, *HEALING))
 """Headings of the columns that say what a run took."""
 RowKey = tuple[str, float, str]
 """The values of a row's facts."""
@@ -60,6 +63,7 @@ class Notes:
     Attributes:
         missing: One line per column that lacks a cell, by the column's name.
         marks: What the signs in its cells mean, and why a column is missing.
+        warnings: Runs that finished, but in which a part did not go well.
         general: How to read its numbers.
         settings: One line per set of columns that share settings.
         provenance: Versions, device, dtype, threads, calibration, commit.
@@ -68,6 +72,7 @@ class Notes:
 
     missing: dict[str, str]
     marks: list[str]
+    warnings: list[str]
     general: list[str]
     settings: list[str]
     provenance: list[str]
@@ -118,13 +123,16 @@ class RunsTable(Table):
         self._runs = rows
         searched = any(record.results.get("search", {}).get("probes") for record in finished)
         columns = [REALISED, *measured, *COUNTS, *SCHEDULE, *(SEARCH if searched else ())]
+        columns += HEALING
         # Every cell is computed here, so that one that mixes rates is reported before any output.
         values = {c.name: [self.value(row, c.name) for row in self.rows] for c in columns}
         self.columns = [c for c in columns if any(values[c.name])]
         self.notes = Notes(
             missing=self._missing(measured),
             marks=self._marks(finished),
+            warnings=healing_warnings(finished),
             general=[RATES] * any(column.metric == "rate" for column in measured)
+            + healing(finished)
             + [SAMPLE] * any(is_sample(column.name) for column in measured),
             settings=settings(measured),
             provenance=provenance([run.record for row in rows.values() for run in row]),
@@ -155,7 +163,7 @@ class RunsTable(Table):
     def reading(self) -> list[str]:
         """How to read the table, the mark of its best cells included."""
         best = [f"Bold: {BEST}"] * self.text_grid.has_best
-        return [*best, *self.notes.marks, *self.notes.general]
+        return [*best, *self.notes.marks, *self.notes.general, *self.notes.warnings]
 
     def run_ids(self, row: Key) -> list[str]:
         """Ids of the runs of a row."""

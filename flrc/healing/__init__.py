@@ -1,0 +1,1 @@
+"""Gradient tuning of the factors of a compressed model."""

@@ -1,0 +1,61 @@
+"""How a tuning went: losses by step, and which state was chosen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Check:
+    """The loss on the held-out sequences.
+
+    Attributes:
+        step: Steps that had been made.
+        held_out: The loss.
+        seconds: Time since the beginning, of all attempts together.
+    """
+
+    step: int
+    held_out: float
+    seconds: float
+
+
+@dataclass
+class Course:
+    """One tuning.
+
+    Attributes:
+        losses: The loss on the sequences of each step, before the step.
+        checks: The losses on the held-out sequences.
+        stopped: Why it ended before its last step; None if it did not.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    stopped: str | None = None
+
+    @property
+    def chosen(self) -> int:
+        """Steps of the state with the least held-out loss; 0: the untuned one."""
+        known = (check for check in self.checks if math.isfinite(check.held_out))
+        best = min(known, key=lambda check: check.held_out, default=None)
+        return 0 if best is None else best.step
+
+    @property
+    def seconds(self) -> float:
+        """Until the last check."""
+        return self.checks[-1].seconds if self.checks else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, the chosen step among them."""
+        stopped = {} if self.stopped is None else {"stopped": self.stopped}
+        checks = [asdict(check) for check in self.checks]
+        return {"losses": self.losses, "checks": checks, "chosen": self.chosen, **stopped}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Course:
+        """Read :meth:`to_json` back."""
+        checks = [Check(**check) for check in values["checks"]]
+        return cls(list(values["losses"]), checks, values.get("stopped"))
