@@ -135,7 +135,7 @@ class RunConfig(Canonical):
         schedule: Rate at each forward step.
         search: How its switch points and rates are chosen.
         refine: What is done to factors once the plan is known.
-        heal: How the compressed model is tuned on the calibration sequences.
+        heal: How factors are tuned on calibration sequences.
         quantization: Precision of the stored factors.
         runtime: How the compressed model is executed.
         evaluation: What is measured.

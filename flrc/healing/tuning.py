@@ -12,7 +12,7 @@ from flrc.healing.course import Check, Course
 from flrc.healing.gradient_tuning import GradientTuning
 from flrc.healing.learning_rate import learning_rate
 from flrc.healing.optimizer import MasterOptimizer
-from flrc.healing.states import States
+from flrc.healing.states import States, StatesInMemory
 from flrc.healing.trained import Trained
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def tune(
         doing: What is shown while it works.
     """
     if not trained.parameters:  # every target is dense, or has no rank at all
-        steps = 0
+        states, steps = StatesInMemory(), 0
     optimizer = MasterOptimizer(settings, trained.masters)
     course = states.resume(trained, optimizer) or Course()
     before, begun = course.seconds, time.monotonic()

@@ -85,7 +85,7 @@ def test_healing_moves_the_model_towards_the_dense_one(
     assert before.keys() == after.keys()
     changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
     factors = {name for name in before if name.endswith(".values")}
-    assert len(changed & factors) > len(factors) / 2  # of some blocks, the untuned state is best
+    assert len(changed & factors) >= len(factors) / 3  # of some blocks, the untuned state is best
     assert changed - factors <= {name for name in before if name.endswith(".order")}
     for part in course.values():
         for one in part if isinstance(part, list) else [part]:

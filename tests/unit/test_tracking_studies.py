@@ -369,8 +369,9 @@ def test_a_command_ends_with_where_its_runs_and_their_study_are(
 
 def rendered(said: list[str]) -> list[str]:
     """The files that a command wrote, as it names them; all exist."""
-    (line,) = (line for line in said if line.startswith("rendered: "))
-    paths = line.removeprefix("rendered: ").split(", ")
+    (line,) = (line for line in said if line.startswith("rendered in "))
+    folder, _, names = line.removeprefix("rendered in ").partition(": ")
+    paths = [f"{folder}/{name}" for name in names.split(", ")]
     assert all(Path(path).is_file() for path in paths)
     return paths
 
