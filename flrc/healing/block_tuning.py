@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from flrc.core.cache import Entry
 from flrc.core.progress import progress
 from flrc.healing.block_weights import error_weights, output_grams
 from flrc.healing.blockwise import Blockwise
@@ -29,9 +29,14 @@ from flrc.models.anatomy.block_by_block import BlockCall, block_calls
 from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.models.layers.switching import activate
 
-log = logging.getLogger(__name__)
+GRAMS, BLOCK = "block_grams.safetensors", "healed_block_"
+"""Files of an unfinished healing: the weights of errors; names of blocks begin with ``BLOCK``."""
 
-GRAMS = "block_grams.safetensors"
+
+def remove_blocks(entry: Entry) -> None:
+    """Delete what an interrupted healing would have continued from: the whole model is stored."""
+    for path in (entry.path / GRAMS, *entry.path.glob(f"{BLOCK}*")):
+        path.unlink(missing_ok=True)
 
 
 @torch.no_grad()
@@ -51,7 +56,7 @@ def tune_blocks(given: HealingInput, settings: Blockwise) -> list[dict[str, Any]
         dense = walk.dense_outputs(index, block)
         given.replace(targets)
         if targets:
-            file, notes = f"healed_block_{index:03d}", f"healed_block_{index:03d}.json"
+            file, notes = f"{BLOCK}{index:03d}", f"{BLOCK}{index:03d}.json"
             if not entry.has(notes):
                 matrix = None if weights is None else weights[index]
                 trained, course = _tuned(given, settings, walk, index, dense, matrix)
@@ -173,10 +178,10 @@ class BlockOutputs(Objective):
 
     @cached_property
     def scale(self) -> float:
-        """Mean over tokens of ``u^T M u`` for the dense block's update."""
+        """Mean over tokens of ``u^T M u`` for the dense block's update; 1 if it adds nothing."""
         pairs = zip(self.wanted, self.walk.dense, strict=True)
         total = sum(float(weighted_squares(y - x, self.weights)) for y, x in pairs)
-        return total / sum(y.shape[1] for y in self.wanted)
+        return total / sum(y.shape[1] for y in self.wanted) or 1.0
 
     def backward(self, step: int) -> float:
         """One plan, and the next sequences of the pass."""
@@ -188,7 +193,7 @@ class BlockOutputs(Objective):
             with torch.enable_grad():
                 loss = self._loss(chosen, sequence) / len(batch)
             loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss)
+            total += float(loss.detach())
         return total
 
     def judge(self) -> float:

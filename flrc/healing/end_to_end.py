@@ -79,7 +79,7 @@ class NextTokens(Objective):
         tokens = sum(len(sequence) for sequence in self.unseen.sequences)
         for tuned in self.plans:
             activate(self.model, tuned.plan)
-            for sequence, known in zip(*vars(self.unseen).values(), strict=True):
+            for sequence, known in zip(self.unseen.sequences, self.unseen.states, strict=True):
                 states = last_states(self.model, sequence)
                 dense = known.to(states.device)
                 loss, _ = divergence(states, dense, head, chunk, gradient=False)

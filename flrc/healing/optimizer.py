@@ -11,6 +11,9 @@ from torch.optim import Optimizer
 
 from flrc.healing.gradient_tuning import GradientTuning
 
+INTEGER = "integer:"
+"""What the key of a state begins with that is an integer, not a tensor."""
+
 
 class MasterOptimizer:
     """AdamW, with 8-bit moments or Muon for the matrices where the settings say so.
@@ -43,12 +46,20 @@ class MasterOptimizer:
             optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """``master/moment`` -> tensor."""
-        return {
-            f"{name}/{key}": value
-            for name, master in self._masters.items()
-            for key, value in self._of(master).items()
-        }
+        """``master/moment`` -> tensor, none of which shares memory with another.
+
+        bitsandbytes counts steps in integers, and has one table of 8-bit values for all masters.
+        """
+        found: dict[str, Tensor] = {}
+        seen: set[int] = set()
+        for name, master in self._masters.items():
+            for key, value in self._of(master).items():
+                if isinstance(value, int):
+                    found[f"{name}/{INTEGER}{key}"] = torch.tensor(value)
+                elif isinstance(value, Tensor):
+                    found[f"{name}/{key}"] = value.clone() if value.data_ptr() in seen else value
+                    seen.add(value.data_ptr())
+        return found
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take :meth:`state` back."""
@@ -60,12 +71,14 @@ class MasterOptimizer:
             name, _, key = joined.rpartition("/")
             master = self._masters[name]
             home = next(o for o in self._optimizers if master in o.state)
-            # Counters of steps stay where the optimiser keeps them.
-            home.state[master][key] = value.to(master.device) if value.ndim else value.clone()
+            if key.startswith(INTEGER):
+                home.state[master][key.removeprefix(INTEGER)] = int(value)
+            else:  # counters of steps stay where the optimiser keeps them
+                home.state[master][key] = value.to(master.device) if value.ndim else value.clone()
 
-    def _of(self, master: Tensor) -> dict[str, Tensor]:
+    def _of(self, master: Tensor) -> dict[str, Any]:
         known = (o.state[master] for o in self._optimizers if master in o.state)
-        return {k: v for k, v in next(known, {}).items() if isinstance(v, Tensor)}
+        return next(known, {})
 
 
 def _groups(settings: GradientTuning, masters: Mapping[str, Tensor]) -> list[dict[str, Any]]:

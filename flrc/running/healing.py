@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flrc.calibration.activation_checkpointing import graph_fits
 from flrc.form import surgery
+from flrc.healing.block_tuning import remove_blocks
 from flrc.healing.draws import tuned_plans
 from flrc.healing.healing_input import HealingInput
 from flrc.healing.tuned_tensors import read_tensors, tensors_of
@@ -65,6 +66,7 @@ def replace_layers(
             course = heal.heal(given)
             entry.write_tensors(HEALED, tensors_of(dense.model, dense.model), {})
             entry.write_json(COURSE, course)
+            remove_blocks(entry)
             entry.finish()
         read_tensors(dense.model, entry.path / HEALED)
         activate(dense.model, plans.constant)

@@ -77,9 +77,8 @@ def test_a_launcher_without_its_package_names_the_command(
 
 
 def test_all_is_every_extra_that_users_need() -> None:
-    """But for what only helps on a GPU."""
     (everything,) = (Requirement(line) for line in project()["all"])
-    assert everything.extras == project().keys() - {"", "all", "docs", "dev", "healing"}
+    assert everything.extras == project().keys() - {"", "all", "docs", "dev"}
 
 
 def test_every_module_can_be_imported_without_them() -> None:

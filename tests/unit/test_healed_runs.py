@@ -141,6 +141,10 @@ def test_an_interrupted_run_goes_on(
     again = run(run_config(*base, *other))
     assert again.run["status"] == "ok"
     assert stage(again, "healing")["cached"]
+    (entry,) = (tmp_path / "b" / "cache" / "healed").glob("*/")
+    assert {path.name for path in entry.iterdir()} == {
+        "healed.safetensors", "healing.json", "inputs.json",
+    }  # fmt: skip
     assert again.measurements == whole.measurements
     assert math.isfinite(perplexity(again))
 
