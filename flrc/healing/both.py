@@ -52,6 +52,6 @@ class Both(Healing):
         """The dense states are taken before the first block is replaced."""
         from flrc.healing.healing_input import distilled
 
-        lessons = given.lessons()
+        lessons = given.lessons(self.distilled)
         blocks = self.blockwise.heal(given)
         return {**blocks, "distilled": distilled(given, self.distilled, lessons).to_json()}

@@ -30,11 +30,13 @@ class Course:
         losses: The loss on the sequences of each step, before the step.
         checks: The losses on the held-out sequences.
         stopped: Why it ended before its last step; None if it did not.
+        generated: How many of the tokens that it learnt from the dense model generated.
     """
 
     losses: list[float] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     stopped: str | None = None
+    generated: int = 0
 
     @property
     def chosen(self) -> int:
@@ -50,12 +52,15 @@ class Course:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, the chosen step among them."""
-        stopped = {} if self.stopped is None else {"stopped": self.stopped}
+        some: dict[str, Any] = {} if self.stopped is None else {"stopped": self.stopped}
+        some |= {"generated": self.generated} if self.generated else {}
         checks = [asdict(check) for check in self.checks]
-        return {"losses": self.losses, "checks": checks, "chosen": self.chosen, **stopped}
+        return {"losses": self.losses, "checks": checks, "chosen": self.chosen, **some}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Course:
         """Read :meth:`to_json` back."""
         checks = [Check(**check) for check in values["checks"]]
-        return cls(list(values["losses"]), checks, values.get("stopped"))
+        return cls(
+            list(values["losses"]), checks, values.get("stopped"), values.get("generated", 0)
+        )

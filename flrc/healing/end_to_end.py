@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from flrc.calibration.activation_checkpointing import checkpointed
@@ -14,24 +13,12 @@ from flrc.healing.course import Course
 from flrc.healing.distilled import Distilled
 from flrc.healing.divergence import divergence
 from flrc.healing.draws import Tuned, drawn
+from flrc.healing.lessons import Lesson
 from flrc.healing.states import States
 from flrc.healing.teacher import head_of, last_states
 from flrc.healing.trained import Trained
 from flrc.healing.tuning import Objective, tune
 from flrc.models.layers.switching import activate
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """Token sequences, and what the dense model makes of them.
-
-    Attributes:
-        sequences: Token ids ``(tokens,)``.
-        states: The dense model's last hidden states ``(tokens, width)`` of each.
-    """
-
-    sequences: Sequence[Tensor]
-    states: Sequence[Tensor]
 
 
 @dataclass
@@ -113,4 +100,5 @@ def distil(
     steps = settings.steps(len(objective.seen.sequences))
     with checkpointed(model, recomputed):
         course = tune(objective, trained, settings, steps, states, doing)
+    course.generated = objective.seen.generated
     return trained, course

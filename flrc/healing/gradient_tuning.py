@@ -19,7 +19,6 @@ class GradientTuning(Healing):
     Attributes:
         passes: Passes over the calibration sequences; 0: nothing is changed.
         learning_rate: The largest learning rate.
-        relative: Whether the learning rate is a share of the root mean square of each matrix.
         warmup: Share of the steps during which the learning rate rises.
         floor: The learning rate of the last step, as a share of the largest.
         batch_size: Sequences of one step.
@@ -38,7 +37,6 @@ class GradientTuning(Healing):
 
     passes: int = 1
     learning_rate: float = 5e-5
-    relative: bool = False
     warmup: float = 0.1
     floor: float = 0.05
     batch_size: int = 1

@@ -13,10 +13,10 @@ from flrc.core.cache import Entry
 from flrc.form.base import Form
 from flrc.healing.course import Course
 from flrc.healing.draws import Tuned
-from flrc.healing.end_to_end import Lesson, NextTokens, distil
+from flrc.healing.end_to_end import NextTokens, distil
+from flrc.healing.lessons import Lesson, lessons
 from flrc.healing.pivot_exchange import exchange_pivots
 from flrc.healing.states import StatesOnDisk
-from flrc.healing.teacher import dense_states
 from flrc.plans.target import Target
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class HealingInput:
         form: How factors are stored.
         replace: Replaces targets by their factored layers; their dense weights are freed.
         entry: Where states are kept; the caller holds it.
+        generated: Where the sequences are kept that the dense model generates.
         recomputed: Whether activations are recomputed in the backward pass.
     """
 
@@ -43,13 +44,12 @@ class HealingInput:
     form: Form
     replace: Callable[[Sequence[Target]], None]
     entry: Entry
+    generated: Callable[[Distilled], Entry]
     recomputed: bool
 
-    def lessons(self) -> tuple[Lesson, Lesson]:
+    def lessons(self, settings: Distilled) -> tuple[Lesson, Lesson]:
         """The sequences with the dense model's states: seen and unseen. The model is dense."""
-        seen, unseen = self.dense.sequences, self.unseen
-        states = dense_states(self.dense.model, [*seen, *unseen])
-        return Lesson(seen, states[: len(seen)]), Lesson(unseen, states[len(seen) :])
+        return lessons(self.dense, self.unseen, settings, self.generated(settings))
 
 
 def distilled(given: HealingInput, settings: Distilled, lessons: tuple[Lesson, Lesson]) -> Course:

@@ -32,7 +32,7 @@ class MasterOptimizer:
         else:
             kind = _adamw_8bit if settings.optimizer == "adamw_8bit" else _adamw
             parts = [(kind, dict(masters))]
-        self._optimizers = [make(settings, _groups(settings, of)) for make, of in parts if of]
+        self._optimizers = [make(settings, list(of.values())) for make, of in parts if of]
         self._largest, self._clip = settings.learning_rate, settings.clip
 
     def step(self, share: float) -> None:
@@ -41,7 +41,7 @@ class MasterOptimizer:
             torch.nn.utils.clip_grad_norm_(list(self._masters.values()), self._clip)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self._largest * share * group["scale"]
+                group["lr"] = self._largest * share
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
@@ -81,17 +81,7 @@ class MasterOptimizer:
         return next(known, {})
 
 
-def _groups(settings: GradientTuning, masters: Mapping[str, Tensor]) -> list[dict[str, Any]]:
-    """A group for each factor 1 on the learning rate, or for each matrix where that is relative."""
-    if not settings.relative:
-        return [{"params": list(masters.values()), "scale": 1.0}]
-    return [
-        {"params": [master], "scale": float(master.double().square().mean().sqrt())}
-        for master in masters.values()
-    ]
-
-
-def _adamw(settings: GradientTuning, masters: list[dict[str, Any]]) -> Optimizer:
+def _adamw(settings: GradientTuning, masters: list[Tensor]) -> Optimizer:
     betas = (settings.beta1, settings.beta2)
     return torch.optim.AdamW(
         masters,
@@ -102,7 +92,7 @@ def _adamw(settings: GradientTuning, masters: list[dict[str, Any]]) -> Optimizer
     )
 
 
-def _adamw_8bit(settings: GradientTuning, masters: list[dict[str, Any]]) -> Optimizer:
+def _adamw_8bit(settings: GradientTuning, masters: list[Tensor]) -> Optimizer:
     import bitsandbytes
 
     made: Any = bitsandbytes.optim.AdamW8bit(
@@ -114,7 +104,7 @@ def _adamw_8bit(settings: GradientTuning, masters: list[dict[str, Any]]) -> Opti
     return made  # type: ignore[no-any-return]
 
 
-def _muon(settings: GradientTuning, masters: list[dict[str, Any]]) -> Optimizer:
+def _muon(settings: GradientTuning, masters: list[Tensor]) -> Optimizer:
     return torch.optim.Muon(
         masters,
         lr=settings.learning_rate,

@@ -25,9 +25,9 @@ from flrc.data.token_sequences import TokenSequences
 from flrc.errors import UserError
 from flrc.healing.distilled import Distilled
 from flrc.healing.draws import Tuned, tuned_plans
-from flrc.healing.end_to_end import Lesson
 from flrc.healing.healing_input import HealingInput, distilled
-from flrc.healing.teacher import TOLERANCE, dense_states
+from flrc.healing.lessons import Lesson, lessons
+from flrc.healing.teacher import TOLERANCE
 from flrc.healing.tuned_tensors import read_tensors, tensors_of
 from flrc.library.compressed_model import as_model, loaded_of
 from flrc.library.dense_teacher import Teacher, teacher_of
@@ -199,7 +199,7 @@ class _Healing:
             lessons, fits = None, True
             if not entry.done:
                 store.require_space(self._bytes(), "the states of a tuning")
-                lessons, fits = self._lessons()
+                lessons, fits = self._lessons(store)
             model = self.student.open()
             if lessons is not None:
                 self._tune(model, lessons, entry, fits)
@@ -215,11 +215,18 @@ class _Healing:
             "weights": student.weights,
             "plans": plans,
             "form": student.form.describe(),
-            "tokens": TokenSequences("", self.sequences, "").digest(),
             "heal": self.settings.describe(),
+            **self._given(),
+        }
+
+    def _given(self) -> dict[str, Any]:
+        """What decides what the teacher makes of the sequences."""
+        return {
+            "tokens": TokenSequences("", self.sequences, "").digest(),
+            "held_out": self.held_out,
             "seed": self.seed,
             "teacher": self.teacher.fingerprint,
-            "device": str(student.device),
+            "device": str(self.student.device),
             "torch": importlib.metadata.version("torch"),
             "transformers": importlib.metadata.version("transformers"),
         }
@@ -237,7 +244,7 @@ class _Healing:
         search = {} if record is None else (record.run.get("config") or {}).get("search") or {}
         return tuned_plans(self.student.plans, search.get("max_new_tokens", STEPS))
 
-    def _lessons(self) -> tuple[tuple[Lesson, Lesson], bool]:
+    def _lessons(self, store: StageCache) -> tuple[tuple[Lesson, Lesson], bool]:
         """What the teacher makes of the sequences; and whether a whole graph fits into memory.
 
         The teacher is freed again.
@@ -249,13 +256,18 @@ class _Healing:
             self._check_fits(dense)
             memory = Paths().statistics_memory_gb * 1e9
             fits = graph_fits(dense, find_targets(dense), self.sequences, memory)
-            states = dense_states(dense, self.sequences)
+            generated = store.entry("generated", self._given() | self.settings.drawn)
+            found = lessons(
+                DenseModel(dense, (), self.sequences[:seen], self.seed),
+                self.sequences[seen:],
+                self.settings,
+                generated,
+            )
         finally:
             dense.train(training)
             del dense
             gc.collect()
-        tuned = Lesson(self.sequences[:seen], states[:seen])
-        return (tuned, Lesson(self.sequences[seen:], states[seen:])), fits
+        return found, fits
 
     def _check_fits(self, dense: PreTrainedModel) -> None:
         """Raise UserError unless the teacher reads the sequences and has the student's head."""
@@ -284,7 +296,8 @@ class _Healing:
         model.eval()
         given = HealingInput(
             DenseModel(model, (), lessons[0].sequences, self.seed), lessons[1].sequences,
-            self._plans(), self.student.form, lambda _: None, entry, recomputed=not fits,
+            self._plans(), self.student.form, lambda _: None, entry, lambda _: entry,
+            recomputed=not fits,
         )  # fmt: skip
         with self._restored_on_failure(model, entry):
             course = distilled(given, self.settings, lessons)

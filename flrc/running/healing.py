@@ -61,6 +61,7 @@ def replace_layers(
                 form,
                 replace,
                 entry,
+                context.entries.generated,
                 recomputed=not fits,
             )
             course = heal.heal(given)

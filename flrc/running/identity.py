@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flrc.config import RunConfig
     from flrc.core.cache import Entry, StageCache
     from flrc.evaluation.base import Evaluation
+    from flrc.healing.distilled import Distilled
     from flrc.plans.rank_plan import RankPlan
     from flrc.plans.run_plans import Plans
 
@@ -158,6 +159,10 @@ class Entries:
             "held_out": self._tokens[HELD_OUT],
         }
         return self._cache.entry("healed", {**self._measured(), **inputs})
+
+    def generated(self, settings: Distilled) -> Entry:
+        """Sequences that the dense model generates of the calibration sequences."""
+        return self._cache.entry("generated", {**self._measured(), **settings.drawn})
 
     def dense_replies(self, evaluation: Evaluation, part: str, end: list[int]) -> Entry:
         """The dense model's replies in a part of an evaluation, which ``end`` tokens end."""

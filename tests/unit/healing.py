@@ -81,6 +81,7 @@ def case(
 
     given = HealingInput(
         DenseModel(model, targets, sequences(seen)), sequences(2, seed=1),
-        tuned_plans(plans, 100), stored, replace, Entry(folder, {}), recomputed=False,
+        tuned_plans(plans, 100), stored, replace, Entry(folder, {}),
+        lambda settings: Entry(folder / f"generated {settings.drawn}", {}), recomputed=False,
     )  # fmt: skip
     return Case(given, plans)

@@ -44,7 +44,7 @@ def test_gradients(form: str, shape: str, tmp_path: Path) -> None:
     """Autograd on a dense model with the products as weights, KL of all tokens at once."""
     made = case(tmp_path, form, shape=shape)
     given, model = made.given, made.model
-    seen, unseen = given.lessons()
+    seen, unseen = given.lessons(Distilled(generated=0))
     dense = make_model(shape, "float64")
     given.replace(given.dense.targets)
     trained = Trained.of(model, model, Distilled())

@@ -68,20 +68,20 @@ def test_a_tuning_is_read_from_its_record() -> None:
             course(FALLING),
             None,
             "distilled: 8 steps end to end: held-out KL 0.8 -> 0.4 nats per token, step 8 kept; "
-            "50 s; 36,864 tokens, 4 sequences of them held out",
+            "50 s; 36,864 calibration tokens, 4 sequences of them held out",
         ),
         (
             None,
             BLOCKS,
             "blockwise: 3 blocks, 24 steps: mean held-out error 30 % -> 25.3 %; 60 s; 36,864 "
-            "tokens, 4 sequences of them held out; 1 of 3 blocks stayed untuned: 2",
+            "calibration tokens, 4 sequences of them held out; 1 of 3 blocks stayed untuned: 2",
         ),
         (
             DIVERGED,
             None,
             "distilled: 8 steps end to end: held-out KL 0.8 -> 0.7 nats per token, step 4 kept; "
-            "30 s; 36,864 tokens, 4 sequences of them held out; diverged: held-out loss 1.3 after "
-            "step 8; the state after step 4 was kept",
+            "30 s; 36,864 calibration tokens, 4 sequences of them held out; diverged: held-out "
+            "loss 1.3 after step 8; the state after step 4 was kept",
         ),
     ],
 )
@@ -119,7 +119,7 @@ def test_columns_of_runs_that_were_healed() -> None:
     assert "healing KL, before (nats)" in page
     assert re.search(r"\| +0\.800 \| +0\.400 \| +50\.0 \|", page)
     assert "Healing: KL is the divergence" in page
-    assert "36,864 calibration tokens, with 4 held-out sequences." in page
+    assert "36,864 calibration tokens, 4 sequences of them held out." in page
 
 
 def test_tables_without_healing_do_not_mention_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import weakref
 from collections import namedtuple
 from collections.abc import Callable
@@ -31,8 +32,8 @@ from flrc.quantization.int8 import Int8
 from flrc.results.pages.model_card import CARD
 
 TEXTS = [f"the fox that ran over hill {i} and slept soon after that " * 2 for i in range(12)]
-FAST: dict[str, Any] = {"passes": 2, "learning_rate": 3e-3, "checks": 2}
-SETTINGS = ["heal.passes=2", "heal.learning_rate=3e-3", "heal.checks=2"]
+FAST: dict[str, Any] = {"passes": 2, "learning_rate": 3e-3, "checks": 2, "generated": 0}
+SETTINGS = ["heal.passes=2", "heal.learning_rate=3e-3", "heal.checks=2", "heal.generated=0"]
 
 
 def unseen(model: Any) -> Tensor:
@@ -456,3 +457,16 @@ def test_other_held_out_sequences_are_another_run(words: list[str], tokenizer: A
         ids.add(record.run["id"])
         assert "2 held-out sequences" in record.meta["command"]
     assert len(ids) == 2
+
+
+def test_sequences_that_the_teacher_generates(heal: Callable[..., Any], tmp_path: Path) -> None:
+    """They are counted, and made once for all tunings that want the same ones."""
+    dense = make_model("tiny_llama_gqa", "float32", 0.2)
+    model, _ = compressed_case(tmp_path, dtype="float32")
+    for passes in (1, 2):
+        heal(model, teacher=dense, generated=1, passes=passes)
+    files = (tmp_path / "cache" / "healed").glob("*/healing.json")
+    found = sorted((json.loads(file.read_text())["distilled"] for file in files), key=str)
+    assert sorted(len(one["losses"]) for one in found) == [16 * 3, 2 * 16 * 3]
+    assert [one["generated"] for one in found] == [16 * 2 * 5] * 2
+    assert len(list((tmp_path / "cache" / "generated").glob("*/generated.safetensors"))) == 1

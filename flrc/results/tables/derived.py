@@ -74,12 +74,15 @@ def healing(record: Record) -> dict[str, tuple[float, str]]:
 
     ``steps`` and ``kl`` (held-out, in nats per token) are those of the whole model, ``block_steps``
     and ``block_error`` (held-out, in per cent of what the dense block adds) those of all blocks;
-    ``..._before`` is the untuned state's. ``seconds`` are known from the cache too.
+    ``..._before`` is the untuned state's. ``seconds`` are known from the cache too; ``memory``, the
+    peak of the stage in GB (on the device, if there is one), is not.
     """
     healed = healing_of(record)
     if healed is None:
         return {}
     values: dict[str, tuple[float, str]] = {"seconds": (healed.seconds, "s")}
+    if (peak := _peak(record, "healing")) is not None:
+        values["memory"] = (peak / 1e9, "GB")
     if healed.whole is not None:
         values["steps"] = (healed.whole.steps, "steps")
         values["kl_before"] = (healed.whole.before, "nats")
@@ -131,6 +134,13 @@ def allocation_seconds(record: Record) -> float | None:
     # Probes read from the cache took their seconds in another run.
     total = max(total, probes)
     return total + (float(scoring["seconds"]) if scoring is not None else 0.0)
+
+
+def _peak(record: Record, stage: str) -> int | None:
+    """Bytes; None if the stage did not run, or was read from the cache."""
+    found = [s for s in record.meta.get("stages", []) if s["name"] == stage and not s["cached"]]
+    peaks = [s.get("peak_device_bytes") or s.get("peak_anonymous_bytes") for s in found]
+    return max(filter(None, peaks), default=None)
 
 
 def _percent_of_dense(parameters: Mapping[str, Any], name: str) -> float | None:

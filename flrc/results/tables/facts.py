@@ -10,8 +10,8 @@ from flrc.results.records.record import METHOD_SLOTS, UNNAMED
 
 Facts = dict[str, Any]
 """Fact -> value: ``method``, ``model``, ``rate`` (0 for dense), a component per slot (a search with
-its limit of storage, if it has one), and of the calibration its option (``wikitext2``, ``c4``,
-``mixed`` ...) and its ``samples``."""
+its limit of storage, if it has one), of the calibration its option (``wikitext2``, ``c4``,
+``mixed`` ...) and its ``samples``, and of a tuning by gradients its ``passes``."""
 
 DENSE: Facts = {"method": "dense", "rate": 0.0}
 
@@ -30,6 +30,8 @@ def facts_of(config: Mapping[str, Any]) -> Facts:
     facts |= {slot: config[slot]["name"] for slot in (*METHOD_SLOTS, "runtime") if slot in config}
     if (stored := config.get("search", {}).get("stored")) and facts["schedule"] != "constant":
         facts["search"] += f", stored <= {stored:g}"
+    if (passes := config.get("heal", {}).get("passes")) is not None:
+        facts["passes"] = passes
     calibration = config["calibration"]
     return facts | {
         "calibration": calibration_option(calibration),

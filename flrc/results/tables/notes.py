@@ -132,10 +132,7 @@ def healing(records: Sequence[Record]) -> list[str]:
             "the block error is the error of a block's outputs as a share of what the dense block "
             "adds, a mean over blocks"
         )
-    used = _tally(
-        f"{one.tokens:,} calibration tokens, with {one.held_out} held-out sequences"
-        for one in healed
-    )
+    used = _tally(one.given for one in healed)
     return [
         f"Healing: {'; '.join(means)}; of the untuned state and of the one that was kept, on "
         "calibration sequences that neither statistics nor tuning saw. Time: of steps and checks, "
