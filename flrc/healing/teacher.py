@@ -21,6 +21,14 @@ TOLERANCE = 1e-3
 """Largest difference of the logits, as a share of the largest: above rounding errors."""
 
 
+class _LastStates(BaseModelOutputWithPast):  # type: ignore[misc]
+    """Last hidden states; what a family returns besides, such as router logits, is None."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+
 def last_states(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """``(tokens, width)``: what the head makes logits of, for one sequence ``(tokens,)``."""
     states: Tensor = model.base_model(input_ids=ids[None].to(model.device), use_cache=False)[0][0]
@@ -51,14 +59,21 @@ def head_of(model: PreTrainedModel) -> Head:
     """The model's own way from last hidden states to logits: the head, scales, soft caps.
 
     The model's forward runs with a stub in place of everything below its head, so that nothing that
-    a family does behind the head has to be known here.
+    a family does behind the head has to be known here. The head of some families, such as OPT,
+    reads the decoder within the base model.
+
+    Raises:
+        UserError: If nothing is known to be below its head.
     """
+    if model.base_model is model:
+        raise _unfit(model)
+    below = {id(module): module for module in (model.base_model, model.get_decoder())}
 
     def logits(states: Tensor) -> Tensor:
-        def stub(*_: object, **__: object) -> BaseModelOutputWithPast:
-            return BaseModelOutputWithPast(last_hidden_state=states[None])  # type: ignore[arg-type]
+        def stub(*_: object, **__: object) -> _LastStates:
+            return _LastStates(last_hidden_state=states[None])  # type: ignore[arg-type]
 
-        with replaced([(model.base_model, stub)]):
+        with replaced((module, stub) for module in below.values()):
             ids = torch.zeros(1, len(states), dtype=torch.long, device=states.device)
             found: Tensor = model(input_ids=ids, use_cache=False).logits[0]
         return found
@@ -72,9 +87,13 @@ def _check_head(model: PreTrainedModel, ids: Tensor) -> None:
     if whole.shape != parts.shape or bool(
         (whole - parts).abs().max() > TOLERANCE * whole.abs().max()
     ):
-        raise UserError(
-            "the model makes its logits of more than its last hidden states, and cannot be healed",
-            given=type(model).__name__,
-            allowed="models whose logits depend on the output of their base model alone",
-            fix="heal=none",
-        )
+        raise _unfit(model)
+
+
+def _unfit(model: PreTrainedModel) -> UserError:
+    return UserError(
+        "the model makes its logits of more than its last hidden states, and cannot be healed",
+        given=type(model).__name__,
+        allowed="models whose logits depend on the output of their base model alone",
+        fix="heal=none",
+    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from flrc.healing.gradient_tuning import GradientTuning
+from flrc.models.anatomy.blocks import decoder_blocks
 from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.models.layers.rows import FloatRows
 
@@ -95,6 +96,8 @@ def _chosen(
         rows = (module for module in layer.modules() if isinstance(module, FloatRows))
         factors |= {id(parameter) for row in rows for parameter in row.parameters()}
     outer = {id(p) for p in embeddings(model)}
+    # Embeddings of positions, and projections from and to the embeddings, lie outside the blocks.
+    blocks = {id(p) for block in decoder_blocks(model)[1] for p in block.parameters()}
     for name, parameter in model.named_parameters():
         if (
             id(parameter) not in inside
@@ -104,7 +107,7 @@ def _chosen(
             continue
         factor = id(parameter) in factors and id(parameter) not in kept
         vector = parameter.ndim == 1 and settings.vectors
-        matrix = parameter.ndim > 1 and not factor and settings.dense
+        matrix = parameter.ndim > 1 and not factor and id(parameter) in blocks and settings.dense
         if parameter.numel() and (factor or vector or matrix):
             yield name, parameter
 
