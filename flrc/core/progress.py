@@ -37,6 +37,11 @@ class _Loop:
     total: int | None
     done: int = 0
     started: float = field(default_factory=time.monotonic)
+    before: int = field(init=False)
+    """Items that were done before the loop started: they say nothing of its speed."""
+
+    def __post_init__(self) -> None:
+        self.before = self.done
 
     def position(self) -> str:
         if self.total is None:
@@ -45,10 +50,11 @@ class _Loop:
 
     def left(self) -> float | None:
         """Seconds left, if the items to come take as long as those that are done."""
-        if not self.done or self.total is None:
+        made = self.done - self.before
+        if not made or self.total is None:
             return None
         spent = time.monotonic() - self.started
-        return max(0.0, spent * self.total / self.done - spent)
+        return max(0.0, spent * (self.total - self.before) / made - spent)
 
 
 @dataclass
@@ -236,7 +242,7 @@ display = Display()
 
 
 def progress(
-    items: Iterable[Item], doing: str, total: int | None = None, unit: str = ""
+    items: Iterable[Item], doing: str, total: int | None = None, unit: str = "", done: int = 0
 ) -> Iterator[Item]:
     """Yield the items while showing how many are done, and the time left.
 
@@ -246,12 +252,14 @@ def progress(
     Args:
         items: What is worked on.
         doing: What is done with them: "calibrating".
-        total: How many there are; None: the length, if the items have one.
+        total: How many there are, those done before included; None: the length, if the items have
+            one.
         unit: What one is called: "block".
+        done: How many were done before, which are not among the items.
     """
     if total is None and isinstance(items, Sized):
-        total = len(items)
-    loop = _Loop(doing, unit, total)
+        total = done + len(items)
+    loop = _Loop(doing, unit, total, done)
     with display.loop(loop):
         for item in items:
             yield item

@@ -31,12 +31,14 @@ class Course:
         checks: The losses on the held-out sequences.
         stopped: Why it ended before its last step; None if it did not.
         generated: How many of the tokens that it learnt from the dense model generated.
+        spent: Seconds until its last step, of all attempts together.
     """
 
     losses: list[float] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     stopped: str | None = None
     generated: int = 0
+    spent: float = field(default=0.0, compare=False)
 
     @property
     def chosen(self) -> int:
@@ -45,13 +47,8 @@ class Course:
         best = min(known, key=lambda check: check.held_out, default=None)
         return 0 if best is None else best.step
 
-    @property
-    def seconds(self) -> float:
-        """Until the last check."""
-        return self.checks[-1].seconds if self.checks else 0.0
-
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, the chosen step among them."""
+        """Plain JSON values for records, the chosen step among them."""
         some: dict[str, Any] = {} if self.stopped is None else {"stopped": self.stopped}
         some |= {"generated": self.generated} if self.generated else {}
         checks = [asdict(check) for check in self.checks]
@@ -59,8 +56,8 @@ class Course:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Course:
-        """Read :meth:`to_json` back."""
+        """Read :meth:`to_json` back; without ``spent``, it is known until the last check."""
         checks = [Check(**check) for check in values["checks"]]
-        return cls(
-            list(values["losses"]), checks, values.get("stopped"), values.get("generated", 0)
-        )
+        spent = values.get("spent", checks[-1].seconds if checks else 0.0)
+        stopped, made = values.get("stopped"), values.get("generated", 0)
+        return cls(list(values["losses"]), checks, stopped, made, spent)

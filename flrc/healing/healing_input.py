@@ -53,11 +53,13 @@ class HealingInput:
 
 
 def distilled(given: HealingInput, settings: Distilled, lessons: tuple[Lesson, Lesson]) -> Course:
-    """Tune the compressed model end to end; pivots are exchanged where the bound asks for it."""
+    """Tune the compressed model end to end; pivots are exchanged where the bound asks for it.
+
+    What an interrupted tuning continues from stays in the entry until the result is there, too.
+    """
     seed = given.dense.seed
     objective = NextTokens(given.dense.model, *lessons, given.plans, settings, seed)
     states = StatesOnDisk(given.entry)
     trained, course = distil(objective, states, given.recomputed)
     exchange_pivots(given.dense.model, given.form, trained)
-    states.remove()
     return course

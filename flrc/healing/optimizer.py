@@ -73,8 +73,8 @@ class MasterOptimizer:
             home = next(o for o in self._optimizers if master in o.state)
             if key.startswith(INTEGER):
                 home.state[master][key.removeprefix(INTEGER)] = int(value)
-            else:  # counters of steps stay where the optimiser keeps them
-                home.state[master][key] = value.to(master.device) if value.ndim else value.clone()
+            else:  # a fused AdamW counts its steps on the device, too
+                home.state[master][key] = value.to(master.device)
 
     def _of(self, master: Tensor) -> dict[str, Any]:
         known = (o.state[master] for o in self._optimizers if master in o.state)

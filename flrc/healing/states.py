@@ -96,7 +96,8 @@ class StatesOnDisk(States):
             return
         tensors = {MASTER + name: master for name, master in trained.masters.items()}
         tensors |= {MOMENT + name: moment for name, moment in optimizer.state().items()}
-        self.entry.write_tensors(LATEST, tensors, {COURSE: json.dumps(course.to_json())})
+        notes = {**course.to_json(), "spent": course.spent}
+        self.entry.write_tensors(LATEST, tensors, {COURSE: json.dumps(notes)})
         self._saved = time.monotonic()
         self._took = self._saved - begun
 
@@ -111,10 +112,11 @@ class StatesOnDisk(States):
         optimizer.restore(_under(MOMENT, tensors))
         return course
 
-    def remove(self) -> None:
-        """Delete the files: the tuning is over."""
-        for name in (LATEST, BEST):
-            (self.entry.path / name).unlink(missing_ok=True)
+
+def remove_states(entry: Entry) -> None:
+    """Delete what an interrupted tuning would have continued from: its result is stored."""
+    for name in (LATEST, BEST):
+        (entry.path / name).unlink(missing_ok=True)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

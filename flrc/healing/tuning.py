@@ -55,13 +55,13 @@ def tune(
         states, steps = StatesInMemory(), 0
     optimizer = MasterOptimizer(settings, trained.masters)
     course = states.resume(trained, optimizer) or Course()
-    before, begun = course.seconds, time.monotonic()
+    begun = time.monotonic() - course.spent
     checked = {round(steps * (i + 1) / settings.checks) for i in range(settings.checks)}
 
     def check() -> None:
         made = len(course.losses)
         held_out = objective.judge()
-        course.checks.append(Check(made, held_out, before + time.monotonic() - begun))
+        course.checks.append(Check(made, held_out, time.monotonic() - begun))
         if made == course.chosen:
             states.keep(trained)
         if not held_out <= DIVERGED * course.checks[0].held_out:
@@ -69,7 +69,8 @@ def tune(
 
     if not course.checks:
         check()
-    for step in progress(range(len(course.losses), steps), doing, unit="step"):
+    made = len(course.losses)
+    for step in progress(range(made, steps), doing, unit="step", done=made):
         if course.stopped:
             break
         with trained.requiring_grad():
@@ -83,6 +84,7 @@ def tune(
         course.losses.append(loss)
         if step + 1 in checked:
             check()
+        course.spent = time.monotonic() - begun
         states.save(course, trained, optimizer)
     if course.stopped:
         log.warning("%s; the state after step %d is kept", course.stopped, course.chosen)

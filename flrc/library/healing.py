@@ -27,6 +27,7 @@ from flrc.healing.distilled import Distilled
 from flrc.healing.draws import Tuned, tuned_plans
 from flrc.healing.healing_input import HealingInput, distilled
 from flrc.healing.lessons import Lesson, lessons
+from flrc.healing.states import remove_states
 from flrc.healing.teacher import TOLERANCE
 from flrc.healing.tuned_tensors import read_tensors, tensors_of
 from flrc.library.compressed_model import as_model, loaded_of
@@ -303,6 +304,7 @@ class _Healing:
             course = distilled(given, self.settings, lessons)
             entry.write_tensors(HEALED, tensors_of(model, model), {})
         entry.write_json(COURSE, {self.settings.name: course.to_json()})
+        remove_states(entry)
         entry.finish()
 
     @contextmanager

@@ -10,6 +10,7 @@ from flrc.form import surgery
 from flrc.healing.block_tuning import remove_blocks
 from flrc.healing.draws import tuned_plans
 from flrc.healing.healing_input import HealingInput
+from flrc.healing.states import remove_states
 from flrc.healing.tuned_tensors import read_tensors, tensors_of
 from flrc.models.layers.switching import activate
 from flrc.refine.factor_store import RefinedFactors
@@ -68,6 +69,7 @@ def replace_layers(
             entry.write_tensors(HEALED, tensors_of(dense.model, dense.model), {})
             entry.write_json(COURSE, course)
             remove_blocks(entry)
+            remove_states(entry)
             entry.finish()
         read_tensors(dense.model, entry.path / HEALED)
         activate(dense.model, plans.constant)

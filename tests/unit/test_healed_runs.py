@@ -15,7 +15,10 @@ from tiny import compose
 
 import flrc
 from flrc import pipeline
+from flrc.core.cache import Entry
 from flrc.data.base import DataSource
+from flrc.healing import states
+from flrc.healing.end_to_end import NextTokens
 from flrc.models.layers.pivoted_linear import PivotedLinear
 from flrc.pipeline import run
 from flrc.results.records.record import Record
@@ -147,6 +150,41 @@ def test_an_interrupted_run_goes_on(
     }  # fmt: skip
     assert again.measurements == whole.measurements
     assert math.isfinite(perplexity(again))
+
+
+def test_a_tuning_is_kept_until_its_result_is(
+    run_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ends while the tuned model is written does not tune it again."""
+    monkeypatch.setattr(states, "SAVED_AFTER", 0.0)
+    monkeypatch.setattr(states, "SAVING", 0.0)
+    write, steps = Entry.write_tensors, []
+    backward = NextTokens.backward
+
+    def full(self: Entry, name: str, *rest: Any) -> None:
+        if name == healing.HEALED:
+            raise OSError("no space left on device")
+        write(self, name, *rest)
+
+    def counting(self: NextTokens, step: int) -> float:
+        steps.append(step)
+        return backward(self, step)
+
+    monkeypatch.setattr(NextTokens, "backward", counting)
+    monkeypatch.setattr(Entry, "write_tensors", full)
+    made = ("method=svdllm_healed", *HEALED)
+    failed = run(run_config(*made))
+    assert (failed.run["status"], failed.run["stage"]) == ("failed", "healing")
+    tuned = len(steps)
+    assert tuned > 0
+    monkeypatch.setattr(Entry, "write_tensors", write)
+    again = run(run_config(*made))
+    assert again.run["status"] == "ok"
+    assert len(steps) == tuned
+    (entry,) = (tmp_path / "cache" / "healed").glob("*/")
+    assert {path.name for path in entry.iterdir()} == {
+        "healed.safetensors", "healing.json", "inputs.json",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

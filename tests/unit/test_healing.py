@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from flrc.healing.end_to_end import NextTokens
 from flrc.healing.gradient_tuning import OPTIMIZERS
 from flrc.healing.optimizer import MasterOptimizer
 from flrc.healing.pivot_exchange import exchange_pivots
-from flrc.healing.states import StatesInMemory
+from flrc.healing.states import StatesInMemory, StatesOnDisk
 from flrc.healing.trained import Trained
 from flrc.healing.tuning import Objective, tune
 from flrc.models.anatomy.blocks import decoder_blocks
@@ -207,6 +208,39 @@ def test_an_interrupted_tuning_ends_with_the_same_bits(
         for check in one["checks"]:
             del check["seconds"]
     assert course == expected
+
+
+def test_seconds_are_those_of_all_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of the steps after the last check, from which the run continued."""
+    monkeypatch.setattr(states_module, "SAVED_AFTER", 0.0)
+    monkeypatch.setattr(states_module, "SAVING", 0.0)
+    settings = Distilled(checks=1)
+    states = StatesOnDisk(Entry(tmp_path, {}))
+
+    def attempt(killed_at: int) -> Course:
+        valley = Valley(3.0)
+        original = valley.backward
+
+        def slow(step: int) -> float:
+            if step == killed_at:
+                raise Killed
+            time.sleep(0.05)
+            return original(step)
+
+        monkeypatch.setattr(valley, "backward", slow)
+        return tune(valley, valley.trained, settings, 8, states, "tuning")
+
+    with pytest.raises(Killed):
+        attempt(6)
+    shown: list[Any] = []
+    monkeypatch.setattr(
+        "flrc.healing.tuning.progress",
+        lambda steps, *_, **named: shown.append((steps, named["done"])) or iter(steps),
+    )
+    course = attempt(-1)
+    assert shown == [(range(6, 8), 6)]
+    assert course.checks[-1].step == 8
+    assert course.checks[-1].seconds >= 8 * 0.05
 
 
 def test_stored_blocks_are_not_tuned_again(tmp_path: Path) -> None:
@@ -424,3 +458,12 @@ def test_a_restored_optimizer_continues(optimizer: str, tmp_path: Path) -> None:
     for index in range(3, 6):
         step(cut, second, index)
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_restored_moments_are_where_the_masters_are() -> None:
+    """The counters of steps too: a fused AdamW has them on its device."""
+    masters = {"a": torch.ones(3, 2, device="meta")}
+    optimizer = MasterOptimizer(Distilled(), masters)
+    optimizer.restore({"a/step": torch.tensor(3.0), "a/exp_avg": torch.ones(3, 2)})
+    devices = {key: value.device.type for key, value in optimizer.state().items()}
+    assert devices == {"a/step": "meta", "a/exp_avg": "meta"}

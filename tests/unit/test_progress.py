@@ -183,6 +183,17 @@ def test_a_terminal_shows_memory_and_time_left(monkeypatch: pytest.MonkeyPatch) 
     assert 0.05 < shown[-1] < 50
 
 
+def test_a_loop_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was done before is counted, but does not make the rest look quick."""
+    out = Terminal()
+    monkeypatch.setattr("sys.stderr", out)
+    monkeypatch.setattr("flrc.core.progress.BETWEEN_ITEMS", 0.0)
+    for _ in progress(range(97, 100), "healing", unit="step", done=97):
+        time.sleep(0.6)
+    assert "healing: step 98 of 100" in out.getvalue()
+    assert "step 99 of 100, 1 s left" in out.getvalue()
+
+
 def test_a_bar_within_another_takes_its_line_and_gives_it_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
