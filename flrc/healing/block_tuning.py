@@ -188,10 +188,12 @@ class BlockOutputs(Objective):
         chosen = drawn([tuned.weight for tuned in self.walk.plans], step)
         activate(self.model, self.walk.plans[chosen].plan)
         batch = batches(self.seen, self.settings.batch_size, step, self.seed)
+        tokens = sum(self.wanted[sequence].shape[1] for sequence in batch)
         total = 0.0
         for sequence in batch:
+            share = self.wanted[sequence].shape[1] / tokens
             with torch.enable_grad():
-                loss = self._loss(chosen, sequence) / len(batch)
+                loss = self._loss(chosen, sequence) * share
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         return total

@@ -46,18 +46,20 @@ class NextTokens(Objective):
         weights = [tuned.weight for tuned in self.plans]
         activate(self.model, self.plans[drawn(weights, step)].plan)
         batch = batches(len(self.seen.sequences), self.settings.batch_size, step, self.seed)
-        losses = [self._backward(index, len(batch)) for index in batch]
-        return sum(losses) / len(batch)
+        tokens = sum(len(self.seen.sequences[index]) for index in batch)
+        return sum(self._backward(index, tokens) for index in batch)
 
-    def _backward(self, index: int, batch: int) -> float:
+    def _backward(self, index: int, tokens: int) -> float:
+        """The part of one sequence in the mean over all ``tokens`` of a step."""
         with torch.enable_grad():
             states = last_states(self.model, self.seen.sequences[index])
         dense = self.seen.states[index].to(states.device)
         head, chunk = head_of(self.model), self.settings.chunk
         loss, gradient = divergence(states.detach(), dense, head, chunk)
         assert gradient is not None
-        states.backward(gradient / batch)  # type: ignore[no-untyped-call]
-        return loss
+        share = len(dense) / tokens
+        states.backward(gradient * share)  # type: ignore[no-untyped-call]
+        return share * loss
 
     @torch.no_grad()
     def judge(self) -> float:

@@ -26,11 +26,11 @@ class Objective(ABC):
 
     @abstractmethod
     def backward(self, step: int) -> float:
-        """Add the gradients of a step's sequences to the parameters; their mean loss."""
+        """Add the gradients of a step's sequences to the parameters; their mean loss by tokens."""
 
     @abstractmethod
     def judge(self) -> float:
-        """The mean loss on the held-out sequences."""
+        """The mean loss on the held-out sequences, by tokens."""
 
 
 def tune(

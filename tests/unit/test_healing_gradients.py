@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from healing import FORMS, case
+from healing import FORMS, case, sequences
 from tiny import make_model
 from torch import Tensor, nn
 
+from flrc.healing.blockwise import Blockwise
+from flrc.healing.course import Course
 from flrc.healing.distilled import Distilled
 from flrc.healing.end_to_end import NextTokens, batches
 from flrc.healing.trained import Trained
+from flrc.healing.tuning import Objective
 from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.models.layers.factored_linear import FactoredLinear
 from flrc.models.layers.low_rank_linear import LowRankLinear
 from flrc.models.layers.pivoted_linear import PivotedLinear
+
+MODULES = {"distilled": "end_to_end", "blockwise": "block_tuning"}
+
+
+class Caught(Exception):
+    """The gradients are known."""
 
 
 def dense_weight(layer: FactoredLinear) -> Tensor:
@@ -78,3 +88,41 @@ def test_gradients(form: str, shape: str, tmp_path: Path) -> None:
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-6, atol=1e-10)
         assert gradient.abs().max() > 1e-8
+
+
+@pytest.mark.parametrize("kind", ["distilled", "blockwise"])
+def test_every_token_of_a_step_counts_the_same(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In sequences of other lengths, too: the loss and its gradients are means over tokens."""
+    made = case(tmp_path)
+    lengths = (3, 12)
+    short = [ids[:length] for ids, length in zip(sequences(2), lengths, strict=True)]
+    given = replace(made.given, dense=replace(made.given.dense, sequences=short))
+    caught: dict[int, tuple[float, dict[str, Tensor]]] = {}
+
+    def tune(objective: Objective, trained: Trained, *_: object) -> Course:
+        settings = objective.settings  # type: ignore[attr-defined]
+        for size in (1, 2):
+            object.__setattr__(settings, "batch_size", size)
+            for step in range(2 // size):
+                with trained.requiring_grad():
+                    loss = objective.backward(step)
+                    found = {n: p.grad.clone() for n, p in trained.parameters.items()}  # type: ignore[union-attr]
+                (which, *more) = batches(2, size, step, 0)
+                caught[-1 if more else which] = (loss, found)
+        raise Caught
+
+    monkeypatch.setattr(f"flrc.healing.{MODULES[kind]}.tune", tune)
+    settings = Distilled() if kind == "distilled" else Blockwise()
+    with pytest.raises(Caught):
+        settings.heal(given)
+    assert caught.keys() == {0, 1, -1}
+    shares = [length / sum(lengths) for length in lengths]
+    loss, found = caught[-1]
+    assert loss == pytest.approx(sum(shares[i] * caught[i][0] for i in (0, 1)), rel=1e-9)
+    for name, gradient in found.items():
+        expected = sum(shares[i] * caught[i][1][name] for i in (0, 1))
+        assert isinstance(expected, Tensor)
+        noise = 1e-5 * float(expected.abs().max())  # norms are computed in float32
+        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=noise)
