@@ -48,7 +48,8 @@ def tune_blocks(given: HealingInput, settings: Blockwise) -> list[dict[str, Any]
     """
     model, entry = given.dense.model, given.entry
     _, blocks = decoder_blocks(model)
-    weights = _weights(given, settings)
+    if settings.weighting == "gradients" and not entry.has(GRAMS):
+        _store_grams(given)
     walk = Walk.of(given)
     courses = []
     for index, block in enumerate(progress(blocks, "healing", unit="block")):
@@ -58,7 +59,7 @@ def tune_blocks(given: HealingInput, settings: Blockwise) -> list[dict[str, Any]
         if targets:
             file, notes = f"{BLOCK}{index:03d}", f"{BLOCK}{index:03d}.json"
             if not entry.has(notes):
-                matrix = None if weights is None else weights[index]
+                matrix = _weights(given, settings, index)
                 trained, course = _tuned(given, settings, walk, index, dense, matrix)
                 exchange_pivots(block, given.form, trained)
                 entry.write_tensors(f"{file}.safetensors", tensors_of(model, block), {})
@@ -69,17 +70,20 @@ def tune_blocks(given: HealingInput, settings: Blockwise) -> list[dict[str, Any]
     return courses
 
 
-def _weights(given: HealingInput, settings: Blockwise) -> list[Tensor] | None:
+def _store_grams(given: HealingInput) -> None:
+    """All Gram matrices come of one backward pass of the dense model; they wait on disk."""
+    with torch.enable_grad():
+        grams = output_grams(given.dense.model, given.dense.sequences, given.recomputed)
+    given.entry.write_tensors(GRAMS, {f"{i:03d}": gram for i, gram in enumerate(grams)}, {})
+
+
+def _weights(given: HealingInput, settings: Blockwise, index: int) -> Tensor | None:
+    """``M`` of one block, on the device."""
     if settings.weighting == "none":
         return None
-    entry = given.entry
-    if not entry.has(GRAMS):
-        with torch.enable_grad():
-            grams = output_grams(given.dense.model, given.dense.sequences, given.recomputed)
-        entry.write_tensors(GRAMS, {f"{i:03d}": gram for i, gram in enumerate(grams)}, {})
-    with safe_open(entry.path / GRAMS, framework="pt") as file:
-        known = [file.get_tensor(name) for name in sorted(file.keys())]
-    return [error_weights(gram, settings.isotropic) for gram in known]
+    with safe_open(given.entry.path / GRAMS, framework="pt") as file:
+        gram = file.get_tensor(f"{index:03d}")
+    return error_weights(gram.to(given.dense.model.device), settings.isotropic)
 
 
 def _tuned(
@@ -179,8 +183,10 @@ class BlockOutputs(Objective):
     @cached_property
     def scale(self) -> float:
         """Mean over tokens of ``u^T M u`` for the dense block's update; 1 if it adds nothing."""
+        place = self.walk.model.device
         pairs = zip(self.wanted, self.walk.dense, strict=True)
-        total = sum(float(weighted_squares(y - x, self.weights)) for y, x in pairs)
+        updates = (y.to(place) - x.to(place) for y, x in pairs)
+        total = sum(float(weighted_squares(update, self.weights)) for update in updates)
         return total / sum(y.shape[1] for y in self.wanted) or 1.0
 
     def backward(self, step: int) -> float:

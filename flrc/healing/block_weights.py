@@ -66,7 +66,9 @@ def output_grams(
             with torch.enable_grad():
                 loss = sequence_loss(model, sequence)
             loss.backward()  # type: ignore[no-untyped-call]
-    return [(gram / tokens).cpu() for gram in grams if gram is not None]
+    found = [gram for gram in grams if gram is not None]
+    assert len(found) == len(blocks), "a block's output has no gradient"
+    return [(gram / tokens).cpu() for gram in found]
 
 
 def error_weights(

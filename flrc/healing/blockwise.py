@@ -58,16 +58,19 @@ class Blockwise(GradientTuning):
         forward = shape.forward(seen, kept=kept, head=False)
         judged = shape.forward(unseen, kept=kept, head=False) * (1 + self.checks)
         found = dense + forward * (3 * self.passes + 1) + judged
-        if self.weighting == "gradients":
-            found += shape.forward(seen)
-            found += shape.backward(seen, first=0, of_weights=False, recomputed=True)
         tokens = sum(seen + unseen)
         numbers = kept * max(block.dense for block in shape.blocks)
         outputs = max((block.outputs for block in shape.blocks), default=0)
         graph = 3 * max(seen, default=0) * outputs * shape.itemsize
         moved = 28 * numbers * len(shape.blocks) * self.steps(len(seen))
         held = 3 * tokens * shape.width * shape.itemsize + graph + 16 * numbers
-        return (found + Demand(moved=moved)).holding(held)
+        tuned = found + Demand(moved=moved)
+        if self.weighting == "none":
+            return tuned.holding(held)
+        gram = 4 * shape.width**2
+        weighted = shape.forward(seen)
+        weighted += shape.backward(seen, first=0, of_weights=False, recomputed=True)
+        return weighted.holding(len(shape.blocks) * gram) + tuned.holding(held + gram)
 
     def heal(self, given: HealingInput) -> dict[str, Any]:
         """Replace the layers of one block after the other, and tune them."""

@@ -44,9 +44,11 @@ class Both(Healing):
         return {**super().describe(), **parts}
 
     def demand(self, shape: ModelShape, lengths: Sequence[int], kept: float) -> Demand:
-        """The sum of both."""
-        parts = (self.blockwise, self.distilled)
-        return sum((part.demand(shape, lengths, kept) for part in parts), Demand())
+        """The sum of both; the last dense states wait for the second part."""
+        tokens = sum([*lengths, *lengths[: self.unseen]])
+        blocks = self.blockwise.demand(shape, lengths, kept)
+        waiting = blocks.holding(tokens * shape.width * shape.itemsize)
+        return waiting + self.distilled.demand(shape, lengths, kept)
 
     def heal(self, given: HealingInput) -> dict[str, Any]:
         """The dense states are taken before the first block is replaced."""

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from healing import case
+from tiny import make_model
 from torch import nn
 
+from flrc.healing import block_tuning
+from flrc.healing.blockwise import WEIGHTINGS, Blockwise
+from flrc.healing.both import Both
+from flrc.healing.distilled import Distilled
 from flrc.healing.divergence import divergence
 from flrc.healing.draws import drawn, tuned_plans
 from flrc.healing.end_to_end import batches
 from flrc.healing.learning_rate import learning_rate
+from flrc.models.anatomy.blocks import decoder_blocks
+from flrc.models.anatomy.model_shape import ModelShape
+from flrc.models.anatomy.targets import find_targets
 from flrc.plans.phase import Phase
 from flrc.plans.rank_plan import RankPlan
 from flrc.plans.run_plans import Plans
@@ -105,3 +118,37 @@ def test_every_pass_sees_every_sequence_once() -> None:
     assert all(sorted(order) == list(range(7)) for order in passes)
     assert passes[0] != passes[1]
     assert math.isclose(len(batches(7, 2, 3, 0)), 1)
+
+
+def test_memory_that_is_reckoned() -> None:
+    """The errors' weights of all blocks while they are collected, and the waiting dense states."""
+    model = make_model()
+    shape = replace(ModelShape.of(model, find_targets(model)), width=10_000)
+    matrix, state = 4 * 10_000**2, 10_000 * shape.itemsize
+    plain, weighted = (
+        Blockwise(weighting=kind).demand(shape, [24] * 8, 0.01).held for kind in WEIGHTINGS
+    )
+    assert plain < matrix
+    assert len(shape.blocks) * matrix <= weighted < len(shape.blocks) * matrix * 1.1
+    both = Both(blockwise=Blockwise(passes=0), distilled=Distilled(passes=0))
+    assert both.demand(shape, [24] * 8, 0.01).held == weighted + (8 + 4) * 24 * state
+
+
+def test_one_matrix_of_weights_is_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the other blocks stay on disk."""
+    alive: list[weakref.ref[torch.Tensor]] = []
+    original = block_tuning.error_weights
+
+    def watched(gram: torch.Tensor, isotropic: float) -> torch.Tensor:
+        gc.collect()
+        assert sum(known() is not None for known in alive) <= 1
+        made = original(gram, isotropic)
+        alive.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(block_tuning, "error_weights", watched)
+    made = case(tmp_path)
+    Blockwise(passes=1).heal(made.given)
+    assert len(alive) == len(decoder_blocks(made.model)[1])
