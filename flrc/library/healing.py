@@ -37,6 +37,7 @@ from flrc.library.healed_record import healed_record
 from flrc.library.student import Student, head_outputs
 from flrc.models.anatomy.input_limits import Limits
 from flrc.models.anatomy.targets import find_targets
+from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.models.layers.switching import activate
 from flrc.results.records.lookup import RUNS
 from flrc.running.healing import COURSE, HEALED, STEPS
@@ -205,6 +206,7 @@ class _Healing:
             if lessons is not None:
                 self._tune(model, lessons, entry, fits)
             read_tensors(model, entry.path / HEALED)
+            model.eval().requires_grad_(False)
             activate(model, self.student.plans.constant)
             course = entry.read_json(COURSE)
         return as_model(loaded_of(model), healed_record(self.student, model, self._notes(course)))
@@ -294,13 +296,13 @@ class _Healing:
     def _tune(
         self, model: CompressedModel, lessons: tuple[Lesson, Lesson], entry: Entry, fits: bool
     ) -> None:
-        model.eval()
         given = HealingInput(
             DenseModel(model, (), lessons[0].sequences, self.seed), lessons[1].sequences,
             self._plans(), self.student.form, lambda _: None, entry, lambda _: entry,
             recomputed=not fits,
         )  # fmt: skip
         with self._restored_on_failure(model, entry):
+            model.eval()
             course = distilled(given, self.settings, lessons)
             entry.write_tensors(HEALED, tensors_of(model, model), {})
         entry.write_json(COURSE, {self.settings.name: course.to_json()})
@@ -310,15 +312,25 @@ class _Healing:
     @contextmanager
     def _restored_on_failure(self, model: CompressedModel, entry: Entry) -> Iterator[None]:
         """The caller's own model is not left half tuned: another call could not continue then."""
+        (entry.path / UNTUNED).unlink(missing_ok=True)  # of a call that was killed
         if not self.student.in_memory:
             yield
             return
+        layers = low_rank_layers(model).values()
+        ranks = [(layer, layer.rank) for layer in layers]
+        modes = [(module, module.training) for module in model.modules()]
+        wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         entry.write_tensors(UNTUNED, tensors_of(model, model), {})
         try:
             yield
         except BaseException:
             read_tensors(model, entry.path / UNTUNED)
-            activate(model, self.student.plans.constant)
+            for layer, rank in ranks:
+                layer.rank = rank
+            for module, training in modes:
+                module.training = training
+            for parameter, requires in wanted:
+                parameter.requires_grad_(requires)
             raise
         finally:
             (entry.path / UNTUNED).unlink(missing_ok=True)

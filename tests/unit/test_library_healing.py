@@ -24,6 +24,7 @@ from flrc.healing.end_to_end import NextTokens
 from flrc.library import dense_teacher, student
 from flrc.library.compressed_model import as_model
 from flrc.models.checkpoints.checkpoint import Loaded
+from flrc.models.layers.compressed_layers import low_rank_layers
 from flrc.models.layers.pivoted_linear import PivotedLinear
 from flrc.models.layers.switching import activate
 from flrc.models.sources.byte_tokenizer import byte_tokenizer
@@ -299,6 +300,47 @@ def test_an_interrupted_call_leaves_the_model_and_is_continued(
     (entry,) = (tmp_path / "cache" / "healed").glob("*/")
     names = sorted(path.name for path in entry.iterdir())
     assert names == ["healed.safetensors", "healing.json", "inputs.json"]
+
+
+@pytest.mark.parametrize("form", ["two_factor", "pivoted"])
+def test_a_failure_leaves_modes_and_plans(
+    form: str, heal: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the weights; what a killed call has left of them is removed later."""
+    how: dict[str, Any] = {"form": form, "ranks": (6, 9), "dtype": "float32"}
+    model, _ = compressed_case(tmp_path / "case", **how)
+    other = model.plans.all[-1]
+    activate(model, other)
+    model.train().model.norm.eval()
+    norm = model.model.norm.weight.requires_grad_(True)
+
+    def failing(*_: Any) -> float:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NextTokens, "backward", failing)
+        with pytest.raises(Killed):
+            heal(model, teacher=make_model())
+    layers = low_rank_layers(model)
+    assert {layers[name].rank for name in layers} == {9}
+    assert model.training
+    assert not model.model.norm.training
+    assert [p is norm for p in model.parameters() if p.requires_grad] == [True]
+    flrc.save(model, tmp_path / "kept")
+    (entry,) = (tmp_path / "cache" / "healed").glob("*/")
+    (entry / "untuned.safetensors").write_bytes(b"of a killed call")
+    heal(tmp_path / "kept", teacher=make_model())
+    assert [path.name for path in entry.parent.rglob("untuned*")] == []
+
+
+def test_an_answer_of_the_cache_is_ready_for_use(heal: Callable[..., Any], tmp_path: Path) -> None:
+    """In evaluation mode and without gradients, as after a tuning."""
+    first, _ = compressed_case(tmp_path / "a", dtype="float32")
+    model, _ = compressed_case(tmp_path / "b", dtype="float32")
+    heal(first, teacher=make_model())
+    heal(model.train().requires_grad_(True), teacher=make_model())
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_the_record_claims_no_number_of_other_weights(
