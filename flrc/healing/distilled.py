@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from flrc.healing.healing_input import HealingInput
     from flrc.models.anatomy.model_shape import ModelShape
 
+LOGITS = 7
+"""Numbers of float32 for each logit of a chunk, at a time: of both models, and in between."""
+
 
 @dataclass
 class Distilled(GradientTuning):
@@ -70,7 +73,8 @@ class Distilled(GradientTuning):
         head = Demand(model=2 * tokens * shape.head)
         taught = shape.forward(seen + unseen, head=False)
         forward = shape.forward(seen, kept=kept, head=False)
-        judged = shape.forward(unseen, kept=kept) + shape.forward(unseen, first=len(shape.blocks))
+        judged = shape.forward(unseen, kept=kept, head=False)
+        judged += Demand(model=4 * sum(unseen) * shape.head)  # of both models
         # Backward: gradients of activations and of weights, each as much as the forward pass.
         a_pass = forward * 3 + head * 3
         numbers = kept * sum(target.dense for target in shape.targets)
@@ -81,7 +85,8 @@ class Distilled(GradientTuning):
         found = taught + a_pass * self.passes + judged * (1 + self.checks)
         graph = shape.graph_bytes(0, max(seen, default=0))
         states = sum(seen + unseen) * shape.width * shape.itemsize
-        held = graph + states + numbers * (8 + 4 + (4 if shape.itemsize < 4 else 0))
+        logits = LOGITS * 4 * self.chunk * shape.vocabulary
+        held = graph + logits + states + numbers * (8 + 4 + (4 if shape.itemsize < 4 else 0))
         return (found + Demand(moved=28 * numbers * steps)).holding(held)
 
     def heal(self, given: HealingInput) -> dict[str, Any]:

@@ -134,6 +134,17 @@ def test_memory_that_is_reckoned() -> None:
     assert both.demand(shape, [24] * 8, 0.01).held == weighted + (8 + 4) * 24 * state
 
 
+def test_logits_are_reckoned_as_they_are_made() -> None:
+    """In chunks, whatever the length of a sequence."""
+    model = make_model()
+    usual = ModelShape.of(model, find_targets(model))
+    large = replace(usual, vocabulary=usual.vocabulary + 1_000_000)
+    for chunk in (64, 128):
+        settings = Distilled(chunk=chunk)
+        one, other = (settings.demand(s, [1024] * 8, 0.5).held for s in (usual, large))
+        assert 5 * 4 * chunk * 1_000_000 <= other - one <= 8 * 4 * chunk * 1_000_000
+
+
 def test_one_matrix_of_weights_is_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
