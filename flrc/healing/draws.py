@@ -47,7 +47,8 @@ def tuned_plans(plans: Plans, steps: int) -> list[Tuned]:
 def drawn(weights: Sequence[float], step: int) -> int:
     """The plan of a step: the one that is furthest behind its share of the steps.
 
-    After any number of steps, no plan is more than one step off.
+    After any number of steps, no plan is more than about one step off (1.07 in 3,000 random draws
+    of up to 12 weights).
     """
     used = [0] * len(weights)
     chosen = 0
