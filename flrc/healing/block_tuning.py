@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -113,7 +113,7 @@ class Walk:
     """Hidden states of all sequences at the input of the current block, in host memory.
 
     Attributes:
-        calls: What the model passes to its blocks, by length of the sequence.
+        calls: What the model passes to its blocks, by length of the sequence; no hidden states.
         plans: The plans that are tuned.
         model: Whose blocks are run.
         dense: In the dense model, ``(1, tokens, width)`` by sequence.
@@ -133,8 +133,8 @@ class Walk:
         states = []
         for sequence in (*given.dense.sequences, *given.unseen):
             call = block_calls(given.dense.model, sequence[None])
-            calls.setdefault(len(sequence), call)
             states.append(call.hidden.cpu())
+            calls.setdefault(len(sequence), replace(call, hidden=torch.empty(0)))
         copies = [list(states) for _ in given.plans]
         return cls(calls, given.plans, given.dense.model, states, copies)
 

@@ -235,12 +235,13 @@ class _Healing:
         }
 
     def _bytes(self) -> int:
-        """On disk at a time: the model twice, masters twice, and two moments, all but embeddings.
+        """On disk at a time: the model; the best masters; the latest with two moments, twice.
 
-        Embeddings are counted too, so this is the most that it can be.
+        A state is written before the one that it replaces is deleted. Embeddings are counted too,
+        though none of the files holds them, so this is the most that it can be.
         """
         size: int = getattr(torch, self.student.dtype).itemsize
-        return self.student.numbers * (2 * size + 4 * max(size, 4))
+        return self.student.numbers * (size + 7 * max(size, 4))
 
     def _plans(self) -> list[Tuned]:
         record = self.student.record

@@ -193,8 +193,8 @@ def check_targets(
     ]
     kept = sum(side for side in sides if side <= config.paths.keep_statistics_gb * 1e9)
     needed = factor_bytes(targets, dtype) + kept
-    if config.heal.HEALS:  # the latest state with two moments, the best one, the result: float32
-        needed += int(5 * 4 * (1 - config.rate) * sum(target.dense for target in targets))
+    if config.heal.HEALS:  # latest state with two moments, its successor, the best one: float32
+        needed += int(7 * 4 * (1 - config.rate) * sum(target.dense for target in targets))
     cache.require_space(needed, f"factors and statistics of {config.model.label}")
 
 

@@ -22,6 +22,7 @@ from flrc.core.cache import Entry
 from flrc.errors import UserError
 from flrc.form.pivoted import Pivoted
 from flrc.healing import states as states_module
+from flrc.healing.block_tuning import Walk
 from flrc.healing.block_weights import error_weights, output_grams
 from flrc.healing.blockwise import Blockwise
 from flrc.healing.both import Both
@@ -255,6 +256,16 @@ def test_stored_blocks_are_not_tuned_again(tmp_path: Path) -> None:
     settings.heal(again.given)
     assert same(tensors(whole), tensors(again))
     assert before == {name: (tmp_path / "a" / name).stat().st_mtime_ns for name in files[:-1]}
+
+
+def test_hidden_states_wait_in_host_memory_alone(tmp_path: Path) -> None:
+    """What the model passes to its blocks is known by length, without the states themselves."""
+    made = case(tmp_path)
+    short = [ids[: 5 + i] for i, ids in enumerate(made.given.dense.sequences)]
+    given = replace(made.given, dense=replace(made.given.dense, sequences=short))
+    walk = Walk.of(given)
+    assert sorted(walk.calls) == [5, 6, 7, 8, 12]
+    assert [call.hidden.numel() for call in walk.calls.values()] == [0] * 5
 
 
 def test_a_block_that_adds_nothing(tmp_path: Path) -> None:

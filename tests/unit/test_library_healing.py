@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import weakref
 from collections import namedtuple
 from collections.abc import Callable
@@ -21,6 +22,7 @@ import flrc
 from flrc.errors import UserError
 from flrc.healing import states as states_module
 from flrc.healing.end_to_end import NextTokens
+from flrc.healing.trained import embeddings
 from flrc.library import dense_teacher, student
 from flrc.library.compressed_model import as_model
 from flrc.models.checkpoints.checkpoint import Loaded
@@ -214,6 +216,32 @@ def test_a_full_disk(
     with pytest.raises(UserError, match="not enough free disk space"):
         heal(model, teacher=make_model())
     assert same(before, tensors(model))
+
+
+def test_the_disk_space_that_is_asked_for(
+    heal: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds a state and the one that replaces it."""
+    monkeypatch.setattr(states_module, "SAVED_AFTER", 0.0)
+    monkeypatch.setattr(states_module, "SAVING", 0.0)
+    asked, used = [], []
+    monkeypatch.setattr(
+        "flrc.core.cache.StageCache.require_space", lambda _, needed, __: asked.append(needed)
+    )
+
+    def watched(source: Path, target: Path) -> None:
+        used.append(sum(f.stat().st_size for f in Path(target).parent.glob("*") if f.is_file()))
+        replaced(source, target)
+
+    replaced = os.replace
+    monkeypatch.setattr("flrc.core.cache.os.replace", watched)
+    model, _ = compressed_case(tmp_path / "case", dtype="float32")
+    heal(model, teacher=make_model())
+    outer = {id(p) for p in embeddings(model)}
+    inner = sum(p.numel() for p in model.parameters() if id(p) not in outer)
+    whole = sum(p.numel() for p in model.parameters())
+    headers = 20_000 * 4
+    assert max(used) - headers <= asked[0] * inner / whole < 1.2 * max(used)
 
 
 def test_the_second_call_is_answered_from_the_cache(
