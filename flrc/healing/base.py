@@ -32,13 +32,15 @@ class Healing(Component, ABC):
         """Calibration sequences that are drawn in addition, to choose the state by."""
 
     @abstractmethod
-    def demand(self, shape: ModelShape, lengths: Sequence[int], kept: float) -> Demand:
+    def demand(self, shape: ModelShape, lengths: Sequence[int], kept: float, fits: bool) -> Demand:
         """What the tuning takes, the dense model's targets included.
 
         Args:
             shape: Of the model.
             lengths: Tokens of each calibration sequence.
             kept: Share of the targets' weights that is used.
+            fits: Whether the graph of a whole sequence is kept for the backward pass; else the
+                activations of a block are computed again.
         """
 
     @abstractmethod

@@ -51,7 +51,7 @@ class Blockwise(GradientTuning):
         choose("heal.weighting", self.weighting, WEIGHTINGS)
         self.require(0 < self.isotropic <= 1, "isotropic", "a number in (0, 1]")
 
-    def demand(self, shape: ModelShape, lengths: Sequence[int], kept: float) -> Demand:
+    def demand(self, shape: ModelShape, lengths: Sequence[int], kept: float, fits: bool) -> Demand:
         """Each block: a dense pass, a forward and backward pass a step, checks, a last pass."""
         seen, unseen = list(lengths), list(lengths[: self.held_out])
         dense = shape.forward(seen + unseen, head=False)
@@ -68,8 +68,11 @@ class Blockwise(GradientTuning):
         if self.weighting == "none":
             return tuned.holding(held)
         gram = 4 * shape.width**2
+        # The Gram matrix and the scale; errors and their gradients; errors that are judged.
+        weighed = sum(seen) * (2 + 2 * self.passes) + sum(unseen) * (2 + self.checks)
+        tuned += Demand(single=2 * shape.width**2 * weighed * len(shape.blocks))
         weighted = shape.forward(seen)
-        weighted += shape.backward(seen, first=0, of_weights=False, recomputed=True)
+        weighted += shape.backward(seen, first=0, of_weights=False, recomputed=not fits)
         return weighted.holding(len(shape.blocks) * gram) + tuned.holding(held + gram)
 
     def heal(self, given: HealingInput) -> dict[str, Any]:

@@ -43,12 +43,12 @@ class Both(Healing):
         parts = {"blockwise": self.blockwise.describe(), "distilled": self.distilled.describe()}
         return {**super().describe(), **parts}
 
-    def demand(self, shape: ModelShape, lengths: Sequence[int], kept: float) -> Demand:
+    def demand(self, shape: ModelShape, lengths: Sequence[int], kept: float, fits: bool) -> Demand:
         """The sum of both; the last dense states wait for the second part."""
         tokens = sum([*lengths, *lengths[: self.unseen]])
-        blocks = self.blockwise.demand(shape, lengths, kept)
+        blocks = self.blockwise.demand(shape, lengths, kept, fits)
         waiting = blocks.holding(tokens * shape.width * shape.itemsize)
-        return waiting + self.distilled.demand(shape, lengths, kept)
+        return waiting + self.distilled.demand(shape, lengths, kept, fits)
 
     def heal(self, given: HealingInput) -> dict[str, Any]:
         """The dense states are taken before the first block is replaced."""

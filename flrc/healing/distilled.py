@@ -64,7 +64,7 @@ class Distilled(GradientTuning):
         self.require(0 < self.prompt < 1, "prompt", "a number in (0, 1)")
         self.require(self.chunk >= 1, "chunk", "an integer of at least 1")
 
-    def demand(self, shape: ModelShape, lengths: Sequence[int], kept: float) -> Demand:
+    def demand(self, shape: ModelShape, lengths: Sequence[int], kept: float, fits: bool) -> Demand:
         """Sequences and a dense pass, then two passes a step, and the checks."""
         made = [part for length in lengths for part in part_lengths(length, self.parts)]
         made *= self.generated
@@ -82,8 +82,12 @@ class Distilled(GradientTuning):
         if made:
             begun, new = round(self.prompt * max(made)), round((1 - self.prompt) * max(made))
             taught += shape.generation([begun] * len(made), new_tokens=new, batch=BATCH)
+        longest = max(seen, default=0)
+        graph = shape.graph_bytes(0, longest)
+        if not fits:
+            a_pass += forward
+            graph = shape.recomputed_bytes(0, longest)
         found = taught + a_pass * self.passes + judged * (1 + self.checks)
-        graph = shape.graph_bytes(0, max(seen, default=0))
         states = sum(seen + unseen) * shape.width * shape.itemsize
         logits = LOGITS * 4 * self.chunk * shape.vocabulary
         held = graph + logits + states + numbers * (8 + 4 + (4 if shape.itemsize < 4 else 0))

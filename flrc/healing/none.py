@@ -27,7 +27,7 @@ class NoHealing(Healing):
         """None."""
         return 0
 
-    def demand(self, shape: ModelShape, lengths: Sequence[int], kept: float) -> Demand:
+    def demand(self, shape: ModelShape, lengths: Sequence[int], kept: float, fits: bool) -> Demand:
         """Nothing."""
         return Demand()
 

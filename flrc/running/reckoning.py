@@ -141,7 +141,8 @@ class Reckoning:
             yield StageDemand("refinement", refined + again)
         yield StageDemand("surgery", self._surgery())
         if config.heal.HEALS:
-            yield StageDemand("healing", config.heal.demand(shape, lengths, self.kept))
+            healed = config.heal.demand(shape, lengths, self.kept, self._fits(lengths))
+            yield StageDemand("healing", healed)
 
     def _statistics(self, *, again: bool) -> Iterator[StageDemand]:
         """Statistics of inputs and of gradients; those that are cached are not collected again."""

@@ -7,13 +7,15 @@ import math
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from healing import case
+from healing import case, sequences
 from tiny import make_model
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from flrc.healing import block_tuning
 from flrc.healing.blockwise import WEIGHTINGS, Blockwise
@@ -126,12 +128,12 @@ def test_memory_that_is_reckoned() -> None:
     shape = replace(ModelShape.of(model, find_targets(model)), width=10_000)
     matrix, state = 4 * 10_000**2, 10_000 * shape.itemsize
     plain, weighted = (
-        Blockwise(weighting=kind).demand(shape, [24] * 8, 0.01).held for kind in WEIGHTINGS
+        Blockwise(weighting=kind).demand(shape, [24] * 8, 0.01, True).held for kind in WEIGHTINGS
     )
     assert plain < matrix
     assert len(shape.blocks) * matrix <= weighted < len(shape.blocks) * matrix * 1.1
     both = Both(blockwise=Blockwise(passes=0), distilled=Distilled(passes=0))
-    assert both.demand(shape, [24] * 8, 0.01).held == weighted + (8 + 4) * 24 * state
+    assert both.demand(shape, [24] * 8, 0.01, True).held == weighted + (8 + 4) * 24 * state
 
 
 def test_logits_are_reckoned_as_they_are_made() -> None:
@@ -141,7 +143,7 @@ def test_logits_are_reckoned_as_they_are_made() -> None:
     large = replace(usual, vocabulary=usual.vocabulary + 1_000_000)
     for chunk in (64, 128):
         settings = Distilled(chunk=chunk)
-        one, other = (settings.demand(s, [1024] * 8, 0.5).held for s in (usual, large))
+        one, other = (settings.demand(s, [1024] * 8, 0.5, True).held for s in (usual, large))
         assert 5 * 4 * chunk * 1_000_000 <= other - one <= 8 * 4 * chunk * 1_000_000
 
 
@@ -163,3 +165,21 @@ def test_one_matrix_of_weights_is_in_memory(
     made = case(tmp_path)
     Blockwise(passes=1).heal(made.given)
     assert len(alive) == len(decoder_blocks(made.model)[1])
+
+
+@pytest.mark.parametrize("kind", [Distilled, Blockwise])
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_operations_are_reckoned(kind: Any, recomputed: bool, tmp_path: Path) -> None:
+    """As torch counts them; a graph that is not kept takes less memory and more operations."""
+    made = case(tmp_path, dtype="float32", seen=6, ranks=(12,))
+    made.model.set_attn_implementation("eager")  # torch counts its two products
+    dense = replace(made.given.dense, sequences=sequences(6, 48))
+    given = replace(made.given, dense=dense, unseen=sequences(4, 48, seed=9), recomputed=recomputed)
+    shape, targets = ModelShape.of(made.model, dense.targets), dense.targets
+    kept = sum(12 * (t.d_in + t.d_out) for t in targets) / sum(t.dense for t in targets)
+    whole, again = (kind(passes=2).demand(shape, [48] * 6, kept, fits) for fits in (True, False))
+    assert again.held < whole.held or kind is Blockwise
+    with FlopCounterMode(display=False) as counter:
+        kind(passes=2).heal(given)
+    found = (again if recomputed else whole).operations
+    assert counter.get_total_flops() == pytest.approx(found, rel=0.08)

@@ -114,6 +114,12 @@ class ModelShape:
         outputs = sum(block.outputs for block in self.blocks[first:])
         return INSIDE * longest * outputs * self.itemsize
 
+    def recomputed_bytes(self, first: int, longest: int) -> int:
+        """Of the graph of one block, and of the inputs that make those from ``first`` on again."""
+        blocks = self.blocks[first:]
+        outputs = max((block.outputs for block in blocks), default=0)
+        return longest * self.itemsize * (INSIDE * outputs + self.width * len(blocks))
+
     def forward(
         self,
         lengths: Sequence[int],
@@ -177,8 +183,7 @@ class ModelShape:
             held += 3 * 4 * max((t.dense for block in blocks for t in block.targets), default=0)
         calls = 2 * len(lengths) * len(blocks)
         if recomputed:
-            outputs = max((block.outputs for block in blocks), default=0)
-            held += longest * self.itemsize * (INSIDE * outputs + self.width * len(blocks))
+            held += self.recomputed_bytes(first, longest)
         else:
             held += self.graph_bytes(first, longest)
         found = Demand(model=operations, moved=moved, calls=calls, held=held)
