@@ -31,6 +31,7 @@ from flrc.running.reckoning import Reckoning
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
 MODELS = {"1 B": "llama3_2_1b", "3 B": "llama3_2_3b", "8 B": "llama3_8b"}
+HEALED = {"1 B": "llama3_2_1b", "8 B": "llama3_8b", "13 B": "llama2_13b"}
 METHODS = ("svdllm", "flra", "flrc", "kfac", "kfac_skip", "asvd_alloc")
 SEQUENCES, LENGTH = 64, 512
 SETTINGS = (
@@ -58,6 +59,7 @@ STAGES = {
     "schedule": "search for a schedule",
     "refinement": "refinement",
     "surgery": "surgery",
+    "healing": "healing",
 }
 SHORTEST = 3.0
 """Seconds below which a measured stage says more about the machine than about the work."""
@@ -118,10 +120,11 @@ def reckoned(
     placement: str = "device",
     samples: int = SEQUENCES,
     memory_gb: float = 8.0,
+    heal: tuple[str, ...] = (),
 ) -> Reckoning:
     """The reckoning of a run of the page."""
     more = f"dtype={dtype}", f"placement={placement}", f"paths.statistics_memory_gb={memory_gb}"
-    config = configured(method, *SETTINGS, *more)
+    config = configured(method, *SETTINGS, *more, *heal)
     reads = {CALIBRATION: tokens(samples, LENGTH)}
     if config.searches:
         search = config.search
@@ -129,7 +132,7 @@ def reckoned(
     for evaluation in config.evaluation.values():
         for part in evaluation.parts():
             reads[evaluation.title(part, config.data)] = tokens(2, 2048)
-    weightless = shell(MODELS.get(model, model), dtype)
+    weightless = shell({**MODELS, **HEALED}.get(model, model), dtype)
     targets = list(config.grouping.targets(find_targets(weightless)))
     return Reckoning(config, ModelShape.of(weightless, targets), weightless.dtype, reads)
 
@@ -181,6 +184,34 @@ def totals() -> Iterator[list[str]]:
                 gigabytes(peak(on_gpu, cuda=True)[1]),
                 gigabytes(peak(waiting, cuda=True)[1]),
                 gigabytes(on_cpu.disk),
+            ]
+
+
+def healings() -> Iterator[list[str]]:
+    """A row for each model and kind of healing: of the stage alone."""
+    for model in HEALED:
+        for kind in (
+            ("heal=distilled",),
+            ("heal=distilled", "heal.optimizer=adamw_8bit"),
+            ("heal=blockwise",),
+        ):
+            found = [
+                (reckoning, stage)
+                for dtype in ("float32", "bfloat16")
+                for reckoning in [reckoned(model, "svdllm", dtype, heal=kind)]
+                for stage in reckoning.stages()
+                if stage.name == "healing"
+            ]
+            (on_cpu, single), (on_gpu, half) = found
+            yield [
+                model,
+                " ".join(f"`{word}`" for word in kind),
+                f"{single.demand.operations / 1e12:,.0f}",
+                f"{2 * single.demand.seconds(rates()) / 60:,.0f}",
+                gigabytes(single.demand.held),
+                gigabytes(memory(on_cpu, single, PROCESS, cuda=False)[0]),
+                gigabytes(half.demand.held),
+                gigabytes(memory(on_gpu, half, PROCESS, cuda=True)[1] or 0.0),
             ]
 
 
@@ -237,13 +268,10 @@ def compared() -> Iterator[Compared]:
 
 def _stages_of(config: dict[str, Any]) -> dict[str, tuple[Any, float]]:
     """Demand of the stages of a recorded configuration, and the bytes of the weights."""
-    groups = ("decomposition", "sensitivity", "allocator", "schedule", "search", "refine", "form")
-    parts = {
-        group: components(group)[config.get(group, {"name": "none"})["name"]](
-            **{k: v for k, v in config.get(group, {}).items() if k != "version"}
-        )
-        for group in groups
-    }
+    groups = (
+        "decomposition", "sensitivity", "allocator", "schedule", "search", "refine", "heal", "form",
+    )  # fmt: skip
+    parts = {group: _component(group, config.get(group, {"name": "none"})) for group in groups}
     known = SimpleNamespace(
         **parts,
         rate=config["rate"],
@@ -266,6 +294,17 @@ def _stages_of(config: dict[str, Any]) -> dict[str, tuple[Any, float]]:
     shape = ModelShape.of(weightless, find_targets(weightless))
     reckoning = Reckoning(known, shape, torch.float32, reads)  # type: ignore[arg-type]
     return {s.name: (s.demand, float(reckoning.shape.bytes)) for s in reckoning.stages()}
+
+
+def _component(group: str, values: dict[str, Any]) -> Any:
+    """A component of a record; one that has parts (``heal=both``) names each by its kind."""
+    known = components(group)
+    fields = {
+        key: _component(group, value) if isinstance(value, dict) and key in known else value
+        for key, value in values.items()
+        if key != "version"
+    }
+    return known[values["name"]](**fields)
 
 
 def comparison() -> Iterator[list[str]]:
@@ -312,6 +351,10 @@ def page() -> str:
         stages=table(
             ["stage", "of", "TFLOP", "GB moved", "CPU min", "held, float32: GB",
              "held, bfloat16: GB"], by_stage("8 B"), 2,
+        ),
+        healings=table(
+            ["model", "healing", "TFLOP", few, "held, float32: GB", "float32: host GB",
+             "held, bfloat16: GB", "bfloat16: GPU GB"], healings(), 2,
         ),
         measured=table(
             ["model", "method", "measured: GiB", "reckoned: GiB", "measured: minutes"],

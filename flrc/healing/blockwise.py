@@ -63,7 +63,8 @@ class Blockwise(GradientTuning):
         outputs = max((block.outputs for block in shape.blocks), default=0)
         graph = 3 * max(seen, default=0) * outputs * shape.itemsize
         moved = 28 * numbers * len(shape.blocks) * self.steps(len(seen))
-        held = 3 * tokens * shape.width * shape.itemsize + graph + 16 * numbers
+        held = 3 * tokens * shape.width * shape.itemsize + graph
+        held += self.held(numbers, shape.itemsize) + 4 * numbers  # and the best state
         tuned = found + Demand(moved=moved)
         if self.weighting == "none":
             return tuned.holding(held)

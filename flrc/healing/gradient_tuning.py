@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from flrc.errors import choose
 from flrc.healing.base import Healing
 
-OPTIMIZERS = ("adamw", "adamw_8bit", "muon")
+MOMENTS = {"adamw": 8, "adamw_8bit": 2, "muon": 4}
+"""Optimiser -> bytes of the moments of a number in a matrix."""
 
 
 @dataclass
@@ -48,7 +49,7 @@ class GradientTuning(Healing):
     vectors: bool = False
     dense: bool = False
     held_out: int = 4
-    checks: int = 4
+    checks: int = 2
 
     @property
     def unseen(self) -> int:
@@ -57,7 +58,7 @@ class GradientTuning(Healing):
 
     def check(self) -> None:
         """Checks the ranges."""
-        choose("heal.optimizer", self.optimizer, OPTIMIZERS)
+        choose("heal.optimizer", self.optimizer, MOMENTS)
         self.require(self.passes >= 0, "passes", "an integer of at least 0")
         for name in ("learning_rate", "weight_decay"):
             self.require(0 <= getattr(self, name) < 1, name, "a number in [0, 1)")
@@ -72,6 +73,10 @@ class GradientTuning(Healing):
     def needs(self) -> tuple[str, ...]:
         """bitsandbytes, for moments of 8 bits."""
         return ("bitsandbytes",) if self.optimizer == "adamw_8bit" else ()
+
+    def held(self, numbers: float, itemsize: int) -> float:
+        """Bytes of the gradients, moments and master copies of so many numbers."""
+        return numbers * (4 + MOMENTS[self.optimizer] + (4 if itemsize < 4 else 0))
 
     def steps(self, sequences: int) -> int:
         """Steps of all passes; the last one of a pass may have fewer sequences."""

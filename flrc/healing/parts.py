@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-BATCH = 32
+BATCH = 64
 """Sequences that are generated together; part of what decides them."""
 
 

@@ -53,7 +53,7 @@ def test_a_healed_run_and_its_cache(method: str, run_config: Make, tmp_path: Pat
     assert model is not None
     course = first.results["healing"]["distilled"]
     assert len(course["losses"]) == 2 * (8 + 2 * 8)  # a generated sequence of each half
-    assert [check["step"] for check in course["checks"]] == [0, 12, 24, 36, 48]
+    assert [check["step"] for check in course["checks"]] == [0, 24, 48]
     assert first.results["healing"]["tokens"] == (8 + 4) * 24
     assert "held-out calibration" in first.meta["tokens"]
     assert not stage(first, "healing")["cached"]

@@ -538,5 +538,5 @@ def test_sequences_that_the_teacher_generates(heal: Callable[..., Any], tmp_path
     files = (tmp_path / "cache" / "healed").glob("*/healing.json")
     found = sorted((json.loads(file.read_text())["distilled"] for file in files), key=str)
     assert sorted(len(one["losses"]) for one in found) == [16 * 3, 2 * 16 * 3]
-    assert [one["generated"] for one in found] == [16 * 2 * 5] * 2
+    assert [one["generated"] for one in found] == [16 * 2 * 4] * 2
     assert len(list((tmp_path / "cache" / "generated").glob("*/generated.safetensors"))) == 1

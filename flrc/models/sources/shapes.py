@@ -25,7 +25,7 @@ def _tiny(model_type: str, key_value_heads: int, **fields: Any) -> dict[str, Any
     }
 
 
-def _llama3(width: int, inside: int, blocks: int, heads: int, **fields: Any) -> dict[str, Any]:
+def _llama(width: int, inside: int, blocks: int, heads: int, **fields: Any) -> dict[str, Any]:
     return {
         "model_type": "llama",
         "hidden_size": width,
@@ -56,11 +56,25 @@ SHAPES: dict[str, dict[str, Any]] = {
         sliding_window=16,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
     ),
-    # Llama-3.2-1B and 3B, and Llama-3-8B: for measuring speed, and reckoning what a run takes,
-    # without a download.
-    "llama3_2_1b": _llama3(2048, 8192, 16, 32, head_dim=64, tie_word_embeddings=True),
-    "llama3_2_3b": _llama3(3072, 8192, 28, 24, head_dim=128, tie_word_embeddings=True),
-    "llama3_8b": _llama3(
+    # Llama-3.2-1B and 3B, Llama-3-8B and Llama-2-13B: for measuring speed, and reckoning what a run
+    # takes, without a download.
+    "llama3_2_1b": _llama(2048, 8192, 16, 32, head_dim=64, tie_word_embeddings=True),
+    "llama3_2_3b": _llama(3072, 8192, 28, 24, head_dim=128, tie_word_embeddings=True),
+    "llama3_8b": _llama(
         4096, 14336, 32, 32, head_dim=128, max_position_embeddings=8192, tie_word_embeddings=False
+    ),
+    "llama2_13b": _llama(
+        5120,
+        13824,
+        40,
+        40,
+        head_dim=128,
+        num_key_value_heads=40,
+        vocab_size=32000,
+        max_position_embeddings=4096,
+        rope_theta=10000.0,
+        bos_token_id=1,
+        eos_token_id=2,
+        tie_word_embeddings=False,
     ),
 }
