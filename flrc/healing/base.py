@@ -11,6 +11,9 @@ from flrc.core.component import Component
 from flrc.core.demand import Demand
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
     from flrc.healing.healing_input import HealingInput
     from flrc.models.anatomy.model_shape import ModelShape
 
@@ -41,6 +44,14 @@ class Healing(Component, ABC):
             kept: Share of the targets' weights that is used.
             fits: Whether the graph of a whole sequence is kept for the backward pass; else the
                 activations of a block are computed again.
+        """
+
+    def check_model(self, model: PreTrainedModel, sequences: Sequence[Tensor]) -> None:
+        """Raise UserError if it cannot heal this model, on a few tokens, before calibration.
+
+        Args:
+            model: Dense, in evaluation mode.
+            sequences: The calibration token ids.
         """
 
     @abstractmethod

@@ -63,8 +63,9 @@ class Blockwise(GradientTuning):
         outputs = max((block.outputs for block in shape.blocks), default=0)
         graph = 3 * max(seen, default=0) * outputs * shape.itemsize
         moved = 28 * numbers * len(shape.blocks) * self.steps(len(seen))
-        held = 3 * tokens * shape.width * shape.itemsize + graph
-        held += self.held(numbers, shape.itemsize) + 4 * numbers  # and the best state
+        states = 3 * tokens * shape.width * shape.itemsize
+        best = 4 * numbers
+        held = states + graph + best + self.held(numbers, shape.itemsize)
         tuned = found + Demand(moved=moved)
         if self.weighting == "none":
             return tuned.holding(held)

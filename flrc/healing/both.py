@@ -12,6 +12,9 @@ from flrc.healing.blockwise import Blockwise
 from flrc.healing.distilled import Distilled
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
     from flrc.healing.healing_input import HealingInput
     from flrc.models.anatomy.model_shape import ModelShape
 
@@ -49,6 +52,10 @@ class Both(Healing):
         blocks = self.blockwise.demand(shape, lengths, kept, fits)
         waiting = blocks.holding(tokens * shape.width * shape.itemsize)
         return waiting + self.distilled.demand(shape, lengths, kept, fits)
+
+    def check_model(self, model: PreTrainedModel, sequences: Sequence[Tensor]) -> None:
+        """What the second part needs."""
+        self.distilled.check_model(model, sequences)
 
     def heal(self, given: HealingInput) -> dict[str, Any]:
         """The dense states are taken before the first block is replaced."""

@@ -11,6 +11,9 @@ from flrc.healing.gradient_tuning import GradientTuning
 from flrc.healing.parts import BATCH, part_lengths
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
     from flrc.healing.healing_input import HealingInput
     from flrc.models.anatomy.model_shape import ModelShape
 
@@ -71,7 +74,7 @@ class Distilled(GradientTuning):
         seen, unseen = [*lengths, *made], list(lengths[: self.held_out])
         tokens = sum(seen)
         head = Demand(model=2 * tokens * shape.head)
-        taught = shape.forward(seen + unseen, head=False)
+        taught = shape.forward([*lengths, *unseen], head=False)
         forward = shape.forward(seen, kept=kept, head=False)
         judged = shape.forward(unseen, kept=kept, head=False)
         judged += Demand(model=4 * sum(unseen) * shape.head)  # of both models
@@ -92,6 +95,12 @@ class Distilled(GradientTuning):
         logits = LOGITS * 4 * self.chunk * shape.vocabulary
         held = graph + logits + states + self.held(numbers, shape.itemsize)
         return (found + Demand(moved=28 * numbers * steps)).holding(held)
+
+    def check_model(self, model: PreTrainedModel, sequences: Sequence[Tensor]) -> None:
+        """The head reads last hidden states alone; sequences can be generated, if any are."""
+        from flrc.healing.lessons import check
+
+        check(model, sequences, self)
 
     def heal(self, given: HealingInput) -> dict[str, Any]:
         """Take the dense states, replace the layers, tune them."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from flrc.calibration.dense_model import DenseModel
 from flrc.core.cache import Entry
-from flrc.healing.generated import generated
+from flrc.healing.generated import Generated, check_decoding, generated
 from flrc.healing.prompts import prompts
-from flrc.healing.teacher import dense_states
+from flrc.healing.teacher import check_head, dense_states
 
 if TYPE_CHECKING:
     from flrc.healing.distilled import Distilled
@@ -35,6 +36,14 @@ class Lesson:
     generated: int = 0
 
 
+def check(model: PreTrainedModel, sequences: Sequence[Tensor], settings: Distilled) -> None:
+    """Raise UserError if the model cannot teach, on a few tokens."""
+    check_head(model, sequences[0])
+    begun = prompts(sequences[:1], settings.generated, settings.parts, settings.prompt)
+    if begun:
+        check_decoding(model, begun)
+
+
 def lessons(
     dense: DenseModel, unseen: Sequence[Tensor], settings: Distilled, entry: Entry
 ) -> tuple[Lesson, Lesson]:
@@ -46,13 +55,20 @@ def lessons(
         settings: How many are generated.
         entry: Where generated sequences are kept.
     """
+    states = dense_states(dense.model, [*dense.sequences, *unseen])
     made, tokens = _generated(dense, settings, entry)
-    seen = [*dense.sequences, *made]
-    states = dense_states(dense.model, [*seen, *unseen])
-    return Lesson(seen, states[: len(seen)], tokens), Lesson(unseen, states[len(seen) :])
+    seen = len(dense.sequences)
+    return (
+        Lesson(
+            [*dense.sequences, *(each.ids for each in made)],
+            [*states[:seen], *(each.states for each in made)],
+            tokens,
+        ),
+        Lesson(unseen, states[seen:]),
+    )
 
 
-def _generated(dense: DenseModel, settings: Distilled, entry: Entry) -> tuple[list[Tensor], int]:
+def _generated(dense: DenseModel, settings: Distilled, entry: Entry) -> tuple[list[Generated], int]:
     """The sequences, and their tokens without those of the prompts."""
     begun = prompts(dense.sequences, settings.generated, settings.parts, settings.prompt)
     if not begun:
@@ -61,9 +77,11 @@ def _generated(dense: DenseModel, settings: Distilled, entry: Entry) -> tuple[li
 
     with entry.lock():
         if not entry.done:
-            made = generated(dense.model, begun, dense.seed)
-            entry.write_tensors(GENERATED, {str(i): ids for i, ids in enumerate(made)}, {})
+            tensors: dict[str, Tensor] = {}
+            for index, made in enumerate(generated(dense.model, begun, dense.seed)):
+                tensors |= {f"{index}/ids": made.ids, f"{index}/states": made.states}
+            entry.write_tensors(GENERATED, tensors, {})
             entry.finish()
         known = load_file(entry.path / GENERATED)
-    found = [known[str(index)] for index in range(len(begun))]
+    found = [Generated(known[f"{i}/ids"], known[f"{i}/states"]) for i in range(len(begun))]
     return found, sum(prompt.length - len(prompt.ids) for prompt in begun)

@@ -45,7 +45,7 @@ def dense_states(model: PreTrainedModel, sequences: Sequence[Tensor]) -> list[Te
     Raises:
         UserError: If they are not finite, or the model makes its logits of something else.
     """
-    _check_head(model, sequences[0][:FEW])
+    check_head(model, sequences[0])
     states = []
     for sequence in progress(sequences, "the dense model's states", unit="sequence"):
         last = last_states(model, sequence)
@@ -81,7 +81,10 @@ def head_of(model: PreTrainedModel) -> Head:
     return logits
 
 
-def _check_head(model: PreTrainedModel, ids: Tensor) -> None:
+@torch.no_grad()
+def check_head(model: PreTrainedModel, ids: Tensor) -> None:
+    """Raise UserError unless the logits depend on the last hidden states alone."""
+    ids = ids[:FEW]
     whole = model(input_ids=ids[None].to(model.device), use_cache=False).logits[0].float()
     parts = head_of(model)(last_states(model, ids)).float()
     if whole.shape != parts.shape or bool(

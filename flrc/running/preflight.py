@@ -135,6 +135,7 @@ def check_model(context: Context, model: PreTrainedModel) -> DenseModel:
         check_targets(config, context.cache, model, targets)
     if config.calibrates:
         check_walk(model, context.sequences[0][:FEW], 2 if config.allocator.PROBES else 1)
+        config.heal.check_model(model, context.sequences)
     return DenseModel(model, targets, context.sequences, config.seed)
 
 

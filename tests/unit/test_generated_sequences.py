@@ -63,13 +63,13 @@ def test_a_loop_without_a_cache_generates_the_same(shape: str) -> None:
                 given = begun[i].ids.tolist()
                 ids[i].append(given[at] if at < len(given) else token)
         for i in batch:
-            assert found[i].tolist() == ids[i][: begun[i].length]
+            assert found[i].ids.tolist() == ids[i][: begun[i].length]
 
 
 def test_other_seeds_generate_other_sequences() -> None:
     model = make_model("tiny_llama_gqa", "float32", 0.2).eval()
     begun = [Prompt(torch.tensor([1]), 12)]
-    one, again, other = (generated(model, begun, seed)[0].tolist() for seed in (0, 0, 1))
+    one, again, other = (generated(model, begun, seed)[0].ids.tolist() for seed in (0, 0, 1))
     assert one == again
     assert one != other
 

@@ -29,7 +29,7 @@ from flrc.healing.both import Both
 from flrc.healing.course import Course
 from flrc.healing.distilled import Distilled
 from flrc.healing.end_to_end import NextTokens
-from flrc.healing.gradient_tuning import OPTIMIZERS
+from flrc.healing.gradient_tuning import MOMENTS
 from flrc.healing.optimizer import MasterOptimizer
 from flrc.healing.pivot_exchange import exchange_pivots
 from flrc.healing.states import StatesInMemory, StatesOnDisk
@@ -431,7 +431,7 @@ def test_float16_is_refused() -> None:
         compose("model=tiny", "method=svdllm_healed", "dtype=float16")
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", MOMENTS)
 def test_optimizers(optimizer: str, tmp_path: Path) -> None:
     made = case(tmp_path, seen=8)
     course = Distilled(**FAST, optimizer=optimizer, clip=1.0).heal(made.given)["distilled"]  # type: ignore[arg-type]
@@ -439,7 +439,7 @@ def test_optimizers(optimizer: str, tmp_path: Path) -> None:
     assert held_out[-1] < held_out[0]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", MOMENTS)
 def test_a_restored_optimizer_continues(optimizer: str, tmp_path: Path) -> None:
     """Through a file, with matrices large enough for 8-bit moments."""
     draw = torch.Generator().manual_seed(0)
