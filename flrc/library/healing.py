@@ -229,6 +229,7 @@ class _Healing:
             "held_out": self.held_out,
             "seed": self.seed,
             "teacher": self.teacher.fingerprint,
+            "dtype": self.student.dtype,
             "device": str(self.student.device),
             "torch": importlib.metadata.version("torch"),
             "transformers": importlib.metadata.version("transformers"),
